@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+# Holdfast: one Makefile, not recursive. `make help` lists the targets.
+
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BUILD   ?= build
+CFLAGS  ?= -O2 -g
+CC      ?= gcc
+CLANG   ?= clang-14
+PYTHON  ?= /usr/bin/python3
+V       ?= 0
+
+PACKAGES := libevent libevent_openssl libevent_pthreads openssl sqlite3 liburing libprotobuf-c jansson inih libxxhash liblz4 libzstd libcurl
+
+# Until the dependencies are installed only `deps` and `help` are of use; what needs them asks for them.
+PC_CFLAGS = $(eval PC_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null))$(PC_CFLAGS)
+PC_LIBS   = $(eval PC_LIBS := $$(shell pkg-config --libs $(PACKAGES) 2>/dev/null))$(PC_LIBS)
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual \
+	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wswitch-enum -Wno-unused-parameter
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. -I$(BUILD) -pthread -fno-strict-aliasing \
+	-fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARNINGS) $(PC_CFLAGS) $(CFLAGS)
+
+ifeq ($(V),0)
+Q := @
+say = @printf '  %-8s %s\n' $(1) $(2);
+else
+Q :=
+say =
+endif
+
+# --- what is built -------------------------------------------------------------------------------
+common_SRCS  := $(sort $(wildcard proto/common/*.c))
+proto_SRCS   := $(sort $(wildcard proto/*.c))
+storage_SRCS := $(sort $(wildcard storage/*.c))
+server_SRCS  := $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
+ctl_SRCS     := $(sort $(filter-out server/ctl/main.c,$(wildcard server/ctl/*.c)))
+agent_SRCS   := $(sort $(filter-out agent/main.c,$(wildcard agent/*.c)))
+testlib_SRCS := $(sort $(wildcard tests/lib/*.c))
+unit_SRCS    := $(sort $(wildcard tests/unit/test_*.c))
+crash_SRCS   := $(sort $(wildcard tests/crash/test_*.c))
+fuzz_SRCS    := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+bench_SRCS   := $(sort $(wildcard tests/bench/bench_*.c))
+
+objs = $(patsubst %.c,$(BUILD)/%.o,$(1))
+PB_C := $(BUILD)/proto/holdfast.pb-c.c
+PB_O := $(BUILD)/proto/holdfast.pb-c.o
+
+PROGRAMS := $(if $(wildcard server/main.c),$(BUILD)/holdfastd) $(if $(wildcard server/ctl/main.c),$(BUILD)/holdfastctl) \
+	$(if $(wildcard agent/main.c),$(BUILD)/holdfast-agent)
+UNITS   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_SRCS))
+CRASHES := $(patsubst tests/crash/%.c,$(BUILD)/crash/%,$(crash_SRCS))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_SRCS))
+BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(bench_SRCS))
+MANS    := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(sort $(wildcard docs/man/*.scd)))
+
+LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+
+.PHONY: all deps programs man demo check check-unit check-asan fuzz-smoke bench tidy install dist clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: deps ## build the programs and their man pages
+	@$(MAKE) --no-print-directory programs man
+
+programs: $(PROGRAMS)
+
+man: $(MANS)
+
+deps: ## install what is missing for building, running and testing (Debian packages)
+	@deploy/install-deps
+
+$(BUILD)/libcommon.a: $(call objs,$(common_SRCS))
+$(BUILD)/libproto.a: $(call objs,$(proto_SRCS)) $(PB_O)
+$(BUILD)/libstorage.a: $(call objs,$(storage_SRCS))
+$(BUILD)/libserver.a: $(call objs,$(server_SRCS))
+$(BUILD)/libctl.a: $(call objs,$(ctl_SRCS))
+$(BUILD)/libagent.a: $(call objs,$(agent_SRCS))
+$(BUILD)/libtest.a: $(call objs,$(testlib_SRCS))
+
+$(BUILD)/lib%.a:
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/holdfastd: $(BUILD)/server/main.o $(BUILD)/libserver.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+$(BUILD)/holdfastctl: $(BUILD)/server/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libstorage.a $(BUILD)/libcommon.a
+$(BUILD)/holdfast-agent: $(BUILD)/agent/main.o $(BUILD)/libagent.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+
+LINK = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(PC_LIBS) $(LIBS_EXTRA) -lm
+
+$(PROGRAMS):
+	$(call say,LINK,$@)
+	$(Q)$(LINK)
+
+$(UNITS): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtest.a $(LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -lcmocka
+
+$(CRASHES): $(BUILD)/crash/%: $(BUILD)/tests/crash/%.o $(BUILD)/libtest.a $(LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
+$(BENCHES): $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libtest.a $(LIBS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
+$(PB_C): proto/holdfast.proto
+	$(call say,PROTOC,$<)
+	@mkdir -p $(@D)
+	$(Q)protoc-c --c_out=$(BUILD) $<
+
+$(PB_O): $(PB_C)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wno-cast-qual -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.c | $(PB_C)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Fuzzers are built whole with clang: the parser under test is instrumented too.
+$(FUZZERS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(proto_SRCS) $(common_SRCS) $(PB_C)
+	$(call say,FUZZ,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) -std=gnu11 -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. -I$(BUILD) -O1 -g \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^) $(PC_CFLAGS) $(PC_LIBS)
+
+$(BUILD)/man/%: docs/man/%.scd
+	@mkdir -p $(@D)
+	$(call say,SCDOC,$@)
+	$(Q)scdoc < $< > $@
+
+# --- what is run ----------------------------------------------------------------------------------
+demo: all ## the main job end to end on real disks, in under four minutes (KEEP=1 leaves it running)
+	@$(PYTHON) tests/integration/demo.py
+
+check: all ## every test; the last line counts them
+	@$(MAKE) --no-print-directory $(UNITS) $(CRASHES) $(FUZZERS)
+	@$(PYTHON) tests/run.py --build $(BUILD) all
+
+check-unit: all ## the unit tests alone, under a minute
+	@$(MAKE) --no-print-directory $(UNITS)
+	@$(PYTHON) tests/run.py --build $(BUILD) unit
+
+check-crash: all ## the simulated disk loses, tears and reorders; recovery must never lie
+	@$(MAKE) --no-print-directory $(CRASHES)
+	@$(PYTHON) tests/run.py --build $(BUILD) crash
+
+check-asan: deps ## the whole suite under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory check BUILD=$(BUILD)/asan \
+		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
+
+fuzz-smoke: all ## at least a million executions of every fuzz target
+	@$(MAKE) --no-print-directory $(FUZZERS)
+	@$(PYTHON) tests/run.py --build $(BUILD) fuzz
+
+bench: all ## ratios measured side by side in one run; writes build/bench.json
+	@$(MAKE) --no-print-directory $(BENCHES)
+	@$(PYTHON) tests/bench/run.py --build $(BUILD)
+
+tidy: deps ## formatting, linters, and the rule of which folder may include which
+	@$(PYTHON) tests/lib/layering.py
+	@clang-format-14 --dry-run --Werror $$(git ls-files '*.c' '*.h')
+	@cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. -I$(BUILD) \
+		--suppress=missingInclude $$(git ls-files '*.c')
+
+install: all ## install under $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(BUILD)/holdfastd $(BUILD)/holdfast-agent $(DESTDIR)$(PREFIX)/sbin/
+	install -m 0755 $(BUILD)/holdfastctl $(DESTDIR)$(PREFIX)/bin/
+	for page in $(MANS); do section=$${page##*.}; \
+		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/} || exit 1; done
+
+dist: ## a source tarball of the committed tree
+	@mkdir -p $(BUILD)
+	git archive --prefix=holdfast-$(VERSION)/ -o $(BUILD)/holdfast-$(VERSION).tar.gz HEAD
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

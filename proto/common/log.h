@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log.h: one logfmt line per event on stderr, with the priority prefix journald reads.
+ *
+ * event is a stable name (docs list them); the format gives "key=value ..." pairs, things first and
+ * values after; free text goes last as msg="...". Nothing secret is ever logged. errno is preserved.
+ * Thread-safe: a line is one write(2). */
+#ifndef HF_COMMON_LOG_H
+#define HF_COMMON_LOG_H
+
+enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* Lines above this level are not printed. Set once, before threads start. */
+extern enum log_level log_level_max;
+
+void log_line(enum log_level level, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#define log_err(event, ...)     log_line(LOG_LEVEL_ERR, event, __VA_ARGS__)
+#define log_warning(event, ...) log_line(LOG_LEVEL_WARNING, event, __VA_ARGS__)
+#define log_notice(event, ...)  log_line(LOG_LEVEL_NOTICE, event, __VA_ARGS__)
+#define log_info(event, ...)    log_line(LOG_LEVEL_INFO, event, __VA_ARGS__)
+#define log_debug(event, ...)                                                                                          \
+	do {                                                                                                           \
+		if (log_level_max >= LOG_LEVEL_DEBUG)                                                                  \
+			log_line(LOG_LEVEL_DEBUG, event, __VA_ARGS__);                                                 \
+	} while (0)
+
+/* Parse "err", "warning", "notice", "info", "debug"; -1 if none of them. */
+int log_level_parse(const char *text);
+
+#endif
