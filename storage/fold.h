@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fold.h: move the base forward: the newest version <= F of every block written since the base goes into the staging
+ * files. docs/crash.md has each step; all of it can be cut anywhere and done again, because until the catalog says
+ * base = F every folded block is still read from the journal.
+ *
+ *	1  catalog: fold to F, earlier points gone (caller)      4  catalog: base = F (caller)
+ *	2  .sum headers: fold LSN = F, synced                     5  release runs and segments <= F (caller)
+ *	3  by batches of at most 64 MiB: blocks read, verified, written in place, .img synced; .sum leaves and parents, synced */
+#ifndef HF_STORAGE_FOLD_H
+#define HF_STORAGE_FOLD_H
+
+#include "storage/view.h"
+
+struct fold_stats {
+	uint64_t blocks_written, zero_blocks, batches;
+};
+
+/* Steps 2 and 3 for the view at F. Blocking; maintenance thread. pause(arg) is called between batches (rate limit; may be NULL) and may return
+ * non-zero to give up. 0, -HF_EDIGEST (fault filled in; nothing of that batch written), -errno. A failed sync of a staging file is an
+ * error: the caller must not advance the base. */
+int fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg, struct fold_stats *ret_stats,
+    struct view_fault *ret_fault);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.h: the immutable sorted index of a sealed interval of the journal: entries (volume, block, LSN, digest,
+ * location) and the checkpoints in it. Either a file (NNNNNNNN.run, read by page through a bounded cache) or a
+ * chunk in memory (part of the open interval); readers see no difference. Shared: counted, any thread may ref/unref.
+ *
+ * docs/format.md has the bytes: header page (magic "HFRUN001", version, ids, seed, ranges, end state of the journal,
+ * volume table, checksum), pages of entries sorted by entry_compare(), pages of wide entries, checkpoint records.
+ * Every page has a checksum (XXH3-64, seeded with the digest seed). */
+#ifndef HF_STORAGE_RUN_H
+#define HF_STORAGE_RUN_H
+
+#include "storage/checkpoint.h"
+#include "storage/disk.h"
+#include "storage/entry.h"
+
+struct run;
+struct run_cache;
+
+/* What the journal was like at the end of the interval: enough to go on without reading the segment. */
+struct run_info {
+	struct id source;
+	uint64_t digest_seed;
+	uint64_t number;              /* = number of the segment it indexes */
+	uint64_t lsn_first, lsn_last; /* of the segment's records */
+	uint64_t segment_bytes;       /* valid length of the segment */
+	uint64_t chain;               /* journal chain after the segment */
+	uint64_t stream_id, sequence, stream_chain; /* newest durable stream frame, 0 if none yet */
+	uint32_t volume_count;
+	struct run_volume {
+		uint32_t volume;
+		uint64_t size_bytes, frontier_blocks;
+		struct id id;
+	} volumes[STORE_VOLUMES_MAX];
+};
+
+/* Sort entries (in place; borrowed) and write the file at path: path.tmp, sync, rename, directory sync. Overwrites a left-over
+ * path.tmp. Blocks: for maintenance only. 0 or -errno. dir is the directory to sync. */
+int run_write(struct disk *d, const char *dir, const char *path, const struct run_info *info, struct entry *entries, size_t entry_count,
+    const struct checkpoint *checkpoints, size_t checkpoint_count);
+
+/* Open and check the header. Gives one reference. -HF_EFORMAT (newer), -HF_ECORRUPT, -errno. */
+int run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info *ret_info, struct hf_error *err);
+
+/* A run in memory over entries (copied and sorted). Gives one reference. NULL when out of memory. */
+struct run *run_from_entries(const struct entry *entries, size_t count);
+
+struct run *run_ref(struct run *r);
+/* The last unref closes the file through d (any disk of the implementation); d may be NULL for memory runs. NULL run is allowed. */
+void run_unref(struct run *r, struct disk *d);
+
+uint64_t run_lsn_first(const struct run *r); /* smallest and largest LSN of its entries; 1 and 0 if it has none */
+uint64_t run_lsn_last(const struct run *r);
+uint64_t run_entry_count(const struct run *r);
+size_t run_memory_bytes(const struct run *r);
+
+/* Read all checkpoints of a file run, in LSN order, into an array the caller frees. */
+int run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_checkpoints, size_t *ret_count);
+
+/* Call each() for every entry that overlaps blocks [from, to) of volume with lsn_after < lsn <= lsn_until, in index order,
+ * wide ones first. Stops when each() returns non-zero and returns that. -HF_ECORRUPT names nothing: the caller knows the run.
+ * Blocks (reads pages through the cache; each thread has its own cache). */
+typedef int run_each(void *arg, const struct entry *e);
+int run_scan(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t to, uint64_t lsn_after,
+    uint64_t lsn_until, run_each *each, void *arg);
+
+/* A page cache of at most `bytes`, for one thread. */
+int run_cache_create(size_t bytes, struct run_cache **ret_cache);
+void run_cache_destroy(struct run_cache *c);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sum.h: the digest tree of a staging file (vol-....sum): leaves and parents by zone of 256 MiB, so that a volume can
+ * grow and a sparse volume's file stays sparse.
+ *
+ *	page 0                     header: magic "HFSUM001", version, source, volume number and id, digest seed, size,
+ *	                           fold LSN, name, identity, checksum; all changing fields within the first 512 bytes
+ *	zone z at 4096 + z * 137 * 4096:
+ *	  pages 0..127   leaves (level 0), 512 per page
+ *	  pages 128..135 level 1, 512 per page
+ *	  page 136       level 2 (256 digests), then level 3 (one), then zeros
+ *
+ * A hole reads as zero digests: zero blocks. Nothing else is checksummed here: a parent that does not match its
+ * children tells rot of digests from rot of data. */
+#ifndef HF_STORAGE_SUM_H
+#define HF_STORAGE_SUM_H
+
+#include "proto/common/id.h"
+#include "storage/disk.h"
+#include "storage/entry.h"
+
+enum {
+	SUM_ZONE_PAGES = 137,
+	SUM_ZONE_BLOCKS = 65536,
+	SUM_VERSION = 1,
+};
+
+struct sum_header {
+	struct id source, volume_id;
+	uint64_t digest_seed;
+	uint32_t volume;
+	uint64_t size_bytes;
+	uint64_t fold_lsn; /* no point before it may be read: staging may hold newer blocks (see fold.h) */
+	char name[128], identity[128];
+};
+
+/* Blocking. Write the header page and sync. 0 or -errno. */
+int sum_header_write(struct disk *d, struct disk_file *f, const struct sum_header *h);
+int sum_header_read(struct disk *d, struct disk_file *f, struct sum_header *ret_header); /* -HF_EFORMAT, -HF_ECORRUPT, -errno */
+
+/* Blocking. Digests [first, first + count) of a level into ret (host order). Beyond the file: 0. */
+int sum_read(struct disk *d, struct disk_file *f, int level, uint64_t first, size_t count, uint64_t *ret);
+
+/* Byte offset of the page that holds digest `index` of a level, and its place in the page (0..511). */
+uint64_t sum_page_offset(int level, uint64_t index);
+unsigned sum_page_slot(int level, uint64_t index);
+
+/* ---- changing a zone: load what is touched, set leaves, recompute parents, write back ---- */
+struct sum_zone; /* about 560 KiB; reusable; one thread */
+int sum_zone_create(struct sum_zone **ret_zone);
+void sum_zone_destroy(struct sum_zone *z);
+int sum_zone_load(struct sum_zone *z, struct disk *d, struct disk_file *f, uint64_t zone, uint64_t digest_seed); /* blocking */
+void sum_zone_set(struct sum_zone *z, uint64_t block, uint64_t digest); /* absolute block number within the loaded zone */
+int sum_zone_store(struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: parents recomputed, dirty pages written; not synced */
+
+/* ---- the fill frontier: digests appended in order, asynchronously ----
+ * A cursor keeps the three pages at the frontier. Setting a range yields the pages to write. */
+struct sum_cursor {
+	uint64_t digest_seed;
+	uint64_t frontier;         /* next block */
+	uint64_t leaf_offset, node_offset, top_offset; /* file offsets of the pages held; UINT64_MAX = none yet */
+	uint64_t leaf[512], node[512], top[512];       /* little-endian on disk = host order here (asserted) */
+};
+
+struct sum_page {
+	uint64_t offset;          /* where it goes in the file */
+	unsigned char bytes[4096] __attribute__((aligned(4096)));
+};
+
+enum { SUM_CURSOR_PAGES_MAX = 8 }; /* pages that one append of at most 512 blocks can touch */
+
+/* Blocking: load the pages at the frontier. */
+int sum_cursor_load(struct sum_cursor *c, struct disk *d, struct disk_file *f, uint64_t digest_seed, uint64_t frontier);
+
+/* Append the digests of the next count (<= 512) blocks; zeros may be appended by sum_cursor_skip(). Parents over the touched nodes are
+ * recomputed. Fills ret_pages with every page to write, returns how many. */
+unsigned sum_cursor_append(struct sum_cursor *c, const uint64_t *digests, size_t count, struct sum_page *ret_pages);
+
+/* Advance over count zero blocks: nothing to write, for what lies beyond the frontier is a hole. */
+void sum_cursor_skip(struct sum_cursor *c, uint64_t count);
+
+#endif
