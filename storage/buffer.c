@@ -4,6 +4,7 @@
 #include "storage/disk.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdint.h>
 #include <sys/mman.h>
 
@@ -35,11 +36,18 @@ map_aligned(size_t len, size_t align)
 	return p + before;
 }
 
-static void
-touch_pages(char *p, size_t len)
+static int
+fault_in(char *p, size_t len)
 {
-	for (size_t i = 0; i < len; i += DISK_ALIGN)
+#ifdef MADV_POPULATE_WRITE
+	if (madvise(p, len, MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+#endif
+	for (size_t i = 0; i < len; i += DISK_ALIGN) /* kernels before 5.14 */
 		*(volatile char *)(p + i) = 0;
+	return 0;
 }
 
 void *
@@ -55,11 +63,10 @@ buffer_alloc(size_t len)
 		return NULL;
 	if (huge)
 		(void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint: without it the buffer is only slower */
-#ifdef MADV_POPULATE_WRITE
-	if (madvise(p, bytes, MADV_POPULATE_WRITE) == 0)
-		return p;
-#endif
-	touch_pages(p, bytes); /* kernels before 5.14 */
+	if (fault_in(p, bytes) < 0) {
+		munmap(p, bytes);
+		return NULL;
+	}
 	return p;
 }
 

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 
 #include "storage/disk_impl.h"
 
@@ -65,6 +66,7 @@ start_transfer(struct disk *d, struct disk_op *op, struct disk_file *f, enum dis
     char *buf, size_t len, uint64_t offset)
 {
 	assert(len > 0);
+	assert(len <= INT_MAX);
 	assert(len % DISK_ALIGN == 0);
 	assert(offset % DISK_ALIGN == 0);
 	assert((uintptr_t)buf % DISK_ALIGN == 0);

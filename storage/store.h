@@ -160,7 +160,8 @@ const struct checkpoint *store_newest_consistent(const struct store *s);
  * keep: the checkpoint at lsn becomes a kept point with this name (may be ""). hold/release/delete by id. store_job_status() after finish: 0, -HF_ENOPIT,
  * -EBUSY (delete of the only complete point, or of a held one). */
 struct store_job *store_pit_keep(struct store *s, uint64_t lsn, const char *name, bool hold);
-struct store_job *store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb { STORE_PIT_HOLD, STORE_PIT_RELEASE, STORE_PIT_DELETE } verb);
+enum store_pit_verb { STORE_PIT_HOLD, STORE_PIT_RELEASE, STORE_PIT_DELETE };
+struct store_job *store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb verb);
 struct store_job *store_set_policy(struct store *s, const struct policy *policy);
 void store_get_policy(const struct store *s, struct policy *ret_policy); /* [owner] */
 

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status.h: the published snapshot: what is true of every source, copied out by its owner when it changes (and four times
+ * a second), read by the control sockets without ever waiting for a worker. Names and meaning as in the DRS API. */
+#ifndef HF_SERVER_STATUS_H
+#define HF_SERVER_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/message.h"
+#include "storage/store.h"
+
+enum replication_state {
+	STATE_STOPPED,
+	STATE_INITIATING,
+	STATE_INITIAL_SYNC,
+	STATE_BACKLOG,
+	STATE_CREATING_SNAPSHOT,
+	STATE_CONTINUOUS,
+	STATE_PAUSED,
+	STATE_RESCAN,
+	STATE_STALLED,
+	STATE_DISCONNECTED,
+};
+
+/* "INITIAL_SYNC", ... as in dataReplicationState. */
+const char *replication_state_name(enum replication_state s);
+
+struct volume_status {
+	struct id id;
+	uint32_t volume;
+	char name[NAME_BYTES], identity[NAME_BYTES], device_name[PATH_BYTES];
+	enum volume_state state;
+	bool boot_disk;
+	uint64_t total_bytes, replicated_bytes, rescanned_bytes, backlogged_bytes;
+};
+
+enum { STATUS_REASONS_MAX = 8 };
+
+struct status_reason {
+	char code[32];     /* "NO_CONSISTENT_POINT", "INITIAL_SYNC", ... */
+	char text[SENTENCE_BYTES];
+	char cure[SENTENCE_BYTES]; /* the one command or act that cures it; "" = none */
+};
+
+struct source_status {
+	struct id id;
+	struct message_hints hints;
+	char peer[64]; /* address of the live or last session */
+	enum replication_state state;
+	int64_t state_since_ns;
+	char state_reason[SENTENCE_BYTES];
+	char error[40]; /* dataReplicationError.error: "" or AGENT_NOT_SEEN, STAGING_FULL, IDENTITY_CLONE, ... */
+	char raw_error[SENTENCE_BYTES];
+	char cure[SENTENCE_BYTES]; /* the command that cures the error */
+
+	bool connected;
+	int64_t added_ns, first_byte_ns, last_seen_ns; /* 0 = never */
+	int64_t certificate_expires_ns;
+
+	/* lag: at `taken_ns` our clock said so; readers add the time since (lag grows with the clock). -1 = no such moment yet */
+	int64_t taken_ns;
+	int64_t received_at_ns, durable_at_ns, consistent_at_ns; /* our time of the newest moment received / durable / restorable; 0 = none */
+	int64_t clock_offset_ns, round_trip_ns;
+
+	uint64_t backlog_bytes;
+	uint64_t rate_10s, rate_1m, rate_5m; /* payload bytes per second */
+	uint64_t received_bytes, durable_bytes, resent_frames;
+	int64_t eta_ns; /* time until caught up; -1 = not known or not converging */
+
+	bool ready;
+	struct status_reason reasons[STATUS_REASONS_MAX]; /* why not ready */
+	size_t reason_count;
+
+	bool has_newest; /* newest complete point of consistency crash or better */
+	struct id newest_pit;
+	int64_t newest_pit_ns; /* our time it describes */
+	enum checkpoint_consistency newest_consistency;
+	uint64_t newest_lsn;
+
+	enum activity activity; /* of the agent, 0 = not reported */
+	uint64_t pass;
+
+	struct store_stats store;
+	struct policy policy;
+	struct volume_status volumes[VOLUMES_MAX];
+	size_t volume_count;
+};
+
+/* Seconds of lag at now_ns for one of the *_at_ns fields; -1 if the field is 0. Never negative otherwise. */
+double status_lag_seconds(int64_t at_ns, int64_t now_ns);
+
+struct status_table;
+int status_table_create(struct status_table **ret_table);
+void status_table_destroy(struct status_table *t);
+
+/* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
+void status_publish(struct status_table *t, const struct source_status *s);
+void status_remove(struct status_table *t, const struct id *source);
+
+/* Copy one out (false: unknown), or all of them, in order of id, into an array the caller frees. */
+bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);
+int status_get_all(struct status_table *t, struct source_status **ret_all, size_t *ret_count);
+
+#endif
