@@ -119,7 +119,8 @@ void data_message_encode(const struct data_message *m, unsigned char *buf);
 
 /* Read and check a DATA message (header already checked): counts, kinds, lengths, fill rule, digests not
  * zero, and, unless compressed, payload_bytes = digest_count * 4096. What only the receiver can know (volume
- * exists, within its size, at the frontier) is not checked. 0, -HF_EPROTOCOL or -HF_ETOOBIG. */
+ * exists, within its size, at the frontier) is not checked. 0, -HF_EPROTOCOL or -HF_ETOOBIG; on failure the
+ * output holds nothing of use. */
 int data_message_decode(
     const struct frame_header *h, const unsigned char *bytes, size_t len, struct data_message *ret_message);
 
@@ -127,7 +128,7 @@ int data_message_decode(
  * bytes). Returns the compressed size, or 0 if it would not be smaller: then send it raw. */
 size_t payload_compress(enum frame_flag flag, const void *blocks, size_t len, void *out);
 
-/* Decompress into exactly len bytes at ret_blocks. 0 or -HF_EPROTOCOL; never writes beyond len. */
+/* Decompress into exactly len bytes at ret_blocks. 0, -HF_EPROTOCOL or -ENOMEM; never writes beyond len. */
 int payload_decompress(enum frame_flag flag, const void *in, size_t in_len, void *ret_blocks, size_t len);
 
 #endif

@@ -2,8 +2,9 @@
 /* message.h: control messages as plain structs, checked on the way in. protobuf-c types stop behind this header.
  *
  * Strings are NUL-terminated, cut nowhere: a string longer than its array is refused, as are NUL and
- * control characters in it. Every decode first scans the bytes flat (no groups, depth <= 3, <= 1,024
- * fields) and unpacks into a bounded arena, so hostile bytes cost at most 256 KiB of it. */
+ * control characters in it: fill them with message_text_set(). Every decode first scans the bytes (no
+ * groups, depth <= 3, <= 1,024 fields) and unpacks into a 256 KiB arena of the thread, so hostile bytes
+ * cost no memory. */
 #ifndef HF_PROTO_MESSAGE_H
 #define HF_PROTO_MESSAGE_H
 
@@ -222,11 +223,13 @@ struct message_goodbye {
 /* For every control message X of type FRAME_X:
  *
  *	size_t message_x_encode(const struct message_x *m, unsigned char *buf, size_t size);
- * writes the protobuf bytes into buf (FRAME_MESSAGE_MAX always suffices) and returns their number;
- * 0 only if size is too small.
+ * writes the protobuf bytes into buf and returns their number, which may be 0: a message of which every
+ * field has its default has no bytes. buf must be large enough; FRAME_MESSAGE_MAX always is.
  *
  *	int message_x_decode(const unsigned char *bytes, size_t len, struct message_x *ret_message);
- * 0, -HF_EPROTOCOL, -HF_ETOOBIG or -ENOMEM; the output is written on success only. */
+ * 0, -HF_EPROTOCOL or -HF_ETOOBIG; the output is written on success only.
+ *
+ * Neither blocks nor allocates; any thread. Statuses are negative in these structs and positive on the wire. */
 #define MESSAGE_TABLE(X)                                                                                               \
 	X(enroll)                                                                                                      \
 	X(enrolled)                                                                                                    \
@@ -255,6 +258,11 @@ struct message_goodbye {
 	int message_##name##_decode(const unsigned char *bytes, size_t len, struct message_##name *ret_message);
 MESSAGE_TABLE(X)
 #undef X
+
+/* Copy text into an array of size bytes as the decoder wants it: cut to fit at the end of a character, and
+ * '?' for every byte that is not UTF-8 or belongs to a control character. For host names, device models
+ * and whatever else comes from outside. */
+void message_text_set(char *ret_text, size_t size, const char *text);
 
 /* Names as the API and the catalog write them: "fuzzy", "crash", "filesystem", "application". */
 const char *consistency_name(enum consistency c);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/scan.h"
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "proto/common/status.h"
+
+/* Wire types, as protobuf numbers them. 3 and 4 are groups, 6 and 7 were never given out. */
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
+
+struct cursor {
+	const unsigned char *at, *end;
+};
+
+/* The character a lead byte begins: its length, and the bits of its value held in the lead byte. */
+static size_t
+character_begin(unsigned char lead, uint32_t *ret_value)
+{
+	static const struct {
+		unsigned char mask, lead;
+	} forms[] = {{0x80, 0x00}, {0xe0, 0xc0}, {0xf0, 0xe0}, {0xf8, 0xf0}};
+
+	for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+		if ((lead & forms[i].mask) == forms[i].lead) {
+			*ret_value = lead & (unsigned char)~forms[i].mask;
+			return i + 1;
+		}
+	}
+	return 0;
+}
+
+static bool
+character_allowed(uint32_t value, size_t len)
+{
+	static const uint32_t first[] = {
+	    0, 0, 0x80, 0x800, 0x10000}; /* by length: shorter forms are required */
+
+	if (value < 0x20 || (value >= 0x7f && value < 0xa0))
+		return false;
+	if (value >= 0xd800 && value < 0xe000)
+		return false; /* half of a UTF-16 pair */
+	return value >= first[len] && value <= 0x10ffff;
+}
+
+size_t
+scan_character(const unsigned char *text, size_t len)
+{
+	uint32_t value;
+	size_t n;
+
+	if (len == 0)
+		return 0;
+	n = character_begin(text[0], &value);
+	if (n == 0 || n > len)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+		value = value << 6 | (text[i] & 0x3f);
+	}
+	return character_allowed(value, n) ? n : 0;
+}
+
+static bool
+text_allowed(const unsigned char *text, size_t len)
+{
+	while (len > 0) {
+		size_t n = scan_character(text, len);
+
+		if (n == 0)
+			return false;
+		text += n;
+		len -= n;
+	}
+	return true;
+}
+
+static bool
+varint_read(struct cursor *c, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; shift < 64 && c->at < c->end; shift += 7) {
+		unsigned char b = *c->at++;
+
+		if (shift == 63 && b > 1)
+			return false; /* more than 64 bits */
+		value |= (uint64_t)(b & 0x7f) << shift;
+		if ((b & 0x80) == 0) {
+			*ret_value = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+bytes_skip(struct cursor *c, uint64_t n)
+{
+	if (n > (uint64_t)(c->end - c->at))
+		return false;
+	c->at += n;
+	return true;
+}
+
+static int fields_scan(
+    const ProtobufCMessageDescriptor *type, struct cursor c, int depth, size_t *fields);
+
+/* The inside of a length-delimited field; field is NULL for one the type does not know. */
+static int
+inside_scan(const ProtobufCFieldDescriptor *field, struct cursor c, int depth, size_t *fields)
+{
+	if (field == NULL)
+		return 0;
+	if (field->type == PROTOBUF_C_TYPE_STRING)
+		return text_allowed(c.at, (size_t)(c.end - c.at)) ? 0 : -HF_EPROTOCOL;
+	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
+		return fields_scan(field->descriptor, c, depth + 1, fields);
+	return 0;
+}
+
+static int
+field_scan(const ProtobufCMessageDescriptor *type, struct cursor *c, int depth, size_t *fields)
+{
+	uint64_t key, n;
+	struct cursor inside;
+
+	if (!varint_read(c, &key) || key >> 3 == 0 || key > UINT32_MAX)
+		return -HF_EPROTOCOL;
+	switch (key & 7) {
+	case WIRE_VARINT: return varint_read(c, &n) ? 0 : -HF_EPROTOCOL;
+	case WIRE_FIXED64: return bytes_skip(c, 8) ? 0 : -HF_EPROTOCOL;
+	case WIRE_FIXED32: return bytes_skip(c, 4) ? 0 : -HF_EPROTOCOL;
+	case WIRE_BYTES: break;
+	default: return -HF_EPROTOCOL;
+	}
+	if (!varint_read(c, &n))
+		return -HF_EPROTOCOL;
+	inside.at = c->at;
+	if (!bytes_skip(c, n))
+		return -HF_EPROTOCOL;
+	inside.end = c->at;
+	return inside_scan(protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)),
+	    inside, depth, fields);
+}
+
+static int
+fields_scan(const ProtobufCMessageDescriptor *type, struct cursor c, int depth, size_t *fields)
+{
+	if (depth > SCAN_DEPTH_MAX)
+		return -HF_ETOOBIG;
+	while (c.at < c.end) {
+		int r;
+
+		if (++*fields > SCAN_FIELDS_MAX)
+			return -HF_ETOOBIG;
+		r = field_scan(type, &c, depth, fields);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int
+scan_message(const ProtobufCMessageDescriptor *type, const unsigned char *bytes, size_t len)
+{
+	struct cursor c = {bytes, bytes + len};
+	size_t fields = 0;
+
+	return fields_scan(type, c, 1, &fields);
+}
