@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory for direct I/O. Mapped, not malloc'ed: aligned, zeroed by the kernel, given back at once. Faulted in here,
- * so that neither TLS nor the kernel's page pinning pays for it on the data path. */
+/* Memory for direct I/O. Mapped, not malloc'ed: aligned, zeroed by the kernel, given back at once.
+ * Faulted in here, so that neither TLS nor the kernel's page pinning pays for it on the data path.
+ */
 #include "storage/disk.h"
 
 #include <assert.h>
@@ -16,12 +17,14 @@ whole_pages(size_t len)
 	return (len + DISK_ALIGN - 1) / DISK_ALIGN * DISK_ALIGN;
 }
 
-/* Map `len` bytes more than wanted at most, then give back what lies before and after the aligned part. */
+/* Map `len` bytes more than wanted at most, then give back what lies before and after the aligned
+ * part. */
 static char *
 map_aligned(size_t len, size_t align)
 {
 	size_t spare = align > DISK_ALIGN ? align : 0;
-	char *p = mmap(NULL, len + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p =
+	    mmap(NULL, len + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t before;
 
 	if (p == MAP_FAILED)
@@ -62,7 +65,8 @@ buffer_alloc(size_t len)
 	if (p == NULL)
 		return NULL;
 	if (huge)
-		(void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint: without it the buffer is only slower */
+		(void)madvise(
+		    p, bytes, MADV_HUGEPAGE); /* a hint: without it the buffer is only slower */
 	if (fault_in(p, bytes) < 0) {
 		munmap(p, bytes);
 		return NULL;

@@ -77,8 +77,8 @@ start_transfer(struct disk *d, struct disk_op *op, struct disk_file *f, enum dis
 }
 
 void
-disk_read(struct disk *d, struct disk_op *op, struct disk_file *f, void *buf, size_t len,
-    uint64_t offset)
+disk_read(
+    struct disk *d, struct disk_op *op, struct disk_file *f, void *buf, size_t len, uint64_t offset)
 {
 	start_transfer(d, op, f, DISK_OP_READ, buf, len, offset);
 }
@@ -120,8 +120,8 @@ retry_op(struct disk_op *op, int res_when_tired)
 	return false;
 }
 
-/* A short transfer may stop in the middle of a block (a bio split at 512 bytes), where direct I/O cannot go on:
- * the started block is done again. That is harmless, for it is the same bytes. */
+/* A short transfer may stop in the middle of a block (a bio split at 512 bytes), where direct I/O
+ * cannot go on: the started block is done again. That is harmless, for it is the same bytes. */
 static size_t
 whole_blocks(size_t bytes)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* disk_impl.h: what the implementations of a disk share. Included by disk*.c alone; users see disk.h. */
+/* disk_impl.h: what the implementations of a disk share. Included by disk*.c alone; users see
+ * disk.h. */
 #ifndef HF_STORAGE_DISK_IMPL_H
 #define HF_STORAGE_DISK_IMPL_H
 
@@ -41,8 +42,8 @@ struct disk {
 	const struct disk_ops *ops;
 };
 
-/* Account one kernel answer (bytes or -errno) to op. Returns true when op is over and op->res is its result;
- * false when the rest, from op->done on, must be submitted again. */
+/* Account one kernel answer (bytes or -errno) to op. Returns true when op is over and op->res is
+ * its result; false when the rest, from op->done on, must be submitted again. */
 bool disk_op_step(struct disk_op *op, int res);
 
 /* Mark op finished and run its callback, the last act: op may be gone afterwards. */

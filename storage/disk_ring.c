@@ -3,18 +3,21 @@
  *
  * The way of an operation:
  *
- *   ring_start --room--> SQE (prepared) --submit--> kernel --CQE--> on_answer --over--> finish, callback
- *        \--no room--> waiting list --^                                 \--rest--> SQE or waiting list
+ *   ring_start --room--> SQE (prepared) --submit--> kernel --CQE--> on_answer --over--> finish,
+ * callback
+ *        \--no room--> waiting list --^                                 \--rest--> SQE or waiting
+ * list
  *
- * At most `depth` operations hold an SQE or are in the kernel at a time, and the completion queue holds twice that:
- * neither queue can overflow, and starting an operation cannot fail. What has no room waits in the list, in order,
- * and is moved up as answers come in.
+ * At most `depth` operations hold an SQE or are in the kernel at a time, and the completion queue
+ * holds twice that: neither queue can overflow, and starting an operation cannot fail. What has no
+ * room waits in the list, in order, and is moved up as answers come in.
  *
- * Nothing here orders operations against each other: no links, no drain. Who needs "sync after these
- * writes" awaits the writes first; a link would break at a short write, and its tail land after the sync.
+ * Nothing here orders operations against each other: no links, no drain. Who needs "sync after
+ * these writes" awaits the writes first; a link would break at a short write, and its tail land
+ * after the sync.
  *
- * The ring is born disabled and enabled by the first submission, so that it belongs to the thread that uses it
- * (SINGLE_ISSUER), not to the one that created it. */
+ * The ring is born disabled and enabled by the first submission, so that it belongs to the thread
+ * that uses it (SINGLE_ISSUER), not to the one that created it. */
 #include "storage/disk.h"
 
 #include <assert.h>
@@ -28,6 +31,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +47,7 @@ struct ring {
 	unsigned magic;
 	struct io_uring uring;
 	bool enabled;
+	bool owes_submit; /* prepared something its owner believes submitted long ago */
 	unsigned depth;
 	unsigned busy;       /* hold an SQE or are in the kernel */
 	unsigned unfinished; /* busy ones and waiting ones */
@@ -149,6 +154,7 @@ static void
 prepare_waiting(struct ring *r)
 {
 	while (r->waiting != NULL && prepare(r, r->waiting)) {
+		r->owes_submit = true;
 		r->waiting = r->waiting->next;
 		if (r->waiting == NULL)
 			r->waiting_end = &r->waiting;
@@ -177,17 +183,20 @@ pause_ms(unsigned ms)
 static void
 enable(struct ring *r)
 {
-	int ret;
+	long ret;
 
 	if (r->enabled)
 		return;
-	ret = io_uring_enable_rings(&r->uring);
+	/* Not io_uring_enable_rings(): liburing 2.3 of Debian 12 declares it without exporting it.
+	 */
+	ret = syscall(
+	    __NR_io_uring_register, r->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	assert(ret == 0);
 	r->enabled = true;
 }
 
-/* The kernel is out of memory or wants its completions taken first. Anything else is a bug here, or a disk
- * used from a second thread (-EEXIST). */
+/* The kernel is out of memory or wants its completions taken first. Anything else is a bug here, or
+ * a disk used from a second thread (-EEXIST). */
 static void
 check_submitted(int ret)
 {
@@ -198,14 +207,15 @@ static void
 submit_all(struct ring *r)
 {
 	enable(r);
+	r->owes_submit = false;
 	while (io_uring_sq_ready(&r->uring) > 0) {
 		int ret = io_uring_submit(&r->uring);
 
 		check_submitted(ret);
 		if (ret > 0 || ret == -EINTR)
 			continue;
-		/* What was not taken stays prepared. The next answer brings us back here; without one on its way
-		 * nobody would, so stay. */
+		/* What was not taken stays prepared. The next answer brings us back here; without
+		 * one on its way nobody would, so stay. */
 		if (io_uring_sq_ready(&r->uring) < r->busy)
 			return;
 		pause_ms(1);
@@ -223,20 +233,23 @@ ring_submit(struct disk *d)
 
 /* ---- completing ---- */
 
-static void
+/* Returns the number of callbacks run: 1, or 0 when the rest must be submitted again. */
+static int
 on_answer(struct ring *r, struct disk_op *op, int res)
 {
 	r->busy--;
 	if (!disk_op_step(op, res)) {
 		prepare_or_wait(r, op);
-		return;
+		r->owes_submit = true;
+		return 0;
 	}
 	r->unfinished--;
 	disk_op_finish(op);
+	return 1;
 }
 
-/* Run what the kernel has answered. One at a time and marked seen first, for a callback may wait for another
- * operation and come through here again. */
+/* Run what the kernel has answered. One at a time and marked seen first, for a callback may wait
+ * for another operation and come through here again. Returns the number of callbacks run. */
 static int
 reap(struct ring *r)
 {
@@ -245,13 +258,10 @@ reap(struct ring *r)
 
 	while (r->busy > 0 && io_uring_peek_cqe(&r->uring, &cqe) == 0) {
 		struct disk_op *op = io_uring_cqe_get_data(cqe);
-		unsigned unfinished = r->unfinished;
 		int res = cqe->res;
 
 		io_uring_cqe_seen(&r->uring, cqe);
-		(void)unfinished;
-		on_answer(r, op, res);
-		finished++;
+		finished += on_answer(r, op, res);
 	}
 	return finished;
 }
@@ -263,8 +273,7 @@ ring_drain(struct disk *d)
 	int finished = reap(r);
 
 	prepare_waiting(r);
-	/* Rests, retries and those that waited were submitted by our caller long ago: it will not do it again. */
-	if (finished > 0 && io_uring_sq_ready(&r->uring) > 0)
+	if (r->owes_submit)
 		submit_all(r);
 	return finished;
 }
@@ -287,11 +296,11 @@ ring_wait(struct disk *d, struct disk_op *op)
 	struct ring *r = ring_of(d);
 
 	while (!op->finished) {
+		if (reap(r) > 0)
+			continue;
 		prepare_waiting(r);
-		if (reap(r) == 0) {
-			assert(r->busy > 0);
-			wait_for_answer(r);
-		}
+		assert(r->busy > 0);
+		wait_for_answer(r);
 	}
 	return op->res;
 }
@@ -394,7 +403,8 @@ ring_open(struct disk *d, const char *path, unsigned flags, struct disk_file **r
 static void
 ring_close(struct disk *d, struct disk_file *f)
 {
-	(void)close(fd_of(f)); /* durability was disk_sync()'s matter; the descriptor is gone either way */
+	(void)close(
+	    fd_of(f)); /* durability was disk_sync()'s matter; the descriptor is gone either way */
 	f->magic = 0;
 	free(f);
 }
@@ -571,16 +581,21 @@ explain_refusal(struct hf_error *err, int code)
 	switch (code) {
 	case -EPERM:
 		return hf_error_set(err, code,
-		    "io_uring is not permitted here. Set `sysctl kernel.io_uring_disabled=0` (or 1 and "
-		    "kernel.io_uring_group to this user's group), and in a container allow io_uring_setup, "
+		    "io_uring is not permitted here. Set `sysctl kernel.io_uring_disabled=0` (or 1 "
+		    "and "
+		    "kernel.io_uring_group to this user's group), and in a container allow "
+		    "io_uring_setup, "
 		    "io_uring_enter and io_uring_register in its seccomp profile");
 	case -ENOSYS:
+	case -EINVAL:
 		return hf_error_set(err, code,
-		    "this kernel has no io_uring, or one without plain reads and writes: Linux 5.10 or "
+		    "this kernel has no io_uring, or one without plain reads and writes: Linux "
+		    "5.10 or "
 		    "newer is needed, or a seccomp profile that does not hide io_uring");
 	case -ENOMEM:
 		return hf_error_set(err, code,
-		    "io_uring cannot lock its memory: raise the memlock limit (LimitMEMLOCK= in the unit, "
+		    "io_uring cannot lock its memory: raise the memlock limit (LimitMEMLOCK= in "
+		    "the unit, "
 		    "`ulimit -l`)");
 	default: return hf_error_set(err, code, "io_uring cannot be set up");
 	}
@@ -602,13 +617,13 @@ setup(struct ring *r, unsigned depth, unsigned flags)
 	return 0;
 }
 
-/* Completion work runs when this thread enters the kernel anyway, without interrupting it (6.0); older kernels
- * do it the plain way. */
+/* Completion work runs when this thread enters the kernel anyway, without interrupting it (6.0);
+ * older kernels do it the plain way. */
 static int
 setup_best(struct ring *r, unsigned depth)
 {
-	int ret = setup(
-	    r, depth, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+	int ret = setup(r, depth,
+	    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
 
 	return ret == -EINVAL ? setup(r, depth, 0) : ret;
 }
@@ -618,10 +633,10 @@ knows_operations(struct ring *r)
 {
 	struct io_uring_probe *p = io_uring_get_probe_ring(&r->uring);
 	bool ok = p != NULL && io_uring_opcode_supported(p, IORING_OP_READ) &&
-	    io_uring_opcode_supported(p, IORING_OP_WRITE) &&
-	    io_uring_opcode_supported(p, IORING_OP_READ_FIXED) &&
-	    io_uring_opcode_supported(p, IORING_OP_WRITE_FIXED) &&
-	    io_uring_opcode_supported(p, IORING_OP_FSYNC);
+		  io_uring_opcode_supported(p, IORING_OP_WRITE) &&
+		  io_uring_opcode_supported(p, IORING_OP_READ_FIXED) &&
+		  io_uring_opcode_supported(p, IORING_OP_WRITE_FIXED) &&
+		  io_uring_opcode_supported(p, IORING_OP_FSYNC);
 
 	io_uring_free_probe(p);
 	return ok;
