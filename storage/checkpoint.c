@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/checkpoint.h"
+
+#include "proto/common/digest.h"
+
+/* People write ids of points down, so this derivation never changes: XXH3-64 of the source's id
+ * text (24 bytes, zero-padded) seeded with the LSN, and the same again seeded with the first for
+ * the seventeenth digit. */
+struct id
+checkpoint_pit_id(const struct id *source, uint64_t lsn)
+{
+	uint64_t low = digest_chain(lsn, source->text, sizeof source->text);
+	uint64_t high = digest_chain(low, source->text, sizeof source->text);
+
+	return id_from_bits("pit", high, low);
+}
+
+const char *
+checkpoint_consistency_name(enum checkpoint_consistency c)
+{
+	switch (c) {
+	case CHECKPOINT_FUZZY: return "fuzzy";
+	case CHECKPOINT_CRASH: return "crash";
+	case CHECKPOINT_FILESYSTEM: return "filesystem";
+	case CHECKPOINT_APPLICATION: return "application";
+	}
+	return "unknown";
+}
