@@ -6,6 +6,7 @@
 #include <lz4.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <zstd.h>
 
 #include "proto/common/bytes.h"
@@ -189,6 +190,46 @@ extent_follows(const struct extent *previous, const struct extent *e)
 	       e->volume == previous->volume && e->block == previous->block + previous->count;
 }
 
+/* Order of volume, then of block. */
+static int
+extent_compare(const void *a, const void *b)
+{
+	const struct extent *x = a, *y = b;
+
+	if (x->volume != y->volume)
+		return x->volume < y->volume ? -1 : 1;
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+static bool
+extent_is_before(const struct extent *a, const struct extent *b)
+{
+	return a->volume < b->volume || (a->volume == b->volume && a->block + a->count <= b->block);
+}
+
+static bool
+extents_ascend(const struct extent *extents, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		if (!extent_is_before(&extents[i - 1], &extents[i]))
+			return false;
+	return true;
+}
+
+/* A frame is one step of the journal: it may say only one thing of a block. Agents send extents in
+ * ascending order as a rule; only a frame that does not is sorted to find out. */
+static bool
+extents_disjoint(const struct data_message *m)
+{
+	struct extent sorted[EXTENTS_MAX];
+
+	if (extents_ascend(m->extents, m->extent_count))
+		return true;
+	memcpy(sorted, m->extents, m->extent_count * sizeof *sorted);
+	qsort(sorted, m->extent_count, sizeof *sorted, extent_compare);
+	return extents_ascend(sorted, m->extent_count);
+}
+
 /* Decode the table, and see that it speaks of exactly digest_count blocks of payload. */
 static int
 extents_decode(const unsigned char *bytes, struct data_message *m)
@@ -211,7 +252,7 @@ extents_decode(const unsigned char *bytes, struct data_message *m)
 		blocks += e->count;
 	}
 	m->fill = kind_is_fill(m->extents[0].kind);
-	return blocks == m->digest_count ? 0 : -HF_EPROTOCOL;
+	return blocks == m->digest_count && extents_disjoint(m) ? 0 : -HF_EPROTOCOL;
 }
 
 static int

@@ -80,7 +80,8 @@ int frame_header_decode(const unsigned char *bytes, struct frame_header *ret_hea
  *	 4  u32 digest count
  *	extent: 0 u64 block, 8 u64 count, 16 u32 volume, 20 u32 kind
  *
- * Payload (after decompression): the blocks of DATA and FILL extents, concatenated; one digest each, never 0. */
+ * Payload (after decompression): the blocks of DATA and FILL extents, concatenated; one digest each, never 0.
+ * Extents in any order, but none overlaps another: a frame says one thing of a block. */
 enum extent_kind {
 	EXTENT_DATA = 1,
 	EXTENT_ZERO = 2,      /* no payload, no digest, any length */
@@ -117,8 +118,8 @@ size_t data_message_bytes(const struct data_message *m);
 /* Write m into buf (at least data_message_bytes(m)). */
 void data_message_encode(const struct data_message *m, unsigned char *buf);
 
-/* Read and check a DATA message (header already checked): counts, kinds, lengths, fill rule, digests not
- * zero, and, unless compressed, payload_bytes = digest_count * 4096. What only the receiver can know (volume
+/* Read and check a DATA message (header already checked): counts, kinds, lengths, no overlap, fill rule,
+ * digests not zero, and, unless compressed, payload_bytes = digest_count * 4096. What only the receiver can know (volume
  * exists, within its size, at the frontier) is not checked. 0, -HF_EPROTOCOL or -HF_ETOOBIG; on failure the
  * output holds nothing of use. */
 int data_message_decode(

@@ -242,6 +242,43 @@ a_fill_with_a_gap_another_volume_or_other_kinds_is_refused(void **state)
 }
 
 static void
+a_frame_says_one_thing_of_a_block(void **state)
+{
+	static const struct {
+		struct extent a, b;
+		int expected;
+	} cases[] = {
+	    {{5, 5, 1, EXTENT_ZERO}, {9, 1, 1, EXTENT_ZERO}, -HF_EPROTOCOL},
+	    {{9, 1, 1, EXTENT_ZERO}, {5, 5, 1, EXTENT_ZERO}, -HF_EPROTOCOL},
+	    {{5, 5, 1, EXTENT_ZERO}, {5, 5, 1, EXTENT_ZERO}, -HF_EPROTOCOL},
+	    {{5, 5, 1, EXTENT_ZERO}, {0, 1000, 1, EXTENT_ZERO}, -HF_EPROTOCOL},
+	    {{5, 5, 1, EXTENT_ZERO}, {10, 1, 1, EXTENT_ZERO}, 0},
+	    {{10, 1, 1, EXTENT_ZERO}, {5, 5, 1, EXTENT_ZERO}, 0}, /* any order */
+	    {{5, 5, 2, EXTENT_ZERO}, {5, 5, 1, EXTENT_ZERO}, 0},  /* another volume */
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		f->m.extent_count = 2;
+		f->m.extents[0] = cases[i].a;
+		f->m.extents[1] = cases[i].b;
+		assert_int_equal(through_raw(f), cases[i].expected);
+	}
+}
+
+static void
+an_overlap_far_apart_in_the_table_is_found(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint64_t i = 0; i < EXTENTS_MAX; i++)
+		add(&f->m, EXTENT_ZERO, 1, (EXTENTS_MAX - i) * 2, 1);
+	assert_int_equal(through_raw(f), 0);
+	f->m.extents[EXTENTS_MAX - 1] = f->m.extents[0];
+	assert_int_equal(through_raw(f), -HF_EPROTOCOL);
+}
+
+static void
 unknown_and_reserved_kinds_are_refused(void **state)
 {
 	static const unsigned kinds[] = {0, EXTENT_FRAGMENT, 6, UINT32_MAX};
@@ -466,6 +503,8 @@ main(void)
 	    with_fixture(a_full_frame_of_single_blocks_fits),
 	    with_fixture(a_contiguous_fill_of_one_volume_is_a_fill),
 	    with_fixture(a_fill_with_a_gap_another_volume_or_other_kinds_is_refused),
+	    with_fixture(a_frame_says_one_thing_of_a_block),
+	    with_fixture(an_overlap_far_apart_in_the_table_is_found),
 	    with_fixture(unknown_and_reserved_kinds_are_refused),
 	    with_fixture(ranges_that_are_empty_or_overflow_are_refused),
 	    with_fixture(payload_and_digests_must_agree_with_the_extents),
