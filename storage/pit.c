@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/pit.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "proto/common/units.h"
+
+bool
+pit_eligible(const struct checkpoint *c)
+{
+	return c->complete && c->consistency >= CHECKPOINT_CRASH;
+}
+
+/* ---- rules ---- */
+
+static int64_t
+unit_ns(const char *unit)
+{
+	if (strcmp(unit, "MINUTE") == 0)
+		return 60 * NS_PER_SECOND;
+	if (strcmp(unit, "HOUR") == 0)
+		return 3600 * NS_PER_SECOND;
+	if (strcmp(unit, "DAY") == 0)
+		return 86400 * NS_PER_SECOND;
+	return 0;
+}
+
+static int64_t
+span_ns(const struct pit_rule *rule, uint32_t units)
+{
+	int64_t ns;
+
+	if (__builtin_mul_overflow((int64_t)units, unit_ns(rule->unit), &ns))
+		return INT64_MAX; /* longer than any history */
+	return ns;
+}
+
+static int64_t
+interval_ns(const struct pit_rule *rule)
+{
+	return span_ns(rule, rule->interval);
+}
+
+/* A point is kept at least until the next one is due: else a rule whose retention is the shorter
+ * would find no point of its own, and keep every checkpoint. */
+static int64_t
+retention_ns(const struct pit_rule *rule)
+{
+	int64_t retention = span_ns(rule, rule->retention);
+	int64_t interval = interval_ns(rule);
+
+	return retention > interval ? retention : interval;
+}
+
+static bool
+rule_works(const struct pit_rule *rule)
+{
+	return rule->enabled && interval_ns(rule) > 0;
+}
+
+/* ---- keeping ---- */
+
+/* The start of the interval that holds time_ns; rounds down before 1970 too. */
+static int64_t
+interval_start(int64_t time_ns, int64_t interval)
+{
+	int64_t past = time_ns % interval;
+
+	return time_ns - (past < 0 ? past + interval : past);
+}
+
+/* The newest point that rule n of the policy keeps, or NULL. Newest by LSN: clocks may have been
+ * set back. */
+static const struct pit *
+newest_of_rule(const struct pit *kept, size_t count, size_t n)
+{
+	const struct pit *newest = NULL;
+
+	for (size_t i = 0; i < count; i++)
+		if ((kept[i].rules >> n & 1) != 0 && (newest == NULL || kept[i].lsn > newest->lsn))
+			newest = &kept[i];
+	return newest;
+}
+
+static bool
+kept_by_policy(const struct pit *kept, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (kept[i].rules != 0)
+			return true;
+	return false;
+}
+
+static bool
+rule_due(const struct pit_rule *rule, const struct pit *newest, int64_t time_ns)
+{
+	int64_t interval = interval_ns(rule);
+
+	return newest == NULL ||
+	       interval_start(time_ns, interval) > interval_start(newest->time_ns, interval);
+}
+
+uint32_t
+pit_rules_due(const struct policy *policy, const struct pit *kept, size_t count, int64_t time_ns,
+    int64_t *ret_planned_ns)
+{
+	bool first = !kept_by_policy(kept, count);
+	int64_t shortest = INT64_MAX;
+	uint32_t due = 0;
+
+	assert(policy->rule_count <= PIT_RULES_MAX);
+	for (size_t n = 0; n < policy->rule_count; n++) {
+		const struct pit_rule *rule = &policy->rules[n];
+
+		if (!rule_works(rule) || !rule_due(rule, newest_of_rule(kept, count, n), time_ns))
+			continue;
+		due |= (uint32_t)1 << n;
+		if (interval_ns(rule) < shortest)
+			shortest = interval_ns(rule);
+	}
+	if (due != 0)
+		*ret_planned_ns = first ? time_ns : interval_start(time_ns, shortest);
+	return due;
+}
+
+/* ---- expiring ---- */
+
+/* The rules that still keep a point of this age. */
+static uint32_t
+rules_left(const struct policy *policy, const struct pit *pit, int64_t newest_ns)
+{
+	uint32_t left = 0;
+	int64_t age;
+
+	if (__builtin_sub_overflow(newest_ns, pit->time_ns, &age))
+		age = newest_ns > pit->time_ns ? INT64_MAX : INT64_MIN;
+	for (size_t n = 0; n < policy->rule_count; n++) {
+		const struct pit_rule *rule = &policy->rules[n];
+
+		if ((pit->rules >> n & 1) != 0 && rule_works(rule) && age <= retention_ns(rule))
+			left |= (uint32_t)1 << n;
+	}
+	return left;
+}
+
+struct newest {
+	const struct pit *complete, *verified;
+};
+
+static struct newest
+find_newest(const struct pit *kept, size_t count)
+{
+	struct newest newest = {NULL, NULL};
+
+	for (size_t i = 0; i < count; i++) {
+		const struct pit *pit = &kept[i];
+
+		if (pit->complete && (newest.complete == NULL || pit->lsn > newest.complete->lsn))
+			newest.complete = pit;
+		if (pit->verified && (newest.verified == NULL || pit->lsn > newest.verified->lsn))
+			newest.verified = pit;
+	}
+	return newest;
+}
+
+static bool
+kept_by_people(const struct pit *pit)
+{
+	return pit->held || pit->by_hand || pit->name[0] != '\0';
+}
+
+size_t
+pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t newest_ns,
+    bool *ret_expired)
+{
+	struct newest newest = find_newest(kept, count);
+	size_t going = 0;
+
+	assert(policy->rule_count <= PIT_RULES_MAX);
+	for (size_t i = 0; i < count; i++) {
+		struct pit *pit = &kept[i];
+
+		pit->rules = rules_left(policy, pit, newest_ns);
+		ret_expired[i] = pit->rules == 0 && !kept_by_people(pit) &&
+				 pit != newest.complete && pit != newest.verified;
+		going += ret_expired[i];
+	}
+	return going;
+}
+
+/* ---- finding ---- */
+
+/* An unchanged checkpoint describes every moment from its clock until time_ns, so it is found from
+ * the first on. */
+static int64_t
+true_since_ns(const struct pit *pit)
+{
+	int64_t since;
+
+	if (pit->checkpoint.lsn == 0)
+		return pit->time_ns;
+	since = checkpoint_time_ns(&pit->checkpoint);
+	return since < pit->time_ns ? since : pit->time_ns;
+}
+
+ssize_t
+pit_find_at(const struct pit *pits, size_t count, int64_t time_ns)
+{
+	for (size_t i = count; i > 0; i--)
+		if (true_since_ns(&pits[i - 1]) <= time_ns)
+			return (ssize_t)(i - 1);
+	return -1;
+}
