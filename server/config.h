@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.h: holdfastd.conf: INI, every key known, every error with file and line. An empty file works. */
+/* config.h: holdfastd.conf: INI, every key known, every error with file and line. An empty file
+ * works. */
 #ifndef HF_SERVER_CONFIG_H
 #define HF_SERVER_CONFIG_H
 
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -13,34 +14,62 @@ enum { CONFIG_TEXT_BYTES = 256 };
 
 struct config {
 	/* [server] */
-	char listen[CONFIG_TEXT_BYTES];        /* 0.0.0.0:1500; "HOST:0" = any port, printed at start */
+	char listen[CONFIG_TEXT_BYTES]; /* 0.0.0.0:1500; "HOST:0" = any port, printed at start */
 	char enroll_listen[CONFIG_TEXT_BYTES]; /* 0.0.0.0:1501; "off" */
 	unsigned workers;                      /* 0 = one per core */
 	unsigned sessions_max;                 /* 10000 */
 	int64_t heartbeat_interval_ns;         /* 1s */
 	char log_level[16];                    /* info */
 	/* [storage] */
-	char data_dir[CONFIG_TEXT_BYTES];      /* /var/lib/holdfast; not root: $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast */
-	uint64_t segment_bytes;                /* 256MiB */
+	char data_dir[CONFIG_TEXT_BYTES]; /* /var/lib/holdfast; not root: $XDG_STATE_HOME/holdfast
+					     or ~/.local/state/holdfast */
+	uint64_t segment_bytes;           /* 256MiB */
 	/* [ingest] */
-	uint64_t memory_bytes;                 /* 256MiB: all slabs of all workers */
-	uint64_t credit_bytes;                 /* 8MiB: most a session may have in flight */
+	uint64_t memory_bytes; /* 256MiB: all slabs of all workers */
+	uint64_t credit_bytes; /* 8MiB: most a session may have in flight */
 	/* [tls] */
-	int64_t certificate_lifetime_ns;       /* 90d */
-	int64_t token_lifetime_ns;             /* 1h */
+	int64_t certificate_lifetime_ns; /* 90d */
+	int64_t token_lifetime_ns;       /* 1h */
 	/* [admin] */
-	char runtime_dir[CONFIG_TEXT_BYTES];   /* /run/holdfast; not root: $XDG_RUNTIME_DIR/holdfast, else <data_dir>/run */
+	char runtime_dir[CONFIG_TEXT_BYTES]; /* /run/holdfast; not root: $XDG_RUNTIME_DIR/holdfast,
+						else <data_dir>/run */
 	/* [pit] */
-	int64_t journal_window_ns;             /* 1h: default for new sources */
+	int64_t journal_window_ns; /* 1h: default for new sources */
 };
+
+enum config_kind {
+	CONFIG_ADDRESS,        /* "HOST:PORT", "[IPV6]:PORT" */
+	CONFIG_ADDRESS_OR_OFF, /* the same, or "off" */
+	CONFIG_PATH,           /* absolute */
+	CONFIG_LEVEL,          /* of log.h */
+	CONFIG_COUNT,          /* unsigned */
+	CONFIG_SIZE,           /* uint64_t, bytes */
+	CONFIG_DURATION,       /* int64_t, ns */
+};
+
+/* One key of the file. Parsing, --print-config and the tests of the man page all work from this
+ * table. */
+struct config_key {
+	const char *section, *name;
+	enum config_kind kind;
+	size_t offset;            /* of the value in struct config */
+	uint64_t min, max;        /* COUNT, SIZE (bytes), DURATION (ns) */
+	const char *default_text; /* of a daemon started as root */
+	const char *meaning;
+};
+
+/* All keys, section by section. Static memory. */
+const struct config_key *config_keys(size_t *ret_count);
 
 void config_default(struct config *ret_config);
 
-/* Read a file (and conf.d/ *.conf beside it, in byte order, later wins) over the defaults. Every problem is printed to `problems` as
- * file:line: section.key: what, allowed values; returns 0, or -EINVAL if there was any, -errno if the file cannot be read. */
-int config_read(const char *path, struct config *config, FILE *problems);
+/* Read a file (and conf.d/ *.conf beside it, in byte order, later wins) over config_default().
+ * Every problem is printed to `problems` as file:line: section.key: what, allowed values; returns
+ * 0, or -EINVAL if there was any, -errno if a file cannot be read (which is printed too). The
+ * output is written on success only. Main thread, before others start. */
+int config_read(const char *path, struct config *ret_config, FILE *problems);
 
-/* The effective configuration as a file. */
+/* The effective configuration as a file that config_read() reads back as the same. */
 void config_print(const struct config *config, FILE *out);
 
 #endif

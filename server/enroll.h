@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* enroll.h: the enrolment port. A newcomer shows a token and a certificate request in one bounded
+ * message and gets a certificate, or a GOODBYE that says why not and what to type. Main thread, on
+ * the base it is given.
+ *
+ * Never more than ENROLL_PENDING_MAX connections (the oldest goes), ENROLL_DEADLINE_MS for each,
+ * and after ENROLL_TRIES_MAX refusals within a minute an address waits. */
+#ifndef HF_SERVER_ENROLL_H
+#define HF_SERVER_ENROLL_H
+
+#include "server/pki.h"
+#include "server/registry.h"
+
+struct event_base;
+struct enroll;
+
+enum {
+	ENROLL_PENDING_MAX = 32,    /* each holds about 100 KiB: TLS buffers and one message */
+	ENROLL_DEADLINE_MS = 10000, /* from accept to the whole message; again for the answer */
+	ENROLL_TRIES_MAX = 5,       /* refused tokens per minute and address (IPv6: /64) */
+};
+
+/* Run work(job) on a thread that may block, then done(job) on the main thread: exactly once each,
+ * done never inside this call. */
+typedef void enroll_post(void *arg, void (*work)(void *job), void (*done)(void *job), void *job);
+
+/* A token was good. Runs in work, inside the registry's transaction: make what the source needs to
+ * exist (its store); if this fails the agent is refused with err and the token stays good. is_new
+ * is false when a known source enrols again. Must not call the registry. Should the commit fail
+ * after it, what it made belongs to no source. */
+typedef int enroll_hook(void *arg, const struct id *source, bool is_new,
+    const struct message_hints *hints, struct hf_error *err);
+
+struct enroll_config {
+	struct event_base *base;
+	const char *listen; /* "HOST:PORT" */
+	struct pki *pki;
+	struct registry *registry;
+	int64_t certificate_lifetime_ns;
+	uint32_t data_port; /* told to the agent */
+	enroll_post *post;
+	enroll_hook *enrolled;
+	void *arg; /* of post and enrolled */
+};
+
+/* Start to listen. Borrows everything in config (not config itself) until the end of
+ * enroll_close(). 0 or negative. */
+int enroll_open(
+    const struct enroll_config *config, struct enroll **ret_enroll, struct hf_error *err);
+
+/* Where it listens, with the port chosen. */
+const char *enroll_address(const struct enroll *e);
+
+/* The certificate was renewed (see pki_renew()): use a new context from now on. On failure the old
+ * one stays. */
+int enroll_reload(struct enroll *e, struct hf_error *err);
+
+/* Stop listening and cut all connections. A job under way is finished by its done(), which must
+ * still come; until then the base must live. NULL allowed. */
+void enroll_close(struct enroll *e);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pki.h: <data>/pki/ (0700): our own certificate authority and the server's key. Made on first
+ * start, all or nothing; a CA whose key is missing is refused, never replaced: every agent trusts
+ * this one CA and nothing else. Any thread; calls take a mutex, and only pki_open() and pki_renew()
+ * touch the disk. */
+#ifndef HF_SERVER_PKI_H
+#define HF_SERVER_PKI_H
+
+#include <openssl/types.h>
+#include <stdbool.h>
+
+#include "server/registry.h"
+
+struct pki;
+
+enum {
+	FINGERPRINT_TEXT_BYTES = 2 * FINGERPRINT_BYTES + 1,
+	TOKEN_TEXT_BYTES = 128, /* "hf1." secret "." fingerprint */
+};
+
+/* Open the directory, or create it if there is none. Renews the server's certificate if it is due.
+ * -HF_ECORRUPT: half made, or its files do not fit together; -HF_EEXPIRED: the CA has expired;
+ * -errno. Blocks. */
+int pki_open(const char *dir, int64_t now_ns, struct pki **ret_pki, struct hf_error *err);
+void pki_close(struct pki *p); /* NULL allowed */
+
+/* SHA-256 of the CA certificate's DER, lower-case hex. */
+const char *pki_ca_fingerprint(const struct pki *p);
+void pki_get_ca(const struct pki *p, struct message_blob *ret_certificate);
+
+/* Renew the server's certificate if 2/3 of its life is over. 1: renewed, so contexts made before
+ * should be replaced; 0: not due; or negative. Blocks. */
+int pki_renew(struct pki *p, int64_t now_ns, struct hf_error *err);
+
+/* Sign the key of a certificate request for a source. Nothing of the request is used but its key,
+ * which must be P-256 and have signed it. Both outputs are written on success only. -HF_EPROTOCOL:
+ * the request is no good; -EIO. */
+int pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source,
+    int64_t lifetime_ns, int64_t now_ns, struct message_blob *ret_certificate,
+    struct registry_certificate *ret_record, struct hf_error *err);
+
+/* TLS context of the data port: TLS 1.3, a client certificate of our CA made for clients is
+ * demanded, nothing resumes. An expired one comes through the handshake, so that its owner can be
+ * told what to do: ask pki_get_peer(). One context per thread; gives it (SSL_CTX_free). */
+int pki_data_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err);
+
+/* The same for the enrolment port: no client certificate. */
+int pki_enroll_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err);
+
+struct pki_peer {
+	struct id source;
+	unsigned char fingerprint[FINGERPRINT_BYTES];
+	int64_t not_before_ns, not_after_ns;
+	bool expired; /* refuse it: -HF_EEXPIRED, with pki_cure() */
+};
+/* After a handshake on a context of pki_data_ctx(): who it is. Whether the certificate is in the
+ * registry is yours to ask. -HF_EREVOKED: not a certificate of a source. */
+int pki_get_peer(SSL *ssl, struct pki_peer *ret_peer, struct hf_error *err);
+
+/* The one command that cures an expired or revoked certificate, into SENTENCE_BYTES bytes; returns
+ * buf. */
+const char *pki_cure(const struct id *source, char *buf);
+
+/* A new token, bound to a source unless that is NULL; ret_text (TOKEN_TEXT_BYTES) is told to a
+ * person once and not kept. */
+void pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns,
+    int64_t now_ns, struct registry_token *ret_token, char *ret_text);
+
+/* The hash by which the registry knows a token. secret is TOKEN_SECRET_BYTES, ret_hash
+ * TOKEN_HASH_BYTES long. */
+void pki_hash_token(const unsigned char *secret, unsigned char *ret_hash);
+
+#endif
