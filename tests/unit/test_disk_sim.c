@@ -140,9 +140,10 @@ unsynced_writes_are_kept_when_all_survive(void **state)
 	disk_close(d, f);
 }
 
-/* Count old and new sectors of the block; anything else fails. */
+/* Count old and new sectors of the block, and new ones by their place; anything else fails. */
 static void
-count_sectors(const char *block, char old, char new, unsigned *olds, unsigned *news)
+count_sectors(
+    const char *block, char old, char new, unsigned *olds, unsigned *news, unsigned *places)
 {
 	for (int s = 0; s < SECTORS; s++) {
 		const char *sector = block + s * 512;
@@ -152,13 +153,14 @@ count_sectors(const char *block, char old, char new, unsigned *olds, unsigned *n
 		assert_true(sector[0] == old || sector[0] == new);
 		*olds += sector[0] == old;
 		*news += sector[0] == new;
+		places[s] += sector[0] == new;
 	}
 }
 
 static void
 random_survival_tears_between_sectors_and_invents_nothing(void **state)
 {
-	unsigned olds = 0, news = 0, torn = 0;
+	unsigned olds = 0, news = 0, torn = 0, places[SECTORS] = {0};
 
 	for (uint64_t seed = 0; seed < SEEDS; seed++) {
 		struct disk *d;
@@ -174,7 +176,7 @@ random_survival_tears_between_sectors_and_invents_nothing(void **state)
 		assert_int_equal(block_byte(d, f, 0), 'o');
 		assert_int_equal(block_byte(d, f, 2), 'o');
 		assert_int_equal(disk_read_now(d, f, buf, DISK_ALIGN, DISK_ALIGN), 0);
-		count_sectors(buf, 'o', 'n', &o, &n);
+		count_sectors(buf, 'o', 'n', &o, &n, places);
 		olds += o == SECTORS;
 		news += n == SECTORS;
 		torn += o > 0 && n > 0;
@@ -184,6 +186,8 @@ random_survival_tears_between_sectors_and_invents_nothing(void **state)
 	assert_true(olds > SEEDS / 20);
 	assert_true(news > SEEDS / 20);
 	assert_true(torn > SEEDS / 20);
+	for (int i = 0; i < SECTORS; i++)
+		assert_true(places[i] > news);
 }
 
 static void
@@ -383,6 +387,31 @@ a_rename_between_directories_is_one_change(void **state)
 			assert_false(exists(d, "/a/f") && exists(d, "/b/f"));
 		disk_destroy(d);
 	}
+}
+
+static void
+a_file_renamed_twice_has_exactly_one_of_its_names(void **state)
+{
+	unsigned seen[3] = {0};
+
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		struct disk *d;
+		bool f, g, h;
+
+		assert_int_equal(disk_sim_create(seed, &d), 0);
+		disk_close(d, create_file(d, "/f"));
+		assert_int_equal(disk_rename(d, "/f", "/g"), 0);
+		assert_int_equal(disk_rename(d, "/g", "/h"), 0);
+		disk_sim_restart(d, SIM_SURVIVE_RANDOM, seed);
+		f = exists(d, "/f");
+		g = exists(d, "/g");
+		h = exists(d, "/h");
+		assert_int_equal(f + g + h, 1);
+		seen[f ? 0 : g ? 1 : 2]++;
+		disk_destroy(d);
+	}
+	for (int i = 0; i < 3; i++)
+		assert_true(seen[i] > 10);
 }
 
 static void
@@ -847,6 +876,7 @@ main(void)
 	    ON_DISK(an_unlink_is_durable_only_with_the_directory),
 	    ON_DISK(a_synced_directory_is_lost_with_the_name_of_its_parent),
 	    cmocka_unit_test(a_rename_between_directories_is_one_change),
+	    cmocka_unit_test(a_file_renamed_twice_has_exactly_one_of_its_names),
 	    ON_DISK(a_file_without_a_name_is_readable_until_closed),
 	    ON_DISK(from_the_cut_on_everything_fails_and_nothing_becomes_durable),
 	    ON_DISK(what_is_in_flight_at_the_cut_fails_and_counts_as_pending),
