@@ -1,0 +1,774 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A call takes the mutex for as long as it lasts, enrolment's sign() included: there is one
+ * connection, and a transaction must be one caller's. The mutex checks for errors, so that a sign()
+ * which calls the registry stops there instead of hanging for ever. */
+#include "server/registry.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+#include "server/sql.h"
+
+enum {
+	EVENTS_MAX = 100000,
+	APPLICATION_ID = 0x48467267, /* "HFrg" */
+	SCHEMA_VERSION = 1,
+};
+
+/* Times are nanoseconds since 1970; 0 = not yet. incarnation is an unsigned number in a signed
+ * column. */
+static const struct sql_format format = {
+    .what = "registry",
+    .application_id = APPLICATION_ID,
+    .version = SCHEMA_VERSION,
+    .schema = "CREATE TABLE source (id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, last_seen_ns "
+	      "INTEGER NOT NULL DEFAULT 0,"
+	      " nonce BLOB NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0, adopt_next INTEGER "
+	      "NOT NULL DEFAULT 0,"
+	      " label TEXT NOT NULL DEFAULT '', hostname TEXT NOT NULL DEFAULT '', machine_id TEXT "
+	      "NOT NULL DEFAULT '',"
+	      " mac_addresses TEXT NOT NULL DEFAULT '', os TEXT NOT NULL DEFAULT '', kernel TEXT "
+	      "NOT NULL DEFAULT '',"
+	      " cpus INTEGER NOT NULL DEFAULT 0, ram_bytes INTEGER NOT NULL DEFAULT 0, "
+	      "agent_version TEXT NOT NULL DEFAULT '') STRICT;"
+	      "CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created_ns "
+	      "INTEGER NOT NULL,"
+	      " expires_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, source TEXT NOT NULL, "
+	      "revoked INTEGER NOT NULL) STRICT;"
+	      "CREATE TABLE certificate (fingerprint BLOB PRIMARY KEY, source TEXT NOT NULL, "
+	      "not_before_ns INTEGER NOT NULL,"
+	      " not_after_ns INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;"
+	      "CREATE INDEX certificate_source ON certificate (source);"
+	      "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
+	      "NULL, source TEXT NOT NULL,"
+	      " event TEXT NOT NULL, text TEXT NOT NULL) STRICT;"
+	      "CREATE TABLE audit (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
+	      "NULL, uid INTEGER NOT NULL,"
+	      " pid INTEGER NOT NULL, verb TEXT NOT NULL, object TEXT NOT NULL) STRICT;"
+	      "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+};
+
+struct registry {
+	pthread_mutex_t mutex;
+	struct sql sql;
+};
+
+static struct registry *
+lock(struct registry *r)
+{
+	int result = pthread_mutex_lock(&r->mutex);
+
+	assert(result == 0); /* EDEADLK: a sign() called us */
+	return r;
+}
+
+static void
+unlock(struct registry **r)
+{
+	pthread_mutex_unlock(&(*r)->mutex);
+}
+
+/* Holds the mutex until the end of the block. */
+#define HOLD(r) struct registry *held __attribute__((cleanup(unlock), unused)) = lock(r)
+
+static void
+init_mutex(pthread_mutex_t *mutex)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_mutex_init(mutex, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+}
+
+int
+registry_open(const char *path, struct registry **ret_registry, struct hf_error *err)
+{
+	struct registry *r = calloc(1, sizeof *r);
+	int status;
+
+	if (r == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", path);
+	init_mutex(&r->mutex);
+	status = sql_init(&r->sql, path, &format, err);
+	if (status < 0) {
+		registry_close(r);
+		return status;
+	}
+	*ret_registry = r;
+	return 0;
+}
+
+void
+registry_close(struct registry *r)
+{
+	if (r == NULL)
+		return;
+	sql_fini(&r->sql);
+	pthread_mutex_destroy(&r->mutex);
+	free(r);
+}
+
+/* ---- rows into arrays ---- */
+
+/* A growing array; read() fills one item from the row at hand. */
+struct list {
+	void *items;
+	size_t count, item_bytes;
+	int (*read)(sqlite3_stmt *row, void *ret_item);
+};
+
+/* Room doubles whenever count reaches a power of two. */
+static void *
+new_item(struct list *l)
+{
+	if ((l->count & (l->count - 1)) == 0) {
+		void *more = realloc(l->items, (l->count == 0 ? 1 : 2 * l->count) * l->item_bytes);
+
+		if (more == NULL)
+			return NULL;
+		l->items = more;
+	}
+	return memset((char *)l->items + l->count++ * l->item_bytes, 0, l->item_bytes);
+}
+
+static int
+read_item(struct list *l, sqlite3_stmt *row)
+{
+	void *item = new_item(l);
+
+	return item == NULL ? -ENOMEM : l->read(row, item);
+}
+
+/* Every row of a query begun, in order. Gives ret_items (NULL if there are none). */
+static int
+collect(struct sql *s, sqlite3_stmt *statement, struct list l, void **ret_items, size_t *ret_count,
+    struct hf_error *err)
+{
+	int r, bad = 0;
+
+	while (bad == 0 && (r = sql_next(s, statement, err)) == 1)
+		bad = read_item(&l, statement);
+	if (bad < 0) {
+		sql_done(statement);
+		r = hf_error_set(err, bad, "registry: read a row");
+	}
+	if (r < 0) {
+		free(l.items);
+		return r;
+	}
+	*ret_items = l.items;
+	*ret_count = l.count;
+	return 0;
+}
+
+/* The only row of a query begun. -ENOENT (err untouched) if there is none. */
+static int
+read_only_row(struct sql *s, sqlite3_stmt *statement, int (*read)(sqlite3_stmt *, void *),
+    void *ret_item, struct hf_error *err)
+{
+	int r = sql_next(s, statement, err);
+
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	r = read(statement, ret_item);
+	sql_done(statement);
+	return r < 0 ? hf_error_set(err, r, "registry: read a row") : 0;
+}
+
+static int
+read_id(sqlite3_stmt *row, int column, struct id *ret_id)
+{
+	return sql_get_text(row, column, ret_id->text, sizeof ret_id->text);
+}
+
+/* ---- sources ---- */
+
+enum { MAC_LIST_BYTES = 8 * 18 };
+
+/* "aa:bb:... cc:dd:..." */
+static void
+join_macs(const struct message_hints *h, char *ret_text)
+{
+	size_t len = 0;
+
+	ret_text[0] = '\0';
+	for (size_t i = 0; i < h->mac_count; i++)
+		len += (size_t)snprintf(ret_text + len, MAC_LIST_BYTES - len, "%s%s",
+		    i == 0 ? "" : " ", h->mac_addresses[i]);
+}
+
+static void
+split_macs(char *text, struct message_hints *h)
+{
+	char *rest = text, *mac;
+
+	h->mac_count = 0;
+	while (h->mac_count < sizeof h->mac_addresses / sizeof h->mac_addresses[0] &&
+	       (mac = strsep(&rest, " ")) != NULL)
+		if (mac[0] != '\0')
+			snprintf(h->mac_addresses[h->mac_count++], sizeof h->mac_addresses[0],
+			    "%.17s", mac);
+}
+
+static int
+read_hints(sqlite3_stmt *row, int column, struct message_hints *h)
+{
+	char macs[MAC_LIST_BYTES];
+
+	if (sql_get_text(row, column, h->hostname, sizeof h->hostname) < 0 ||
+	    sql_get_text(row, column + 1, h->machine_id, sizeof h->machine_id) < 0 ||
+	    sql_get_text(row, column + 2, macs, sizeof macs) < 0 ||
+	    sql_get_text(row, column + 3, h->os, sizeof h->os) < 0 ||
+	    sql_get_text(row, column + 4, h->kernel, sizeof h->kernel) < 0 ||
+	    sql_get_text(row, column + 7, h->agent_version, sizeof h->agent_version) < 0)
+		return -HF_ECORRUPT;
+	split_macs(macs, h);
+	h->cpus = (uint32_t)sqlite3_column_int64(row, column + 5);
+	h->ram_bytes = (uint64_t)sqlite3_column_int64(row, column + 6);
+	return 0;
+}
+
+static int
+store_hints(struct sql *s, const struct id *id, const struct message_hints *h, struct hf_error *err)
+{
+	char macs[MAC_LIST_BYTES];
+
+	join_macs(h, macs);
+	return sql_run(s, err,
+	    "UPDATE source SET hostname = ?, machine_id = ?, mac_addresses = ?, os = ?, kernel = "
+	    "?, cpus = ?, ram_bytes = ?,"
+	    " agent_version = ? WHERE id = ?",
+	    "tttttiutt", h->hostname, h->machine_id, macs, h->os, h->kernel, (int64_t)h->cpus,
+	    h->ram_bytes, h->agent_version, id->text);
+}
+
+#define SELECT_SOURCE                                                                            \
+	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label,"            \
+	" hostname, machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version FROM " \
+	"source "
+
+static int
+read_source(sqlite3_stmt *row, void *ret_item)
+{
+	struct registry_source *source = ret_item;
+
+	if (read_id(row, 0, &source->id) < 0 ||
+	    sql_get_blob(row, 3, source->installation_nonce, NONCE_BYTES) < 0 ||
+	    sql_get_text(row, 6, source->label, sizeof source->label) < 0)
+		return -HF_ECORRUPT;
+	source->created_ns = sqlite3_column_int64(row, 1);
+	source->last_seen_ns = sqlite3_column_int64(row, 2);
+	source->incarnation = (uint64_t)sqlite3_column_int64(row, 4);
+	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
+	return read_hints(row, 7, &source->hints);
+}
+
+int
+registry_list_sources(struct registry *r, struct registry_source **ret_sources, size_t *ret_count,
+    struct hf_error *err)
+{
+	struct list list = {.item_bytes = sizeof **ret_sources, .read = read_source};
+	sqlite3_stmt *statement;
+	void *items;
+	HOLD(r);
+	int status = sql_query(&r->sql, &statement, err, SELECT_SOURCE "ORDER BY id", "");
+
+	if (status == 0)
+		status = collect(&r->sql, statement, list, &items, ret_count, err);
+	if (status == 0)
+		*ret_sources = items;
+	return status;
+}
+
+static int
+find_source(
+    struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
+{
+	struct registry_source source = {0};
+	sqlite3_stmt *statement;
+	int r = sql_query(s, &statement, err, SELECT_SOURCE "WHERE id = ?", "t", id->text);
+
+	if (r == 0)
+		r = read_only_row(s, statement, read_source, &source, err);
+	if (r == -ENOENT)
+		return hf_error_say(
+		    err, r, "no source %s; holdfastctl source list shows those known", id->text);
+	if (r == 0)
+		*ret_source = source;
+	return r;
+}
+
+int
+registry_get_source(struct registry *r, const struct id *id, struct registry_source *ret_source,
+    struct hf_error *err)
+{
+	HOLD(r);
+
+	return find_source(&r->sql, id, ret_source, err);
+}
+
+/* May this installation speak for the source? */
+static int
+check_clone(const struct registry_source *source, const unsigned char *nonce, uint64_t incarnation,
+    struct hf_error *err)
+{
+	if (source->adopt_next)
+		return 0;
+	if (memcmp(source->installation_nonce, nonce, NONCE_BYTES) != 0)
+		return hf_error_say(err, -HF_ECLONE,
+		    "another installation claims to be source %s; if this is the machine to "
+		    "replicate: holdfastctl source adopt %s",
+		    source->id.text, source->id.text);
+	if (incarnation < source->incarnation)
+		return hf_error_say(err, -HF_ECLONE,
+		    "an older start of source %s came back (start %llu, seen %llu): a reverted or "
+		    "copied machine; if this is the machine to"
+		    " replicate: holdfastctl source adopt %s",
+		    source->id.text, (unsigned long long)incarnation,
+		    (unsigned long long)source->incarnation, source->id.text);
+	return 0;
+}
+
+static int
+admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t incarnation,
+    const struct message_hints *hints, int64_t now_ns, struct hf_error *err)
+{
+	struct registry_source source;
+	int r = find_source(s, id, &source, err);
+
+	if (r == 0)
+		r = check_clone(&source, nonce, incarnation, err);
+	if (r == 0)
+		r = sql_run(s, err,
+		    "UPDATE source SET nonce = ?, incarnation = ?, adopt_next = 0, last_seen_ns = "
+		    "? WHERE id = ?",
+		    "buit", nonce, (size_t)NONCE_BYTES, incarnation, now_ns, id->text);
+	return r < 0 ? r : store_hints(s, id, hints, err);
+}
+
+int
+registry_admit(struct registry *r, const struct id *source, const unsigned char *nonce,
+    uint64_t incarnation, const struct message_hints *hints, int64_t now_ns, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	if (status < 0)
+		return status;
+	status =
+	    sql_end(&r->sql, admit(&r->sql, source, nonce, incarnation, hints, now_ns, err), err);
+	return status < 0 ? status : 0;
+}
+
+/* For a change of one row by its id: 0 rows are -ENOENT. */
+static int
+found(int changed, const char *noun, const struct id *id, struct hf_error *err)
+{
+	if (changed == 0)
+		return hf_error_say(err, -ENOENT, "no %s %s", noun, id->text);
+	return changed < 0 ? changed : 0;
+}
+
+int
+registry_adopt(struct registry *r, const struct id *source, struct hf_error *err)
+{
+	HOLD(r);
+
+	return found(sql_run(&r->sql, err, "UPDATE source SET adopt_next = 1 WHERE id = ?", "t",
+			 source->text),
+	    "source", source, err);
+}
+
+/* ---- tokens ---- */
+
+#define SELECT_TOKEN "SELECT id, hash, created_ns, expires_ns, used_ns, source, revoked FROM token "
+
+static int
+read_token(sqlite3_stmt *row, void *ret_item)
+{
+	struct registry_token *token = ret_item;
+
+	if (read_id(row, 0, &token->id) < 0 ||
+	    sql_get_blob(row, 1, token->hash, TOKEN_HASH_BYTES) < 0 ||
+	    read_id(row, 5, &token->source) < 0)
+		return -HF_ECORRUPT;
+	token->created_ns = sqlite3_column_int64(row, 2);
+	token->expires_ns = sqlite3_column_int64(row, 3);
+	token->used_ns = sqlite3_column_int64(row, 4);
+	token->revoked = sqlite3_column_int64(row, 6) != 0;
+	return 0;
+}
+
+int
+registry_put_token(struct registry *r, const struct registry_token *token, struct hf_error *err)
+{
+	struct registry_source source;
+	HOLD(r);
+	int status =
+	    token->source.text[0] == '\0' ? 0 : find_source(&r->sql, &token->source, &source, err);
+
+	if (status == 0)
+		status = sql_run(&r->sql, err,
+		    "INSERT INTO token (id, hash, created_ns, expires_ns, used_ns, source, "
+		    "revoked) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		    "tbiiiti", token->id.text, token->hash, (size_t)TOKEN_HASH_BYTES,
+		    token->created_ns, token->expires_ns, token->used_ns, token->source.text,
+		    (int64_t)token->revoked);
+	return status < 0 ? status : 0;
+}
+
+int
+registry_list_tokens(
+    struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err)
+{
+	struct list list = {.item_bytes = sizeof **ret_tokens, .read = read_token};
+	sqlite3_stmt *statement;
+	void *items;
+	HOLD(r);
+	int status =
+	    sql_query(&r->sql, &statement, err, SELECT_TOKEN "ORDER BY created_ns, id", "");
+
+	if (status == 0)
+		status = collect(&r->sql, statement, list, &items, ret_count, err);
+	if (status == 0)
+		*ret_tokens = items;
+	return status;
+}
+
+int
+registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *err)
+{
+	HOLD(r);
+
+	return found(
+	    sql_run(&r->sql, err, "UPDATE token SET revoked = 1 WHERE id = ?", "t", id->text),
+	    "token", id, err);
+}
+
+static int
+check_token(const struct registry_token *token, int64_t now_ns, struct hf_error *err)
+{
+	char when[UNITS_TEXT_BYTES];
+
+	if (token->used_ns != 0)
+		return hf_error_say(err, -HF_ETOKEN,
+		    "token %s was used at %s; a token is good for one machine", token->id.text,
+		    time_format(token->used_ns, when));
+	if (token->revoked)
+		return hf_error_say(err, -HF_ETOKEN, "token %s was revoked", token->id.text);
+	if (now_ns >= token->expires_ns)
+		return hf_error_say(err, -HF_ETOKEN, "token %s expired at %s", token->id.text,
+		    time_format(token->expires_ns, when));
+	return 0;
+}
+
+static int
+find_token(struct sql *s, const unsigned char *hash, struct registry_token *ret_token,
+    struct hf_error *err)
+{
+	sqlite3_stmt *statement;
+	int r = sql_query(
+	    s, &statement, err, SELECT_TOKEN "WHERE hash = ?", "b", hash, (size_t)TOKEN_HASH_BYTES);
+
+	if (r == 0)
+		r = read_only_row(s, statement, read_token, ret_token, err);
+	if (r == -ENOENT)
+		return hf_error_say(err, -HF_ETOKEN, "no such token here");
+	return r;
+}
+
+/* ---- certificates ---- */
+
+static int
+put_certificate(struct sql *s, const struct registry_certificate *c, struct hf_error *err)
+{
+	int r = sql_run(s, err,
+	    "INSERT INTO certificate (fingerprint, source, not_before_ns, not_after_ns, revoked) "
+	    "VALUES (?, ?, ?, ?, ?)",
+	    "btiii", c->fingerprint, (size_t)FINGERPRINT_BYTES, c->source.text, c->not_before_ns,
+	    c->not_after_ns, (int64_t)c->revoked);
+
+	return r < 0 ? r : 0;
+}
+
+int
+registry_put_certificate(
+    struct registry *r, const struct registry_certificate *certificate, struct hf_error *err)
+{
+	HOLD(r);
+
+	return put_certificate(&r->sql, certificate, err);
+}
+
+static int
+read_certificate(sqlite3_stmt *row, void *ret_item)
+{
+	struct registry_certificate *c = ret_item;
+
+	if (sql_get_blob(row, 0, c->fingerprint, FINGERPRINT_BYTES) < 0 ||
+	    read_id(row, 1, &c->source) < 0)
+		return -HF_ECORRUPT;
+	c->not_before_ns = sqlite3_column_int64(row, 2);
+	c->not_after_ns = sqlite3_column_int64(row, 3);
+	c->revoked = sqlite3_column_int64(row, 4) != 0;
+	return 0;
+}
+
+int
+registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
+    struct registry_certificate *ret_certificate, struct hf_error *err)
+{
+	struct registry_certificate c = {0};
+	sqlite3_stmt *statement;
+	HOLD(r);
+	int status = sql_query(&r->sql, &statement, err,
+	    "SELECT fingerprint, source, not_before_ns, not_after_ns, revoked FROM certificate "
+	    "WHERE fingerprint = ?",
+	    "b", fingerprint, (size_t)FINGERPRINT_BYTES);
+
+	if (status == 0)
+		status = read_only_row(&r->sql, statement, read_certificate, &c, err);
+	if (status == -ENOENT)
+		return hf_error_say(
+		    err, -ENOENT, "the certificate is not one this server has on record");
+	if (status == 0 && c.revoked)
+		return hf_error_say(
+		    err, -HF_EREVOKED, "the certificate of source %s is revoked", c.source.text);
+	if (status == 0)
+		*ret_certificate = c;
+	return status;
+}
+
+int
+registry_revoke_source(struct registry *r, const struct id *source, struct hf_error *err)
+{
+	struct registry_source known;
+	HOLD(r);
+	int status = find_source(&r->sql, source, &known, err);
+
+	if (status == 0)
+		status = sql_run(&r->sql, err,
+		    "UPDATE certificate SET revoked = 1 WHERE source = ?", "t", source->text);
+	return status < 0 ? status : 0;
+}
+
+/* ---- enrolment ---- */
+
+struct enrolment {
+	const unsigned char *token_hash, *nonce;
+	int64_t now_ns;
+	const struct message_hints *hints;
+	int (*sign)(void *arg, const struct id *source,
+	    struct registry_certificate *ret_certificate, struct hf_error *err);
+	void *arg;
+	struct id source;
+};
+
+static int
+add_source(struct sql *s, const struct enrolment *e, struct hf_error *err)
+{
+	int r = sql_run(s, err, "INSERT INTO source (id, created_ns, nonce) VALUES (?, ?, ?)",
+	    "tib", e->source.text, e->now_ns, e->nonce, (size_t)NONCE_BYTES);
+
+	return r < 0 ? r : 0;
+}
+
+/* A known source on new hardware, or with a new certificate: the person who made the token vouches
+ * for it. */
+static int
+move_source(struct sql *s, const struct enrolment *e, struct hf_error *err)
+{
+	struct registry_source old;
+	int r = find_source(s, &e->source, &old, err);
+
+	if (r < 0)
+		return r;
+	if (memcmp(old.installation_nonce, e->nonce, NONCE_BYTES) != 0)
+		old.incarnation = 0;
+	r = sql_run(s, err,
+	    "UPDATE source SET nonce = ?, incarnation = ?, adopt_next = 0 WHERE id = ?", "but",
+	    e->nonce, (size_t)NONCE_BYTES, old.incarnation, e->source.text);
+	return r < 0 ? r : 0;
+}
+
+static int
+use_token(struct sql *s, const struct enrolment *e, const struct registry_token *token,
+    struct hf_error *err)
+{
+	int r = sql_run(s, err, "UPDATE token SET used_ns = ?, source = ? WHERE id = ?", "itt",
+	    e->now_ns, e->source.text, token->id.text);
+
+	return r < 0 ? r : 0;
+}
+
+static int
+certify(struct sql *s, const struct enrolment *e, struct hf_error *err)
+{
+	struct registry_certificate certificate = {0};
+	int r = e->sign(e->arg, &e->source, &certificate, err);
+
+	if (r < 0)
+		return r;
+	certificate.source = e->source;
+	return put_certificate(s, &certificate, err);
+}
+
+static int
+enroll(struct sql *s, struct enrolment *e, struct hf_error *err)
+{
+	struct registry_token token = {0};
+	bool bound;
+	int r = find_token(s, e->token_hash, &token, err);
+
+	if (r == 0)
+		r = check_token(&token, e->now_ns, err);
+	if (r < 0)
+		return r;
+	bound = token.source.text[0] != '\0';
+	if (bound)
+		e->source = token.source;
+	r = bound ? move_source(s, e, err) : add_source(s, e, err);
+	if (r == 0)
+		r = store_hints(s, &e->source, e->hints, err);
+	if (r >= 0)
+		r = use_token(s, e, &token, err);
+	return r < 0 ? r : certify(s, e, err);
+}
+
+int
+registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now_ns,
+    const struct id *new_source, const unsigned char *nonce, const struct message_hints *hints,
+    int (*sign)(void *arg, const struct id *source, struct registry_certificate *ret_certificate,
+	struct hf_error *err),
+    void *arg, struct id *ret_source, struct hf_error *err)
+{
+	struct enrolment e = {.token_hash = token_hash,
+	    .nonce = nonce,
+	    .now_ns = now_ns,
+	    .hints = hints,
+	    .sign = sign,
+	    .arg = arg,
+	    .source = *new_source};
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	if (status == 0)
+		status = sql_end(&r->sql, enroll(&r->sql, &e, err), err);
+	if (status == 0)
+		*ret_source = e.source;
+	return status;
+}
+
+/* ---- events and audit ---- */
+
+static int
+add_event(struct sql *s, struct registry_event *event, struct hf_error *err)
+{
+	int r =
+	    sql_run(s, err, "INSERT INTO event (time_ns, source, event, text) VALUES (?, ?, ?, ?)",
+		"ittt", event->time_ns, event->source.text, event->event, event->text);
+	int64_t number = sqlite3_last_insert_rowid(s->db);
+
+	if (r >= 0) /* numbers have no gaps, so this keeps EVENTS_MAX of them */
+		r = sql_run(
+		    s, err, "DELETE FROM event WHERE number <= ?", "i", number - EVENTS_MAX);
+	if (r < 0)
+		return r;
+	event->number = (uint64_t)number;
+	return 0;
+}
+
+int
+registry_add_event(struct registry *r, struct registry_event *event, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	return status < 0 ? status : sql_end(&r->sql, add_event(&r->sql, event, err), err);
+}
+
+static int
+read_event(sqlite3_stmt *row, void *ret_item)
+{
+	struct registry_event *event = ret_item;
+
+	event->number = (uint64_t)sqlite3_column_int64(row, 0);
+	event->time_ns = sqlite3_column_int64(row, 1);
+	if (read_id(row, 2, &event->source) < 0 ||
+	    sql_get_text(row, 3, event->event, sizeof event->event) < 0 ||
+	    sql_get_text(row, 4, event->text, sizeof event->text) < 0)
+		return -HF_ECORRUPT;
+	return 0;
+}
+
+int
+registry_list_events(struct registry *r, uint64_t after, size_t max,
+    struct registry_event **ret_events, size_t *ret_count, struct hf_error *err)
+{
+	struct list list = {.item_bytes = sizeof **ret_events, .read = read_event};
+	sqlite3_stmt *statement;
+	void *items;
+	HOLD(r);
+	int status = sql_query(&r->sql, &statement, err,
+	    "SELECT number, time_ns, source, event, text FROM event WHERE number > ? ORDER BY "
+	    "number LIMIT ?",
+	    "ii", (int64_t)(after > INT64_MAX ? INT64_MAX : after),
+	    (int64_t)(max > INT64_MAX ? INT64_MAX : max));
+
+	if (status == 0)
+		status = collect(&r->sql, statement, list, &items, ret_count, err);
+	if (status == 0)
+		*ret_events = items;
+	return status;
+}
+
+int
+registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb,
+    const char *object, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_run(&r->sql, err,
+	    "INSERT INTO audit (time_ns, uid, pid, verb, object) VALUES (?, ?, ?, ?, ?)", "iiitt",
+	    time_ns, (int64_t)uid, (int64_t)pid, verb, object);
+
+	return status < 0 ? status : 0;
+}
+
+/* ---- settings ---- */
+
+int
+registry_get_setting(struct registry *r, const char *key, char *ret_value, size_t size)
+{
+	sqlite3_stmt *statement;
+	HOLD(r);
+	int status = sql_query(
+	    &r->sql, &statement, NULL, "SELECT value FROM setting WHERE key = ?", "t", key);
+
+	if (status == 0)
+		status = sql_next(&r->sql, statement, NULL);
+	if (status <= 0)
+		return status < 0 ? status : -ENOENT;
+	status = sql_get_text(statement, 0, ret_value, size);
+	sql_done(statement);
+	return status;
+}
+
+int
+registry_set_setting(struct registry *r, const char *key, const char *value, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_run(&r->sql, err,
+	    "INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value "
+	    "= excluded.value",
+	    "tt", key, value);
+
+	return status < 0 ? status : 0;
+}
