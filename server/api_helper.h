@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api_helper.h: one thread that does what the control sockets ask of the registry, because SQLite blocks. Jobs run in order. */
+/* api_helper.h: one thread that does what the control sockets ask of the registry, because SQLite
+ * blocks. Jobs run in order. */
 #ifndef HF_SERVER_API_HELPER_H
 #define HF_SERVER_API_HELPER_H
 
@@ -21,7 +22,8 @@ struct helper_job { /* embedded in the caller's; the caller keeps it alive until
 /* Start the thread; done() is called on base. 0 or -errno. */
 int helper_start(struct event_base *base, struct helper **ret_helper);
 
-/* Let the job under way end, cancel the others, call every done(), free. NULL allowed. Blocks for one job. */
+/* Let the job under way end, cancel the others, call every done(), free. NULL allowed. Blocks for
+ * one job. */
 void helper_stop(struct helper *h);
 
 /* 0, or -EAGAIN: HELPER_JOBS_MAX wait already; then done() never runs. */

@@ -23,7 +23,7 @@
 
 enum {
 	INPUT_BYTES_MAX = HTTP_HEAD_BYTES_MAX + HTTP_BODY_BYTES_MAX, /* one request, whole */
-	LINGER_SECONDS = 2,  /* for a refused peer to read why before the connection is cut */
+	LINGER_SECONDS = 2,       /* for a refused peer to read why before the connection is cut */
 	ACCEPT_PAUSE_SECONDS = 1, /* after EMFILE and the like */
 };
 
@@ -57,7 +57,8 @@ struct connection {
 	struct http_peer peer;
 	enum connection_state state;
 	bool half_closed; /* the peer sends no more, but still listens */
-	unsigned holds;   /* dispatches under way: a dead connection is freed when the last one returns */
+	unsigned
+	    holds; /* dispatches under way: a dead connection is freed when the last one returns */
 	struct http_request request;
 };
 
@@ -142,7 +143,8 @@ static void
 linger(struct connection *c)
 {
 	c->state = CONNECTION_LINGERING;
-	bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	bufferevent_trigger(
+	    c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* The answer is complete: what next on this connection? */
@@ -156,7 +158,8 @@ finish_request(struct connection *c)
 		c->state = CONNECTION_IDLE;
 		set_deadline(c, c->server->config.request_timeout_s);
 		/* Pipelined requests may already be here; never from inside the handler. */
-		bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(
+		    c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 		return;
 	}
 	linger(c);
@@ -193,7 +196,8 @@ reason_phrase(int status)
 	return "Answer";
 }
 
-/* What cannot be parsed is answered here, and the connection ends: its bytes can no longer be told apart. */
+/* What cannot be parsed is answered here, and the connection ends: its bytes can no longer be told
+ * apart. */
 static void
 refuse(struct connection *c, int status)
 {
@@ -206,7 +210,8 @@ refuse(struct connection *c, int status)
 	c->state = CONNECTION_ASKED;
 	c->request.head.keep_alive = false;
 	c->request.head.minor = 1;
-	evbuffer_add_printf(body, "{\"status\": %d, \"title\": \"%s\", \"code\": \"HTTP\"}\n", status, reason_phrase(status));
+	evbuffer_add_printf(body, "{\"status\": %d, \"title\": \"%s\", \"code\": \"HTTP\"}\n",
+	    status, reason_phrase(status));
 	http_reply(&c->request, status, "application/problem+json", body);
 	evbuffer_free(body);
 }
@@ -223,7 +228,8 @@ take_head(struct connection *c, struct evbuffer *input)
 		return evbuffer_get_length(input) >= HTTP_HEAD_BYTES_MAX ? -431 : 0;
 	if (len > HTTP_HEAD_BYTES_MAX)
 		return -431;
-	r = http_head_parse((const char *)evbuffer_pullup(input, (ssize_t)len), len, &c->request.head);
+	r = http_head_parse(
+	    (const char *)evbuffer_pullup(input, (ssize_t)len), len, &c->request.head);
 	if (r < 0)
 		return r;
 	evbuffer_drain(input, len);
@@ -285,9 +291,9 @@ on_read(struct bufferevent *bev, void *arg)
 			linger(c);
 		break;
 	case CONNECTION_LINGERING: evbuffer_drain(bufferevent_get_input(bev), (size_t)-1); break;
-	case CONNECTION_ASKED:     /* pipelined: waits, and the read watermark bounds it */
+	case CONNECTION_ASKED: /* pipelined: waits, and the read watermark bounds it */
 	case CONNECTION_STREAMING: break;
-	case CONNECTION_DEAD:      break; /* a callback deferred before */
+	case CONNECTION_DEAD: break; /* a callback deferred before */
 	}
 	release(c);
 }
@@ -303,7 +309,8 @@ on_write(struct bufferevent *bev, void *arg)
 	if (c->state == CONNECTION_STREAMING && room != NULL) {
 		c->request.room = NULL;
 		room(c->request.room_arg);
-	} else if (c->state == CONNECTION_LINGERING && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+	} else if (c->state == CONNECTION_LINGERING &&
+		   evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
 		shutdown(bufferevent_getfd(bev), SHUT_WR);
 		set_deadline(c, LINGER_SECONDS);
 		if (c->half_closed)
@@ -312,7 +319,8 @@ on_write(struct bufferevent *bev, void *arg)
 	release(c);
 }
 
-/* After end of file: does the peer (printf ... | socat) still want its answer, or has it closed both ways? */
+/* After end of file: does the peer (printf ... | socat) still want its answer, or has it closed
+ * both ways? */
 static bool
 peer_listens(struct connection *c)
 {
@@ -325,12 +333,14 @@ static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct connection *c = arg;
-	bool said_all = c->state == CONNECTION_LINGERING && evbuffer_get_length(bufferevent_get_output(bev)) == 0;
+	bool said_all = c->state == CONNECTION_LINGERING &&
+			evbuffer_get_length(bufferevent_get_output(bev)) == 0;
 
 	hold(c);
 	if ((what & BEV_EVENT_EOF) && !said_all && peer_listens(c)) {
 		c->half_closed = true;
-		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(
+		    bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 	} else {
 		kill_connection(c); /* gone, or it takes nothing of its answer */
 	}
@@ -362,7 +372,8 @@ write_head(struct http_request *req, int status, const char *content_type, const
 {
 	struct evbuffer *out = bufferevent_get_output(req->connection->bev);
 
-	evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nCache-Control: no-store\r\n%s", status,
+	evbuffer_add_printf(out,
+	    "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nCache-Control: no-store\r\n%s", status,
 	    reason_phrase(status), content_type, headers);
 	if (!req->head.keep_alive)
 		evbuffer_add_printf(out, "Connection: close\r\n");
@@ -376,7 +387,8 @@ http_reply(struct http_request *req, int status, const char *content_type, struc
 
 	hold(c);
 	write_head(req, status, content_type, "");
-	evbuffer_add_printf(out, "Content-Length: %zu\r\n\r\n", body == NULL ? 0 : evbuffer_get_length(body));
+	evbuffer_add_printf(
+	    out, "Content-Length: %zu\r\n\r\n", body == NULL ? 0 : evbuffer_get_length(body));
 	if (body != NULL)
 		evbuffer_add_buffer(out, body);
 	finish_request(c);
@@ -384,15 +396,18 @@ http_reply(struct http_request *req, int status, const char *content_type, struc
 }
 
 void
-http_stream_begin(struct http_request *req, int status, const char *content_type, const char *headers)
+http_stream_begin(
+    struct http_request *req, int status, const char *content_type, const char *headers)
 {
 	struct connection *c = connection_of(req, CONNECTION_ASKED);
 
 	req->chunked = req->head.minor == 1;
 	if (!req->chunked)
-		req->head.keep_alive = false; /* the end of an HTTP/1.0 stream is the end of the connection */
+		req->head.keep_alive =
+		    false; /* the end of an HTTP/1.0 stream is the end of the connection */
 	write_head(req, status, content_type, headers);
-	evbuffer_add_printf(bufferevent_get_output(c->bev), req->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
+	evbuffer_add_printf(bufferevent_get_output(c->bev),
+	    req->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
 	c->state = CONNECTION_STREAMING;
 }
 
@@ -442,7 +457,8 @@ http_stream_wait(struct http_request *req, size_t low_bytes, void (*room)(void *
 	req->room_arg = arg;
 	bufferevent_setwatermark(c->bev, EV_WRITE, low_bytes, 0);
 	if (evbuffer_get_length(bufferevent_get_output(c->bev)) <= low_bytes)
-		bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(
+		    c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 void
@@ -478,7 +494,7 @@ oldest_idle(struct http_server *s)
 {
 	struct connection *c, *oldest = NULL;
 
-	LIST_FOREACH(c, &s->connections, link)
+	LIST_FOREACH (c, &s->connections, link)
 		if (c->state == CONNECTION_IDLE || c->state == CONNECTION_LINGERING)
 			oldest = c;
 	return oldest;
@@ -548,9 +564,11 @@ open_connection(struct http_server *s, int fd)
 }
 
 static void
-on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
+on_accept(
+    struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
 {
-	static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+	static const char busy[] =
+	    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 	struct http_server *s = arg;
 
 	if (make_room(s) && open_connection(s, fd) == 0)
@@ -566,7 +584,8 @@ on_accept_error(struct evconnlistener *listener, void *arg)
 	struct http_server *s = arg;
 	struct timeval pause = {.tv_sec = ACCEPT_PAUSE_SECONDS};
 
-	log_warning("control_accept_failed", "socket=%s msg=\"%s\"", s->address.sun_path, strerror(errno));
+	log_warning(
+	    "control_accept_failed", "socket=%s msg=\"%s\"", s->address.sun_path, strerror(errno));
 	evconnlistener_disable(listener);
 	event_add(s->accept_again, &pause);
 }
@@ -579,7 +598,8 @@ on_accept_again(evutil_socket_t fd, short what, void *arg)
 	evconnlistener_enable(s->listener);
 }
 
-/* A file left behind by a daemon that died goes; one with a listener, or no socket at all, stays. */
+/* A file left behind by a daemon that died goes; one with a listener, or no socket at all, stays.
+ */
 static int
 remove_stale(const struct sockaddr_un *address, struct hf_error *err)
 {
@@ -590,15 +610,17 @@ remove_stale(const struct sockaddr_un *address, struct hf_error *err)
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : hf_error_set(err, -errno, "%s", path);
 	if (!S_ISSOCK(st.st_mode))
-		return hf_error_say(err, -EEXIST, "%s is in the way and is no socket: remove it", path);
+		return hf_error_say(
+		    err, -EEXIST, "%s is in the way and is no socket: remove it", path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return hf_error_set(err, -errno, "%s", path);
 	r = connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 ? errno : 0;
 	close(fd);
 	if (r != ECONNREFUSED)
-		return hf_error_say(
-		    err, -EADDRINUSE, "%s: another holdfastd is listening there; stop it, or set admin.runtime_dir", path);
+		return hf_error_say(err, -EADDRINUSE,
+		    "%s: another holdfastd is listening there; stop it, or set admin.runtime_dir",
+		    path);
 	return unlink(path) < 0 && errno != ENOENT ? hf_error_set(err, -errno, "%s", path) : 0;
 }
 
@@ -610,7 +632,8 @@ bind_socket(int fd, const struct http_config *config, const struct sockaddr_un *
 	int r = bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 ? -errno : 0;
 
 	umask(old);
-	if (r == 0 && config->group != (gid_t)-1 && chown(config->path, (uid_t)-1, config->group) < 0)
+	if (r == 0 && config->group != (gid_t)-1 &&
+	    chown(config->path, (uid_t)-1, config->group) < 0)
 		r = -errno;
 	if (r == 0 && chmod(config->path, config->mode) < 0)
 		r = -errno;
@@ -633,7 +656,8 @@ listen_on(struct http_server *s, struct hf_error *err)
 	if (r == 0 && lstat(s->config.path, &st) < 0)
 		r = -errno;
 	if (r == 0)
-		s->listener = evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
+		s->listener =
+		    evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
 	if (s->listener == NULL) {
 		close(fd);
 		return hf_error_set(err, r < 0 ? r : -ENOMEM, "%s", s->config.path);
@@ -645,14 +669,15 @@ listen_on(struct http_server *s, struct hf_error *err)
 }
 
 int
-http_server_open(
-    struct event_base *base, const struct http_config *config, struct http_server **ret_server, struct hf_error *err)
+http_server_open(struct event_base *base, const struct http_config *config,
+    struct http_server **ret_server, struct hf_error *err)
 {
 	struct http_server *s;
 	int r;
 
 	if (strlen(config->path) >= sizeof s->address.sun_path)
-		return hf_error_say(err, -ENAMETOOLONG, "%s: longer than the %zu bytes a socket's path may have; set admin.runtime_dir",
+		return hf_error_say(err, -ENAMETOOLONG,
+		    "%s: longer than the %zu bytes a socket's path may have; set admin.runtime_dir",
 		    config->path, sizeof s->address.sun_path - 1);
 	s = calloc(1, sizeof *s);
 	if (s == NULL)
@@ -663,7 +688,8 @@ http_server_open(
 	memcpy(s->address.sun_path, config->path, strlen(config->path));
 	s->config.path = s->address.sun_path;
 	s->accept_again = evtimer_new(base, on_accept_again, s);
-	r = s->accept_again == NULL ? hf_error_set(err, -ENOMEM, "%s", config->path) : listen_on(s, err);
+	r = s->accept_again == NULL ? hf_error_set(err, -ENOMEM, "%s", config->path)
+				    : listen_on(s, err);
 	if (r < 0) {
 		http_server_close(s);
 		return r;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.h: HTTP/1.1 over a unix socket, bounded in everything a client can make grow. One event loop's thread only.
+/* http.h: HTTP/1.1 over a unix socket, bounded in everything a client can make grow. One event
+ * loop's thread only.
  *
- * Not evhttp, because of what it cannot say or do: that the peer of an unanswered request is gone (it stops reading), who the
- * peer is, how many connections there are and which is the oldest idle one, and that a chunk has left so that the next may be read.
+ * Not evhttp, because of what it cannot say or do: that the peer of an unanswered request is gone
+ * (it stops reading), who the peer is, how many connections there are and which is the oldest idle
+ * one, and that a chunk has left so that the next may be read.
  *
- * A request lives from the handler's call to its single end: http_reply(), http_stream_end(), http_stream_abort(), or the watch's
- * gone(). After that it must not be touched. Pipelined requests wait for each other. */
+ * A request lives from the handler's call to its single end: http_reply(), http_stream_end(),
+ * http_stream_abort(), or the watch's gone(). After that it must not be touched. Pipelined requests
+ * wait for each other. */
 #ifndef HF_SERVER_HTTP_H
 #define HF_SERVER_HTTP_H
 
@@ -39,9 +42,10 @@ struct http_config {
 	void *arg;
 };
 
-/* Listen. A socket file nobody listens on is replaced. Blocking but short. -EADDRINUSE: somebody listens there; -ENAMETOOLONG, -errno. */
-int http_server_open(
-    struct event_base *base, const struct http_config *config, struct http_server **ret_server, struct hf_error *err);
+/* Listen. A socket file nobody listens on is replaced. Blocking but short. -EADDRINUSE: somebody
+ * listens there; -ENAMETOOLONG, -errno. */
+int http_server_open(struct event_base *base, const struct http_config *config,
+    struct http_server **ret_server, struct hf_error *err);
 
 /* Cut every connection (gone() is told) and remove the socket file. NULL allowed. */
 void http_server_close(struct http_server *s);
@@ -55,16 +59,21 @@ const struct http_peer *http_request_peer(const struct http_request *req);
 void http_request_watch(struct http_request *req, void (*gone)(void *arg), void *arg);
 
 /* The whole answer at once. body (NULL: none) is emptied, and stays the caller's. */
-void http_reply(struct http_request *req, int status, const char *content_type, struct evbuffer *body);
+void http_reply(
+    struct http_request *req, int status, const char *content_type, struct evbuffer *body);
 
-/* An answer in pieces: begin once, add any number (len > 0; copied), end or abort (cut without a proper end, so the peer
- * knows that something is missing). headers: "Name: value\r\n"..., or "". */
-void http_stream_begin(struct http_request *req, int status, const char *content_type, const char *headers);
+/* An answer in pieces: begin once, add any number (len > 0; copied), end or abort (cut without a
+ * proper end, so the peer knows that something is missing). headers: "Name: value\r\n"..., or "".
+ */
+void http_stream_begin(
+    struct http_request *req, int status, const char *content_type, const char *headers);
 void http_stream_add(struct http_request *req, const void *bytes, size_t len);
 void http_stream_end(struct http_request *req);
 void http_stream_abort(struct http_request *req);
 
-/* Call room(arg) once, from the loop, as soon as less than low_bytes wait to be taken by the peer. */
-void http_stream_wait(struct http_request *req, size_t low_bytes, void (*room)(void *arg), void *arg);
+/* Call room(arg) once, from the loop, as soon as less than low_bytes wait to be taken by the peer.
+ */
+void http_stream_wait(
+    struct http_request *req, size_t low_bytes, void (*room)(void *arg), void *arg);
 
 #endif

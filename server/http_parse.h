@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http_parse.h: the head of an HTTP/1.x request, from bytes to words. Pure: no socket, no clock, no allocation.
+/* http_parse.h: the head of an HTTP/1.x request, from bytes to words. Pure: no socket, no clock, no
+ * allocation.
  *
- * Stricter than the RFC allows on purpose: lines end in CRLF, no folding, no transfer coding, one Content-Length, no
- * control characters, origin-form targets. What two readers could understand differently is refused. */
+ * Stricter than the RFC allows on purpose: lines end in CRLF, no folding, no transfer coding, one
+ * Content-Length, no control characters, origin-form targets. What two readers could understand
+ * differently is refused. */
 #ifndef HF_SERVER_HTTP_PARSE_H
 #define HF_SERVER_HTTP_PARSE_H
 
@@ -24,7 +26,8 @@ struct http_head {
 	bool keep_alive;
 	size_t body_bytes; /* at most HTTP_BODY_BYTES_MAX */
 
-	/* The target's path, percent-decoded, and its query. They point into text. A path of "/" has no segment. */
+	/* The target's path, percent-decoded, and its query. They point into text. A path of "/"
+	 * has no segment. */
 	const char *segments[HTTP_SEGMENTS_MAX];
 	size_t segment_count;
 	struct {
@@ -35,8 +38,9 @@ struct http_head {
 	char text[HTTP_HEAD_BYTES_MAX + 1];
 };
 
-/* Parse a whole head: len bytes (at most HTTP_HEAD_BYTES_MAX) that end in the empty line. Returns 0, or the HTTP status to refuse it
- * with, negative: -400, -405, -413, -414, -501, -505; *ret_head is then undefined. */
+/* Parse a whole head: len bytes (at most HTTP_HEAD_BYTES_MAX) that end in the empty line. Returns
+ * 0, or the HTTP status to refuse it with, negative: -400, -405, -413, -414, -501, -505; *ret_head
+ * is then undefined. */
 int http_head_parse(const char *bytes, size_t len, struct http_head *ret_head);
 
 /* Value of a query parameter, or NULL. Borrowed from the head. */

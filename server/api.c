@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/api.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/common/log.h"
+#include "proto/common/units.h"
+#include "server/api_call.h"
+
+enum {
+	CONNECTIONS_MAX =
+	    64, /* of one socket: a script that leaks them shuts out no person for long */
+	REQUEST_TIMEOUT_S = 30,
+	STALL_TIMEOUT_S = 120, /* an export's reader may be busy with its own disk for a while */
+};
+
+static const struct route routes[] = {
+    {HTTP_GET, "/v1/version", NULL, false, NULL, get_version,
+	"the server: version, addresses, staging area"},
+    {HTTP_GET, "/v1/health", NULL, false, NULL, get_health, "200, or 503 with reasons"},
+    {HTTP_GET, "/v1/source-servers", NULL, false, NULL, get_sources,
+	"all sources with state, lag, Ready"},
+    {HTTP_GET, "/v1/source-servers/*", NULL, false, prepare_source, get_source, "one source"},
+    {HTTP_GET, "/v1/volumes", NULL, false, prepare_source_filter, get_volumes,
+	"volumes, of one source or all"},
+    {HTTP_GET, "/v1/points-in-time", NULL, false, prepare_pits, get_pits,
+	"points in time of a source"},
+    {HTTP_GET, "/v1/points-in-time/*/volumes/*/data", "export", true, prepare_export, get_export,
+	"a volume at a point in time"},
+    {HTTP_GET, "/v1/events", NULL, false, prepare_events, get_events,
+	"events as NDJSON; follow=1 goes on"},
+    {HTTP_GET, "/v1/tokens", NULL, false, NULL, get_tokens,
+	"enrolment tokens, never their secrets"},
+    {HTTP_GET, "/v1/ca", NULL, false, NULL, get_ca, "the CA certificate and its fingerprint"},
+    {HTTP_GET, "/metrics", NULL, false, NULL, get_metrics, "Prometheus text"},
+    {HTTP_POST, "/v1/tokens", "token.create", true, prepare_token_create, post_token,
+	"make an enrolment token"},
+    {HTTP_DELETE, "/v1/tokens/*", "token.revoke", true, prepare_token, delete_token,
+	"revoke a token"},
+    {HTTP_POST, "/v1/points-in-time", "pit.create", true, prepare_pit_create, post_pit,
+	"a point by hand, now"},
+    {HTTP_POST, "/v1/points-in-time/*/hold", "pit.hold", true, prepare_pit_hold, change_pit,
+	"never expire this point"},
+    {HTTP_POST, "/v1/points-in-time/*/release", "pit.release", true, prepare_pit_release,
+	change_pit, "let the policy have it again"},
+    {HTTP_DELETE, "/v1/points-in-time/*", "pit.delete", true, prepare_pit_delete, change_pit,
+	"delete a point"},
+    {HTTP_POST, "/v1/source-servers/*/adopt", "source.adopt", true, prepare_source, post_adopt,
+	"accept the next installation"},
+    {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", true, prepare_source, post_revoke,
+	"revoke its certificates"},
+};
+
+static struct api *running; /* api_stop() knows only the server */
+
+const struct route *
+api_routes(size_t *ret_count)
+{
+	*ret_count = sizeof routes / sizeof routes[0];
+	return routes;
+}
+
+/* ---- finding the route ---- */
+
+static bool
+path_matches(const char *path, const struct http_head *head, const char **ret_args)
+{
+	size_t arg = 0, i;
+
+	for (i = 0; i < head->segment_count && *path == '/'; i++) {
+		size_t len = strcspn(++path, "/");
+
+		if (len == 1 && path[0] == '*')
+			ret_args[arg++] = head->segments[i];
+		else if (strlen(head->segments[i]) != len ||
+			 memcmp(path, head->segments[i], len) != 0)
+			return false;
+		path += len;
+	}
+	return i == head->segment_count && *path == '\0';
+}
+
+static int
+find_route(struct call *call, struct hf_error *err)
+{
+	const struct http_head *head = http_request_head(call->req);
+	bool known = false;
+
+	for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+		if (!path_matches(routes[i].path, head, call->args))
+			continue;
+		known = true;
+		if (routes[i].method == head->method) {
+			call->route = &routes[i];
+			return 0;
+		}
+	}
+	if (known)
+		return hf_error_say(
+		    err, -EOPNOTSUPP, "this path knows no %s", http_method_name(head->method));
+	return hf_error_say(err, -ENOENT, "no such path; holdfast-api(7) lists them");
+}
+
+/* ---- may this peer? ---- */
+
+static int
+check_permission(const struct call *call, bool admin, struct hf_error *err)
+{
+	uid_t uid = call->peer.uid;
+
+	if (!call->route->admin_only)
+		return 0;
+	if (!admin)
+		return hf_error_say(
+		    err, -EPERM, "this socket only answers questions; ask admin.sock");
+	if (uid == 0 || uid == geteuid() || call->api->admin_group)
+		return 0; /* with the group, the socket's mode has decided */
+	return hf_error_say(
+	    err, -EPERM, "uid %u may not; only root and the daemon's own user may", uid);
+}
+
+/* ---- the audit: a change is on record before it happens ---- */
+
+static void
+audit_work(struct helper_job *job)
+{
+	struct call *call = call_from_job(job);
+
+	call->status = registry_add_audit(server_registry(call->api->sv), clock_real_ns(),
+	    call->peer.uid, call->peer.pid, call->route->verb, call->object, &call->err);
+}
+
+static void
+finish_audit(struct call *call)
+{
+	if (call->status < 0) {
+		call_reply_error(call, call->status, call->err.text,
+		    "nothing was changed: the audit cannot be written");
+		return;
+	}
+	log_notice("control", "verb=%s object=\"%s\" uid=%u pid=%d", call->route->verb,
+	    call->object, call->peer.uid, (int)call->peer.pid);
+	call->route->run(call);
+}
+
+/* ---- one request ---- */
+
+static const char *
+refusal_hint(int code)
+{
+	return code == -EPERM ? "use admin.sock as a member of group holdfast-admin, or as root"
+			      : NULL;
+}
+
+static void
+serve(struct api *api, struct http_request *req, bool admin)
+{
+	struct call *call = call_create(api, req);
+	struct hf_error err = {0};
+	int r;
+
+	if (call == NULL) {
+		http_reply(req, 503, "application/problem+json", NULL);
+		return;
+	}
+	r = find_route(call, &err);
+	if (r == 0)
+		r = check_permission(call, admin, &err);
+	if (r == 0 && call->route->prepare != NULL)
+		r = call->route->prepare(call, &err);
+	if (r < 0)
+		call_reply_error(call, r, err.text, refusal_hint(r));
+	else if (call->route->verb != NULL)
+		call_work(call, audit_work, finish_audit);
+	else
+		call->route->run(call);
+}
+
+static void
+on_monitor_request(void *arg, struct http_request *req)
+{
+	serve(arg, req, false);
+}
+
+static void
+on_admin_request(void *arg, struct http_request *req)
+{
+	serve(arg, req, true);
+}
+
+/* ---- life ---- */
+
+/* mkdir -p. The sockets guard themselves, so the directory may be looked into. */
+static int
+make_directory(const char *dir, struct hf_error *err)
+{
+	char path[512];
+
+	if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path)
+		return hf_error_set(err, -ENAMETOOLONG, "%s", dir);
+	for (char *p = path + 1; *p != '\0'; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(path, 0755) < 0 && errno != EEXIST)
+			return hf_error_set(err, -errno, "%s", path);
+		*p = '/';
+	}
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return hf_error_set(err, -errno, "%s", path);
+	return 0;
+}
+
+/* Root hands each socket to its group when that exists; anybody else keeps them to himself. */
+static int
+open_socket(struct api *api, const char *dir, const char *name, const char *group_name,
+    http_handler *handler, struct http_server **ret_server, struct hf_error *err)
+{
+	struct group *group = geteuid() == 0 ? getgrnam(group_name) : NULL;
+	char path[512];
+	struct http_config config = {
+	    .path = path,
+	    .mode = group != NULL ? 0660 : 0600,
+	    .group = group != NULL ? group->gr_gid : (gid_t)-1,
+	    .connections_max = CONNECTIONS_MAX,
+	    .request_timeout_s = REQUEST_TIMEOUT_S,
+	    .stall_timeout_s = STALL_TIMEOUT_S,
+	    .handler = handler,
+	    .arg = api,
+	};
+	int r;
+
+	if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+		return hf_error_set(err, -ENAMETOOLONG, "%s", dir);
+	r = http_server_open(server_base(api->sv), &config, ret_server, err);
+	if (r == 0)
+		log_info("control_listening", "socket=%s mode=%04o group=%s", path, config.mode,
+		    group != NULL ? group_name : "-");
+	return r;
+}
+
+static void
+free_api(struct api *api)
+{
+	http_server_close(api->admin);
+	http_server_close(api->monitor);
+	helper_stop(api->helper);
+	free(api);
+}
+
+static int
+start(struct api *api, const struct config *config, struct hf_error *err)
+{
+	int r = make_directory(config->runtime_dir, err);
+
+	if (r < 0)
+		return r;
+	r = helper_start(server_base(api->sv), &api->helper);
+	if (r < 0)
+		return hf_error_set(err, r, "control sockets");
+	r = open_socket(api, config->runtime_dir, "admin.sock", "holdfast-admin", on_admin_request,
+	    &api->admin, err);
+	if (r == 0)
+		r = open_socket(api, config->runtime_dir, "monitor.sock", "holdfast-monitor",
+		    on_monitor_request, &api->monitor, err);
+	return r;
+}
+
+int
+api_start(struct server *sv, const struct config *config, struct hf_error *err)
+{
+	struct api *api = calloc(1, sizeof *api);
+	int r;
+
+	assert(running == NULL);
+	if (api == NULL)
+		return hf_error_set(err, -ENOMEM, "control sockets");
+	api->sv = sv;
+	api->admin_group = geteuid() == 0 && getgrnam("holdfast-admin") != NULL;
+	api->token_lifetime_ns = config->token_lifetime_ns;
+	snprintf(api->ca_path, sizeof api->ca_path, "%s/pki/ca.pem", config->data_dir);
+	r = start(api, config, err);
+	if (r < 0) {
+		free_api(api);
+		return r;
+	}
+	running = api;
+	return 0;
+}
+
+void
+api_stop(struct server *sv)
+{
+	if (running == NULL)
+		return;
+	assert(running->sv == sv);
+	free_api(running);
+	running = NULL;
+}

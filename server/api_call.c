@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/api_call.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+#include "server/api_json.h"
+
+enum { CALL_MAGIC = 0x43414c4c };
+
+struct call *
+call_from_command(void *arg)
+{
+	struct call *call = arg;
+
+	assert(call->magic == CALL_MAGIC);
+	return call;
+}
+
+static void
+on_gone(void *arg)
+{
+	call_from_command(arg)->req = NULL;
+}
+
+struct call *
+call_create(struct api *api, struct http_request *req)
+{
+	struct call *call = calloc(1, sizeof *call);
+
+	if (call == NULL)
+		return NULL;
+	call->magic = CALL_MAGIC;
+	call->api = api;
+	call->req = req;
+	call->peer = *http_request_peer(req);
+	http_request_watch(req, on_gone, call);
+	return call;
+}
+
+struct call *
+call_from_job(struct helper_job *job)
+{
+	return call_from_command((char *)job - offsetof(struct call, job));
+}
+
+void
+call_free(struct call *call)
+{
+	free(call->result);
+	call->magic = 0;
+	free(call);
+}
+
+void
+call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body)
+{
+	if (call->req != NULL)
+		http_reply(call->req, http_status, content_type, body);
+	if (body != NULL)
+		evbuffer_free(body);
+	call_free(call);
+}
+
+static int
+write_json(const char *bytes, size_t len, void *body)
+{
+	return evbuffer_add(body, bytes, len);
+}
+
+static void
+reply_json(struct call *call, int http_status, const char *content_type, json_t *json)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	if (json == NULL || body == NULL ||
+	    json_dump_callback(json, write_json, body, JSON_COMPACT) < 0) {
+		http_status = 500; /* out of memory: say at least that */
+		if (body != NULL)
+			evbuffer_drain(body, evbuffer_get_length(body));
+	}
+	json_decref(json);
+	if (body != NULL)
+		evbuffer_add(body, "\n", 1);
+	call_reply_body(call, http_status, content_type, body);
+}
+
+void
+call_reply_json(struct call *call, int http_status, json_t *json)
+{
+	reply_json(call, http_status, "application/json", json);
+}
+
+void
+call_reply_error(struct call *call, int code, const char *detail, const char *hint)
+{
+	int status = api_http_status(code);
+
+	reply_json(
+	    call, status, "application/problem+json", api_json_problem(status, code, detail, hint));
+}
+
+static void
+finish_work(struct helper_job *job)
+{
+	struct call *call = call_from_job(job);
+
+	if (call->req == NULL)
+		call_free(call);
+	else if (job->cancelled)
+		call_reply_error(call, -ECANCELED, "the server is shutting down", NULL);
+	else
+		call->finish(call);
+}
+
+void
+call_work(
+    struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call))
+{
+	call->job.work = work;
+	call->job.done = finish_work;
+	call->finish = finish;
+	if (helper_post(call->api->helper, &call->job) < 0)
+		call_reply_error(call, -EAGAIN, "too many requests wait for the registry",
+		    "try again in a second");
+}
+
+int
+call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback,
+    uint64_t *ret_value, struct hf_error *err)
+{
+	const char *text = http_head_param(http_request_head(call->req), name);
+	unsigned long long value;
+	char *end;
+
+	if (text == NULL) {
+		*ret_value = fallback;
+		return 0;
+	}
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > max)
+		return hf_error_say(err, -EINVAL, "%s=%s: a number from 0 to %" PRIu64 " is wanted",
+		    name, text, max);
+	*ret_value = value;
+	return 0;
+}
+
+int
+call_param_source(struct call *call, bool required, struct hf_error *err)
+{
+	const char *text = http_head_param(http_request_head(call->req), "sourceServerID");
+
+	if (text == NULL)
+		return required ? hf_error_say(err, -EINVAL, "?sourceServerID=s-... is missing")
+				: 0;
+	if (!id_parse("s", text, &call->source))
+		return hf_error_say(err, -EINVAL,
+		    "sourceServerID=%s: s- and 17 hexadecimal digits are wanted", text);
+	return 0;
+}
+
+int
+call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id,
+    struct hf_error *err)
+{
+	if (id_parse(prefix, call->args[index], ret_id))
+		return 0;
+	return hf_error_say(err, -EINVAL,
+	    "\"%s\" is no id: %s- and 17 hexadecimal digits are wanted", call->args[index], prefix);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api_call.h: one request on its way through the API, for the api_*.c files alone.
+ *
+ * A call is made when its request is whole, and ends with exactly one of call_reply_*(),
+ * call_reply_error() or call_free(). In between it waits for one thing: the helper thread, or a
+ * command. When the peer goes away meanwhile, req becomes NULL; whoever is called back then just
+ * ends the call. */
+#ifndef HF_SERVER_API_CALL_H
+#define HF_SERVER_API_CALL_H
+
+#include <jansson.h>
+
+#include "server/api_helper.h"
+#include "server/command.h"
+#include "server/http.h"
+
+struct evbuffer;
+
+struct api {
+	struct server *sv;
+	struct helper *helper;
+	struct http_server *monitor, *admin;
+	bool admin_group; /* admin.sock belongs to group holdfast-admin: its mode lets only the
+			     right ones in */
+	int64_t token_lifetime_ns;
+	char ca_path[512];
+	uint64_t newest_event; /* a number that had been given out; a hint where to look on */
+};
+
+struct call;
+
+struct route {
+	enum http_method method;
+	const char *path; /* '*' stands for one segment: call->args */
+	const char *verb; /* as audited; NULL: it changes nothing */
+	bool admin_only;
+	int (*prepare)(
+	    struct call *call, struct hf_error *err); /* check all that was asked; may be NULL */
+	void (*run)(struct call *call);
+	const char *summary;
+};
+
+/* Every route there is. Static memory. */
+const struct route *api_routes(size_t *ret_count);
+
+enum { CALL_ARGS_MAX = 3 };
+
+struct call {
+	unsigned magic;
+	struct api *api;
+	struct http_request *req; /* NULL: the peer is gone */
+	const struct route *route;
+	const char *args[CALL_ARGS_MAX]; /* borrowed from the request */
+	struct http_peer peer;
+	char object[256]; /* what is changed, for the audit */
+
+	/* what prepare() found in arguments and body */
+	struct id source, pit, token; /* "" = not given */
+	char name[PIT_NAME_BYTES];
+	bool newest;
+	enum store_pit_verb pit_verb;
+	int64_t timeout_ns, lifetime_ns;
+
+	/* the helper's work and its result */
+	struct helper_job job;
+	void (*finish)(struct call *call);
+	int status;
+	struct hf_error err;
+	void *result; /* freed with the call */
+	size_t result_count;
+};
+
+struct call *call_create(struct api *api, struct http_request *req); /* NULL: out of memory */
+struct call *call_from_command(void *arg);
+void call_free(struct call *call); /* the request, if still there, has been answered */
+
+/* Each ends the call. json and body are taken. */
+void call_reply_json(struct call *call, int http_status, json_t *json);
+void call_reply_body(
+    struct call *call, int http_status, const char *content_type, struct evbuffer *body);
+/* hint may be NULL. */
+void call_reply_error(struct call *call, int code, const char *detail, const char *hint);
+
+/* Run work(job) on the helper thread, then finish(call) on the loop; a dead or cancelled call ends
+ * without it. */
+void call_work(
+    struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call));
+struct call *call_from_job(struct helper_job *job);
+
+/* A query parameter as a number up to max, or fallback if it is not given. 0 or -EINVAL with err.
+ */
+int call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback,
+    uint64_t *ret_value, struct hf_error *err);
+/* sourceServerID from the query into call->source. */
+int call_param_source(struct call *call, bool required, struct hf_error *err);
+/* args[index] as an id into *ret_id. */
+int call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id,
+    struct hf_error *err);
+
+/* ---- the routes' two halves, by file ---- */
+
+/* api_read.c */
+void get_version(struct call *call);
+void get_health(struct call *call);
+void get_sources(struct call *call);
+int prepare_source(struct call *call, struct hf_error *err);
+void get_source(struct call *call);
+int prepare_source_filter(struct call *call, struct hf_error *err);
+void get_volumes(struct call *call);
+int prepare_pits(struct call *call, struct hf_error *err);
+void get_pits(struct call *call);
+void get_tokens(struct call *call);
+void get_ca(struct call *call);
+void get_metrics(struct call *call); /* api_metrics.c */
+
+/* api_change.c */
+int prepare_token_create(struct call *call, struct hf_error *err);
+void post_token(struct call *call);
+int prepare_token(struct call *call, struct hf_error *err);
+void delete_token(struct call *call);
+int prepare_pit_create(struct call *call, struct hf_error *err);
+void post_pit(struct call *call);
+int prepare_pit_hold(struct call *call, struct hf_error *err);
+int prepare_pit_release(struct call *call, struct hf_error *err);
+int prepare_pit_delete(struct call *call, struct hf_error *err);
+void change_pit(struct call *call);
+void post_adopt(struct call *call);
+void post_revoke(struct call *call);
+
+/* api_events.c */
+int prepare_events(struct call *call, struct hf_error *err);
+void get_events(struct call *call);
+
+/* api_export.c */
+int prepare_export(struct call *call, struct hf_error *err);
+void get_export(struct call *call);
+
+#endif

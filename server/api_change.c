@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The routes that change something. prepare_x() checks all that was asked; the audit is written;
+ * then the route's run() gives the command, and on_x() answers. */
+#include "server/api_call.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/common/units.h"
+#include "server/api_json.h"
+
+enum {
+	PIT_TIMEOUT_S = 60,
+	PIT_TIMEOUT_S_MAX = 3600,
+	TOKEN_LIFETIME_DAYS_MAX = 30,
+};
+
+/* ---- what the body asks ---- */
+
+/* Unpack the body, a JSON object; "" is an empty one. Unknown members are refused: a misspelt
+ * option must not be ignored. */
+static int
+unpack_body(struct call *call, json_t **ret_body, struct hf_error *err, const char *format, ...)
+{
+	size_t len = http_request_head(call->req)->body_bytes;
+	json_error_t problem;
+	json_t *body;
+	va_list ap;
+	int r;
+
+	body = len == 0 ? json_object()
+			: json_loadb(
+			      http_request_body(call->req), len, JSON_REJECT_DUPLICATES, &problem);
+	if (body == NULL)
+		return hf_error_say(err, -EINVAL, "body, line %d: %s", problem.line, problem.text);
+	va_start(ap, format);
+	r = json_vunpack_ex(body, &problem, JSON_STRICT, format, ap);
+	va_end(ap);
+	if (r < 0) {
+		json_decref(body);
+		return hf_error_say(err, -EINVAL, "body: %s", problem.text);
+	}
+	*ret_body = body; /* the unpacked texts point into it */
+	return 0;
+}
+
+static int
+take_source(struct call *call, const char *text, struct hf_error *err)
+{
+	if (text == NULL || id_parse("s", text, &call->source))
+		return 0;
+	return hf_error_say(
+	    err, -EINVAL, "sourceServerID \"%s\": s- and 17 hexadecimal digits are wanted", text);
+}
+
+/* Names are shown on terminals and typed on command lines. */
+static int
+take_name(struct call *call, const char *text, struct hf_error *err)
+{
+	if (text[0] == '\0' || strlen(text) >= sizeof call->name)
+		return hf_error_say(
+		    err, -EINVAL, "name: 1 to %zu bytes are wanted", sizeof call->name - 1);
+	for (const char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return hf_error_say(
+			    err, -EINVAL, "name: control characters are not allowed");
+	memcpy(call->name, text, strlen(text) + 1);
+	return 0;
+}
+
+/* "90m", or seconds as a number. */
+static int
+take_lifetime(struct call *call, const json_t *value, struct hf_error *err)
+{
+	int r = 0;
+
+	call->lifetime_ns = call->api->token_lifetime_ns;
+	if (json_is_string(value))
+		r = duration_parse(json_string_value(value), &call->lifetime_ns);
+	else if (json_is_integer(value) && json_integer_value(value) > 0 &&
+		 json_integer_value(value) <= TOKEN_LIFETIME_DAYS_MAX * 86400)
+		call->lifetime_ns = json_integer_value(value) * NS_PER_SECOND;
+	else if (value != NULL)
+		r = -EINVAL;
+	if (r < 0 || call->lifetime_ns <= 0 ||
+	    call->lifetime_ns > TOKEN_LIFETIME_DAYS_MAX * 86400 * NS_PER_SECOND)
+		return hf_error_say(err, -EINVAL,
+		    "lifetime: \"30s\" to \"%dd\", or seconds, are wanted",
+		    TOKEN_LIFETIME_DAYS_MAX);
+	return 0;
+}
+
+/* ---- answers ---- */
+
+/* A command refused: in its own words. False: it did not. */
+static bool
+reply_refused(struct call *call, const struct command_answer *answer)
+{
+	if (call->req == NULL) {
+		call_free(call);
+		return true;
+	}
+	if (answer->status < 0) {
+		call_reply_error(call, answer->status, answer->text, NULL);
+		return true;
+	}
+	return false;
+}
+
+/* ---- tokens ---- */
+
+int
+prepare_token_create(struct call *call, struct hf_error *err)
+{
+	const char *source = NULL;
+	json_t *body, *lifetime = NULL;
+	int r;
+
+	r = unpack_body(
+	    call, &body, err, "{s?s, s?o}", "sourceServerID", &source, "lifetime", &lifetime);
+	if (r < 0)
+		return r;
+	r = take_source(call, source, err);
+	if (r == 0)
+		r = take_lifetime(call, lifetime, err);
+	json_decref(body);
+	snprintf(call->object, sizeof call->object, "%s", call->source.text);
+	return r;
+}
+
+static void
+on_token_created(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+	struct server_facts facts;
+
+	if (reply_refused(call, answer))
+		return;
+	server_get_facts(call->api->sv, &facts);
+	call_reply_json(call, 201,
+	    json_pack("{s:s, s:s, s:o, s:s?, s:s, s:s}", "tokenID", answer->token_id.text, "token",
+		answer->token, "expiresDateTime", api_json_time(answer->expires_ns),
+		"sourceServerID", call->source.text[0] == '\0' ? NULL : call->source.text,
+		"enrollListen", facts.enroll_listen, "caFingerprint", facts.ca_fingerprint));
+}
+
+void
+post_token(struct call *call)
+{
+	const struct id *bound = call->source.text[0] == '\0' ? NULL : &call->source;
+
+	command_create_token(call->api->sv, bound, call->lifetime_ns, on_token_created, call);
+}
+
+int
+prepare_token(struct call *call, struct hf_error *err)
+{
+	int r = call_arg_id(call, 0, "tok", &call->token, err);
+
+	snprintf(call->object, sizeof call->object, "%s", call->token.text);
+	return r;
+}
+
+static void
+on_token_revoked(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (!reply_refused(call, answer))
+		call_reply_json(call, 200,
+		    json_pack("{s:s, s:s}", "tokenID", call->token.text, "state", "REVOKED"));
+}
+
+void
+delete_token(struct call *call)
+{
+	command_revoke_token(call->api->sv, &call->token, on_token_revoked, call);
+}
+
+/* ---- points in time ---- */
+
+int
+prepare_pit_create(struct call *call, struct hf_error *err)
+{
+	int newest = 0, timeout_s = PIT_TIMEOUT_S, r;
+	const char *source = NULL, *name = NULL;
+	json_t *body;
+
+	r = unpack_body(call, &body, err, "{s:s, s:s, s?b, s?i}", "sourceServerID", &source, "name",
+	    &name, "newest", &newest, "timeoutSeconds", &timeout_s);
+	if (r < 0)
+		return r;
+	r = take_source(call, source, err);
+	if (r == 0)
+		r = take_name(call, name, err);
+	json_decref(body);
+	if (r == 0 && (timeout_s < 1 || timeout_s > PIT_TIMEOUT_S_MAX))
+		r = hf_error_say(
+		    err, -EINVAL, "timeoutSeconds: 1 to %d are wanted", PIT_TIMEOUT_S_MAX);
+	call->newest = newest != 0;
+	call->timeout_ns = timeout_s * NS_PER_SECOND;
+	snprintf(call->object, sizeof call->object, "%s name=%s", call->source.text, call->name);
+	return r;
+}
+
+static json_t *
+json_answered_pit(struct call *call, const struct command_answer *answer)
+{
+	if (answer->pit_count > 0)
+		return api_json_pit(&call->source, &answer->pits[0], NULL);
+	return json_pack("{s:s}", "pointInTimeID", call->pit.text);
+}
+
+static void
+on_pit_created(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (!reply_refused(call, answer))
+		call_reply_json(call, 201, json_answered_pit(call, answer));
+}
+
+void
+post_pit(struct call *call)
+{
+	command_create_pit(call->api->sv, &call->source, call->name, call->newest, call->timeout_ns,
+	    on_pit_created, call);
+}
+
+static int
+prepare_pit_change(struct call *call, enum store_pit_verb verb, struct hf_error *err)
+{
+	int r = call_arg_id(call, 0, "pit", &call->pit, err);
+
+	call->pit_verb = verb;
+	snprintf(call->object, sizeof call->object, "%s", call->pit.text);
+	return r;
+}
+
+int
+prepare_pit_hold(struct call *call, struct hf_error *err)
+{
+	return prepare_pit_change(call, STORE_PIT_HOLD, err);
+}
+
+int
+prepare_pit_release(struct call *call, struct hf_error *err)
+{
+	return prepare_pit_change(call, STORE_PIT_RELEASE, err);
+}
+
+int
+prepare_pit_delete(struct call *call, struct hf_error *err)
+{
+	return prepare_pit_change(call, STORE_PIT_DELETE, err);
+}
+
+static void
+on_pit_changed(void *arg, const struct command_answer *answer)
+{
+	static const char *const results[] = {[STORE_PIT_HOLD] = "HELD",
+	    [STORE_PIT_RELEASE] = "RELEASED",
+	    [STORE_PIT_DELETE] = "DELETED"};
+	struct call *call = call_from_command(arg);
+
+	if (reply_refused(call, answer))
+		return;
+	call_reply_json(call, 200,
+	    json_pack(
+		"{s:s, s:s}", "pointInTimeID", call->pit.text, "result", results[call->pit_verb]));
+}
+
+void
+change_pit(struct call *call)
+{
+	command_change_pit(call->api->sv, &call->pit, call->pit_verb, on_pit_changed, call);
+}
+
+/* ---- sources ---- */
+
+static void
+on_source_changed(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (reply_refused(call, answer))
+		return;
+	call_reply_json(call, 200,
+	    json_pack("{s:s, s:o}", "sourceServerID", call->source.text, "text",
+		api_json_text(answer->text)));
+}
+
+void
+post_adopt(struct call *call)
+{
+	command_adopt(call->api->sv, &call->source, on_source_changed, call);
+}
+
+void
+post_revoke(struct call *call)
+{
+	command_revoke_source(call->api->sv, &call->source, on_source_changed, call);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api_json.h: what the server knows, in the API's words: camelCase, the DRS API's field names where
+ * it has one, ours in the same manner. Times are RFC 3339 UTC with milliseconds, or null for never;
+ * durations in seconds unless the name says otherwise (lagDuration and elapsedReplicationDuration
+ * are ISO 8601); LSNs are strings, because jq and JavaScript lose integers above 2^53.
+ *
+ * Pure functions. Each gives a new reference, or NULL when out of memory. now_ns is CLOCK_REALTIME:
+ * lag grows with it. */
+#ifndef HF_SERVER_API_JSON_H
+#define HF_SERVER_API_JSON_H
+
+#include <jansson.h>
+
+#include "server/command.h"
+
+json_t *api_json_version(const struct server_facts *facts);
+json_t *api_json_source(const struct source_status *s, int64_t now_ns);
+json_t *api_json_volume(const struct source_status *s, const struct volume_status *v);
+
+/* status: of the same source, to name the volumes; NULL leaves them as numbers. */
+json_t *api_json_pit(
+    const struct id *source, const struct pit *pit, const struct source_status *status);
+
+/* Never the secret: token is given once, by whoever made it. */
+json_t *api_json_token(const struct registry_token *token, int64_t now_ns);
+json_t *api_json_event(const struct registry_event *event);
+
+/* {status: "ok"|"failing", reasons: [{code, text, sourceServerID}]}. What is wrong with the server
+ * itself; a source that lags is not. *ret_healthy says which. */
+json_t *api_json_health(const struct server_facts *facts, const struct source_status *sources,
+    size_t count, bool *ret_healthy);
+
+/* application/problem+json. code is a negative errno or hf_status; hint: what to do next, NULL or
+ * "" = none. */
+json_t *api_json_problem(int http_status, int code, const char *detail, const char *hint);
+
+/* The HTTP status that says the same as a negative errno or hf_status. */
+int api_http_status(int code);
+
+/* Text as JSON may carry it: the same, or with every byte that is not UTF-8 replaced. */
+json_t *api_json_text(const char *text);
+
+/* RFC 3339, or null for 0. */
+json_t *api_json_time(int64_t ns);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /metrics: Prometheus text (version 0.0.4), one table of families. Base units, no rates, no
+ * unbounded labels. */
+#include "server/api_call.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+#include "proto/common/units.h"
+#include "server/api_json.h"
+
+enum { STATES = STATE_DISCONNECTED + 1 };
+
+struct metrics {
+	struct evbuffer *out;
+	const struct source_status *sources;
+	size_t count;
+	struct server_facts facts;
+	int64_t now_ns;
+};
+
+/* ---- families with one value a source ---- */
+
+static double
+get_connected(const struct source_status *s)
+{
+	return s->connected;
+}
+
+static double
+get_ready(const struct source_status *s)
+{
+	return s->ready;
+}
+
+static double
+get_backlog_bytes(const struct source_status *s)
+{
+	return (double)s->backlog_bytes;
+}
+
+static double
+get_received_bytes_total(const struct source_status *s)
+{
+	return (double)s->received_bytes;
+}
+
+static double
+get_durable_bytes_total(const struct source_status *s)
+{
+	return (double)s->durable_bytes;
+}
+
+static double
+get_written_bytes_total(const struct source_status *s)
+{
+	return (double)s->store.written_bytes;
+}
+
+static double
+get_resent_frames_total(const struct source_status *s)
+{
+	return (double)s->resent_frames;
+}
+
+static double
+get_syncs_total(const struct source_status *s)
+{
+	return (double)s->store.syncs;
+}
+
+static double
+get_sync_seconds_total(const struct source_status *s)
+{
+	return (double)s->store.sync_ns_total / NS_PER_SECOND;
+}
+
+static double
+get_journal_bytes(const struct source_status *s)
+{
+	return (double)s->store.journal_bytes;
+}
+
+static double
+get_newest_consistent_timestamp_seconds(const struct source_status *s)
+{
+	return (double)s->newest_pit_ns / NS_PER_SECOND;
+}
+
+static double
+get_certificate_expiry_timestamp_seconds(const struct source_status *s)
+{
+	return (double)s->certificate_expires_ns / NS_PER_SECOND;
+}
+
+static const struct {
+	const char *name, *type, *help;
+	double (*value)(const struct source_status *s);
+} families[] = {
+    {"holdfast_source_connected", "gauge", "1 while the source's agent is connected",
+	get_connected},
+    {"holdfast_source_ready", "gauge",
+	"1 if a complete, verified point exists from which all volumes can be restored now",
+	get_ready},
+    {"holdfast_source_backlog_bytes", "gauge",
+	"Bytes changed at the source and not yet durable here", get_backlog_bytes},
+    {"holdfast_source_received_bytes_total", "counter",
+	"Payload bytes received since the server started", get_received_bytes_total},
+    {"holdfast_source_durable_bytes_total", "counter",
+	"Payload bytes made durable since the server started", get_durable_bytes_total},
+    {"holdfast_source_written_bytes_total", "counter",
+	"Bytes written to the staging area for this source since the server started",
+	get_written_bytes_total},
+    {"holdfast_source_resent_frames_total", "counter", "Frames that a resuming agent sent again",
+	get_resent_frames_total},
+    {"holdfast_source_syncs_total", "counter", "Syncs of the journal and the staging files",
+	get_syncs_total},
+    {"holdfast_source_sync_seconds_total", "counter", "Time spent in these syncs",
+	get_sync_seconds_total},
+    {"holdfast_source_journal_bytes", "gauge", "Size of the source's journal on disk",
+	get_journal_bytes},
+    {"holdfast_source_newest_consistent_timestamp_seconds", "gauge",
+	"The moment the newest restorable point describes, seconds since 1970; 0 = none",
+	get_newest_consistent_timestamp_seconds},
+    {"holdfast_source_certificate_expiry_timestamp_seconds", "gauge",
+	"When the agent's certificate expires, seconds since 1970; 0 = not known",
+	get_certificate_expiry_timestamp_seconds},
+};
+
+static void
+write_family(struct metrics *m, const char *name, const char *type, const char *help)
+{
+	evbuffer_add_printf(m->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void
+write_single(struct metrics *m, const char *name, const char *type, const char *help, double value)
+{
+	write_family(m, name, type, help);
+	evbuffer_add_printf(m->out, "%s %.17g\n", name, value);
+}
+
+static void
+write_source_families(struct metrics *m)
+{
+	for (size_t f = 0; f < sizeof families / sizeof families[0]; f++) {
+		write_family(m, families[f].name, families[f].type, families[f].help);
+		for (size_t i = 0; i < m->count; i++)
+			evbuffer_add_printf(m->out, "%s{source=\"%s\"} %.17g\n", families[f].name,
+			    m->sources[i].id.text, families[f].value(&m->sources[i]));
+	}
+}
+
+/* ---- families with more than one ---- */
+
+static void
+write_lag(struct metrics *m, const struct source_status *s, const char *stage, int64_t at_ns)
+{
+	double seconds = status_lag_seconds(at_ns, m->now_ns);
+
+	if (seconds >= 0) /* never yet: no sample, rather than one that looks good */
+		evbuffer_add_printf(m->out,
+		    "holdfast_source_lag_seconds{source=\"%s\",stage=\"%s\"} %.3f\n", s->id.text,
+		    stage, seconds);
+}
+
+static void
+write_lags(struct metrics *m)
+{
+	write_family(m, "holdfast_source_lag_seconds", "gauge",
+	    "Age of the newest moment received, durable, and consistently restorable (the RPO "
+	    "now); grows while an agent is silent");
+	for (size_t i = 0; i < m->count; i++) {
+		write_lag(m, &m->sources[i], "received", m->sources[i].received_at_ns);
+		write_lag(m, &m->sources[i], "durable", m->sources[i].durable_at_ns);
+		write_lag(m, &m->sources[i], "consistent", m->sources[i].consistent_at_ns);
+	}
+}
+
+static void
+write_states(struct metrics *m)
+{
+	write_family(m, "holdfast_source_state", "gauge",
+	    "1 for the state the source is in, 0 for the others");
+	for (size_t i = 0; i < m->count; i++)
+		for (int state = 0; state < STATES; state++)
+			evbuffer_add_printf(m->out,
+			    "holdfast_source_state{source=\"%s\",state=\"%s\"} %d\n",
+			    m->sources[i].id.text,
+			    replication_state_name((enum replication_state)state),
+			    m->sources[i].state == (enum replication_state)state);
+}
+
+/* Host names by id, to join on: a label of one family alone, so that a renamed host breaks no
+ * series. */
+static void
+write_info(struct metrics *m)
+{
+	write_family(
+	    m, "holdfast_source_info", "gauge", "The source's host name, as its agent says");
+	for (size_t i = 0; i < m->count; i++) {
+		evbuffer_add_printf(m->out, "holdfast_source_info{source=\"%s\",hostname=\"",
+		    m->sources[i].id.text);
+		for (const char *p = m->sources[i].hints.hostname; *p != '\0'; p++)
+			evbuffer_add_printf(m->out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+		evbuffer_add_printf(m->out, "\"} 1\n");
+	}
+}
+
+static void
+write_server(struct metrics *m)
+{
+	write_family(m, "holdfast_build_info", "gauge", "1; the version is the label");
+	evbuffer_add_printf(m->out, "holdfast_build_info{version=\"%s\"} 1\n", m->facts.version);
+	write_single(m, "holdfast_start_time_seconds", "gauge",
+	    "When the server started, seconds since 1970",
+	    (double)m->facts.started_ns / NS_PER_SECOND);
+	write_single(m, "holdfast_sources", "gauge", "Sources known here", (double)m->count);
+	write_single(m, "holdfast_staging_size_bytes", "gauge",
+	    "Size of the staging area's file system", (double)m->facts.staging_total_bytes);
+	write_single(m, "holdfast_staging_free_bytes", "gauge", "What is free of it",
+	    (double)m->facts.staging_free_bytes);
+}
+
+void
+get_metrics(struct call *call)
+{
+	struct metrics m = {.now_ns = clock_real_ns()};
+	struct source_status *sources = NULL;
+	int r;
+
+	m.out = evbuffer_new();
+	r = m.out == NULL ? -ENOMEM
+			  : status_get_all(server_status(call->api->sv), &sources, &m.count);
+	if (r < 0) {
+		if (m.out != NULL)
+			evbuffer_free(m.out);
+		call_reply_error(call, r, "metrics", NULL);
+		return;
+	}
+	m.sources = sources;
+	server_get_facts(call->api->sv, &m.facts);
+	write_server(&m);
+	write_info(&m);
+	write_source_families(&m);
+	write_states(&m);
+	write_lags(&m);
+	free(sources);
+	call_reply_body(call, 200, "text/plain; version=0.0.4; charset=utf-8", m.out);
+}

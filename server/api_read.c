@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The routes that only tell: answered from the published status, the registry (on the helper), or
+ * the source's own list of points. */
+#include "server/api_call.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/buffer.h>
+
+#include "proto/common/units.h"
+#include "server/api_json.h"
+
+enum { PITS_PER_PAGE_MAX = 1000 }; /* about 600 bytes each */
+
+void
+get_version(struct call *call)
+{
+	struct server_facts facts;
+
+	server_get_facts(call->api->sv, &facts);
+	call_reply_json(call, 200, api_json_version(&facts));
+}
+
+void
+get_health(struct call *call)
+{
+	struct source_status *sources;
+	struct server_facts facts;
+	bool healthy = false;
+	json_t *json;
+	size_t count;
+	int r;
+
+	r = status_get_all(server_status(call->api->sv), &sources, &count);
+	if (r < 0) {
+		call_reply_error(call, r, "status", NULL);
+		return;
+	}
+	server_get_facts(call->api->sv, &facts);
+	json = api_json_health(&facts, sources, count, &healthy);
+	free(sources);
+	call_reply_json(call, healthy ? 200 : 503, json);
+}
+
+/* ---- lists: written item by item, so that a thousand sources are never one tree in memory ---- */
+
+static int
+write_json(const char *bytes, size_t len, void *body)
+{
+	return evbuffer_add(body, bytes, len);
+}
+
+struct list {
+	struct evbuffer *body;
+	size_t count;
+	bool failed;
+};
+
+static void
+list_begin(struct list *l)
+{
+	*l = (struct list){.body = evbuffer_new()};
+	l->failed = l->body == NULL || evbuffer_add_printf(l->body, "{\"items\":[") < 0;
+}
+
+/* item is taken. */
+static void
+list_add(struct list *l, json_t *item)
+{
+	if (!l->failed && l->count++ > 0)
+		evbuffer_add(l->body, ",", 1);
+	if (l->failed || item == NULL ||
+	    json_dump_callback(item, write_json, l->body, JSON_COMPACT) < 0)
+		l->failed = true;
+	json_decref(item);
+}
+
+/* Ends the call. next_cursor: text, or NULL when the list is whole. */
+static void
+list_reply(struct list *l, struct call *call, const char *next_cursor)
+{
+	if (l->failed) {
+		if (l->body != NULL)
+			evbuffer_free(l->body);
+		call_reply_error(
+		    call, -ENOMEM, "the list is too long for what memory is left", NULL);
+		return;
+	}
+	if (next_cursor != NULL)
+		evbuffer_add_printf(l->body, "],\"nextCursor\":\"%s\"}\n", next_cursor);
+	else
+		evbuffer_add_printf(l->body, "],\"nextCursor\":null}\n");
+	call_reply_body(call, 200, "application/json", l->body);
+}
+
+/* ---- sources and volumes ---- */
+
+int
+prepare_source(struct call *call, struct hf_error *err)
+{
+	int r = call_arg_id(call, 0, "s", &call->source, err);
+
+	snprintf(call->object, sizeof call->object, "%s", call->source.text);
+	return r;
+}
+
+int
+prepare_source_filter(struct call *call, struct hf_error *err)
+{
+	return call_param_source(call, false, err);
+}
+
+/* The sources the call asks for: the one, or all. An array the caller frees. -ENOENT. */
+static int
+get_asked_sources(struct call *call, struct source_status **ret_sources, size_t *ret_count)
+{
+	struct status_table *table = server_status(call->api->sv);
+	struct source_status *s;
+
+	if (call->source.text[0] == '\0')
+		return status_get_all(table, ret_sources, ret_count);
+	s = malloc(sizeof *s);
+	if (s == NULL)
+		return -ENOMEM;
+	if (!status_get(table, &call->source, s)) {
+		free(s);
+		return -ENOENT;
+	}
+	*ret_sources = s;
+	*ret_count = 1;
+	return 0;
+}
+
+/* -ENOENT and the like, in words. Ends the call. */
+static void
+reply_no_source(struct call *call, int code)
+{
+	char text[128];
+
+	snprintf(text, sizeof text, "no source server %s is known here", call->source.text);
+	call_reply_error(call, code, code == -ENOENT ? text : "status",
+	    code == -ENOENT ? "holdfastctl source list shows them" : NULL);
+}
+
+void
+get_sources(struct call *call)
+{
+	int64_t now_ns = clock_real_ns();
+	struct source_status *sources;
+	struct list list;
+	size_t count;
+	int r;
+
+	r = get_asked_sources(call, &sources, &count);
+	if (r < 0) {
+		reply_no_source(call, r);
+		return;
+	}
+	list_begin(&list);
+	for (size_t i = 0; i < count; i++)
+		list_add(&list, api_json_source(&sources[i], now_ns));
+	free(sources);
+	list_reply(&list, call, NULL);
+}
+
+void
+get_source(struct call *call)
+{
+	struct source_status *source;
+	json_t *json;
+	size_t count;
+	int r;
+
+	r = get_asked_sources(call, &source, &count);
+	if (r < 0) {
+		reply_no_source(call, r);
+		return;
+	}
+	json = api_json_source(source, clock_real_ns());
+	free(source);
+	call_reply_json(call, 200, json);
+}
+
+void
+get_volumes(struct call *call)
+{
+	struct source_status *sources;
+	struct list list;
+	size_t count;
+	int r;
+
+	r = get_asked_sources(call, &sources, &count);
+	if (r < 0) {
+		reply_no_source(call, r);
+		return;
+	}
+	list_begin(&list);
+	for (size_t i = 0; i < count; i++)
+		for (size_t j = 0; j < sources[i].volume_count; j++)
+			list_add(&list, api_json_volume(&sources[i], &sources[i].volumes[j]));
+	free(sources);
+	list_reply(&list, call, NULL);
+}
+
+/* ---- points in time ---- */
+
+/* A page ends at the newest point, or before the LSN the cursor names. */
+static int
+get_page(
+    const struct call *call, uint64_t *ret_before_lsn, uint64_t *ret_limit, struct hf_error *err)
+{
+	int r = call_param_number(call, "cursor", UINT64_MAX, UINT64_MAX, ret_before_lsn, err);
+
+	if (r == 0)
+		r = call_param_number(
+		    call, "limit", PITS_PER_PAGE_MAX, PITS_PER_PAGE_MAX, ret_limit, err);
+	if (r == 0 && *ret_limit == 0)
+		r = hf_error_say(err, -EINVAL, "limit=0: at least 1 is wanted");
+	return r;
+}
+
+int
+prepare_pits(struct call *call, struct hf_error *err)
+{
+	uint64_t before_lsn, limit;
+	int r = call_param_source(call, true, err);
+
+	return r < 0 ? r : get_page(call, &before_lsn, &limit, err);
+}
+
+static void
+reply_pits(
+    struct call *call, const struct pit *pits, size_t count, const struct source_status *status)
+{
+	uint64_t before_lsn = 0, limit = 0;
+	size_t end, begin;
+	char cursor[24];
+	struct list list;
+
+	(void)get_page(call, &before_lsn, &limit, NULL); /* prepare_pits() has checked it */
+	for (end = count; end > 0 && pits[end - 1].lsn >= before_lsn && before_lsn != UINT64_MAX;
+	     end--)
+		;
+	begin = end > limit ? end - (size_t)limit : 0;
+	list_begin(&list);
+	for (size_t i = begin; i < end; i++)
+		list_add(&list, api_json_pit(&call->source, &pits[i], status));
+	if (begin > 0)
+		snprintf(cursor, sizeof cursor, "%" PRIu64, pits[begin].lsn);
+	list_reply(&list, call, begin > 0 ? cursor : NULL);
+}
+
+static void
+on_pits(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+	struct source_status *status;
+
+	if (call->req == NULL) {
+		call_free(call);
+		return;
+	}
+	if (answer->status < 0) {
+		call_reply_error(call, answer->status, answer->text, NULL);
+		return;
+	}
+	status = malloc(sizeof *status);
+	if (status != NULL && !status_get(server_status(call->api->sv), &call->source, status)) {
+		free(status);
+		status = NULL; /* names are a comfort */
+	}
+	reply_pits(call, answer->pits, answer->pit_count, status);
+	free(status);
+}
+
+void
+get_pits(struct call *call)
+{
+	command_list_pits(call->api->sv, &call->source, on_pits, call);
+}
+
+/* ---- tokens, CA ---- */
+
+static void
+tokens_work(struct helper_job *job)
+{
+	struct call *call = call_from_job(job);
+	struct registry_token *tokens = NULL;
+
+	call->status = registry_list_tokens(
+	    server_registry(call->api->sv), &tokens, &call->result_count, &call->err);
+	if (call->status == 0)
+		call->result = tokens;
+}
+
+static void
+finish_tokens(struct call *call)
+{
+	const struct registry_token *tokens = call->result;
+	int64_t now_ns = clock_real_ns();
+	struct list list;
+
+	if (call->status < 0) {
+		call_reply_error(call, call->status, call->err.text, NULL);
+		return;
+	}
+	list_begin(&list);
+	for (size_t i = 0; i < call->result_count; i++)
+		list_add(&list, api_json_token(&tokens[i], now_ns));
+	list_reply(&list, call, NULL);
+}
+
+void
+get_tokens(struct call *call)
+{
+	call_work(call, tokens_work, finish_tokens);
+}
+
+static void
+ca_work(struct helper_job *job)
+{
+	struct call *call = call_from_job(job);
+	FILE *f = fopen(call->api->ca_path, "re");
+	char *pem = calloc(1, 16384);
+
+	if (f == NULL || pem == NULL)
+		call->status = hf_error_set(&call->err, -errno, "%s", call->api->ca_path);
+	else if (fread(pem, 1, 16383, f) == 0)
+		call->status = hf_error_set(&call->err, -EIO, "%s", call->api->ca_path);
+	if (f != NULL)
+		fclose(f);
+	call->result = pem;
+}
+
+static void
+finish_ca(struct call *call)
+{
+	struct server_facts facts;
+
+	if (call->status < 0) {
+		call_reply_error(call, call->status, call->err.text, NULL);
+		return;
+	}
+	server_get_facts(call->api->sv, &facts);
+	call_reply_json(call, 200,
+	    json_pack("{s:s, s:o}", "fingerprint", facts.ca_fingerprint, "certificate",
+		api_json_text(call->result)));
+}
+
+void
+get_ca(struct call *call)
+{
+	call_work(call, ca_work, finish_ca);
+}
