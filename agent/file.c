@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int
+write_all(int fd, const char *bytes, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, bytes, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		bytes += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int
+write_synced(const char *path, mode_t mode, const void *bytes, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fchmod(fd, mode) < 0 ? -errno : write_all(fd, bytes, len);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	return r;
+}
+
+/* The rename is durable only when the directory is. */
+static int
+sync_directory_of(const char *path)
+{
+	char copy[PATH_MAX];
+	int fd, r = 0;
+
+	snprintf(copy, sizeof copy, "%s", path);
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fsync(fd) < 0)
+		r = -errno;
+	(void)close(fd); /* nothing was written through it */
+	return r;
+}
+
+int
+file_replace(const char *path, mode_t mode, const void *bytes, size_t len, struct hf_error *err)
+{
+	char beside[PATH_MAX];
+	int r;
+
+	if ((size_t)snprintf(beside, sizeof beside, "%s.tmp", path) >= sizeof beside)
+		return hf_error_set(err, -ENAMETOOLONG, "write %s", path);
+	r = write_synced(beside, mode, bytes, len);
+	if (r == 0 && rename(beside, path) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sync_directory_of(path);
+	if (r < 0) {
+		(void)unlink(beside); /* it may not be there */
+		return hf_error_set(err, r, "write %s", path);
+	}
+	return 0;
+}
+
+static ssize_t
+read_all(int fd, char *buf, size_t size)
+{
+	size_t have = 0;
+
+	while (have < size) {
+		ssize_t n = read(fd, buf + have, size - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return (ssize_t)have;
+		have += (size_t)n;
+	}
+	return -EFBIG;
+}
+
+ssize_t
+file_read(const char *path, char *buf, size_t size, struct hf_error *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd < 0)
+		return hf_error_set(err, -errno, "open %s", path);
+	n = read_all(fd, buf, size);
+	(void)close(fd); /* only read from */
+	if (n < 0)
+		return hf_error_set(err, (int)n, "read %s", path);
+	buf[n] = '\0';
+	return n;
+}
