@@ -18,7 +18,7 @@ PC_CFLAGS = $(eval PC_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES) 2>/dev/
 PC_LIBS   = $(eval PC_LIBS := $$(shell pkg-config --libs $(PACKAGES) 2>/dev/null))$(PC_LIBS)
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual \
-	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wswitch-enum -Wno-unused-parameter
+	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wswitch-enum -Wno-unused-parameter -Wno-format-truncation
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. -I$(BUILD) -pthread -fno-strict-aliasing \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARNINGS) $(PC_CFLAGS) $(CFLAGS)
 

@@ -5,7 +5,9 @@
  *
  * docs/format.md has the bytes: header page (magic "HFRUN001", version, ids, seed, ranges, end state of the journal,
  * volume table, checksum), pages of entries sorted by entry_compare(), pages of wide entries, checkpoint records.
- * Every page has a checksum (XXH3-64, seeded with the digest seed). */
+ * Every page has a checksum (XXH3-64, seeded with the digest seed and the page's place).
+ *
+ * Within one LSN no block of a volume may occur twice: which of the two is the newer could not be told. */
 #ifndef HF_STORAGE_RUN_H
 #define HF_STORAGE_RUN_H
 
@@ -58,12 +60,17 @@ int run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_check
 
 /* Call each() for every entry that overlaps blocks [from, to) of volume with lsn_after < lsn <= lsn_until, in index order,
  * wide ones first. Stops when each() returns non-zero and returns that. -HF_ECORRUPT names nothing: the caller knows the run.
- * Blocks (reads pages through the cache; each thread has its own cache). */
+ * Blocks (reads pages through the cache; each thread has its own cache, NULL will do for memory runs). each() must not use the cache. */
 typedef int run_each(void *arg, const struct entry *e);
 int run_scan(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t to, uint64_t lsn_after,
     uint64_t lsn_until, run_each *each, void *arg);
 
-/* A page cache of at most `bytes`, for one thread. */
+/* The first block >= from of volume that an entry of those LSNs covers (with data_only: an entry that is not zeros); UINT64_MAX if none.
+ * Blocks, as run_scan(). 0 or negative. */
+int run_next(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t lsn_after, uint64_t lsn_until,
+    bool data_only, uint64_t *ret_block);
+
+/* A page cache of at most `bytes` (but at least 256 KiB), for one thread. */
 int run_cache_create(size_t bytes, struct run_cache **ret_cache);
 void run_cache_destroy(struct run_cache *c);
 

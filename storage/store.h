@@ -33,6 +33,7 @@ struct store_config {
 	const char *catalog_vfs;       /* NULL, or a SQLite VFS (tests) */
 	uint64_t segment_bytes_max;    /* default 256 MiB */
 	uint64_t segment_bytes_first;  /* default 1 MiB, doubling */
+	uint64_t reserve_bytes;        /* left free for maintenance on the journal's file system; default 16 MiB */
 	int64_t (*clock_ns)(void);     /* our clock; NULL = CLOCK_REALTIME */
 };
 
@@ -90,7 +91,7 @@ struct store_stats {
 	uint64_t written_bytes;                 /* our own writes of every kind since opened */
 	uint64_t groups, syncs, sync_ns_total, write_ns_total;
 	uint64_t open_entries, run_count, segment_count;
-	bool failed, folding;
+	bool failed, folding, full; /* full: the last try to write found no space; tried again every second */
 };
 void store_get_stats(const struct store *s, struct store_stats *ret_stats);
 

@@ -23,6 +23,7 @@ struct volume {
 	struct store_volume info;      /* frontier_blocks = durable, frontier_received_blocks = with what is queued */
 	struct shared_file *img, *sum;
 	struct sum_cursor *cursor;     /* while the first fill goes on */
+	bool readable;                 /* the agent says it can read it */
 	bool logged;                   /* its VOLUME record (this size) is queued or durable */
 };
 
@@ -137,7 +138,7 @@ struct store {
 	struct group *groups, *groups_tail;       /* closed, in order */
 	unsigned group_count;
 	struct group *free_group;                 /* one kept for reuse */
-	unsigned writes_inflight;
+	unsigned writes_inflight, pieces_inflight;
 	bool sync_inflight;
 	struct disk_op sync_op;
 	int64_t sync_begun_ns;
@@ -174,6 +175,7 @@ struct store {
 	unsigned recent_count, recent_next;
 
 	struct store_job *out[JOB_KINDS]; /* at most one of each kind */
+	unsigned asked_jobs;              /* declarations and changes of points that are out */
 	int64_t retry_ns;                 /* clock_monotonic: not before, after a failed job */
 	struct store_stats stats;
 };

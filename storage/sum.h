@@ -10,9 +10,12 @@
  *	  page 136       level 2 (256 digests), then level 3 (one), then zeros
  *
  * A hole reads as zero digests: zero blocks. Nothing else is checksummed here: a parent that does not match its
- * children tells rot of digests from rot of data. */
+ * children tells rot of digests from rot of data. Beyond the fill frontier a cut may leave digests of blocks that were
+ * never acknowledged: readers take everything there as zero, and sum_cursor_load() clears it. */
 #ifndef HF_STORAGE_SUM_H
 #define HF_STORAGE_SUM_H
+
+#include <stdbool.h>
 
 #include "proto/common/id.h"
 #include "storage/disk.h"
@@ -44,13 +47,22 @@ int sum_read(struct disk *d, struct disk_file *f, int level, uint64_t first, siz
 uint64_t sum_page_offset(int level, uint64_t index);
 unsigned sum_page_slot(int level, uint64_t index);
 
-/* ---- changing a zone: load what is touched, set leaves, recompute parents, write back ---- */
-struct sum_zone; /* about 560 KiB; reusable; one thread */
+/* ---- changing a zone: name it, set leaves, recompute the parents over them, write back ----
+ * Only pages that hold something touched are read or written. */
+struct sum_zone; /* about 1 MiB; reusable; one thread */
 int sum_zone_create(struct sum_zone **ret_zone);
-void sum_zone_destroy(struct sum_zone *z);
-int sum_zone_load(struct sum_zone *z, struct disk *d, struct disk_file *f, uint64_t zone, uint64_t digest_seed); /* blocking */
-void sum_zone_set(struct sum_zone *z, uint64_t block, uint64_t digest); /* absolute block number within the loaded zone */
-int sum_zone_store(struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: parents recomputed, dirty pages written; not synced */
+void sum_zone_destroy(struct sum_zone *z); /* NULL allowed */
+void sum_zone_begin(struct sum_zone *z, uint64_t zone, uint64_t digest_seed); /* nothing touched */
+/* Stored digests at and beyond this block (absolute) count as 0. At most once, before the first set. */
+void sum_zone_limit(struct sum_zone *z, uint64_t block);
+void sum_zone_set(struct sum_zone *z, uint64_t block, uint64_t digest); /* absolute block number within the zone */
+int sum_zone_update(struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: what is touched is read, parents recomputed; in memory */
+int sum_zone_store(struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: update, and write; not synced */
+/* After an update: true and the digest of the node (absolute index) if it was recomputed; false: it is as stored in the file. */
+bool sum_zone_find(const struct sum_zone *z, int level, uint64_t index, uint64_t *ret_digest);
+
+/* Blocking. Make whole zones [first, end) zero digests: a hole. Not synced. */
+int sum_clear_zones(struct disk *d, struct disk_file *f, uint64_t first, uint64_t end);
 
 /* ---- the fill frontier: digests appended in order, asynchronously ----
  * A cursor keeps the three pages at the frontier. Setting a range yields the pages to write. */
@@ -68,7 +80,7 @@ struct sum_page {
 
 enum { SUM_CURSOR_PAGES_MAX = 8 }; /* pages that one append of at most 512 blocks can touch */
 
-/* Blocking: load the pages at the frontier. */
+/* Blocking: load the pages at the frontier, and clear in memory and in the file (not synced) what an unfinished fill left beyond it. */
 int sum_cursor_load(struct sum_cursor *c, struct disk *d, struct disk_file *f, uint64_t digest_seed, uint64_t frontier);
 
 /* Append the digests of the next count (<= 512) blocks; zeros may be appended by sum_cursor_skip(). Parents over the touched nodes are

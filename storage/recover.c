@@ -1,0 +1,679 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* recover.c: what a source's folder says after any stop: read, brought in order, and synced before anything relies on it.
+ *
+ *	1  volumes from the headers of their digest files; what is declared and how it is called from the catalog
+ *	2  segments in order of number: those folded into the base are removed; each must begin where the journal stands after the one
+ *	   before. The state after a segment comes from its run, else from reading its descriptors.
+ *	3  a segment off the chain is what a cut or a failed write left: it is removed, unless it proves that acknowledged
+ *	   records are missing
+ *	4  the tail is synced, and sealed: nothing is ever appended to a segment after a restart
+ *	5  whatever lies beyond a volume's frontier in its staging and digest files is swept away
+ *
+ * Read-only (offline export) takes the same way and changes nothing. */
+#include "storage/store_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+
+struct found { /* a segment file */
+	uint64_t number;
+	bool has_run, valid; /* valid: the header can be read */
+	struct shared_file *file;
+	struct segment_header header;
+};
+
+struct recovery {
+	struct store *s;
+	struct disk *d;
+	struct hf_error *err;
+	bool read_only, first;
+	struct found *found;
+	size_t count, capacity;
+	uint64_t *runs;
+	size_t run_count, run_capacity;
+	struct journal_state state;
+	struct segment *scanning; /* the segment whose records are being read */
+	int status;               /* of a callback */
+};
+
+static int
+remove_file(struct recovery *v, const char *dir, const char *name)
+{
+	char path[PATH_MAX_BYTES];
+
+	if (v->read_only)
+		return 0;
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	return disk_unlink(v->d, path);
+}
+
+/* ---- 1: volumes ---- */
+
+static void
+each_volume_file(void *arg, const char *name)
+{
+	struct recovery *v = arg;
+	struct store *s = v->s;
+	char text[ID_BYTES];
+	struct volume *vol;
+	size_t n = strlen(name);
+
+	if (v->status < 0 || n < 5 || n >= ID_BYTES + 4 || strcmp(name + n - 4, ".sum") != 0)
+		return;
+	snprintf(text, sizeof text, "%.*s", (int)(n - 4), name);
+	if (!id_valid("vol", text))
+		return;
+	if (s->volume_count == STORE_VOLUMES_MAX) {
+		v->status = hf_error_say(v->err, -HF_ECORRUPT, "%s holds more than %d volumes", s->dir, STORE_VOLUMES_MAX);
+		return;
+	}
+	vol = calloc(1, sizeof *vol);
+	if (vol == NULL) {
+		v->status = -ENOMEM;
+		return;
+	}
+	(void)id_parse("vol", text, &vol->info.id);
+	s->volumes[s->volume_count++] = vol;
+}
+
+static int
+open_file(struct recovery *v, const char *path, uint64_t number, struct shared_file **ret_file)
+{
+	return shared_file_open(v->d, path, v->read_only ? DISK_READ : DISK_WRITE, number, ret_file);
+}
+
+static int
+open_volume(struct recovery *v, struct volume *vol)
+{
+	struct store *s = v->s;
+	char path[PATH_MAX_BYTES];
+	struct sum_header h;
+	int r;
+
+	volume_path(path, s, &vol->info.id, "img");
+	r = open_file(v, path, 0, &vol->img);
+	if (r < 0)
+		return hf_error_set(v->err, r, "%s", path);
+	volume_path(path, s, &vol->info.id, "sum");
+	r = open_file(v, path, 0, &vol->sum);
+	if (r == 0)
+		r = sum_header_read(v->d, vol->sum->file, &h);
+	if (r < 0)
+		return hf_error_set(v->err, r, "%s", path);
+	if (s->source.text[0] == '\0') { /* no catalog: the files say whose they are */
+		s->source = h.source;
+		s->digest_seed = h.digest_seed;
+	}
+	if (strcmp(h.source.text, s->source.text) != 0 || h.digest_seed != s->digest_seed)
+		return hf_error_say(v->err, -HF_ECORRUPT, "%s belongs to another source (%s)", path, h.source.text);
+	vol->info.volume = h.volume;
+	vol->info.size_bytes = h.size_bytes;
+	vol->info.declared = vol->readable = true;
+	snprintf(vol->info.name, sizeof vol->info.name, "%s", h.name);
+	snprintf(vol->info.identity, sizeof vol->info.identity, "%s", h.identity);
+	if (h.fold_lsn > s->fold_lsn)
+		s->fold_lsn = h.fold_lsn;
+	return 0;
+}
+
+/* A volume whose making was cut off before its header was durable: nothing was ever acknowledged of it. */
+static bool
+is_unmade(struct recovery *v, struct volume *vol)
+{
+	uint64_t bytes;
+	char path[PATH_MAX_BYTES];
+	struct disk_file *f;
+	struct sum_header h;
+	int r;
+
+	volume_path(path, v->s, &vol->info.id, "sum");
+	if (disk_open(v->d, path, DISK_READ, &f) < 0)
+		return false;
+	r = disk_size(v->d, f, &bytes);
+	if (r == 0 && bytes >= BLOCK_BYTES)
+		r = sum_header_read(v->d, f, &h);
+	else if (r == 0)
+		r = -HF_ECORRUPT;
+	disk_close(v->d, f);
+	return r == -HF_ECORRUPT;
+}
+
+static void
+name_volume(struct store *s, const struct catalog_volume *row)
+{
+	struct volume *vol = store_find_volume(s, row->volume);
+
+	if (vol == NULL)
+		return;
+	vol->info.declared = !row->retired;
+	vol->info.boot_disk = row->boot_disk;
+	snprintf(vol->info.name, sizeof vol->info.name, "%s", row->name);
+	snprintf(vol->info.device_name, sizeof vol->info.device_name, "%s", row->device_name);
+}
+
+static bool
+has_row(const struct catalog_volume *rows, size_t count, const struct id *id)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(rows[i].id.text, id->text) == 0)
+			return true;
+	return false;
+}
+
+/* Files without a row: making the volume was cut off before the catalog knew it; the agent was never told its number. */
+static void
+sweep_volumes(struct recovery *v, const struct catalog_volume *rows, size_t row_count)
+{
+	struct store *s = v->s;
+
+	for (uint32_t i = 0; i < s->volume_count;) {
+		struct volume *vol = s->volumes[i];
+		char name[PATH_MAX_BYTES];
+
+		if (has_row(rows, row_count, &vol->info.id) || !is_unmade(v, vol)) {
+			i++;
+			continue;
+		}
+		snprintf(name, sizeof name, "%s.sum", vol->info.id.text);
+		(void)remove_file(v, s->dir, name);
+		snprintf(name, sizeof name, "%s.img", vol->info.id.text);
+		(void)remove_file(v, s->dir, name);
+		volume_destroy(vol, v->d);
+		s->volumes[i] = s->volumes[--s->volume_count];
+	}
+}
+
+static int
+recover_volumes(struct recovery *v)
+{
+	static const struct catalog_volume none;
+	struct store *s = v->s;
+	struct catalog_volume *rows = NULL;
+	size_t row_count = 0;
+	int r = disk_list(v->d, s->dir, each_volume_file, v);
+
+	if (r < 0)
+		return hf_error_set(v->err, r, "cannot list %s", s->dir);
+	if (v->status < 0)
+		return v->status;
+	if (s->catalog != NULL) {
+		rows = calloc(STORE_VOLUMES_MAX, sizeof none);
+		r = rows == NULL ? -ENOMEM
+				 : catalog_list_volumes(s->catalog, rows, STORE_VOLUMES_MAX, &row_count, v->err);
+		if (r == 0)
+			sweep_volumes(v, rows, row_count);
+	}
+	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
+		r = open_volume(v, s->volumes[i]);
+	for (size_t i = 0; i < row_count && r == 0; i++) {
+		if (store_find_volume(s, rows[i].volume) == NULL)
+			r = hf_error_say(v->err, -HF_ECORRUPT, "the files of %s (%s) are missing from %s", rows[i].id.text, rows[i].name,
+			    s->dir);
+		else
+			name_volume(s, &rows[i]);
+	}
+	free(rows);
+	return r;
+}
+
+/* ---- 2: segments ---- */
+
+static int
+grow_list(void **list, size_t *capacity, size_t count, size_t size)
+{
+	size_t wanted = *capacity > 0 ? *capacity * 2 : 64;
+	void *p;
+
+	if (count < *capacity)
+		return 0;
+	p = realloc(*list, wanted * size);
+	if (p == NULL)
+		return -ENOMEM;
+	*list = p;
+	*capacity = wanted;
+	return 0;
+}
+
+/* "00000042" and the given suffix, nothing else: the number; 0 if it is not such a name. */
+static uint64_t
+numbered(const char *name, const char *suffix)
+{
+	char *end;
+	uint64_t number;
+
+	if (name[0] < '0' || name[0] > '9')
+		return 0;
+	number = strtoull(name, &end, 10);
+	return strcmp(end, suffix) == 0 ? number : 0;
+}
+
+static void
+each_journal_file(void *arg, const char *name)
+{
+	struct recovery *v = arg;
+	uint64_t segment = numbered(name, ".seg"), run = numbered(name, ".run");
+
+	if (v->status < 0)
+		return;
+	if (segment != 0) {
+		void *list = v->found;
+
+		v->status = grow_list(&list, &v->capacity, v->count, sizeof *v->found);
+		v->found = list;
+		if (v->status == 0)
+			v->found[v->count++] = (struct found){.number = segment};
+	} else if (run != 0) {
+		void *list = v->runs;
+
+		v->status = grow_list(&list, &v->run_capacity, v->run_count, sizeof *v->runs);
+		v->runs = list;
+		if (v->status == 0)
+			v->runs[v->run_count++] = run;
+	} else if (numbered(name, ".run.tmp") != 0) {
+		(void)remove_file(v, v->s->journal_dir, name); /* written again when it is wanted */
+	}
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static void
+match_runs(struct recovery *v)
+{
+	for (size_t k = 0; k < v->run_count; k++) {
+		char name[32];
+		bool matched = false;
+
+		for (size_t i = 0; i < v->count; i++)
+			if (v->found[i].number == v->runs[k])
+				v->found[i].has_run = matched = true;
+		snprintf(name, sizeof name, "%08llu.run", (unsigned long long)v->runs[k]);
+		if (!matched) /* its segment went first */
+			(void)remove_file(v, v->s->journal_dir, name);
+	}
+}
+
+static int
+read_header(struct recovery *v, struct found *f)
+{
+	struct store *s = v->s;
+	unsigned char *page = buffer_alloc(SEGMENT_HEADER_BYTES);
+	char path[PATH_MAX_BYTES];
+	uint64_t bytes;
+	int r;
+
+	if (page == NULL)
+		return -ENOMEM;
+	segment_path(path, sizeof path, s->journal_dir, f->number);
+	r = open_file(v, path, f->number, &f->file);
+	if (r == 0)
+		r = disk_size(v->d, f->file->file, &bytes);
+	if (r == 0 && bytes >= SEGMENT_HEADER_BYTES)
+		r = disk_read_now(v->d, f->file->file, page, SEGMENT_HEADER_BYTES, 0);
+	else if (r == 0)
+		memset(page, 0, SEGMENT_HEADER_BYTES);
+	if (r < 0) {
+		buffer_free(page, SEGMENT_HEADER_BYTES);
+		return hf_error_set(v->err, r, "%s", path);
+	}
+	r = segment_header_decode(page, &f->header);
+	buffer_free(page, SEGMENT_HEADER_BYTES);
+	if (r == -HF_EFORMAT)
+		return hf_error_set(v->err, r, "%s", path);
+	f->valid = r == 0 && f->header.number == f->number;
+	if (!f->valid)
+		return 0;
+	if (s->source.text[0] == '\0') {
+		s->source = f->header.source;
+		s->digest_seed = f->header.digest_seed;
+	}
+	if (strcmp(f->header.source.text, s->source.text) != 0)
+		return hf_error_say(v->err, -HF_ECORRUPT, "%s belongs to another source (%s)", path, f->header.source.text);
+	return 0;
+}
+
+static int
+find_segments(struct recovery *v)
+{
+	struct store *s = v->s;
+	int r = disk_list(v->d, s->journal_dir, each_journal_file, v);
+
+	if (r < 0)
+		return hf_error_set(v->err, r, "cannot list %s", s->journal_dir);
+	if (v->status < 0)
+		return hf_error_set(v->err, v->status, "%s", s->journal_dir);
+	if (v->count > 1)
+		qsort(v->found, v->count, sizeof *v->found, by_number);
+	match_runs(v);
+	for (size_t i = 0; i < v->count && r == 0; i++)
+		r = read_header(v, &v->found[i]);
+	if (v->count > 0)
+		s->segment_number_last = v->found[v->count - 1].number;
+	return r;
+}
+
+static int
+remove_segment(struct recovery *v, struct found *f)
+{
+	char name[32];
+	int r = 0;
+
+	shared_file_unref(f->file, v->d);
+	f->file = NULL;
+	snprintf(name, sizeof name, "%08llu.run", (unsigned long long)f->number);
+	if (f->has_run)
+		r = remove_file(v, v->s->journal_dir, name);
+	snprintf(name, sizeof name, "%08llu.seg", (unsigned long long)f->number);
+	if (r == 0 || r == -ENOENT)
+		r = remove_file(v, v->s->journal_dir, name);
+	return r < 0 ? hf_error_set(v->err, r, "%s/%s", v->s->journal_dir, name) : 0;
+}
+
+/* The first segment still needed: the last whose start is not beyond the base. Everything in those before is in the base. */
+static size_t
+first_needed(const struct recovery *v)
+{
+	size_t first = 0;
+
+	for (size_t i = 0; i < v->count; i++)
+		if (v->found[i].valid && v->found[i].header.start.lsn_last <= v->s->base_lsn)
+			first = i;
+	return first;
+}
+
+/* A later segment says where the journal went on after segment i: at most there do its records count. */
+static uint64_t
+lsn_limit(const struct recovery *v, size_t i)
+{
+	uint64_t limit = UINT64_MAX;
+
+	for (size_t k = i + 1; k < v->count; k++)
+		if (v->found[k].valid && v->found[k].header.start.lsn_last < limit)
+			limit = v->found[k].header.start.lsn_last;
+	return limit;
+}
+
+static void
+add_entry(void *arg, const struct entry *e)
+{
+	struct recovery *v = arg;
+
+	if (v->status < 0)
+		return;
+	v->status = interval_reserve(v->scanning->interval, 1, 0);
+	if (v->status < 0)
+		return;
+	interval_add(v->scanning->interval, e);
+	store_note_entry(v->s, e);
+}
+
+static int
+on_record(void *arg, const struct segment_header *h, const struct group_header *g, const struct record *r, uint64_t payload_file_offset)
+{
+	struct recovery *v = arg;
+	struct checkpoint c;
+
+	if (r->header.type == RECORD_DATA)
+		record_entries(r, h->number, payload_file_offset, add_entry, v);
+	if (r->header.type != RECORD_CHECKPOINT || v->status < 0)
+		return v->status;
+	v->status = record_checkpoint_decode(r, &c);
+	if (v->status == 0)
+		v->status = interval_reserve(v->scanning->interval, 0, 1);
+	if (v->status < 0)
+		return v->status;
+	interval_add_checkpoint(v->scanning->interval, &c);
+	store_note_checkpoint(v->s, &c);
+	return 0;
+}
+
+static int
+scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
+{
+	static const struct segment_scan_events events = {.record = on_record};
+	int r;
+
+	v->scanning = g;
+	r = segment_scan(v->d, g->file->file, &f->header, limit, &v->state, &g->bytes, &events, v);
+	if (r < 0)
+		return hf_error_set(v->err, r, "%s", g->file->path);
+	if (v->read_only)
+		return 0;
+	r = disk_sync_now(v->d, g->file->file); /* it may be relied on from now on */
+	return r < 0 ? hf_error_set(v->err, r, "%s", g->file->path) : 0;
+}
+
+/* Its end state and checkpoints from the run; -HF_ECORRUPT if that is damaged: the segment itself is read instead. */
+static int
+load_run(struct recovery *v, struct found *f, struct segment *g)
+{
+	struct checkpoint *checkpoints = NULL;
+	struct hf_error err;
+	char path[PATH_MAX_BYTES];
+	size_t count = 0;
+	int r;
+
+	run_path(path, sizeof path, v->s->journal_dir, f->number);
+	r = run_open(v->d, path, &g->run, &g->info, &err);
+	if (r == 0 && g->info.lsn_first != f->header.start.lsn_last + 1)
+		r = -HF_ECORRUPT;
+	if (r == 0)
+		r = run_checkpoints(g->run, v->d, &checkpoints, &count);
+	if (r < 0) {
+		run_unref(g->run, v->d);
+		g->run = NULL;
+		return r;
+	}
+	for (size_t i = 0; i < count; i++)
+		store_note_checkpoint(v->s, &checkpoints[i]);
+	free(checkpoints);
+	interval_destroy(g->interval);
+	g->interval = NULL;
+	g->bytes = g->info.segment_bytes;
+	v->state = (struct journal_state){
+	    .lsn_last = g->info.lsn_last,
+	    .chain = g->info.chain,
+	    .stream_id = g->info.stream_id,
+	    .sequence = g->info.sequence,
+	    .stream_chain = g->info.stream_chain,
+	    .volume_count = g->info.volume_count,
+	};
+	memcpy(v->state.volumes, g->info.volumes, sizeof v->state.volumes);
+	return 0;
+}
+
+static int
+take_segment(struct recovery *v, struct found *f, uint64_t limit)
+{
+	struct store *s = v->s;
+	struct segment *g = segment_create(f->number);
+	int r = -HF_ECORRUPT;
+
+	if (g == NULL)
+		return hf_error_set(v->err, -ENOMEM, "%s", s->journal_dir);
+	g->file = f->file;
+	f->file = NULL;
+	g->lsn_first = f->header.start.lsn_last + 1;
+	g->begun = true;
+	store_append_segment(s, g);
+	if (f->has_run)
+		r = load_run(v, f, g);
+	if (r < 0)
+		r = scan(v, f, g, limit);
+	if (r < 0)
+		return r;
+	g->capacity = g->bytes;
+	s->durable = v->state;
+	if (g->run == NULL) {
+		segment_seal(s, g);
+	} else {
+		g->sealed = true;
+		g->lsn_last = g->info.lsn_last;
+	}
+	return 0;
+}
+
+/* ---- 3: off the chain ---- */
+
+/* Does the first group of a segment that does not fit say that more was durable than we have found? */
+static int
+check_dropped(struct recovery *v, const struct found *f)
+{
+	unsigned char *page;
+	struct group_header g;
+	uint64_t bytes;
+	int r;
+
+	if (!f->valid || f->file == NULL || disk_size(v->d, f->file->file, &bytes) < 0 || bytes < 2 * SEGMENT_HEADER_BYTES)
+		return 0;
+	page = buffer_alloc(SEGMENT_HEADER_BYTES);
+	if (page == NULL)
+		return -ENOMEM;
+	r = disk_read_now(v->d, f->file->file, page, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
+	if (r == 0 && group_header_decode(page, &g) == 0 && g.segment == f->number &&
+	    g.chain_before == f->header.start.chain && g.lsn_durable > v->state.lsn_last)
+		r = hf_error_say(v->err, -HF_ECORRUPT,
+		    "acknowledged records are missing from %s: the journal can be read up to LSN %llu, but %llu was durable",
+		    v->s->journal_dir, (unsigned long long)v->state.lsn_last, (unsigned long long)g.lsn_durable);
+	buffer_free(page, SEGMENT_HEADER_BYTES);
+	return r;
+}
+
+static bool
+fits(const struct recovery *v, const struct found *f)
+{
+	return f->valid && f->header.start.lsn_last == v->state.lsn_last && f->header.start.chain == v->state.chain;
+}
+
+static int
+recover_journal(struct recovery *v)
+{
+	struct store *s = v->s;
+	size_t first;
+	int r = find_segments(v);
+
+	if (r < 0)
+		return r;
+	first = first_needed(v);
+	for (size_t i = 0; i < first && r == 0; i++)
+		r = remove_segment(v, &v->found[i]);
+	v->first = true;
+	for (size_t i = first; i < v->count && r == 0; i++) {
+		struct found *f = &v->found[i];
+
+		if (v->first && f->valid) {
+			v->state = f->header.start;
+			v->first = false;
+		}
+		if (fits(v, f))
+			r = take_segment(v, f, lsn_limit(v, i));
+	}
+	for (size_t i = first; i < v->count && r == 0; i++)
+		if (v->found[i].file != NULL)
+			r = check_dropped(v, &v->found[i]);
+	for (size_t i = first; i < v->count && r == 0; i++)
+		if (v->found[i].file != NULL)
+			r = remove_segment(v, &v->found[i]);
+	if (r == 0 && !v->first && v->state.lsn_last < s->base_lsn)
+		r = hf_error_say(v->err, -HF_ECORRUPT, "the journal in %s ends at LSN %llu, before the base (%llu)", s->journal_dir,
+		    (unsigned long long)v->state.lsn_last, (unsigned long long)s->base_lsn);
+	if (r == 0 && !v->read_only)
+		r = disk_sync_dir(v->d, s->journal_dir);
+	return r;
+}
+
+/* ---- 5: beyond the frontier ---- */
+
+static int
+sweep_digests(struct recovery *v, struct volume *vol, uint64_t frontier)
+{
+	uint64_t zone = frontier / SUM_ZONE_BLOCKS, end = (zone + 1) * SUM_ZONE_BLOCKS;
+	struct disk_file *f = vol->sum->file;
+	struct sum_zone *z;
+	uint64_t bytes, keep = BLOCK_BYTES + (zone + 1) * SUM_ZONE_PAGES * (uint64_t)BLOCK_BYTES;
+	int r = disk_size(v->d, f, &bytes);
+
+	if (r == 0 && bytes > keep)
+		r = disk_truncate(v->d, f, keep);
+	if (r < 0)
+		return r;
+	if (bytes <= BLOCK_BYTES + zone * SUM_ZONE_PAGES * (uint64_t)BLOCK_BYTES)
+		return 0; /* the file ends before this zone */
+	r = sum_zone_create(&z);
+	if (r < 0)
+		return r;
+	r = sum_zone_load(z, v->d, f, zone, v->s->digest_seed);
+	for (uint64_t b = frontier; b < end && r == 0; b++)
+		sum_zone_set(z, b, 0);
+	if (r == 0)
+		r = sum_zone_store(z, v->d, f);
+	if (r == 0)
+		r = disk_sync_now(v->d, f);
+	sum_zone_destroy(z);
+	return r;
+}
+
+static int
+sweep_staging(struct recovery *v, struct volume *vol, uint64_t frontier)
+{
+	struct disk_file *f = vol->img->file;
+	int r = disk_truncate(v->d, f, frontier * BLOCK_BYTES);
+
+	if (r == 0)
+		r = disk_truncate(v->d, f, volume_blocks(vol) * BLOCK_BYTES);
+	return r == 0 ? disk_sync_now(v->d, f) : r;
+}
+
+static int
+settle_volume(struct recovery *v, struct volume *vol)
+{
+	struct store *s = v->s;
+	const struct run_volume *known = journal_state_volume(&s->durable, vol->info.volume);
+	uint64_t frontier = known != NULL ? known->frontier_blocks : 0;
+	int r;
+
+	vol->info.frontier_blocks = vol->info.frontier_received_blocks = frontier;
+	vol->logged = known != NULL && known->size_bytes == vol->info.size_bytes;
+	if (v->read_only || frontier >= volume_blocks(vol))
+		return 0;
+	r = sweep_staging(v, vol, frontier);
+	if (r == 0)
+		r = sweep_digests(v, vol, frontier);
+	if (r == 0 && (vol->cursor = calloc(1, sizeof *vol->cursor)) == NULL)
+		r = -ENOMEM;
+	if (r == 0)
+		r = sum_cursor_load(vol->cursor, v->d, vol->sum->file, s->digest_seed, frontier);
+	return r < 0 ? hf_error_set(v->err, r, "%s", vol->img->path) : 0;
+}
+
+int
+store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *err)
+{
+	struct recovery v = {.s = s, .d = d, .err = err, .read_only = read_only};
+	int r = recover_volumes(&v);
+
+	if (r == 0)
+		r = recover_journal(&v);
+	s->durable = s->placed = v.state;
+	s->lsn_next = v.state.lsn_last + 1;
+	s->roll = true;
+	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
+		r = settle_volume(&v, s->volumes[i]);
+	if (r == 0)
+		marks_drop_before(&s->marks, s->fold_lsn);
+	for (size_t i = 0; i < v.count; i++)
+		shared_file_unref(v.found[i].file, d);
+	free(v.found);
+	free(v.runs);
+	return r;
+}
