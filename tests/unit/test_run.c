@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+#include "storage/disk_sim.h"
+#include "storage/run.h"
+#include "tests/lib/dice.h"
+
+static const char dir[] = "/journal";
+static const char path[] = "/journal/00000007.run";
+
+struct fixture {
+	struct disk *disk;
+	struct run_cache *cache;
+};
+
+static int
+setup(void **state)
+{
+	static struct fixture f;
+
+	assert_int_equal(disk_sim_create(1, &f.disk), 0);
+	assert_int_equal(disk_mkdir(f.disk, dir), 0);
+	assert_int_equal(disk_sync_dir(f.disk, "/"), 0);
+	assert_int_equal(run_cache_create(0, &f.cache), 0);
+	*state = &f;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	run_cache_destroy(f->cache);
+	disk_destroy(f->disk);
+	return 0;
+}
+
+static struct run_info
+some_info(void)
+{
+	struct run_info info = {
+	    .source = {"s-0123456789abcdef0"},
+	    .digest_seed = 0x1122334455667788,
+	    .number = 7,
+	    .lsn_first = 100,
+	    .lsn_last = 900,
+	    .segment_bytes = 1 << 20,
+	    .chain = 0xfedcba9876543210,
+	    .stream_id = 11,
+	    .sequence = 12,
+	    .stream_chain = 13,
+	    .volume_count = STORE_VOLUMES_MAX,
+	};
+
+	for (uint32_t i = 0; i < STORE_VOLUMES_MAX; i++) {
+		info.volumes[i].volume = i + 1;
+		info.volumes[i].size_bytes = 4096u * (i + 1);
+		info.volumes[i].frontier_blocks = i;
+		info.volumes[i].id = id_from_bits("vol", 0, i);
+	}
+	return info;
+}
+
+static struct entry
+data(uint32_t volume, uint64_t block, uint64_t lsn)
+{
+	struct entry e = {.block = block,
+	    .lsn = lsn,
+	    .digest = block * 31 + lsn + 1,
+	    .segment = 7,
+	    .offset = (uint32_t)lsn,
+	    .volume = volume,
+	    .count = 1};
+
+	return e;
+}
+
+static struct entry
+zeros(uint32_t volume, uint64_t block, uint32_t count, uint64_t lsn)
+{
+	struct entry e = {.block = block, .lsn = lsn, .volume = volume, .count = count};
+
+	return e;
+}
+
+static void
+write_run(struct fixture *f, struct entry *entries, size_t count)
+{
+	struct run_info info = some_info();
+
+	assert_int_equal(run_write(f->disk, dir, path, &info, entries, count, NULL, 0), 0);
+}
+
+static struct run *
+open_run(struct fixture *f)
+{
+	struct run_info info;
+	struct run *r;
+
+	assert_int_equal(run_open(f->disk, path, &r, &info, NULL), 0);
+	return r;
+}
+
+/* ---- files ---- */
+
+static void
+what_was_written_is_read_back(void **state)
+{
+	struct fixture *f = *state;
+	struct run_info info = some_info(), got;
+	struct entry entries[] = {data(2, 5, 7), data(1, 9, 3), zeros(1, 0, 100000, 8)};
+	struct run *r;
+
+	assert_int_equal(run_write(f->disk, dir, path, &info, entries, 3, NULL, 0), 0);
+	memset(&got, 0, sizeof got);
+	assert_int_equal(run_open(f->disk, path, &r, &got, NULL), 0);
+	assert_string_equal(got.source.text, info.source.text);
+	assert_int_equal(got.digest_seed, info.digest_seed);
+	assert_int_equal(got.number, 7);
+	assert_int_equal(got.lsn_first, 100);
+	assert_int_equal(got.lsn_last, 900);
+	assert_int_equal(got.segment_bytes, info.segment_bytes);
+	assert_true(got.chain == info.chain);
+	assert_int_equal(got.stream_id, 11);
+	assert_int_equal(got.sequence, 12);
+	assert_int_equal(got.stream_chain, 13);
+	assert_int_equal(got.volume_count, STORE_VOLUMES_MAX);
+	for (uint32_t i = 0; i < STORE_VOLUMES_MAX; i++) {
+		assert_int_equal(got.volumes[i].volume, info.volumes[i].volume);
+		assert_int_equal(got.volumes[i].size_bytes, info.volumes[i].size_bytes);
+		assert_int_equal(got.volumes[i].frontier_blocks, i);
+		assert_string_equal(got.volumes[i].id.text, info.volumes[i].id.text);
+	}
+	assert_int_equal(run_entry_count(r), 3);
+	assert_int_equal(run_lsn_first(r), 3);
+	assert_int_equal(run_lsn_last(r), 8);
+	run_unref(r, f->disk);
+}
+
+static void
+checkpoints_are_read_back_in_order(void **state)
+{
+	enum { COUNT = 300 };
+	struct fixture *f = *state;
+	static struct checkpoint written[COUNT];
+	struct checkpoint *read;
+	struct run_info info = some_info();
+	struct entry e = data(1, 1, 1);
+	size_t count;
+	struct run *r;
+
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct checkpoint *c = &written[i];
+
+		c->lsn = i + 1;
+		c->clock_ns = c->unchanged_until_ns = 1000 - (int64_t)i;
+		c->clock_offset_ns = -5;
+		c->received_ns = 77;
+		c->consistency = CHECKPOINT_FUZZY + i % 4;
+		c->complete = i % 2 != 0;
+		c->volume_count = i % (STORE_VOLUMES_MAX + 1);
+		for (uint32_t v = 0; v < c->volume_count; v++) {
+			c->volumes[v].volume = v + 1;
+			c->volumes[v].size_bytes = i * 4096;
+		}
+	}
+	assert_int_equal(run_write(f->disk, dir, path, &info, &e, 1, written, COUNT), 0);
+	r = open_run(f);
+	assert_int_equal(run_checkpoints(r, f->disk, &read, &count), 0);
+	assert_int_equal(count, COUNT);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(read[i].lsn, written[i].lsn);
+		assert_int_equal(read[i].clock_ns, written[i].clock_ns);
+		assert_int_equal(read[i].unchanged_until_ns, written[i].clock_ns);
+		assert_int_equal(read[i].consistency, written[i].consistency);
+		assert_int_equal(read[i].complete, written[i].complete);
+		assert_int_equal(read[i].volume_count, written[i].volume_count);
+		assert_memory_equal(read[i].volumes, written[i].volumes, sizeof written[i].volumes);
+	}
+	free(read);
+	run_unref(r, f->disk);
+}
+
+static void
+run_of_nothing_is_a_run(void **state)
+{
+	struct fixture *f = *state;
+	struct checkpoint *checkpoints;
+	uint64_t next;
+	size_t count;
+	struct run *r, *memory = run_from_entries(NULL, 0);
+
+	write_run(f, NULL, 0);
+	r = open_run(f);
+	assert_int_equal(run_entry_count(r), 0);
+	assert_int_equal(run_lsn_first(r), 1);
+	assert_int_equal(run_lsn_last(r), 0);
+	assert_int_equal(run_lsn_first(memory), 1);
+	assert_int_equal(run_lsn_last(memory), 0);
+	assert_int_equal(run_next(r, f->disk, f->cache, 1, 0, 0, UINT64_MAX, false, &next), 0);
+	assert_true(next == UINT64_MAX);
+	assert_int_equal(run_checkpoints(r, f->disk, &checkpoints, &count), 0);
+	assert_int_equal(count, 0);
+	free(checkpoints);
+	run_unref(r, f->disk);
+	run_unref(memory, NULL);
+}
+
+static void
+run_survives_a_power_cut_once_written(void **state)
+{
+	struct fixture *f = *state;
+	struct entry e = data(1, 1, 1);
+	struct run *r;
+
+	write_run(f, &e, 1);
+	disk_sim_restart(f->disk, SIM_SURVIVE_NONE, 1);
+	r = open_run(f);
+	assert_int_equal(run_entry_count(r), 1);
+	run_unref(r, f->disk);
+}
+
+static void
+cut_anywhere_leaves_the_old_or_the_new_run(void **state)
+{
+	struct fixture *f = *state;
+	struct entry old = data(1, 1, 1), new[] = {data(1, 1, 1), data(1, 2, 2)};
+	struct run_info info = some_info();
+	bool cut = true;
+
+	for (uint64_t n = 1; cut; n++) {
+		struct run *r;
+
+		write_run(f, &old, 1);
+		disk_sim_cut_at(f->disk, n);
+		(void)run_write(f->disk, dir, path, &info, new, 2, NULL, 0);
+		cut = disk_sim_is_cut(f->disk);
+		disk_sim_cut_at(f->disk, 0);
+		disk_sim_restart(f->disk, SIM_SURVIVE_RANDOM, n);
+		r = open_run(f);
+		assert_true(run_entry_count(r) == (cut ? 1 : 2) || run_entry_count(r) == 2);
+		run_unref(r, f->disk);
+	}
+}
+
+static void
+failed_write_or_sync_is_told_and_leaves_no_run(void **state)
+{
+	static const char kinds[] = {'w', 's', 'n', 'd', 'o'};
+	struct fixture *f = *state;
+	struct entry e = data(1, 1, 1);
+	struct run_info info = some_info();
+	struct disk_file *file;
+
+	for (size_t i = 0; i < sizeof kinds; i++) {
+		disk_sim_fail(f->disk, kinds[i], 1, false, SIM_FAULT_EIO);
+		assert_int_equal(run_write(f->disk, dir, path, &info, &e, 1, NULL, 0), -EIO);
+		if (kinds[i] != 'd') /* only its durability is unknown then */
+			assert_int_equal(disk_open(f->disk, path, DISK_READ, &file), -ENOENT);
+		(void)disk_unlink(f->disk, path);
+	}
+	write_run(f, &e, 1);
+}
+
+static void
+left_over_temporary_file_is_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct entry e = data(1, 1, 1);
+	struct disk_file *file;
+
+	assert_int_equal(
+	    disk_open(f->disk, "/journal/00000007.run.tmp", DISK_WRITE | DISK_CREATE, &file), 0);
+	disk_close(f->disk, file);
+	write_run(f, &e, 1);
+	run_unref(open_run(f), f->disk);
+}
+
+/* ---- damage ---- */
+
+static int
+count_entries(void *arg, const struct entry *e)
+{
+	(*(size_t *)arg)++;
+	return 0;
+}
+
+static int
+scan_all(struct fixture *f, struct run *r, size_t *ret_count)
+{
+	*ret_count = 0;
+	return run_scan(
+	    r, f->disk, f->cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, ret_count);
+}
+
+static void
+any_flipped_bit_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	struct entry entries[301];
+
+	for (unsigned i = 0; i < 300; i++)
+		entries[i] = data(1, i * 3, i + 1);
+	entries[300] = zeros(1, 7, 5000, 400);
+	for (int round = 0; round < 300; round++) {
+		uint64_t at = dice_below(&dice, 5 * 4096);
+		struct run_info info;
+		struct run *r;
+		size_t count;
+		int ret;
+
+		write_run(f, entries, 301);
+		assert_int_equal(disk_sim_flip(f->disk, path, at, dice_below(&dice, 8)), 0);
+		ret = run_open(f->disk, path, &r, &info, NULL);
+		if (ret == 0) {
+			ret = scan_all(f, r, &count);
+			run_unref(r, f->disk);
+		}
+		assert_true(ret == -HF_ECORRUPT || (at < 12 && ret == -HF_EFORMAT));
+	}
+}
+
+static void
+page_in_the_wrong_place_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct entry entries[300];
+	unsigned char *page = buffer_alloc(4096);
+	struct disk_file *file;
+	struct run *r;
+	size_t count;
+
+	for (unsigned i = 0; i < 300; i++)
+		entries[i] = data(1, i, i + 1);
+	write_run(f, entries, 300);
+	assert_int_equal(disk_open(f->disk, path, DISK_WRITE, &file), 0);
+	assert_int_equal(disk_read_now(f->disk, file, page, 4096, 4096), 0);
+	assert_int_equal(disk_write_now(f->disk, file, page, 4096, 8192), 0);
+	disk_close(f->disk, file);
+	r = open_run(f);
+	assert_int_equal(scan_all(f, r, &count), -HF_ECORRUPT);
+	run_unref(r, f->disk);
+	buffer_free(page, 4096);
+}
+
+static void
+file_cut_short_is_corrupt_and_a_foreign_one_no_run(void **state)
+{
+	struct fixture *f = *state;
+	struct entry entries[300];
+	struct run_info info;
+	struct hf_error err;
+	struct disk_file *file;
+	struct run *r;
+
+	for (unsigned i = 0; i < 300; i++)
+		entries[i] = data(1, i, i + 1);
+	write_run(f, entries, 300);
+	assert_int_equal(disk_open(f->disk, path, DISK_WRITE, &file), 0);
+	assert_int_equal(disk_truncate(f->disk, file, 3 * 4096), 0);
+	assert_int_equal(run_open(f->disk, path, &r, &info, &err), -HF_ECORRUPT);
+	assert_non_null(strstr(err.text, path));
+	assert_int_equal(disk_truncate(f->disk, file, 0), 0);
+	assert_int_equal(run_open(f->disk, path, &r, &info, &err), -HF_ECORRUPT);
+	assert_int_equal(disk_truncate(f->disk, file, 8192), 0);
+	assert_int_equal(run_open(f->disk, path, &r, &info, &err), -HF_EFORMAT);
+	disk_close(f->disk, file);
+	assert_int_equal(run_open(f->disk, "/journal/none.run", &r, &info, &err), -ENOENT);
+}
+
+static void
+read_error_is_told(void **state)
+{
+	struct fixture *f = *state;
+	struct entry e = data(1, 1, 1);
+	struct run *r;
+	size_t count;
+
+	write_run(f, &e, 1);
+	r = open_run(f);
+	disk_sim_fail(f->disk, 'r', 1, false, SIM_FAULT_EIO);
+	assert_int_equal(scan_all(f, r, &count), -EIO);
+	assert_int_equal(scan_all(f, r, &count), 0);
+	assert_int_equal(count, 1);
+	run_unref(r, f->disk);
+}
+
+/* ---- scans against the plainest way to do it ---- */
+
+enum { MODEL_MAX = 3000 };
+
+struct model {
+	struct entry entries[MODEL_MAX];
+	size_t count;
+};
+
+static void
+random_entries(struct dice *dice, struct model *m, size_t count)
+{
+	uint64_t blocks = 1 + dice_below(dice, 4000);
+
+	m->count = count;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t volume = 1 + (uint32_t)dice_below(dice, 3);
+		uint64_t block = dice_below(dice, blocks), lsn = i + 1;
+
+		switch (dice_below(dice, 12)) {
+		case 0:
+			m->entries[i] =
+			    zeros(volume, block, 257 + (uint32_t)dice_below(dice, 2000), lsn);
+			break;
+		case 1:
+			m->entries[i] =
+			    zeros(volume, block, 1 + (uint32_t)dice_below(dice, 256), lsn);
+			break;
+		default: m->entries[i] = data(volume, block, lsn);
+		}
+	}
+}
+
+struct query {
+	uint32_t volume;
+	uint64_t from, to, after, until;
+};
+
+static bool
+model_wants(const struct entry *e, const struct query *q)
+{
+	return e->volume == q->volume && e->block < q->to && e->block + e->count > q->from &&
+	       e->lsn > q->after && e->lsn <= q->until;
+}
+
+struct seen {
+	const struct model *model;
+	const struct query *query;
+	bool seen[MODEL_MAX];
+	size_t count;
+	struct entry last;
+};
+
+static int
+on_seen(void *arg, const struct entry *e)
+{
+	struct seen *s = arg;
+	const struct entry *original = &s->model->entries[e->lsn - 1];
+	bool same_table = (s->last.count > 256) == (e->count > 256);
+
+	assert_true(model_wants(e, s->query));
+	assert_memory_equal(e, original, sizeof *e);
+	assert_false(s->seen[e->lsn - 1]);
+	if (s->count > 0)
+		assert_true(same_table ? entry_compare(&s->last, e) < 0 : e->count <= 256);
+	s->seen[e->lsn - 1] = true;
+	s->last = *e;
+	s->count++;
+	return 0;
+}
+
+static void
+check_scan(struct fixture *f, struct run *r, const struct model *m, const struct query *q)
+{
+	static struct seen seen;
+	size_t expected = 0;
+
+	memset(&seen, 0, sizeof seen);
+	seen.model = m;
+	seen.query = q;
+	assert_int_equal(run_scan(r, f->disk, f->cache, q->volume, q->from, q->to, q->after,
+			     q->until, on_seen, &seen),
+	    0);
+	for (size_t i = 0; i < m->count; i++)
+		expected += model_wants(&m->entries[i], q);
+	assert_int_equal(seen.count, expected);
+}
+
+static void
+check_next(
+    struct fixture *f, struct run *r, const struct model *m, const struct query *q, bool data_only)
+{
+	uint64_t expected = UINT64_MAX, next = 0;
+
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+		uint64_t at = e->block > q->from ? e->block : q->from;
+
+		if (e->volume == q->volume && e->block + e->count > q->from && e->lsn > q->after &&
+		    e->lsn <= q->until && (!data_only || e->digest != 0) && at < expected)
+			expected = at;
+	}
+	assert_int_equal(run_next(r, f->disk, f->cache, q->volume, q->from, q->after, q->until,
+			     data_only, &next),
+	    0);
+	assert_int_equal(next, expected);
+}
+
+static struct query
+random_query(struct dice *dice, const struct model *m)
+{
+	struct query q = {.volume = (uint32_t)dice_below(dice, 5)};
+
+	q.from = dice_below(dice, 6000);
+	q.to = q.from + 1 + dice_below(dice, dice_once_in(dice, 2) ? 20 : 4000);
+	q.until = UINT64_MAX;
+	if (dice_once_in(dice, 2)) {
+		q.after = dice_below(dice, m->count + 1);
+		q.until = q.after + dice_below(dice, m->count + 1);
+	}
+	return q;
+}
+
+static void
+scans_find_exactly_what_a_search_of_everything_finds(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	static struct model m;
+	static struct entry shuffled[MODEL_MAX];
+
+	for (int round = 0; round < 30; round++) {
+		struct run *file, *memory;
+
+		random_entries(&dice, &m, 1 + dice_below(&dice, MODEL_MAX));
+		memcpy(shuffled, m.entries, sizeof shuffled);
+		memory = run_from_entries(shuffled, m.count);
+		assert_non_null(memory);
+		write_run(f, shuffled, m.count);
+		file = open_run(f);
+		for (int i = 0; i < 60; i++) {
+			struct query q = random_query(&dice, &m);
+
+			check_scan(f, file, &m, &q);
+			check_scan(f, memory, &m, &q);
+			check_next(f, file, &m, &q, i % 2 != 0);
+			check_next(f, memory, &m, &q, i % 2 != 0);
+		}
+		run_unref(file, f->disk);
+		run_unref(memory, NULL);
+	}
+}
+
+static int
+stop_at_third(void *arg, const struct entry *e)
+{
+	return ++*(int *)arg == 3 ? 42 : 0;
+}
+
+static void
+scan_stops_when_it_is_told_to(void **state)
+{
+	struct fixture *f = *state;
+	struct entry entries[10];
+	struct run *r;
+	int calls = 0;
+
+	for (unsigned i = 0; i < 10; i++)
+		entries[i] = data(1, i, i + 1);
+	r = run_from_entries(entries, 10);
+	assert_int_equal(
+	    run_scan(r, f->disk, NULL, 1, 0, 10, 0, UINT64_MAX, stop_at_third, &calls), 42);
+	assert_int_equal(calls, 3);
+	run_unref(r, NULL);
+}
+
+static void
+search_reads_few_pages_of_a_large_run(void **state)
+{
+	enum { COUNT = 200000 };
+	struct fixture *f = *state;
+	struct entry *entries = calloc(COUNT, sizeof *entries);
+	struct run_cache *cache;
+	uint64_t before;
+	size_t count = 0;
+	struct run *r;
+
+	for (unsigned i = 0; i < COUNT; i++)
+		entries[i] = data(1, i * 7, i + 1);
+	write_run(f, entries, COUNT);
+	r = open_run(f);
+	assert_int_equal(run_cache_create(1 << 20, &cache), 0);
+	before = disk_sim_operations(f->disk);
+	assert_int_equal(
+	    run_scan(r, f->disk, cache, 1, 700000, 700001, 0, UINT64_MAX, count_entries, &count),
+	    0);
+	assert_int_equal(count, 1);
+	assert_true(
+	    disk_sim_operations(f->disk) - before <= 16); /* log2 of 1,961 pages, and the scan */
+	before = disk_sim_operations(f->disk);
+	assert_int_equal(
+	    run_scan(r, f->disk, cache, 1, 700000, 700001, 0, UINT64_MAX, count_entries, &count),
+	    0);
+	assert_int_equal(disk_sim_operations(f->disk) - before, 0);
+	before = disk_sim_operations(f->disk);
+	assert_int_equal(
+	    run_scan(r, f->disk, cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, &count), 0);
+	assert_int_equal(count, COUNT + 2);
+	assert_true(disk_sim_operations(f->disk) - before < 160); /* read ahead in pieces of 16 */
+	assert_true(run_memory_bytes(r) < 1024);
+	run_cache_destroy(cache);
+	run_unref(r, f->disk);
+	free(entries);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(what_was_written_is_read_back, setup, teardown),
+	    cmocka_unit_test_setup_teardown(checkpoints_are_read_back_in_order, setup, teardown),
+	    cmocka_unit_test_setup_teardown(run_of_nothing_is_a_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(run_survives_a_power_cut_once_written, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		cut_anywhere_leaves_the_old_or_the_new_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		failed_write_or_sync_is_told_and_leaves_no_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(left_over_temporary_file_is_replaced, setup, teardown),
+	    cmocka_unit_test_setup_teardown(any_flipped_bit_is_found, setup, teardown),
+	    cmocka_unit_test_setup_teardown(page_in_the_wrong_place_is_found, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		file_cut_short_is_corrupt_and_a_foreign_one_no_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(read_error_is_told, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		scans_find_exactly_what_a_search_of_everything_finds, setup, teardown),
+	    cmocka_unit_test_setup_teardown(scan_stops_when_it_is_told_to, setup, teardown),
+	    cmocka_unit_test_setup_teardown(search_reads_few_pages_of_a_large_run, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
