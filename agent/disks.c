@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a disk is recognised. The kernel gives names (sda, sdb) in the order it finds disks, so a path says nothing.
- * What stays is, best first:
+/* How a disk is recognised. The kernel gives names (sda, sdb) in the order it finds disks, so a
+ *path says nothing. What stays is, best first:
  *
- *	file:DEV:INODE   a loop device: the file behind it. Before all content, because two loop devices may swap their files
- *	wwn:...          world wide name (SCSI, SATA, NVMe)
- *	serial:...       the serial number (virtio, NVMe, what udev found)
- *	dm:... md:...    the UUID of a device-mapper or md device
- *	ptuuid:...       GPT disk GUID or MBR signature, read from the disk
- *	fsuuid:...       UUID of a file system that fills the disk (ext, XFS, btrfs), read from the disk
+ *	file:DEV:INODE   a loop device: the file behind it. Before all content, because two loop
+ *devices may swap their files wwn:...          world wide name (SCSI, SATA, NVMe) serial:... the
+ *serial number (virtio, NVMe, what udev found) dm:... md:...    the UUID of a device-mapper or md
+ *device ptuuid:...       GPT disk GUID or MBR signature, read from the disk fsuuid:...       UUID
+ *of a file system that fills the disk (ext, XFS, btrfs), read from the disk
  *
- * A partition is its disk's identity and "-partN". A disk is listed under the first kind it has, but looked for by
- * the kind that was once noted: a disk noted as "ptuuid:..." is still found after udev has learned its serial number.
+ * A partition is its disk's identity and "-partN". A disk is listed under the first kind it has,
+ *but looked for by the kind that was once noted: a disk noted as "ptuuid:..." is still found after
+ *udev has learned its serial number.
  *
- * Limits. UUIDs in the content are copied with it: with a clone of the disk attached two disks answer, which is
- * "ambiguous", never a guess. DEV of file:DEV:INODE is the number of the file system's device: it may change
- * over a reboot (disks found in another order, btrfs, NFS), and then the volume is missing until it is declared again; an
- * inode number may be reused after the file was deleted, and then the size and the comparison with the
- * server are all that is left. */
+ * Limits. UUIDs in the content are copied with it: with a clone of the disk attached two disks
+ *answer, which is "ambiguous", never a guess. DEV of file:DEV:INODE is the number of the file
+ *system's device: it may change over a reboot (disks found in another order, btrfs, NFS), and then
+ *the volume is missing until it is declared again; an inode number may be reused after the file was
+ *deleted, and then the size and the comparison with the server are all that is left. */
 #include "agent/disks.h"
 
 #include <dirent.h>
@@ -42,7 +42,8 @@ enum {
 	PARTITIONS_MAX = 256,
 };
 
-/* Where the kernel's and udev's files are: "" in production, a directory with sys/, dev/, run/ and proc/ in tests. */
+/* Where the kernel's and udev's files are: "" in production, a directory with sys/, dev/, run/ and
+ * proc/ in tests. */
 struct tree {
 	char root[PATH_MAX];
 };
@@ -80,12 +81,15 @@ tree_above(const char *sys_root, struct tree *ret_tree)
 {
 	const char *slash = strrchr(sys_root, '/');
 
-	return print(ret_tree->root, sizeof ret_tree->root, "%.*s", slash != NULL ? (int)(slash - sys_root) : 0, sys_root);
+	return print(ret_tree->root, sizeof ret_tree->root, "%.*s",
+	    slash != NULL ? (int)(slash - sys_root) : 0, sys_root);
 }
 
-/* ---- attributes ---------------------------------------------------------------------------------- */
+/* ---- attributes
+ * ---------------------------------------------------------------------------------- */
 
-/* Runs of white space become one '_', at the ends none; control characters are dropped: identities go into messages and tables. */
+/* Runs of white space become one '_', at the ends none; control characters are dropped: identities
+ * go into messages and tables. */
 static void
 tidy(char *text)
 {
@@ -128,7 +132,8 @@ read_attribute(const struct device *d, const char *name, char *ret_text, size_t 
 {
 	char path[PATH_MAX];
 
-	return print(path, sizeof path, "%s/%s", d->sys_dir, name) == 0 && read_line(path, ret_text, size);
+	return print(path, sizeof path, "%s/%s", d->sys_dir, name) == 0 &&
+	       read_line(path, ret_text, size);
 }
 
 static uint64_t
@@ -163,26 +168,32 @@ udev_property(const struct device *d, const char *key, char *ret_text, size_t si
 	if (f == NULL)
 		return false;
 	while (!found && fgets(line, sizeof line, f) != NULL) {
-		if (strncmp(line, "E:", 2) != 0 || strncmp(line + 2, key, key_len) != 0 || line[2 + key_len] != '=')
+		if (strncmp(line, "E:", 2) != 0 || strncmp(line + 2, key, key_len) != 0 ||
+		    line[2 + key_len] != '=')
 			continue;
 		line[strcspn(line, "\n")] = '\0';
-		found = print(ret_text, size, "%s", line + 2 + key_len + 1) == 0 && ret_text[0] != '\0';
+		found =
+		    print(ret_text, size, "%s", line + 2 + key_len + 1) == 0 && ret_text[0] != '\0';
 	}
 	fclose(f);
 	return found;
 }
 
-/* ---- the kinds of identity ------------------------------------------------------------------------ */
+/* ---- the kinds of identity
+ * ------------------------------------------------------------------------ */
 
-/* Firmware that has no serial number says "0", "000000" or "(null)": the same on every such disk. */
+/* Firmware that has no serial number says "0", "000000" or "(null)": the same on every such disk.
+ */
 static bool
 is_meaningful(const char *text)
 {
-	return text[strspn(text, "0_.-")] != '\0' && strcmp(text, "(null)") != 0 && strcasecmp(text, "none") != 0;
+	return text[strspn(text, "0_.-")] != '\0' && strcmp(text, "(null)") != 0 &&
+	       strcasecmp(text, "none") != 0;
 }
 
 static bool
-first_meaningful(const struct device *d, const char *const *attributes, const char *property, char *ret_text, size_t size)
+first_meaningful(const struct device *d, const char *const *attributes, const char *property,
+    char *ret_text, size_t size)
 {
 	for (; *attributes != NULL; attributes++) {
 		if (!read_attribute(d, *attributes, ret_text, size))
@@ -233,7 +244,8 @@ md_uuid_of(const struct device *d, char *ret_text, size_t size)
 static bool
 print_file_identity(dev_t dev, uint64_t inode, char *ret_text, size_t size)
 {
-	return print(ret_text, size, "%llu:%llu", (unsigned long long)dev, (unsigned long long)inode) == 0;
+	return print(ret_text, size, "%llu:%llu", (unsigned long long)dev,
+		   (unsigned long long)inode) == 0;
 }
 
 static int
@@ -245,7 +257,8 @@ open_device(const struct device *d)
 	return r < 0 ? r : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
-/* Ask the driver first: the path in sysfs may have been renamed since, or belong to another mount namespace. */
+/* Ask the driver first: the path in sysfs may have been renamed since, or belong to another mount
+ * namespace. */
 static bool
 backing_file_of(const struct device *d, char *ret_text, size_t size)
 {
@@ -270,15 +283,17 @@ backing_file_of(const struct device *d, char *ret_text, size_t size)
 static void
 print_guid(const unsigned char *g, char *ret_text, size_t size)
 {
-	(void)print(ret_text, size, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", get_le32(g), get_le16(g + 4),
-	    get_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
+	(void)print(ret_text, size, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", get_le32(g),
+	    get_le16(g + 4), get_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
 }
 
 static void
 print_uuid(const unsigned char *u, char *ret_text, size_t size)
 {
-	(void)print(ret_text, size, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
-	    u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	(void)print(ret_text, size,
+	    "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+	    u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
+	    u[15]);
 }
 
 static bool
@@ -290,7 +305,8 @@ is_zero(const unsigned char *bytes, size_t len)
 	return true;
 }
 
-/* The first 128 KiB of the disk: every table and superblock looked at below lies in it. Gives memory, NULL if unreadable. */
+/* The first 128 KiB of the disk: every table and superblock looked at below lies in it. Gives
+ * memory, NULL if unreadable. */
 enum { HEAD_BYTES = 128 * 1024 };
 
 static unsigned char *
@@ -349,7 +365,8 @@ static bool
 partition_table_of(const struct device *d, char *ret_text, size_t size)
 {
 	unsigned char *head = read_head(d);
-	bool found = head != NULL && (gpt_guid(head, ret_text, size) || mbr_signature(head, ret_text, size));
+	bool found =
+	    head != NULL && (gpt_guid(head, ret_text, size) || mbr_signature(head, ret_text, size));
 
 	free(head);
 	return found;
@@ -363,9 +380,9 @@ file_system_of(const struct device *d, char *ret_text, size_t size)
 		const char *magic;
 		size_t magic_len, uuid_at;
 	} kinds[] = {
-	    {1024 + 56, "\x53\xef", 2, 1024 + 104},          /* ext2, 3, 4 */
-	    {0, "XFSB", 4, 32},                              /* XFS */
-	    {65536 + 64, "_BHRfS_M", 8, 65536 + 32},         /* btrfs */
+	    {1024 + 56, "\x53\xef", 2, 1024 + 104},  /* ext2, 3, 4 */
+	    {0, "XFSB", 4, 32},                      /* XFS */
+	    {65536 + 64, "_BHRfS_M", 8, 65536 + 32}, /* btrfs */
 	};
 	unsigned char *head = read_head(d);
 	bool found = false;
@@ -396,9 +413,11 @@ static const struct identity_kind identity_kinds[] = {
 };
 enum { IDENTITY_KINDS = sizeof identity_kinds / sizeof *identity_kinds };
 
-/* ---- devices ------------------------------------------------------------------------------------- */
+/* ---- devices
+ * ------------------------------------------------------------------------------------- */
 
-/* The device whose attributes lie in sys_dir (any path to it). 0, -ENOENT if that is no block device. */
+/* The device whose attributes lie in sys_dir (any path to it). 0, -ENOENT if that is no block
+ * device. */
 static int
 device_at(const struct tree *t, const char *sys_dir, struct device *ret_device)
 {
@@ -417,7 +436,8 @@ device_at(const struct tree *t, const char *sys_dir, struct device *ret_device)
 			*c = '/';
 	d.partition = (unsigned)number_attribute(&d, "partition");
 	if (d.partition != 0)
-		(void)print(d.parent_dir, sizeof d.parent_dir, "%.*s", (int)(slash - d.sys_dir), d.sys_dir);
+		(void)print(
+		    d.parent_dir, sizeof d.parent_dir, "%.*s", (int)(slash - d.sys_dir), d.sys_dir);
 	*ret_device = d;
 	return 0;
 }
@@ -431,7 +451,8 @@ device_by_number(const struct tree *t, dev_t dev, struct device *ret_device)
 	return r < 0 ? r : device_at(t, path, ret_device);
 }
 
-/* The identity of one kind, prefix included; a partition's is its disk's with a suffix. False if it has none of that kind. */
+/* The identity of one kind, prefix included; a partition's is its disk's with a suffix. False if it
+ * has none of that kind. */
 static bool
 identity_of_kind(const struct device *d, const struct identity_kind *kind, char *ret_identity)
 {
@@ -443,7 +464,8 @@ identity_of_kind(const struct device *d, const struct identity_kind *kind, char 
 	if (!kind->read(&disk, text, sizeof text))
 		return false;
 	if (d->partition != 0)
-		return print(ret_identity, NAME_BYTES, "%s%s-part%u", kind->prefix, text, d->partition) == 0;
+		return print(ret_identity, NAME_BYTES, "%s%s-part%u", kind->prefix, text,
+			   d->partition) == 0;
 	return print(ret_identity, NAME_BYTES, "%s%s", kind->prefix, text) == 0;
 }
 
@@ -456,10 +478,12 @@ best_identity(const struct device *d, char *ret_identity)
 	ret_identity[0] = '\0';
 }
 
-/* Call visit for each device named in a directory of links (holders/, slaves/), until it returns true. */
+/* Call visit for each device named in a directory of links (holders/, slaves/), until it returns
+ * true. */
 static bool
-any_linked(const struct device *d, const char *directory, bool (*visit)(const struct device *other, const void *arg, int depth),
-    const void *arg, int depth)
+any_linked(const struct device *d, const char *directory,
+    bool (*visit)(const struct device *other, const void *arg, int depth), const void *arg,
+    int depth)
 {
 	char path[PATH_MAX];
 	struct device other;
@@ -471,7 +495,8 @@ any_linked(const struct device *d, const char *directory, bool (*visit)(const st
 		return false;
 	dir = opendir(path);
 	while (dir != NULL && !found && (e = readdir(dir)) != NULL) {
-		if (e->d_name[0] == '.' || print(path, sizeof path, "%s/%s/%s", d->sys_dir, directory, e->d_name) < 0)
+		if (e->d_name[0] == '.' ||
+		    print(path, sizeof path, "%s/%s/%s", d->sys_dir, directory, e->d_name) < 0)
 			continue;
 		found = device_at(d->tree, path, &other) == 0 && visit(&other, arg, depth + 1);
 	}
@@ -490,7 +515,8 @@ lies_on(const struct device *d, const void *arg, int depth)
 	if (strcmp(d->sys_dir, sys_dir) == 0)
 		return true;
 	if (d->partition != 0 && depth < DEPTH_MAX)
-		return device_at(d->tree, d->parent_dir, &disk) == 0 && lies_on(&disk, arg, depth + 1);
+		return device_at(d->tree, d->parent_dir, &disk) == 0 &&
+		       lies_on(&disk, arg, depth + 1);
 	return any_linked(d, "slaves", lies_on, arg, depth);
 }
 
@@ -508,7 +534,8 @@ is_multipath(const struct device *d)
 	return read_attribute(d, "dm/uuid", uuid, sizeof uuid) && has_prefix(uuid, "mpath-");
 }
 
-/* Devices that stand for the disks they are made of, and are the better volume: md and multipath. */
+/* Devices that stand for the disks they are made of, and are the better volume: md and multipath.
+ */
 static bool
 is_aggregate(const struct device *d, const void *arg, int depth)
 {
@@ -549,7 +576,8 @@ mounted_device(const struct tree *t, const char *mountpoint)
 	if (f == NULL)
 		return 0;
 	while (fgets(line, sizeof line, f) != NULL) /* the last one is on top */
-		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &maj, &min, where) == 3 && strcmp(where, mountpoint) == 0)
+		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &maj, &min, where) == 3 &&
+		    strcmp(where, mountpoint) == 0)
 			dev = makedev(maj, min);
 	fclose(f);
 	return dev;
@@ -564,7 +592,8 @@ is_boot_disk(const struct device *d)
 	for (size_t i = 0; i < sizeof mountpoints / sizeof *mountpoints; i++) {
 		dev_t dev = mounted_device(d->tree, mountpoints[i]);
 
-		if (dev != 0 && device_by_number(d->tree, dev, &mounted) == 0 && lies_on(&mounted, d->sys_dir, 0))
+		if (dev != 0 && device_by_number(d->tree, dev, &mounted) == 0 &&
+		    lies_on(&mounted, d->sys_dir, 0))
 			return true;
 	}
 	return false;
@@ -590,14 +619,16 @@ describe(const struct device *d, struct disk_info *ret_disk)
 	i.ram = has_prefix(disk.name, "ram") || has_prefix(disk.name, "zram");
 	i.member = is_member(d);
 	i.boot_disk = is_boot_disk(d);
-	i.by_default = i.whole_disk && !i.removable && !i.read_only && !i.loop && !i.ram && !i.member &&
-		       i.identity[0] != '\0';
+	i.by_default = i.whole_disk && !i.removable && !i.read_only && !i.loop && !i.ram &&
+		       !i.member && i.identity[0] != '\0';
 	*ret_disk = i;
 }
 
-/* ---- all of them --------------------------------------------------------------------------------- */
+/* ---- all of them
+ * --------------------------------------------------------------------------------- */
 
-/* Call visit for every whole disk of the machine that has a size, by name. Returns the count, or -errno. */
+/* Call visit for every whole disk of the machine that has a size, by name. Returns the count, or
+ * -errno. */
 static int
 each_disk(const struct tree *t, int (*visit)(const struct device *d, void *arg), void *arg)
 {
@@ -687,13 +718,15 @@ disks_identify(const char *path, struct disk_info *ret_disk, struct hf_error *er
 	(void)print(ret_disk->path, sizeof ret_disk->path, "%s", path);
 	if (ret_disk->identity[0] == '\0')
 		return hf_error_say(err, -HF_EIDENTITY,
-		    "%s: no WWN, serial number, partition table or file system to recognise it by (or no right to read "
+		    "%s: no WWN, serial number, partition table or file system to recognise it by "
+		    "(or no right to read "
 		    "it: are you root?). Put a partition table on it first",
 		    path);
 	return 0;
 }
 
-/* ---- finding one again --------------------------------------------------------------------------- */
+/* ---- finding one again
+ * --------------------------------------------------------------------------- */
 
 struct search {
 	const char *identity;
@@ -736,11 +769,13 @@ match_partitions(const struct device *disk, struct search *s)
 static bool
 is_virtual(const struct device *d)
 {
-	return has_attribute(d, "loop/backing_file") || has_attribute(d, "dm") || has_attribute(d, "md");
+	return has_attribute(d, "loop/backing_file") || has_attribute(d, "dm") ||
+	       has_attribute(d, "md");
 }
 
-/* Paths of a multipath device and halves of a mirror carry the identity of the whole: they are not candidates. Nor
- * are loop and dm devices when a disk is known by its content: a mounted export or snapshot of it shows the same. */
+/* Paths of a multipath device and halves of a mirror carry the identity of the whole: they are not
+ * candidates. Nor are loop and dm devices when a disk is known by its content: a mounted export or
+ * snapshot of it shows the same. */
 static int
 match_disk(const struct device *d, void *arg)
 {
@@ -772,7 +807,8 @@ is_file_identity(const char *identity, const struct stat *st)
 {
 	char text[NAME_BYTES];
 
-	return S_ISREG(st->st_mode) && print_file_identity(st->st_dev, st->st_ino, text, sizeof text) &&
+	return S_ISREG(st->st_mode) &&
+	       print_file_identity(st->st_dev, st->st_ino, text, sizeof text) &&
 	       strcmp(identity + strlen("file:"), text) == 0;
 }
 
@@ -791,12 +827,15 @@ find_file(const char *identity, const char *hint_path, struct disk_info *ret_dis
 		describe_file(hint_path, &st, ret_disk);
 		return 0;
 	}
-	if (slash == NULL || print(path, sizeof path, "%.*s/", (int)(slash - hint_path), hint_path) < 0)
+	if (slash == NULL ||
+	    print(path, sizeof path, "%.*s/", (int)(slash - hint_path), hint_path) < 0)
 		return -ENOENT;
 	dir = opendir(path);
 	while (dir != NULL && r < 0 && (e = readdir(dir)) != NULL) {
-		if (print(path, sizeof path, "%.*s/%s", (int)(slash - hint_path), hint_path, e->d_name) < 0 ||
-		    strlen(path) >= PATH_BYTES || stat(path, &st) < 0 || !is_file_identity(identity, &st))
+		if (print(path, sizeof path, "%.*s/%s", (int)(slash - hint_path), hint_path,
+			e->d_name) < 0 ||
+		    strlen(path) >= PATH_BYTES || stat(path, &st) < 0 ||
+		    !is_file_identity(identity, &st))
 			continue;
 		describe_file(path, &st, ret_disk);
 		r = 0;
@@ -806,7 +845,8 @@ find_file(const char *identity, const char *hint_path, struct disk_info *ret_dis
 	return r;
 }
 
-/* True if hint_path is a block device with this identity: keeps the name people gave (/dev/disk/by-id/...). */
+/* True if hint_path is a block device with this identity: keeps the name people gave
+ * (/dev/disk/by-id/...). */
 static bool
 hint_holds(const struct search *s, const char *hint_path, struct device *ret_device)
 {
@@ -815,11 +855,13 @@ hint_holds(const struct search *s, const char *hint_path, struct device *ret_dev
 
 	return stat(hint_path, &st) == 0 && S_ISBLK(st.st_mode) &&
 	       device_by_number(real_tree(), st.st_rdev, ret_device) == 0 &&
-	       identity_of_kind(ret_device, s->kind, identity) && strcmp(identity, s->identity) == 0;
+	       identity_of_kind(ret_device, s->kind, identity) &&
+	       strcmp(identity, s->identity) == 0;
 }
 
 int
-disks_find(const char *identity, const char *hint_path, struct disk_info *ret_disk, struct hf_error *err)
+disks_find(
+    const char *identity, const char *hint_path, struct disk_info *ret_disk, struct hf_error *err)
 {
 	struct search s = {.count = 0};
 	struct device hinted;
@@ -829,15 +871,18 @@ disks_find(const char *identity, const char *hint_path, struct disk_info *ret_di
 	if (!parse_identity(identity, &s))
 		return hf_error_set(err, -EINVAL, "identity %s", identity);
 	at_hint = hint_holds(&s, hint_path, &hinted);
-	if (s.kind->read == backing_file_of && !at_hint && find_file(identity, hint_path, ret_disk) == 0)
+	if (s.kind->read == backing_file_of && !at_hint &&
+	    find_file(identity, hint_path, ret_disk) == 0)
 		return 0;
 	r = each_disk(real_tree(), match_disk, &s);
 	if (r < 0)
 		return hf_error_set(err, r, "looking for disk %s", identity);
-	/* Several loop devices on one file show the same bytes: any of them will do, the hinted one first. */
+	/* Several loop devices on one file show the same bytes: any of them will do, the hinted one
+	 * first. */
 	if (s.count > 1 && s.kind->read != backing_file_of)
-		return hf_error_say(err, -HF_EIDENTITY, "%d disks have the identity %s (one of them is %s)", s.count,
-		    identity, s.found.name);
+		return hf_error_say(err, -HF_EIDENTITY,
+		    "%d disks have the identity %s (one of them is %s)", s.count, identity,
+		    s.found.name);
 	if (s.count == 0 && !at_hint)
 		return hf_error_set(err, -ENOENT, "no disk with identity %s", identity);
 	describe(at_hint ? &hinted : &s.found, ret_disk);
@@ -857,9 +902,11 @@ disks_carries(const struct disk_info *disk, dev_t dev)
 	if (device_by_number(real_tree(), dev, &d) < 0 || stat(disk->path, &st) < 0)
 		return false;
 	if (S_ISBLK(st.st_mode))
-		return device_by_number(real_tree(), st.st_rdev, &holder) == 0 && lies_on(&d, holder.sys_dir, 0);
+		return device_by_number(real_tree(), st.st_rdev, &holder) == 0 &&
+		       lies_on(&d, holder.sys_dir, 0);
 	/* An image file carries what is mounted from a loop device on it. */
 	if (d.partition != 0 && device_at(d.tree, d.parent_dir, &d) < 0)
 		return false;
-	return identity_of_kind(&d, &identity_kinds[0], identity) && strcmp(identity, disk->identity) == 0;
+	return identity_of_kind(&d, &identity_kinds[0], identity) &&
+	       strcmp(identity, disk->identity) == 0;
 }

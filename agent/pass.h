@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pass.h: what the agent does all day: find its disks, fill the server's copies, then read, compare, send, mark, and wait.
+/* pass.h: what the agent does all day: find its disks, fill the server's copies, then read,
+ * compare, send, mark, and wait.
  *
- * pass.c opens with the whole story: activities, what makes a checkpoint consistent, and how it all fails. */
+ * pass.c opens with the whole story: activities, what makes a checkpoint consistent, and how it all
+ * fails. */
 #ifndef HF_AGENT_PASS_H
 #define HF_AGENT_PASS_H
 
@@ -24,11 +26,13 @@ struct pass_volume {
 struct pass_config {
 	const struct pass_volume *volumes;
 	size_t volume_count;
-	int64_t interval_ns;       /* from the start of a pass to the start of the next; 0 = without pause */
-	bool once;                 /* return when a checkpoint after the fill is durable */
+	int64_t
+	    interval_ns; /* from the start of a pass to the start of the next; 0 = without pause */
+	bool once;       /* return when a checkpoint after the fill is durable */
 	uint64_t read_limit_bytes; /* per second, over all disks; 0 = none */
 
-	/* Mount points to freeze for checkpoints of consistency filesystem, in this order; none = never. */
+	/* Mount points to freeze for checkpoints of consistency filesystem, in this order; none =
+	 * never. */
 	const char *const *freeze_mountpoints;
 	size_t freeze_count;
 	int64_t freeze_timeout_ns;
@@ -36,7 +40,8 @@ struct pass_config {
 
 	enum progress_mode progress;
 
-	/* Set by the signal handler beside link_stop(): link_stop() ends waiting for the server, this ends reading. NULL is allowed. */
+	/* Set by the signal handler beside link_stop(): link_stop() ends waiting for the server,
+	 * this ends reading. NULL is allowed. */
 	const atomic_bool *stop;
 
 	/* Called from within pass_run(), on its thread; each may be NULL.
@@ -49,8 +54,9 @@ struct pass_config {
 	void *arg;
 };
 
-/* Replicate until link_stop() (returns -ECANCELED) or, with config->once, until a checkpoint is durable (returns 0). Borrows all.
- * Any other return is something no retry cures (a mount point that may not be frozen, no memory), told in err. Blocks throughout. */
+/* Replicate until link_stop() (returns -ECANCELED) or, with config->once, until a checkpoint is
+ * durable (returns 0). Borrows all. Any other return is something no retry cures (a mount point
+ * that may not be frozen, no memory), told in err. Blocks throughout. */
 int pass_run(struct link *l, const struct pass_config *config, struct hf_error *err);
 
 #endif

@@ -15,7 +15,8 @@
 #include "proto/common/log.h"
 #include "proto/common/units.h"
 
-/* ---- files --------------------------------------------------------------------------------------- */
+/* ---- files
+ * --------------------------------------------------------------------------------------- */
 
 static int
 open_buffered(const char *path)
@@ -45,8 +46,10 @@ reader_file_open(const char *path, uint64_t size_bytes, struct reader_file *ret_
 		close(fd);
 		return r;
 	}
-	*ret_file = (struct reader_file){
-	    .fd = fd, .direct = direct, .tells_holes = S_ISREG(st.st_mode), .size_bytes = size_bytes};
+	*ret_file = (struct reader_file){.fd = fd,
+	    .direct = direct,
+	    .tells_holes = S_ISREG(st.st_mode),
+	    .size_bytes = size_bytes};
 	return 0;
 }
 
@@ -58,7 +61,8 @@ reader_file_close(struct reader_file *f)
 	f->fd = -1;
 }
 
-/* On any doubt the answer is "here": data that is read needlessly costs time, data that is not read costs the copy. */
+/* On any doubt the answer is "here": data that is read needlessly costs time, data that is not read
+ * costs the copy. */
 uint64_t
 reader_file_next_data(struct reader_file *f, uint64_t offset)
 {
@@ -83,11 +87,13 @@ become_buffered(struct reader_file *f)
 {
 	int flags = fcntl(f->fd, F_GETFL);
 
-	if (flags >= 0 && fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) == 0 && atomic_exchange(&f->direct, false))
+	if (flags >= 0 && fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) == 0 &&
+	    atomic_exchange(&f->direct, false))
 		log_notice("direct_io_refused", "fd=%d reads go through the page cache", f->fd);
 }
 
-/* Read what exists of [offset, offset + len); the end of the file may come early. Returns bytes read or -errno. */
+/* Read what exists of [offset, offset + len); the end of the file may come early. Returns bytes
+ * read or -errno. */
 static ssize_t
 read_some(struct reader_file *f, unsigned char *buf, size_t len, uint64_t offset)
 {
@@ -123,14 +129,17 @@ read_piece(const struct read_job *job)
 		return (int)n;
 	if ((size_t)n < want)
 		return -ENODATA;
-	/* A file that has grown since shows bytes beyond its declared end: they are not part of the volume yet. */
+	/* A file that has grown since shows bytes beyond its declared end: they are not part of the
+	 * volume yet. */
 	memset(job->buf + want, 0, job->len - want);
 	if (!f->direct)
-		(void)posix_fadvise(f->fd, (off_t)job->offset, (off_t)job->len, POSIX_FADV_DONTNEED); /* a courtesy */
+		(void)posix_fadvise(f->fd, (off_t)job->offset, (off_t)job->len,
+		    POSIX_FADV_DONTNEED); /* a courtesy */
 	return 0;
 }
 
-/* ---- threads -------------------------------------------------------------------------------------- */
+/* ---- threads
+ * -------------------------------------------------------------------------------------- */
 
 struct reader {
 	pthread_mutex_t lock;
@@ -139,7 +148,8 @@ struct reader {
 	bool ending, urgent;
 	const atomic_bool *stop;
 
-	/* A bucket of bytes that may be read now: filled limit_bytes a second, at most a tenth of a second's worth (or one piece). */
+	/* A bucket of bytes that may be read now: filled limit_bytes a second, at most a tenth of a
+	 * second's worth (or one piece). */
 	uint64_t limit_bytes;
 	int64_t tokens, filled_ns;
 
@@ -173,13 +183,15 @@ fill_bucket(struct reader *r)
 
 	if (most < PIECE_BYTES)
 		most = PIECE_BYTES;
-	r->tokens += (int64_t)((double)(now_ns - r->filled_ns) * (double)r->limit_bytes / NS_PER_SECOND);
+	r->tokens +=
+	    (int64_t)((double)(now_ns - r->filled_ns) * (double)r->limit_bytes / NS_PER_SECOND);
 	if (r->tokens > most)
 		r->tokens = most;
 	r->filled_ns = now_ns;
 }
 
-/* Wait until len bytes may be read. The bucket may go into debt by one piece, so a limit below a piece a second works too. */
+/* Wait until len bytes may be read. The bucket may go into debt by one piece, so a limit below a
+ * piece a second works too. */
 static void
 take_tokens(struct reader *r, size_t len)
 {
@@ -187,7 +199,8 @@ take_tokens(struct reader *r, size_t len)
 		return;
 	fill_bucket(r);
 	while (r->tokens <= 0 && !r->urgent && !r->ending && !is_stopped(r)) {
-		int64_t ns = (int64_t)((double)(1 - r->tokens) * NS_PER_SECOND / (double)r->limit_bytes);
+		int64_t ns =
+		    (int64_t)((double)(1 - r->tokens) * NS_PER_SECOND / (double)r->limit_bytes);
 
 		wait_a_while(r, ns < NS_PER_SECOND / 5 ? ns + 1 : NS_PER_SECOND / 5);
 		fill_bucket(r);
@@ -202,7 +215,8 @@ set_priority(bool urgent)
 	int class = urgent ? IOPRIO_CLASS_BE : IOPRIO_CLASS_IDLE;
 
 	/* 0 = the calling thread. Where no scheduler listens this changes nothing. */
-	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(class, urgent ? 4 : 7));
+	(void)syscall(
+	    SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(class, urgent ? 4 : 7));
 }
 
 static struct read_job *

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volumes.h: the volumes of this machine, bound to the disks they are on, and to their numbers on the server.
+/* volumes.h: the volumes of this machine, bound to the disks they are on, and to their numbers on
+ * the server.
  *
- * A volume is bound again before every pass, by identity. While it is bound its disk is held open, so that nothing
- * can put other bytes behind the same name in mid-pass; between passes nothing is held open, so that a
- * disk can be detached. */
+ * A volume is bound again before every pass, by identity. While it is bound its disk is held open,
+ * so that nothing can put other bytes behind the same name in mid-pass; between passes nothing is
+ * held open, so that a disk can be detached. */
 #ifndef HF_AGENT_VOLUMES_H
 #define HF_AGENT_VOLUMES_H
 
@@ -61,7 +62,8 @@ volume_is_ok(const struct volume *v)
 struct volumes *volumes_create(struct link *l, const struct pass_config *config);
 void volumes_destroy(struct volumes *vs);
 
-/* Find and open every volume's disk; tell the server, by notice, what moved or went. Clears vs->declared if anything changed. */
+/* Find and open every volume's disk; tell the server, by notice, what moved or went. Clears
+ * vs->declared if anything changed. */
 void volumes_bind(struct volumes *vs);
 
 /* Close what volumes_bind() opened. No read may be under way. */

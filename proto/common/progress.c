@@ -50,7 +50,8 @@ progress_rate(const struct progress *p, int64_t now_ns)
 
 	if (elapsed_ns <= 0)
 		return 0;
-	return (uint64_t)((double)(p->done_bytes - p->rate_base_bytes) * NS_PER_SECOND / (double)elapsed_ns);
+	return (uint64_t)((double)(p->done_bytes - p->rate_base_bytes) * NS_PER_SECOND /
+			  (double)elapsed_ns);
 }
 
 int64_t
@@ -67,12 +68,15 @@ progress_left_ns(const struct progress *p, int64_t now_ns)
 static void
 describe(const struct progress *p, int64_t now_ns, char *ret_text, size_t size)
 {
-	char done[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
+	char done[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES],
+	    left[UNITS_TEXT_BYTES];
 	int64_t left_ns = progress_left_ns(p, now_ns);
 
-	snprintf(ret_text, size, "%3d %%  %s of %s  %s/s  %s%s", percent(p), size_format(p->done_bytes, done),
-	    size_format(p->total_bytes, total), size_format(progress_rate(p, now_ns), rate),
-	    left_ns < 0 ? "time left unknown" : duration_format(left_ns - left_ns % NS_PER_SECOND, left),
+	snprintf(ret_text, size, "%3d %%  %s of %s  %s/s  %s%s", percent(p),
+	    size_format(p->done_bytes, done), size_format(p->total_bytes, total),
+	    size_format(progress_rate(p, now_ns), rate),
+	    left_ns < 0 ? "time left unknown"
+			: duration_format(left_ns - left_ns % NS_PER_SECOND, left),
 	    left_ns < 0 ? "" : " left");
 }
 
@@ -86,7 +90,8 @@ show_bar(const struct progress *p, int64_t now_ns)
 		bar[i] = i < full ? '#' : '.';
 	bar[BAR_WIDTH] = '\0';
 	describe(p, now_ns, text, sizeof text);
-	snprintf(line, sizeof line, "\r%s [%s] %s\033[K", p->title, bar, text); /* ESC [ K clears what was longer */
+	snprintf(line, sizeof line, "\r%s [%s] %s\033[K", p->title, bar,
+	    text); /* ESC [ K clears what was longer */
 	emit(p, line);
 }
 
@@ -113,11 +118,11 @@ static void
 show(struct progress *p, int64_t now_ns)
 {
 	switch (p->mode) {
-	case PROGRESS_BAR:   show_bar(p, now_ns); break;
+	case PROGRESS_BAR: show_bar(p, now_ns); break;
 	case PROGRESS_PLAIN: show_sentence(p, now_ns); break;
 	case PROGRESS_LINES: show_fraction(p); break;
 	case PROGRESS_NONE:
-	case PROGRESS_AUTO:  break;
+	case PROGRESS_AUTO: break;
 	}
 	p->shown_ns = now_ns;
 	p->shown_percent = percent(p);
@@ -127,18 +132,18 @@ static bool
 is_due(const struct progress *p, int64_t now_ns)
 {
 	switch (p->mode) {
-	case PROGRESS_BAR:   return now_ns - p->shown_ns >= BAR_EVERY_NS;
+	case PROGRESS_BAR: return now_ns - p->shown_ns >= BAR_EVERY_NS;
 	case PROGRESS_PLAIN: return now_ns - p->shown_ns >= PLAIN_EVERY_NS;
 	case PROGRESS_LINES: return percent(p) != p->shown_percent;
 	case PROGRESS_NONE:
-	case PROGRESS_AUTO:  break;
+	case PROGRESS_AUTO: break;
 	}
 	return false;
 }
 
 void
-progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title, uint64_t done_bytes,
-    uint64_t total_bytes, int64_t now_ns)
+progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title,
+    uint64_t done_bytes, uint64_t total_bytes, int64_t now_ns)
 {
 	memset(p, 0, sizeof *p);
 	p->mode = mode != PROGRESS_AUTO ? mode : isatty(fd) ? PROGRESS_BAR : PROGRESS_PLAIN;
@@ -150,7 +155,8 @@ progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *
 	p->shown_percent = -1;
 }
 
-/* Two bases leapfrog, so the rate always looks back over 10 to 20 seconds (less at the beginning). */
+/* Two bases leapfrog, so the rate always looks back over 10 to 20 seconds (less at the beginning).
+ */
 static void
 move_rate_base(struct progress *p, int64_t now_ns)
 {
@@ -162,10 +168,20 @@ move_rate_base(struct progress *p, int64_t now_ns)
 	p->next_base_ns = now_ns;
 }
 
+/* Never backwards, never beyond the end. */
+static void
+note_done(struct progress *p, uint64_t done_bytes)
+{
+	if (done_bytes > p->total_bytes)
+		done_bytes = p->total_bytes;
+	if (done_bytes > p->done_bytes)
+		p->done_bytes = done_bytes;
+}
+
 void
 progress_update(struct progress *p, uint64_t done_bytes, int64_t now_ns)
 {
-	p->done_bytes = done_bytes < p->total_bytes ? done_bytes : p->total_bytes;
+	note_done(p, done_bytes);
 	move_rate_base(p, now_ns);
 	if (is_due(p, now_ns))
 		show(p, now_ns);
@@ -174,7 +190,7 @@ progress_update(struct progress *p, uint64_t done_bytes, int64_t now_ns)
 void
 progress_end(struct progress *p, uint64_t done_bytes, int64_t now_ns)
 {
-	p->done_bytes = done_bytes < p->total_bytes ? done_bytes : p->total_bytes;
+	note_done(p, done_bytes);
 	p->rate_base_bytes = p->start_bytes; /* the last line tells the mean */
 	p->rate_base_ns = p->start_ns;
 	if (p->mode != PROGRESS_LINES || percent(p) != p->shown_percent)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress.h: how far a long job is: a bar for people at a terminal, lines for logs and for programs. */
+/* progress.h: how far a long job is: a bar for people at a terminal, lines for logs and for
+ * programs. */
 #ifndef HF_COMMON_PROGRESS_H
 #define HF_COMMON_PROGRESS_H
 
@@ -24,16 +25,17 @@ struct progress {
 	uint64_t start_bytes, done_bytes, total_bytes;
 	int64_t start_ns, shown_ns;
 	int shown_percent;
-	uint64_t rate_base_bytes; /* at rate_base_ns: the rate is measured from there, over the last 10 to 20 seconds */
+	uint64_t rate_base_bytes; /* at rate_base_ns: the rate is measured from there, over the last
+				     10 to 20 seconds */
 	int64_t rate_base_ns;
 	uint64_t next_base_bytes;
 	int64_t next_base_ns;
 };
 
-/* A job of total_bytes, of which done_bytes were done before (they do not count for the rate). Writes to fd, usually 2.
- * Times are CLOCK_MONOTONIC, given by the caller. */
-void progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title, uint64_t done_bytes,
-    uint64_t total_bytes, int64_t now_ns);
+/* A job of total_bytes, of which done_bytes were done before (they do not count for the rate).
+ * Writes to fd, usually 2. Times are CLOCK_MONOTONIC, given by the caller. */
+void progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title,
+    uint64_t done_bytes, uint64_t total_bytes, int64_t now_ns);
 
 /* Shows something when it is due. Cheap enough to call for every piece. */
 void progress_update(struct progress *p, uint64_t done_bytes, int64_t now_ns);

@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A frozen file system stops whoever writes to it; if we died now, it would stop them for good. So
+ *we never freeze anything ourselves. A guard, forked before the first freeze, does it on command:
+ *
+ *	agent --"freeze, at most 5 s"--> guard --fork--> freezer: FIFREEZE a, FIFREEZE b, ... ends
+ *	agent <--------"frozen"--------- guard
+ *	  (reads the disks)              waits for a command, for the end of the time, or for the
+ *agent's end agent ---------"thaw"----------> guard: FITHAW b, FITHAW a agent <--"stood until
+ *now"/"was too late"-- guard
+ *
+ * The guard locks its memory (it must not wait for a page from a disk that stands still), keeps
+ *nothing open but its socket, is in a session of its own (a terminal's ^C does not reach it) and is
+ *the last to be chosen when memory runs out. When the agent is gone, even by SIGKILL, its socket
+ *ends, and the guard thaws and leaves.
+ *
+ * FIFREEZE first writes out what is dirty and may take long, in a sleep no signal ends. So it is
+ *done in a third process, the freezer, and the guard stays awake: at the end of the time it thaws
+ *what stands and marks the attempt as abandoned; the freezer, when it comes back, sees that and
+ *thaws its last one. Each mount's fate is one atomic word in memory shared by the two, so exactly
+ *one of them thaws it.
+ *
+ * What can still go wrong: guard and agent both killed by SIGKILL within one freeze. Then `fsfreeze
+ *--unfreeze` helps. A file system found frozen already is not ours, and is left so.
+ *
+ * Mount points are opened anew for each freeze, and closed after it: nothing keeps an administrator
+ *from unmounting in between. */
+#include "agent/freeze.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "proto/common/units.h"
+
+enum {
+	GUARD_SOCKET = 3, /* the guard's only descriptor beside 0 to 2, which are /dev/null */
+	GUARD_START_MS = 10 * 1000,
+	REPLY_GRACE_MS =
+	    5 * 1000, /* the guard answers within the timeout; beyond this it is taken for dead */
+};
+
+struct command {
+	enum { COMMAND_FREEZE = 1, COMMAND_THAW = 2 } what;
+	int64_t timeout_ns;
+};
+
+struct reply {
+	int result;
+	int which; /* the mount point that failed; -1 = none in particular */
+};
+
+struct freeze {
+	const char *const *mountpoints;
+	size_t count;
+	int socket; /* to the guard; < 0 = there is none */
+	pid_t guard;
+};
+
+/* ---- the freezer and what it shares with the guard
+ * -------------------------------------------------- */
+
+enum mount_fate { FATE_NONE, FATE_FROZEN, FATE_THAWED };
+
+struct attempt {
+	_Atomic int fates[FREEZE_MOUNTS_MAX]; /* enum mount_fate */
+	atomic_bool abandoned;
+	_Atomic int error, failed; /* of the freezer: -errno and which mount */
+};
+
+struct guard {
+	const char *const *mountpoints;
+	size_t count;
+	struct attempt *attempt;
+	int fds[FREEZE_MOUNTS_MAX];
+	int freezer_ended; /* end of file when the freezer is gone; < 0 = none was started */
+	bool is_frozen, was_late;
+	int64_t deadline_ns;
+};
+
+/* By whoever wins the exchange, once. */
+static void
+thaw_one(struct guard *g, size_t i)
+{
+	int frozen = FATE_FROZEN;
+
+	if (atomic_compare_exchange_strong(&g->attempt->fates[i], &frozen, FATE_THAWED))
+		(void)ioctl(g->fds[i], FITHAW, 0); /* fails only if somebody else has thawed it */
+}
+
+static void
+run_freezer(struct guard *g)
+{
+	for (size_t i = 0; i < g->count && !atomic_load(&g->attempt->abandoned); i++) {
+		if (ioctl(g->fds[i], FIFREEZE, 0) < 0) {
+			atomic_store(&g->attempt->failed, (int)i);
+			atomic_store(&g->attempt->error, -errno);
+			break;
+		}
+		atomic_store(&g->attempt->fates[i], FATE_FROZEN);
+		if (atomic_load(&g->attempt->abandoned))
+			thaw_one(g, i);
+	}
+	_exit(0);
+}
+
+/* ---- the guard
+ * --------------------------------------------------------------------------------------- */
+
+static void
+close_mounts(struct guard *g)
+{
+	for (size_t i = 0; i < g->count; i++) {
+		if (g->fds[i] >= 0)
+			close(g->fds[i]);
+		g->fds[i] = -1;
+	}
+}
+
+static void
+thaw_all(struct guard *g)
+{
+	for (size_t i = g->count; i > 0; i--)
+		thaw_one(g, i - 1);
+	g->is_frozen = false;
+	close_mounts(g);
+}
+
+/* All of them before the first is frozen: a path may lead through another one's file system. */
+static struct reply
+open_mounts(struct guard *g)
+{
+	for (size_t i = 0; i < g->count; i++) {
+		g->fds[i] = open(g->mountpoints[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (g->fds[i] < 0)
+			return (struct reply){.result = -errno, .which = (int)i};
+	}
+	return (struct reply){.result = 0, .which = -1};
+}
+
+static int
+left_ms(int64_t deadline_ns)
+{
+	int64_t left_ns = deadline_ns - clock_monotonic_ns();
+
+	return left_ns <= 0 ? 0 : (int)(left_ns / 1000000 + 1);
+}
+
+static int
+start_freezer(struct guard *g)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	memset(g->attempt, 0, sizeof *g->attempt);
+	pid = fork();
+	if (pid == 0) {
+		close(GUARD_SOCKET); /* its end must mean the guard's end */
+		close(ends[0]);
+		run_freezer(g);
+	}
+	close(ends[1]);
+	if (pid < 0) {
+		close(ends[0]);
+		return -errno;
+	}
+	g->freezer_ended = ends[0];
+	return 0;
+}
+
+/* Wait for the freezer, the end of the time, or the end of the agent. 0, -ETIME. */
+static int
+await_freezer(struct guard *g)
+{
+	struct pollfd p[2] = {
+	    {.fd = g->freezer_ended}, {.fd = GUARD_SOCKET}}; /* no events: only the hang-ups */
+
+	while (poll(p, 2, left_ms(g->deadline_ns)) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (p[0].revents == 0)
+		return -ETIME;
+	close(g->freezer_ended);
+	g->freezer_ended = -1;
+	return 0;
+}
+
+/* An earlier attempt may still hang in FIFREEZE: until it is back there cannot be another. */
+static bool
+is_freezer_busy(struct guard *g)
+{
+	struct pollfd p = {.fd = g->freezer_ended};
+
+	if (g->freezer_ended < 0)
+		return false;
+	if (poll(&p, 1, 0) == 0)
+		return true;
+	close(g->freezer_ended);
+	g->freezer_ended = -1;
+	return false;
+}
+
+static struct reply
+freeze_mounts(struct guard *g)
+{
+	struct reply reply = open_mounts(g);
+
+	if (reply.result == 0)
+		reply.result = start_freezer(g);
+	if (reply.result == 0)
+		reply.result = await_freezer(g);
+	if (reply.result == 0 && atomic_load(&g->attempt->error) != 0)
+		reply = (struct reply){.result = atomic_load(&g->attempt->error),
+		    .which = atomic_load(&g->attempt->failed)};
+	if (reply.result < 0) {
+		atomic_store(&g->attempt->abandoned, true);
+		thaw_all(g);
+		return reply;
+	}
+	g->is_frozen = true;
+	return reply;
+}
+
+static struct reply
+obey_freeze(struct guard *g, const struct command *c)
+{
+	if (is_freezer_busy(g))
+		return (struct reply){.result = -ETIME, .which = -1};
+	if (g->is_frozen)
+		thaw_all(g);
+	g->was_late = false;
+	g->deadline_ns = clock_monotonic_ns() + c->timeout_ns;
+	return freeze_mounts(g);
+}
+
+static struct reply
+obey_thaw(struct guard *g)
+{
+	struct reply reply = {.result = g->is_frozen ? 0 : -ETIME, .which = -1};
+
+	thaw_all(g);
+	return reply;
+}
+
+/* One command, or the end of the time. False when the agent is gone. */
+static bool
+guard_step(struct guard *g)
+{
+	struct pollfd p = {.fd = GUARD_SOCKET, .events = POLLIN};
+	int n = poll(&p, 1, g->is_frozen ? left_ms(g->deadline_ns) : -1);
+	struct command c;
+	struct reply reply;
+
+	if (n < 0)
+		return errno == EINTR;
+	if (n == 0) {
+		thaw_all(g);
+		return true;
+	}
+	if (recv(GUARD_SOCKET, &c, sizeof c, 0) != (ssize_t)sizeof c)
+		return false;
+	reply = c.what == COMMAND_FREEZE ? obey_freeze(g, &c) : obey_thaw(g);
+	return send(GUARD_SOCKET, &reply, sizeof reply, MSG_NOSIGNAL) == (ssize_t)sizeof reply;
+}
+
+static void
+keep_only(int socket_fd)
+{
+	int opened = open("/dev/null", O_RDWR);
+	int null_fd =
+	    fcntl(opened, F_DUPFD, GUARD_SOCKET + 1); /* out of the way of the dup2() below */
+
+	if (socket_fd != GUARD_SOCKET)
+		(void)dup2(socket_fd, GUARD_SOCKET);
+	for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
+		(void)dup2(null_fd, fd);
+	(void)close_range(
+	    GUARD_SOCKET + 1, ~0U, 0); /* the agent's lock and connection among them */
+	(void)fcntl(GUARD_SOCKET, F_SETFD, 0);
+}
+
+static void
+refuse_to_die(void)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2};
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		(void)signal(signals[i], SIG_IGN);
+	(void)signal(SIGCHLD, SIG_IGN); /* freezers are not waited for */
+	(void)setsid();
+	(void)prctl(PR_SET_NAME, "holdfast-guard");
+	if (fd >= 0) {
+		(void)!write(fd, "-1000", 5); /* not permitted: then not */
+		close(fd);
+	}
+}
+
+/* The whole life of the guard. Forked from a process with threads: only system calls are safe here,
+ * no malloc, no stdio. */
+static void
+run_guard(const char *const *mountpoints, size_t count, int socket_fd)
+{
+	struct guard g = {.mountpoints = mountpoints, .count = count, .freezer_ended = -1};
+	struct reply ready = {.which = -1};
+
+	keep_only(socket_fd);
+	refuse_to_die();
+	for (size_t i = 0; i < FREEZE_MOUNTS_MAX; i++)
+		g.fds[i] = -1;
+	g.attempt = mmap(
+	    NULL, sizeof *g.attempt, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (g.attempt == MAP_FAILED || mlockall(MCL_CURRENT) < 0)
+		ready.result = -errno;
+	if (send(GUARD_SOCKET, &ready, sizeof ready, MSG_NOSIGNAL) == (ssize_t)sizeof ready &&
+	    ready.result == 0)
+		while (guard_step(&g))
+			;
+	if (ready.result == 0) {
+		atomic_store(&g.attempt->abandoned, true);
+		thaw_all(&g);
+	}
+	_exit(0);
+}
+
+/* ---- the agent's side
+ * --------------------------------------------------------------------------------- */
+
+static int
+receive_reply(struct freeze *f, int timeout_ms, struct reply *ret_reply)
+{
+	struct pollfd p = {.fd = f->socket, .events = POLLIN};
+	int64_t deadline_ns = clock_monotonic_ns() + (int64_t)timeout_ms * 1000000;
+	int n;
+
+	do
+		n = poll(&p, 1, left_ms(deadline_ns));
+	while (n < 0 && errno == EINTR);
+	if (n <= 0 ||
+	    recv(f->socket, ret_reply, sizeof *ret_reply, 0) != (ssize_t)sizeof *ret_reply)
+		return -EPIPE;
+	return 0;
+}
+
+static void
+end_guard(struct freeze *f)
+{
+	if (f->socket < 0)
+		return;
+	close(f->socket); /* the guard thaws and leaves */
+	f->socket = -1;
+	while (waitpid(f->guard, NULL, 0) < 0 && errno == EINTR)
+		;
+	f->guard = 0;
+}
+
+static int
+start_guard(struct freeze *f, struct hf_error *err)
+{
+	struct reply ready;
+	int ends[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return hf_error_set(err, -errno, "socket to the freeze guard");
+	f->guard = fork();
+	if (f->guard == 0)
+		run_guard(f->mountpoints, f->count, ends[1]);
+	r = f->guard < 0 ? -errno : 0;
+	close(ends[1]);
+	if (r < 0) {
+		close(ends[0]);
+		return hf_error_set(err, r, "start the freeze guard");
+	}
+	f->socket = ends[0];
+	r = receive_reply(f, GUARD_START_MS, &ready);
+	if (r == 0)
+		r = ready.result;
+	if (r < 0) {
+		end_guard(f);
+		return hf_error_set(
+		    err, r, "the freeze guard cannot lock its memory (it needs CAP_IPC_LOCK)");
+	}
+	return 0;
+}
+
+int
+freeze_create(
+    const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err)
+{
+	struct freeze *f = calloc(1, sizeof *f);
+	int r;
+
+	if (f == NULL)
+		return hf_error_set(err, -ENOMEM, "freeze guard");
+	assert(count > 0 && count <= FREEZE_MOUNTS_MAX);
+	f->mountpoints = mountpoints;
+	f->count = count;
+	f->socket = -1;
+	r = start_guard(f, err);
+	if (r < 0) {
+		free(f);
+		return r;
+	}
+	*ret_freeze = f;
+	return 0;
+}
+
+void
+freeze_destroy(struct freeze *f)
+{
+	if (f == NULL)
+		return;
+	end_guard(f);
+	free(f);
+}
+
+static int
+call_guard(struct freeze *f, const struct command *c, int timeout_ms, struct reply *ret_reply)
+{
+	int r = 0;
+
+	if (f->socket < 0 || send(f->socket, c, sizeof *c, MSG_NOSIGNAL) != (ssize_t)sizeof *c)
+		r = -EPIPE;
+	if (r == 0)
+		r = receive_reply(f, timeout_ms, ret_reply);
+	if (r < 0)
+		end_guard(f);
+	return r;
+}
+
+int
+freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err)
+{
+	struct command c = {.what = COMMAND_FREEZE, .timeout_ns = timeout_ns};
+	struct reply reply = {.which = -1};
+	int r = f->socket < 0 ? start_guard(f, err) : 0;
+
+	if (r < 0)
+		return r;
+	r = call_guard(f, &c, (int)(timeout_ns / 1000000) + REPLY_GRACE_MS, &reply);
+	if (r < 0)
+		return hf_error_set(err, r, "the freeze guard is gone");
+	if (reply.result == -EBUSY)
+		return hf_error_say(err, -EBUSY,
+		    "%s is frozen already, not by us; if nobody wants it so: fsfreeze --unfreeze "
+		    "%s",
+		    f->mountpoints[reply.which], f->mountpoints[reply.which]);
+	if (reply.result < 0)
+		return hf_error_set(err, reply.result, "freezing %s",
+		    reply.which >= 0 ? f->mountpoints[reply.which] : "the file systems");
+	return 0;
+}
+
+int
+freeze_end(struct freeze *f)
+{
+	struct command c = {.what = COMMAND_THAW};
+	struct reply reply;
+	int r = call_guard(f, &c, REPLY_GRACE_MS, &reply);
+
+	return r < 0 ? r : reply.result;
+}
+
+int
+freeze_guard_pid(const struct freeze *f)
+{
+	return f->guard;
+}
+
+/* ---- what may be frozen, and what that covers
+ * ----------------------------------------------------------- */
+
+static int
+check_is_mountpoint(const char *path, struct hf_error *err)
+{
+	struct statx x;
+
+	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &x) < 0)
+		return hf_error_set(err, -errno, "--freeze %s", path);
+	if ((x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 &&
+	    (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0)
+		return hf_error_say(err, -EINVAL,
+		    "--freeze %s: not a mount point. findmnt -T %s names the one it lies on", path,
+		    path);
+	return 0;
+}
+
+/* The same file system: by device number, or (btrfs gives each subvolume its own) by file system
+ * id. */
+static bool
+is_same_file_system(const char *mountpoint, const struct stat *other, const struct statfs *other_fs)
+{
+	static const fsid_t none;
+	struct stat st;
+	struct statfs fs;
+
+	if (stat(mountpoint, &st) == 0 && st.st_dev == other->st_dev)
+		return true;
+	return statfs(mountpoint, &fs) == 0 && fs.f_type == other_fs->f_type &&
+	       memcmp(&fs.f_fsid, &none, sizeof none) != 0 &&
+	       memcmp(&fs.f_fsid, &other_fs->f_fsid, sizeof none) == 0;
+}
+
+static int
+check_is_not_ours(const char *mountpoint, const char *state_directory, struct hf_error *err)
+{
+	struct stat st;
+	struct statfs fs;
+
+	if (state_directory != NULL && stat(state_directory, &st) == 0 &&
+	    statfs(state_directory, &fs) == 0 && is_same_file_system(mountpoint, &st, &fs))
+		return hf_error_say(err, -EINVAL,
+		    "--freeze %s: the agent's own state (%s) lies on that file system, so it would "
+		    "wait for itself. Put the "
+		    "state elsewhere with --state",
+		    mountpoint, state_directory);
+	for (int fd = 1; fd <= 2; fd++)
+		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
+		    is_same_file_system(mountpoint, &st, &fs))
+			return hf_error_say(err, -EINVAL,
+			    "--freeze %s: the agent's log (standard %s) is a file on that file "
+			    "system, so it would wait for "
+			    "itself. Log elsewhere",
+			    mountpoint, fd == 1 ? "output" : "error");
+	return 0;
+}
+
+int
+freeze_check(
+    const char *const *mountpoints, size_t count, const char *state_directory, struct hf_error *err)
+{
+	if (count > FREEZE_MOUNTS_MAX)
+		return hf_error_say(err, -EINVAL, "%zu file systems to freeze; at most %d can be",
+		    count, FREEZE_MOUNTS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		int r = check_is_mountpoint(mountpoints[i], err);
+
+		if (r == 0)
+			r = check_is_not_ours(mountpoints[i], state_directory, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct mount {
+	dev_t dev;    /* as stat() of files in it says, but for btrfs */
+	dev_t device; /* the block device under it; 0 = none */
+	bool is_read_only;
+};
+
+/* A line of mountinfo: "36 35 98:0 /root /mnt rw,noatime shared:1 - ext3 /dev/root
+ * rw,errors=continue". */
+static bool
+parse_mount(char *line, struct mount *ret_mount)
+{
+	char source[PATH_MAX], options[PATH_MAX];
+	const char *tail = strstr(line, " - ");
+	unsigned maj, min;
+	struct stat st;
+
+	if (tail == NULL || sscanf(line, "%*d %*d %u:%u", &maj, &min) != 2 ||
+	    sscanf(tail, " - %*s %4095s %4095s", source, options) != 2)
+		return false;
+	ret_mount->dev = makedev(maj, min);
+	ret_mount->device = ret_mount->dev;
+	if (maj == 0)
+		ret_mount->device = stat(source, &st) == 0 && S_ISBLK(st.st_mode) ? st.st_rdev : 0;
+	ret_mount->is_read_only =
+	    strncmp(options, "ro", 2) == 0 && (options[2] == ',' || options[2] == '\0');
+	return true;
+}
+
+static bool
+is_to_be_frozen(const struct freeze *f, dev_t dev)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < f->count; i++)
+		if (stat(f->mountpoints[i], &st) == 0 && st.st_dev == dev)
+			return true;
+	return false;
+}
+
+bool
+freeze_covers(const struct freeze *f, const struct disk_info *disk)
+{
+	size_t frozen = 0, others = 0, size = 0;
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	struct mount m;
+
+	if (mounts == NULL)
+		return false;
+	while (getline(&line, &size, mounts) > 0) {
+		if (!parse_mount(line, &m) || m.is_read_only || m.device == 0 ||
+		    !disks_carries(disk, m.device))
+			continue;
+		if (is_to_be_frozen(f, m.dev))
+			frozen++;
+		else
+			others++;
+	}
+	free(line);
+	fclose(mounts);
+	return frozen > 0 && others == 0;
+}
