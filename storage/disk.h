@@ -53,8 +53,9 @@ enum disk_open_flag {
 
 /* ---- a disk ---- */
 
-/* A ring with room for `depth` operations in flight. Fails with the reason and the setting to change when
- * io_uring is not permitted. */
+/* A ring with room for `depth` operations in flight; more wait inside, in order. It belongs to the thread that submits
+ * first, which need not be the one that creates it. Fails with the reason and the setting to change when io_uring is not
+ * permitted. */
 int disk_ring_create(unsigned depth, struct disk **ret_disk, struct hf_error *err);
 
 /* Register memory that will be used for reads and writes (once per disk). -ENOMEM (memlock): harmless, I/O then
@@ -70,7 +71,7 @@ void disk_submit(struct disk *d);
 /* Run the callbacks of everything completed so far. Does not block. Returns their number. */
 int disk_drain(struct disk *d);
 
-/* Block until op is finished, running other callbacks meanwhile. Returns op's result. */
+/* Block until op is finished, running other callbacks meanwhile. op must outlive its callback. Returns op's result. */
 int disk_wait(struct disk *d, struct disk_op *op);
 
 /* Nothing may be in flight. NULL is allowed. */

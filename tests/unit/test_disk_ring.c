@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -295,6 +296,36 @@ a_callback_may_wait_for_another_operation(void **state)
 	for (int i = 0; i < 8; i++)
 		assert_int_equal(disk_wait(f->disk, &ops[i]), 0);
 	assert_int_equal(c.left, 0);
+	disk_close(f->disk, c.file);
+}
+
+static void *
+write_elsewhere(void *arg)
+{
+	struct chain *c = arg;
+
+	for (int i = 0; i < c->left; i++) {
+		if (disk_write_now(c->disk, c->file, c->buf, DISK_ALIGN, 0) != 0)
+			return NULL;
+	}
+	return c;
+}
+
+/* Workers get their disks from main(). */
+static void
+a_ring_may_be_created_and_registered_by_another_thread(void **state)
+{
+	struct fixture *f = get(state);
+	struct chain c = {f->disk, create_file(f), f->buf, 100};
+	struct iovec v = {f->buf, MIB};
+	int r = disk_register_buffers(f->disk, &v, 1);
+	void *result = NULL;
+	pthread_t thread;
+
+	assert_true(r == 0 || r == -ENOMEM);
+	assert_int_equal(pthread_create(&thread, NULL, write_elsewhere, &c), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, &c);
 	disk_close(f->disk, c.file);
 }
 
@@ -683,6 +714,7 @@ main(void)
 	    ON_DISK(epoll_on_the_descriptor_wakes_up),
 	    ON_DISK(waiting_runs_the_callbacks_of_others),
 	    ON_DISK(a_callback_may_wait_for_another_operation),
+	    ON_DISK(a_ring_may_be_created_and_registered_by_another_thread),
 	    ON_DISK(registered_buffers_give_the_same_bytes),
 	    ON_DISK(read_at_the_end_is_short_and_read_now_fails),
 	    ON_DISK(a_file_opened_for_reading_refuses_writes),
