@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* On disk, in <data>/pki/: ca.pem, ca.key, server.pem, server.key.
+ *
+ * All four are first written into <data>/pki.new/, synced, and the directory is renamed: either
+ * there is a whole pki or none. A pki.new left by a crash is removed at the next start. From then
+ * on only server.pem ever changes, one rename at a time; a server key that does not fit its
+ * certificate is replaced with it, key first, so that a crash between the two is the same case
+ * again. The CA's pair is never replaced: half of it missing is for a person to mend, from a
+ * backup.
+ *
+ * Certificates: the CA may sign leaves only (pathlen 0); the server's says serverAuth and an
+ * agent's clientAuth, and each side demands that of the other, so that no agent can pose as the
+ * server. */
+#include "server/pki.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "proto/common/log.h"
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+#include "server/certificate.h"
+#include "server/pem.h"
+
+enum { READ_BUFFER_BYTES = 128 * 1024 }; /* eight TLS records a read(2) */
+
+#define DAY_NS          (86400 * NS_PER_SECOND)
+#define CA_LIFE_NS      (3650 * DAY_NS)
+#define SERVER_LIFE_NS  (90 * DAY_NS)
+#define CLOCK_LEEWAY_NS (300 * NS_PER_SECOND) /* agents whose clock is behind ours */
+
+struct pki {
+	pthread_mutex_t mutex; /* of server */
+	char dir[PEM_PATH_BYTES];
+	struct key_pair ca, server;
+	char ca_fingerprint[FINGERPRINT_TEXT_BYTES];
+};
+
+static void
+hex_format(const unsigned char *bytes, size_t len, char *ret_text)
+{
+	for (size_t i = 0; i < len; i++)
+		sprintf(ret_text + 2 * i, "%02x", bytes[i]);
+}
+
+/* ---- making certificates ---- */
+
+static int
+make_ca(int64_t now_ns, struct key_pair *ret_ca, struct hf_error *err)
+{
+	struct key_pair ca = {.key = EVP_EC_gen("P-256")};
+	char name[64];
+	unsigned char random[4];
+
+	/* Two CAs of one name would be told apart by nothing a person can read. */
+	random_bytes(random, sizeof random);
+	snprintf(name, sizeof name, "Holdfast CA %02x%02x%02x%02x", random[0], random[1], random[2],
+	    random[3]);
+	if (ca.key != NULL)
+		ca.certificate = certificate_make(&(struct certificate_recipe){
+		    .common_name = name,
+		    .key = ca.key,
+		    .not_before_ns = now_ns - CLOCK_LEEWAY_NS,
+		    .not_after_ns = now_ns + CA_LIFE_NS,
+		    .constraints = "critical,CA:TRUE,pathlen:0",
+		    .usage = "critical,keyCertSign,cRLSign",
+		});
+	if (ca.certificate == NULL) {
+		key_pair_fini(&ca);
+		return tls_fail(err, -EIO, "make the certificate authority");
+	}
+	*ret_ca = ca;
+	return 0;
+}
+
+/* Gives a certificate for the server's key; NULL: OpenSSL says why. */
+static X509 *
+certify_server(const struct key_pair *ca, EVP_PKEY *key, int64_t now_ns)
+{
+	return certificate_make(&(struct certificate_recipe){
+	    .common_name = "holdfastd",
+	    .key = key,
+	    .issuer = ca,
+	    .not_before_ns = now_ns - CLOCK_LEEWAY_NS,
+	    .not_after_ns = now_ns + SERVER_LIFE_NS,
+	    .constraints = "critical,CA:FALSE",
+	    .usage = "critical,digitalSignature",
+	    .extended_usage = "serverAuth",
+	});
+}
+
+static int
+make_server(
+    const struct key_pair *ca, int64_t now_ns, struct key_pair *ret_server, struct hf_error *err)
+{
+	struct key_pair server = {.key = EVP_EC_gen("P-256")};
+
+	if (server.key != NULL)
+		server.certificate = certify_server(ca, server.key, now_ns);
+	if (server.certificate == NULL) {
+		key_pair_fini(&server);
+		return tls_fail(err, -EIO, "make the server's key and certificate");
+	}
+	*ret_server = server;
+	return 0;
+}
+
+/* ---- files ---- */
+
+static int
+save_server(const char *dir, const struct key_pair *server, struct hf_error *err)
+{
+	int r = pem_save_key(dir, "server.key", server->key, err);
+
+	return r < 0 ? r : pem_save_certificate(dir, "server.pem", server->certificate, err);
+}
+
+/* ---- opening ---- */
+
+static void
+remove_left_over(const char *dir)
+{
+	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key",
+	    "ca.pem.new", "ca.key.new", "server.pem.new", "server.key.new"};
+	char path[PEM_PATH_BYTES];
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		(void)unlink(pem_path(dir, names[i],
+		    path)); /* what cannot be removed shows when the directory is made */
+	(void)rmdir(dir);
+}
+
+static int
+fill_new_dir(struct pki *p, const char *new_dir, struct hf_error *err)
+{
+	int r = pem_save_key(new_dir, "ca.key", p->ca.key, err);
+
+	if (r == 0)
+		r = pem_save_certificate(new_dir, "ca.pem", p->ca.certificate, err);
+	if (r == 0)
+		r = save_server(new_dir, &p->server, err);
+	return r;
+}
+
+static int
+sync_parent(const char *dir, struct hf_error *err)
+{
+	char parent[PEM_PATH_BYTES + 4];
+
+	snprintf(parent, sizeof parent, "%s/..", dir);
+	return pem_sync_dir(parent, err);
+}
+
+static int
+create(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	char new_dir[PEM_PATH_BYTES + 4];
+	int r;
+
+	snprintf(new_dir, sizeof new_dir, "%s.new", p->dir);
+	remove_left_over(new_dir);
+	r = make_ca(now_ns, &p->ca, err);
+	if (r == 0)
+		r = make_server(&p->ca, now_ns, &p->server, err);
+	if (r == 0 && mkdir(new_dir, 0700) < 0)
+		r = hf_error_set(err, -errno, "create %s", new_dir);
+	if (r == 0)
+		r = fill_new_dir(p, new_dir, err);
+	if (r == 0 && rename(new_dir, p->dir) < 0) /* replaces an empty directory */
+		r = hf_error_set(err, -errno, "rename %s", new_dir);
+	return r < 0 ? r : sync_parent(p->dir, err);
+}
+
+static int
+check_ca(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	if (p->ca.certificate == NULL || p->ca.key == NULL)
+		return hf_error_say(err, -HF_ECORRUPT,
+		    "%s is half made: %s is missing. Every agent trusts this CA alone, so it is "
+		    "not made anew: restore the file from a backup",
+		    p->dir, p->ca.certificate == NULL ? "ca.pem" : "ca.key");
+	if (X509_check_private_key(p->ca.certificate, p->ca.key) != 1)
+		return tls_fail(err, -HF_ECORRUPT,
+		    "ca.key does not belong to ca.pem; restore both from a backup");
+	if (X509_check_ca(p->ca.certificate) != 1)
+		return hf_error_say(
+		    err, -HF_ECORRUPT, "%s/ca.pem is not the certificate of a CA", p->dir);
+	if (certificate_time_ns(X509_get0_notAfter(p->ca.certificate)) <= now_ns)
+		return hf_error_set(err, -HF_EEXPIRED, "%s/ca.pem", p->dir);
+	return 0;
+}
+
+static int
+load(struct pki *p, struct hf_error *err)
+{
+	int r = pem_load_certificate(p->dir, "ca.pem", &p->ca.certificate, err);
+
+	if (r == 0)
+		r = pem_load_key(p->dir, "ca.key", &p->ca.key, err);
+	if (r == 0)
+		r = pem_load_certificate(p->dir, "server.pem", &p->server.certificate, err);
+	if (r == 0)
+		r = pem_load_key(p->dir, "server.key", &p->server.key, err);
+	return r;
+}
+
+/* Is the server's pair one that agents will take? When it must be renewed is another question. */
+static bool
+server_fits(const struct pki *p)
+{
+	EVP_PKEY *ca_key = X509_get0_pubkey(p->ca.certificate);
+	bool fits = p->server.certificate != NULL && p->server.key != NULL &&
+		    X509_check_private_key(p->server.certificate, p->server.key) == 1 &&
+		    X509_verify(p->server.certificate, ca_key) == 1 &&
+		    certificate_has_purpose(p->server.certificate, XKU_SSL_SERVER);
+
+	ERR_clear_error();
+	return fits;
+}
+
+static int
+mend_server(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	int r;
+
+	if (server_fits(p))
+		return 0;
+	log_notice("server_key_made",
+	    "dir=%s msg=\"the server's key or certificate was missing or did not fit; made anew\"",
+	    p->dir);
+	key_pair_fini(&p->server);
+	r = make_server(&p->ca, now_ns, &p->server, err);
+	return r < 0 ? r : save_server(p->dir, &p->server, err);
+}
+
+/* 1 if there is a pki with anything in it, 0 if not; or negative. */
+static int
+dir_in_use(const char *dir, struct hf_error *err)
+{
+	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key"};
+	char path[PEM_PATH_BYTES];
+	struct stat st;
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (lstat(pem_path(dir, names[i], path), &st) == 0)
+			return 1;
+		if (errno != ENOENT)
+			return hf_error_set(err, -errno, "%s", path);
+	}
+	return 0;
+}
+
+static int
+load_or_create(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	int r = dir_in_use(p->dir, err);
+
+	if (r < 0)
+		return r;
+	if (r == 0)
+		return create(p, now_ns, err);
+	r = load(p, err);
+	if (r == 0)
+		r = check_ca(p, now_ns, err);
+	if (r == 0)
+		r = mend_server(p, now_ns, err);
+	return r < 0 ? r : pki_renew(p, now_ns, err);
+}
+
+int
+pki_open(const char *dir, int64_t now_ns, struct pki **ret_pki, struct hf_error *err)
+{
+	unsigned char fingerprint[FINGERPRINT_BYTES];
+	struct pki *p;
+	int r;
+
+	if (strlen(dir) + sizeof "/server.key.new" > PEM_PATH_BYTES)
+		return hf_error_set(err, -ENAMETOOLONG, "%s", dir);
+	p = calloc(1, sizeof *p);
+	if (p == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", dir);
+	strcpy(p->dir, dir);
+	pthread_mutex_init(&p->mutex, NULL);
+	r = load_or_create(p, now_ns, err);
+	if (r < 0) {
+		pki_close(p);
+		return r;
+	}
+	certificate_get_fingerprint(p->ca.certificate, fingerprint);
+	hex_format(fingerprint, FINGERPRINT_BYTES, p->ca_fingerprint);
+	*ret_pki = p;
+	return 0;
+}
+
+void
+pki_close(struct pki *p)
+{
+	if (p == NULL)
+		return;
+	key_pair_fini(&p->ca);
+	key_pair_fini(&p->server);
+	pthread_mutex_destroy(&p->mutex);
+	free(p);
+}
+
+const char *
+pki_ca_fingerprint(const struct pki *p)
+{
+	return p->ca_fingerprint;
+}
+
+void
+pki_get_ca(const struct pki *p, struct message_blob *ret_certificate)
+{
+	bool fits = certificate_encode(p->ca.certificate, ret_certificate);
+
+	assert(fits); /* we made it, of a fixed form */
+}
+
+static bool
+server_due(const struct pki *p, int64_t now_ns)
+{
+	int64_t begin = certificate_time_ns(X509_get0_notBefore(p->server.certificate)),
+		end = certificate_time_ns(X509_get0_notAfter(p->server.certificate));
+
+	return now_ns >= end - (end - begin) / 3;
+}
+
+static int
+renew(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	X509 *certificate;
+	int r;
+
+	if (!server_due(p, now_ns))
+		return 0;
+	certificate = certify_server(&p->ca, p->server.key, now_ns);
+	if (certificate == NULL)
+		return tls_fail(err, -EIO, "renew the server's certificate");
+	r = pem_save_certificate(p->dir, "server.pem", certificate, err);
+	if (r < 0) {
+		X509_free(certificate);
+		return r;
+	}
+	X509_free(p->server.certificate);
+	p->server.certificate = certificate;
+	return 1;
+}
+
+int
+pki_renew(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&p->mutex);
+	r = renew(p, now_ns, err);
+	pthread_mutex_unlock(&p->mutex);
+	return r;
+}
+
+/* ---- signing ---- */
+
+static X509 *
+certify_source(
+    struct pki *p, EVP_PKEY *key, const struct id *source, int64_t lifetime_ns, int64_t now_ns)
+{
+	int64_t end_ns = now_ns + lifetime_ns,
+		ca_end_ns = certificate_time_ns(X509_get0_notAfter(p->ca.certificate));
+
+	return certificate_make(&(struct certificate_recipe){
+	    .common_name = source->text,
+	    .key = key,
+	    .issuer = &p->ca,
+	    .not_before_ns = now_ns - CLOCK_LEEWAY_NS,
+	    .not_after_ns = end_ns < ca_end_ns ? end_ns : ca_end_ns,
+	    .constraints = "critical,CA:FALSE",
+	    .usage = "critical,digitalSignature",
+	    .extended_usage = "clientAuth",
+	});
+}
+
+static void
+describe_certificate(X509 *x, const struct id *source, struct registry_certificate *ret_record)
+{
+	memset(ret_record, 0, sizeof *ret_record);
+	certificate_get_fingerprint(x, ret_record->fingerprint);
+	ret_record->source = *source;
+	ret_record->not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
+	ret_record->not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
+}
+
+int
+pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source,
+    int64_t lifetime_ns, int64_t now_ns, struct message_blob *ret_certificate,
+    struct registry_certificate *ret_record, struct hf_error *err)
+{
+	X509_REQ *request = request_read(csr, err);
+	X509 *x;
+
+	if (request == NULL)
+		return -HF_EPROTOCOL;
+	assert(id_valid("s", source->text));
+	x = certify_source(p, X509_REQ_get0_pubkey(request), source, lifetime_ns, now_ns);
+	X509_REQ_free(request);
+	if (x == NULL || !certificate_encode(x, ret_certificate)) {
+		X509_free(x);
+		return tls_fail(err, -EIO, "sign a certificate");
+	}
+	describe_certificate(x, source, ret_record);
+	X509_free(x);
+	return 0;
+}
+
+/* ---- TLS ---- */
+
+/* The registry, not the clock, decides who may come in, so two complaints about time do not end the
+ * handshake: an expired certificate is refused after it, with words that help; "not yet valid"
+ * means that our own clock was set back. */
+static int
+on_verify(int ok, X509_STORE_CTX *ctx)
+{
+	int error = X509_STORE_CTX_get_error(ctx);
+
+	if (!ok && error == X509_V_ERR_CERT_NOT_YET_VALID) {
+		X509_STORE_CTX_set_error(ctx, X509_V_OK);
+		return 1;
+	}
+	if (!ok && error == X509_V_ERR_CERT_HAS_EXPIRED && X509_STORE_CTX_get_error_depth(ctx) == 0)
+		return 1;
+	if (ok && X509_STORE_CTX_get_error_depth(ctx) == 0 &&
+	    !certificate_has_purpose(X509_STORE_CTX_get_current_cert(ctx), XKU_SSL_CLIENT)) {
+		X509_STORE_CTX_set_error(ctx, X509_V_ERR_INVALID_PURPOSE);
+		return 0;
+	}
+	return ok;
+}
+
+static void
+set_options(SSL_CTX *ctx)
+{
+	SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+	SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_num_tickets(ctx, 0); /* a resumed session would not be asked who it is */
+	SSL_CTX_set_options(
+	    ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+				  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+}
+
+static bool
+set_own_chain(struct pki *p, SSL_CTX *ctx)
+{
+	bool good;
+
+	pthread_mutex_lock(&p->mutex);
+	good = SSL_CTX_use_certificate(ctx, p->server.certificate) == 1 &&
+	       SSL_CTX_use_PrivateKey(ctx, p->server.key) == 1 &&
+	       SSL_CTX_add1_chain_cert(ctx, p->ca.certificate) == 1;
+	pthread_mutex_unlock(&p->mutex);
+	return good;
+}
+
+/* NULL: OpenSSL says why. */
+static SSL_CTX *
+make_ctx(struct pki *p)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+	if (ctx == NULL)
+		return NULL;
+	set_options(ctx);
+	if (SSL_CTX_set_ciphersuites(ctx,
+		"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") ==
+		1 &&
+	    set_own_chain(p, ctx))
+		return ctx;
+	SSL_CTX_free(ctx);
+	return NULL;
+}
+
+static bool
+demand_client(struct pki *p, SSL_CTX *ctx)
+{
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
+	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), p->ca.certificate) == 1 &&
+	       SSL_CTX_add_client_CA(ctx, p->ca.certificate) == 1 &&
+	       SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT) == 1;
+}
+
+int
+pki_data_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err)
+{
+	SSL_CTX *ctx = make_ctx(p);
+
+	if (ctx == NULL || !demand_client(p, ctx)) {
+		SSL_CTX_free(ctx);
+		return tls_fail(err, -EIO, "TLS context of the data port");
+	}
+	SSL_CTX_set_read_ahead(ctx, 1);
+	SSL_CTX_set_default_read_buffer_len(ctx, READ_BUFFER_BYTES);
+	*ret_ctx = ctx;
+	return 0;
+}
+
+int
+pki_enroll_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err)
+{
+	SSL_CTX *ctx = make_ctx(p);
+
+	if (ctx == NULL)
+		return tls_fail(err, -EIO, "TLS context of the enrolment port");
+	*ret_ctx = ctx;
+	return 0;
+}
+
+static bool
+read_common_name(X509 *x, struct id *ret_id)
+{
+	char text[64];
+	int len =
+	    X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, text, sizeof text);
+
+	return len > 0 && strlen(text) == (size_t)len && id_parse("s", text, ret_id);
+}
+
+int
+pki_get_peer(SSL *ssl, struct pki_peer *ret_peer, struct hf_error *err)
+{
+	X509 *x = SSL_get0_peer_certificate(ssl);
+	struct pki_peer peer = {0};
+
+	if (x == NULL || !read_common_name(x, &peer.source))
+		return hf_error_say(err, -HF_EREVOKED, "the certificate is not one of a source");
+	certificate_get_fingerprint(x, peer.fingerprint);
+	peer.not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
+	peer.not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
+	peer.expired = SSL_get_verify_result(ssl) == X509_V_ERR_CERT_HAS_EXPIRED;
+	*ret_peer = peer;
+	return 0;
+}
+
+const char *
+pki_cure(const struct id *source, char *buf)
+{
+	snprintf(buf, SENTENCE_BYTES, "holdfastctl token create --source %s", source->text);
+	return buf;
+}
+
+/* ---- tokens ---- */
+
+/* RFC 4648, lower case, of a whole number of 40-bit groups. */
+static void
+base32_format(const unsigned char *bytes, size_t len, char *ret_text)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
+
+	assert(len % 5 == 0);
+	for (size_t bit = 0; bit < len * 8; bit += 5) {
+		unsigned pair =
+		    (unsigned)bytes[bit / 8] << 8 | (bit / 8 + 1 < len ? bytes[bit / 8 + 1] : 0);
+
+		*ret_text++ = letters[pair >> (11 - bit % 8) & 31];
+	}
+	*ret_text = '\0';
+}
+
+void
+pki_hash_token(const unsigned char *secret, unsigned char *ret_hash)
+{
+	_Static_assert(
+	    (int)TOKEN_HASH_BYTES == SHA256_DIGEST_LENGTH, "a token is known by its SHA-256");
+
+	SHA256(secret, TOKEN_SECRET_BYTES, ret_hash);
+}
+
+void
+pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
+    struct registry_token *ret_token, char *ret_text)
+{
+	unsigned char secret[TOKEN_SECRET_BYTES];
+	char text[TOKEN_SECRET_BYTES * 8 / 5 + 1];
+
+	random_bytes(secret, sizeof secret);
+	memset(ret_token, 0, sizeof *ret_token);
+	ret_token->id = id_random("tok");
+	ret_token->created_ns = now_ns;
+	ret_token->expires_ns = now_ns + lifetime_ns;
+	if (source != NULL)
+		ret_token->source = *source;
+	pki_hash_token(secret, ret_token->hash);
+	base32_format(secret, sizeof secret, text);
+	snprintf(ret_text, TOKEN_TEXT_BYTES, "hf1.%s.%s", text, p->ca_fingerprint);
+	OPENSSL_cleanse(secret, sizeof secret);
+	OPENSSL_cleanse(text, sizeof text);
+}
