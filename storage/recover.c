@@ -595,35 +595,6 @@ recover_journal(struct recovery *v)
 /* ---- 5: beyond the frontier ---- */
 
 static int
-sweep_digests(struct recovery *v, struct volume *vol, uint64_t frontier)
-{
-	uint64_t zone = frontier / SUM_ZONE_BLOCKS, end = (zone + 1) * SUM_ZONE_BLOCKS;
-	struct disk_file *f = vol->sum->file;
-	struct sum_zone *z;
-	uint64_t bytes, keep = BLOCK_BYTES + (zone + 1) * SUM_ZONE_PAGES * (uint64_t)BLOCK_BYTES;
-	int r = disk_size(v->d, f, &bytes);
-
-	if (r == 0 && bytes > keep)
-		r = disk_truncate(v->d, f, keep);
-	if (r < 0)
-		return r;
-	if (bytes <= BLOCK_BYTES + zone * SUM_ZONE_PAGES * (uint64_t)BLOCK_BYTES)
-		return 0; /* the file ends before this zone */
-	r = sum_zone_create(&z);
-	if (r < 0)
-		return r;
-	r = sum_zone_load(z, v->d, f, zone, v->s->digest_seed);
-	for (uint64_t b = frontier; b < end && r == 0; b++)
-		sum_zone_set(z, b, 0);
-	if (r == 0)
-		r = sum_zone_store(z, v->d, f);
-	if (r == 0)
-		r = disk_sync_now(v->d, f);
-	sum_zone_destroy(z);
-	return r;
-}
-
-static int
 sweep_staging(struct recovery *v, struct volume *vol, uint64_t frontier)
 {
 	struct disk_file *f = vol->img->file;
@@ -647,12 +618,12 @@ settle_volume(struct recovery *v, struct volume *vol)
 	if (v->read_only || frontier >= volume_blocks(vol))
 		return 0;
 	r = sweep_staging(v, vol, frontier);
-	if (r == 0)
-		r = sweep_digests(v, vol, frontier);
 	if (r == 0 && (vol->cursor = calloc(1, sizeof *vol->cursor)) == NULL)
 		r = -ENOMEM;
-	if (r == 0)
+	if (r == 0) /* sweeps the digest file too */
 		r = sum_cursor_load(vol->cursor, v->d, vol->sum->file, s->digest_seed, frontier);
+	if (r == 0)
+		r = disk_sync_now(v->d, vol->sum->file);
 	return r < 0 ? hf_error_set(v->err, r, "%s", vol->img->path) : 0;
 }
 
