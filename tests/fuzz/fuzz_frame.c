@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/bytes.h"
 #include "proto/common/digest.h"
 #include "proto/frame.h"
 
 /* Decompress into exactly as much room as the digests allow; the sanitizer watches its end. */
 static void
-payload_try(
-    const struct frame_header *h, const unsigned char *bytes, size_t len, size_t digest_count)
+payload_try(const struct frame_header *h, const unsigned char *bytes, size_t len, size_t digest_count)
 {
 	unsigned char *blocks;
 
@@ -20,8 +20,7 @@ payload_try(
 	blocks = malloc(digest_count * BLOCK_BYTES);
 	if (blocks == NULL)
 		return;
-	(void)payload_decompress(
-	    (enum frame_flag)h->flags, bytes, len, blocks, digest_count * BLOCK_BYTES);
+	(void)payload_decompress((enum frame_flag)h->flags, bytes, len, blocks, digest_count * BLOCK_BYTES);
 	free(blocks);
 }
 
@@ -48,6 +47,8 @@ require_same_message(const struct data_message *m, const unsigned char *bytes, s
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+size_t LLVMFuzzerMutate(uint8_t *bytes, size_t len, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *bytes, size_t len, size_t max, unsigned seed);
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
@@ -66,7 +67,57 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		return 0;
 	require_same_message(&m, bytes, h.message_bytes);
 	len -= h.message_bytes;
-	payload_try(&h, bytes + h.message_bytes, len < h.payload_bytes ? len : h.payload_bytes,
-	    m.digest_count);
+	payload_try(&h, bytes + h.message_bytes, len < h.payload_bytes ? len : h.payload_bytes, m.digest_count);
 	return 0;
+}
+
+/* Kinds 1 and 3 have a block of payload for each block of the extent. */
+static uint64_t
+payload_blocks(const uint8_t *extents, size_t n)
+{
+	uint64_t blocks = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (get_le32(extents + i * EXTENT_BYTES + 20) % 2 == 1)
+			blocks += get_le64(extents + i * EXTENT_BYTES + 8) % 1024;
+	return blocks;
+}
+
+/* Make the first len bytes a DATA frame whose counts and lengths agree, as far as there is room for
+ * its digests. Limits are overstepped now and then. */
+static size_t
+frame_repair(uint8_t *bytes, size_t len, size_t max)
+{
+	uint8_t *message = bytes + FRAME_HEADER_BYTES;
+	size_t extents, bytes_needed;
+	uint64_t digests;
+
+	if (len < FRAME_HEADER_BYTES + 8 + EXTENT_BYTES)
+		return len;
+	extents = 1 + get_le32(message) % (EXTENTS_MAX + 64);
+	if (extents > (len - FRAME_HEADER_BYTES - 8) / EXTENT_BYTES)
+		extents = (len - FRAME_HEADER_BYTES - 8) / EXTENT_BYTES;
+	for (size_t i = 0; i < extents; i++)
+		put_le64(message + 8 + i * EXTENT_BYTES + 8, get_le64(message + 8 + i * EXTENT_BYTES + 8) % 1024);
+	digests = payload_blocks(message + 8, extents);
+	bytes_needed = FRAME_HEADER_BYTES + 8 + extents * EXTENT_BYTES + digests * 8;
+	if (bytes_needed > max)
+		return len;
+	if (bytes_needed > len)
+		memset(bytes + len, 0x11, bytes_needed - len);
+	put_le32(bytes, FRAME_MAGIC);
+	put_le16(bytes + 4, FRAME_DATA);
+	put_le32(bytes + 8, (uint32_t)(bytes_needed - FRAME_HEADER_BYTES));
+	if (get_le16(bytes + 6) == 0)
+		put_le32(bytes + 12, (uint32_t)(digests * BLOCK_BYTES));
+	put_le32(message, (uint32_t)extents);
+	put_le32(message + 4, (uint32_t)digests);
+	return bytes_needed > len ? bytes_needed : len;
+}
+
+size_t
+LLVMFuzzerCustomMutator(uint8_t *bytes, size_t len, size_t max, unsigned seed)
+{
+	len = LLVMFuzzerMutate(bytes, len, max);
+	return seed % 2 == 0 ? len : frame_repair(bytes, len, max);
 }
