@@ -16,17 +16,15 @@
 enum {
 	DATA_HEAD_BYTES = 8,
 	DATA_MESSAGE_MAX = DATA_HEAD_BYTES + EXTENTS_MAX * EXTENT_BYTES + EXTENT_BLOCKS_MAX * 8,
-	SMALL_MAX = 1024, /* a handful of numbers, and room for fields a later minor version adds */
+	SMALL_MAX = 1024,         /* a handful of numbers, and room for fields a later minor version adds */
 	MEDIUM_MAX = 8 * 1024,    /* a few strings */
 	COMPARED_MAX = 64 * 1024, /* 8,192 digests */
 };
 
 #define BLOCKS_END (UINT64_C(1) << 48)
 
-_Static_assert(
-    (int)DATA_MESSAGE_MAX <= (int)FRAME_MESSAGE_MAX, "the largest extent table fits in a frame");
-_Static_assert(
-    (int)EXTENT_BLOCKS_MAX *(int)BLOCK_BYTES == (int)FRAME_PAYLOAD_MAX, "payload is whole blocks");
+_Static_assert((int)DATA_MESSAGE_MAX <= (int)FRAME_MESSAGE_MAX, "the largest extent table fits in a frame");
+_Static_assert((int)EXTENT_BLOCKS_MAX *(int)BLOCK_BYTES == (int)FRAME_PAYLOAD_MAX, "payload is whole blocks");
 
 /* What a header of each type may say. A type without a name does not exist. */
 static const struct {
@@ -112,8 +110,7 @@ frame_header_decode(const unsigned char *bytes, struct frame_header *ret_header)
 
 	if (get_le32(bytes) != FRAME_MAGIC || !type_known(type))
 		return -HF_EPROTOCOL;
-	if (h.message_bytes > rules[type].message_bytes_max ||
-	    h.payload_bytes > rules[type].payload_bytes_max)
+	if (h.message_bytes > rules[type].message_bytes_max || h.payload_bytes > rules[type].payload_bytes_max)
 		return -HF_ETOOBIG;
 	if (!flags_allowed(&h) || (h.sequence != 0) != rules[type].stream)
 		return -HF_EPROTOCOL;
@@ -186,8 +183,8 @@ extent_follows(const struct extent *previous, const struct extent *e)
 {
 	if (!kind_is_fill(previous->kind) && !kind_is_fill(e->kind))
 		return true;
-	return kind_is_fill(previous->kind) && kind_is_fill(e->kind) &&
-	       e->volume == previous->volume && e->block == previous->block + previous->count;
+	return kind_is_fill(previous->kind) && kind_is_fill(e->kind) && e->volume == previous->volume &&
+	       e->block == previous->block + previous->count;
 }
 
 /* Order of volume, then of block. */
@@ -276,8 +273,8 @@ payload_bytes_fit(const struct frame_header *h, size_t digest_count)
 }
 
 int
-data_message_decode(const struct frame_header *h, const unsigned char *bytes, size_t len,
-    struct data_message *ret_message)
+data_message_decode(
+    const struct frame_header *h, const unsigned char *bytes, size_t len, struct data_message *ret_message)
 {
 	struct data_message *m = ret_message;
 	int r;
@@ -289,8 +286,7 @@ data_message_decode(const struct frame_header *h, const unsigned char *bytes, si
 	m->digest_count = get_le32(bytes + 4);
 	if (m->extent_count > EXTENTS_MAX || m->digest_count > EXTENT_BLOCKS_MAX)
 		return -HF_ETOOBIG;
-	if (m->extent_count == 0 || len != data_message_bytes(m) ||
-	    !payload_bytes_fit(h, m->digest_count))
+	if (m->extent_count == 0 || len != data_message_bytes(m) || !payload_bytes_fit(h, m->digest_count))
 		return -HF_EPROTOCOL;
 	r = extents_decode(bytes + DATA_HEAD_BYTES, m);
 	if (r < 0)
@@ -342,8 +338,7 @@ contexts_find(void)
 		return NULL;
 	c->compress = ZSTD_createCCtx();
 	c->decompress = ZSTD_createDCtx();
-	if (c->compress == NULL || c->decompress == NULL ||
-	    pthread_setspecific(contexts_key, c) != 0) {
+	if (c->compress == NULL || c->decompress == NULL || pthread_setspecific(contexts_key, c) != 0) {
 		contexts_destroy(c);
 		return NULL;
 	}
@@ -373,9 +368,7 @@ zstd_decompress(const void *in, size_t in_len, void *ret_blocks, size_t len)
 		return -ENOMEM;
 	if (ZSTD_findFrameCompressedSize(in, in_len) != in_len)
 		return -HF_EPROTOCOL;
-	return ZSTD_decompressDCtx(c->decompress, ret_blocks, len, in, in_len) == len
-		   ? 0
-		   : -HF_EPROTOCOL;
+	return ZSTD_decompressDCtx(c->decompress, ret_blocks, len, in, in_len) == len ? 0 : -HF_EPROTOCOL;
 }
 
 size_t
@@ -385,19 +378,15 @@ payload_compress(enum frame_flag flag, const void *blocks, size_t len, void *out
 	if (flag == FRAME_ZSTD)
 		return zstd_compress(blocks, len, out);
 	assert(flag == FRAME_LZ4);
-	return (size_t)LZ4_compress_default(
-	    blocks, out, (int)len, (int)len - 1); /* 0 if it does not fit */
+	return (size_t)LZ4_compress_default(blocks, out, (int)len, (int)len - 1); /* 0 if it does not fit */
 }
 
 int
-payload_decompress(
-    enum frame_flag flag, const void *in, size_t in_len, void *ret_blocks, size_t len)
+payload_decompress(enum frame_flag flag, const void *in, size_t in_len, void *ret_blocks, size_t len)
 {
 	assert(len <= FRAME_PAYLOAD_MAX && in_len <= FRAME_PAYLOAD_MAX);
 	if (flag == FRAME_ZSTD)
 		return zstd_decompress(in, in_len, ret_blocks, len);
 	assert(flag == FRAME_LZ4);
-	return LZ4_decompress_safe(in, ret_blocks, (int)in_len, (int)len) == (int)len
-		   ? 0
-		   : -HF_EPROTOCOL;
+	return LZ4_decompress_safe(in, ret_blocks, (int)in_len, (int)len) == (int)len ? 0 : -HF_EPROTOCOL;
 }

@@ -119,8 +119,8 @@ size_t data_message_bytes(const struct data_message *m);
 void data_message_encode(const struct data_message *m, unsigned char *buf);
 
 /* Read and check a DATA message (header already checked): counts, kinds, lengths, no overlap, fill rule,
- * digests not zero, and, unless compressed, payload_bytes = digest_count * 4096. What only the receiver can know (volume
- * exists, within its size, at the frontier) is not checked. 0, -HF_EPROTOCOL or -HF_ETOOBIG; on failure the
+ * digests not zero, and, unless compressed, payload_bytes = digest_count * 4096. What only the receiver can know
+ * (volume exists, within its size, at the frontier) is not checked. 0, -HF_EPROTOCOL or -HF_ETOOBIG; on failure the
  * output holds nothing of use. */
 int data_message_decode(
     const struct frame_header *h, const unsigned char *bytes, size_t len, struct data_message *ret_message);

@@ -21,13 +21,13 @@
 #include "proto/scan.h"
 
 enum {
-	ARENA_BYTES =
-	    256 * 1024, /* four times the largest message: enough for any honest one, unpacked */
+	ARENA_BYTES = 256 * 1024, /* four times the largest message: enough for any honest one, unpacked */
 	ARENA_ALIGN = 16,
 };
 
-#define CLOCK_END (INT64_C(1) << 62) /* year 2116; differences of two such clocks cannot overflow \
-				      */
+#define CLOCK_END                                                                       \
+	(INT64_C(1) << 62) /* year 2116; differences of two such clocks cannot overflow \
+			    */
 #define BLOCKS_END (UINT64_C(1) << 48)
 #define SIZE_END   (UINT64_C(1) << 60)
 
@@ -152,8 +152,7 @@ convert_number_of_enum(struct conversion *c, unsigned *w, unsigned *m, unsigned 
 	require(c, *m >= 1 && *m <= last);
 }
 
-#define convert_enum(c, w, m, last) \
-	convert_number_of_enum(c, (unsigned *)(w), (unsigned *)(m), last)
+#define convert_enum(c, w, m, last) convert_number_of_enum(c, (unsigned *)(w), (unsigned *)(m), last)
 
 static void
 convert_chars(struct conversion *c, char **w, char *m, size_t size)
@@ -230,8 +229,7 @@ convert_count(struct conversion *c, size_t *w, size_t *m, size_t max)
 }
 
 static void
-convert_numbers(
-    struct conversion *c, size_t *w_count, uint64_t **w, size_t *m_count, uint64_t *m, size_t max)
+convert_numbers(struct conversion *c, size_t *w_count, uint64_t **w, size_t *m_count, uint64_t *m, size_t max)
 {
 	if (!convert_count(c, w_count, m_count, max))
 		return;
@@ -243,8 +241,8 @@ convert_numbers(
 
 /* The submessages of a repeated field, to be converted one by one; encoding, they are made here. */
 static bool
-convert_items(struct conversion *c, const ProtobufCMessageDescriptor *type, size_t *w_count,
-    void *w, size_t *m_count, size_t max)
+convert_items(
+    struct conversion *c, const ProtobufCMessageDescriptor *type, size_t *w_count, void *w, size_t *m_count, size_t max)
 {
 	ProtobufCMessage ***items = w;
 
@@ -332,8 +330,7 @@ static void
 convert_choice(struct conversion *c, Holdfast__V1__Compression *w, unsigned *flag)
 {
 	if (c->decoding) {
-		require(c, *w == HOLDFAST__V1__COMPRESSION__COMPRESSION_NONE ||
-			       compression_flag((int)*w) != 0);
+		require(c, *w == HOLDFAST__V1__COMPRESSION__COMPRESSION_NONE || compression_flag((int)*w) != 0);
 		*flag = compression_flag((int)*w);
 	} else if (*flag == FRAME_LZ4) {
 		*w = HOLDFAST__V1__COMPRESSION__COMPRESSION_LZ4;
@@ -358,8 +355,7 @@ enroll_convert(struct conversion *c, Holdfast__V1__Enroll *w, struct message_enr
 	require_versions(c, m->protocol_version_min, m->protocol_version);
 	convert_bytes(c, &w->token_secret, m->token_secret, sizeof m->token_secret);
 	convert_blob(c, &w->csr, &m->csr);
-	convert_bytes(
-	    c, &w->installation_nonce, m->installation_nonce, sizeof m->installation_nonce);
+	convert_bytes(c, &w->installation_nonce, m->installation_nonce, sizeof m->installation_nonce);
 	convert_hints(c, &w->hints, &m->hints);
 }
 
@@ -396,8 +392,7 @@ hello_convert(struct conversion *c, Holdfast__V1__Hello *w, struct message_hello
 	require_versions(c, m->protocol_version_min, m->protocol_version);
 	convert_enum(c, &w->role, &m->role, MESSAGE_ROLE_BULK);
 	convert_u32(c, &w->stream_index, &m->stream_index);
-	convert_bytes(
-	    c, &w->installation_nonce, m->installation_nonce, sizeof m->installation_nonce);
+	convert_bytes(c, &w->installation_nonce, m->installation_nonce, sizeof m->installation_nonce);
 	convert_u64(c, &w->incarnation, &m->incarnation);
 	require(c, m->incarnation >= 1);
 	convert_hints(c, &w->hints, &m->hints);
@@ -427,8 +422,7 @@ welcome_convert(struct conversion *c, Holdfast__V1__Welcome *w, struct message_w
 }
 
 static void
-declared_volume_convert(
-    struct conversion *c, Holdfast__V1__DeclaredVolume *w, struct message_declared_volume *m)
+declared_volume_convert(struct conversion *c, Holdfast__V1__DeclaredVolume *w, struct message_declared_volume *m)
 {
 	convert_text(c, &w->name, m->name);
 	convert_text(c, &w->identity, m->identity);
@@ -446,15 +440,14 @@ volumes_distinct(const struct message_declared_volume *a, const struct message_d
 {
 	if (strcmp(a->name, b->name) == 0)
 		return false;
-	return a->state != VOLUME_OK || b->state != VOLUME_OK ||
-	       strcmp(a->identity, b->identity) != 0;
+	return a->state != VOLUME_OK || b->state != VOLUME_OK || strcmp(a->identity, b->identity) != 0;
 }
 
 static void
 declare_convert(struct conversion *c, Holdfast__V1__Declare *w, struct message_declare *m)
 {
-	if (!convert_items(c, &holdfast__v1__declared_volume__descriptor, &w->n_volumes,
-		&w->volumes, &m->count, VOLUMES_MAX))
+	if (!convert_items(
+		c, &holdfast__v1__declared_volume__descriptor, &w->n_volumes, &w->volumes, &m->count, VOLUMES_MAX))
 		return;
 	for (size_t i = 0; i < m->count; i++) {
 		declared_volume_convert(c, w->volumes[i], &m->volumes[i]);
@@ -464,8 +457,7 @@ declare_convert(struct conversion *c, Holdfast__V1__Declare *w, struct message_d
 }
 
 static void
-volume_answer_convert(
-    struct conversion *c, Holdfast__V1__VolumeAnswer *w, struct message_volume_answer *m)
+volume_answer_convert(struct conversion *c, Holdfast__V1__VolumeAnswer *w, struct message_volume_answer *m)
 {
 	convert_enum(c, &w->state, &m->state, VOLUME_REFUSED);
 	convert_text(c, &w->identity, m->identity);
@@ -481,8 +473,8 @@ volume_answer_convert(
 static void
 volumes_convert(struct conversion *c, Holdfast__V1__Volumes *w, struct message_volumes *m)
 {
-	if (!convert_items(c, &holdfast__v1__volume_answer__descriptor, &w->n_volumes, &w->volumes,
-		&m->count, VOLUMES_MAX))
+	if (!convert_items(
+		c, &holdfast__v1__volume_answer__descriptor, &w->n_volumes, &w->volumes, &m->count, VOLUMES_MAX))
 		return;
 	for (size_t i = 0; i < m->count; i++)
 		volume_answer_convert(c, w->volumes[i], &m->volumes[i]);
@@ -503,8 +495,7 @@ checkpoint_convert(struct conversion *c, Holdfast__V1__Checkpoint *w, struct mes
 {
 	convert_ns(c, &w->clock_ns, &m->clock_ns);
 	convert_enum(c, &w->consistency, &m->consistency, CONSISTENCY_APPLICATION);
-	convert_numbers(c, &w->n_request_ids, &w->request_ids, &m->request_id_count, m->request_ids,
-	    REQUEST_IDS_MAX);
+	convert_numbers(c, &w->n_request_ids, &w->request_ids, &m->request_id_count, m->request_ids, REQUEST_IDS_MAX);
 	convert_u64(c, &w->pass, &m->pass);
 	convert_u64(c, &w->bytes_read, &m->bytes_read);
 	convert_u64(c, &w->bytes_differing, &m->bytes_differing);
@@ -575,8 +566,7 @@ recent_convert(struct conversion *c, Holdfast__V1__Recent *w, struct message_rec
 }
 
 static void
-recent_answer_convert(
-    struct conversion *c, Holdfast__V1__RecentAnswer *w, struct message_recent_answer *m)
+recent_answer_convert(struct conversion *c, Holdfast__V1__RecentAnswer *w, struct message_recent_answer *m)
 {
 	convert_u32(c, &w->volume, &m->volume);
 	convert_numbers(c, &w->n_nodes, &w->nodes, &m->count, m->nodes, RECENT_MAX);
@@ -589,8 +579,8 @@ report_convert(struct conversion *c, Holdfast__V1__Report *w, struct message_rep
 {
 	convert_enum(c, &w->activity, &m->activity, ACTIVITY_IDLE);
 	convert_u64(c, &w->pass, &m->pass);
-	if (!convert_items(c, &holdfast__v1__volume_progress__descriptor, &w->n_volumes,
-		&w->volumes, &m->count, VOLUMES_MAX))
+	if (!convert_items(
+		c, &holdfast__v1__volume_progress__descriptor, &w->n_volumes, &w->volumes, &m->count, VOLUMES_MAX))
 		return;
 	for (size_t i = 0; i < m->count; i++) {
 		convert_u32(c, &w->volumes[i]->volume, &m->volumes[i].volume);
@@ -631,8 +621,7 @@ pack(const ProtobufCMessage *w, unsigned char *buf, size_t size)
 
 /* Scan and unpack into the arena. NULL with *ret_status set if the bytes are not such a message. */
 static void *
-unpack(
-    const ProtobufCMessageDescriptor *type, const unsigned char *bytes, size_t len, int *ret_status)
+unpack(const ProtobufCMessageDescriptor *type, const unsigned char *bytes, size_t len, int *ret_status)
 {
 	ProtobufCAllocator allocator = {arena_alloc, arena_free, &thread_arena};
 	void *w;
@@ -671,32 +660,30 @@ unpack(
 	X(goodbye, Goodbye)
 
 /* Encoding only reads *m, but X_convert() goes both ways and so cannot say const. */
-#define X(name, Type)                                                                   \
-	size_t message_##name##_encode(                                                 \
-	    const struct message_##name *m, unsigned char *buf, size_t size)            \
-	{                                                                               \
-		struct conversion c = {.decoding = false};                              \
-		Holdfast__V1__##Type w;                                                 \
-                                                                                        \
-		thread_arena.used = 0;                                                  \
-		holdfast__v1__##name##__init(&w);                                       \
-		name##_convert(&c, &w, (struct message_##name *)(uintptr_t)m);          \
-		return pack(&w.base, buf, size);                                        \
-	}                                                                               \
-                                                                                        \
-	int message_##name##_decode(                                                    \
-	    const unsigned char *bytes, size_t len, struct message_##name *ret_message) \
-	{                                                                               \
-		struct conversion c = {.decoding = true};                               \
-		struct message_##name m = {0};                                          \
-		Holdfast__V1__##Type *w;                                                \
-                                                                                        \
-		w = unpack(&holdfast__v1__##name##__descriptor, bytes, len, &c.status); \
-		if (w != NULL)                                                          \
-			name##_convert(&c, w, &m);                                      \
-		if (c.status == 0)                                                      \
-			*ret_message = m;                                               \
-		return c.status;                                                        \
+#define X(name, Type)                                                                                           \
+	size_t message_##name##_encode(const struct message_##name *m, unsigned char *buf, size_t size)         \
+	{                                                                                                       \
+		struct conversion c = {.decoding = false};                                                      \
+		Holdfast__V1__##Type w;                                                                         \
+                                                                                                                \
+		thread_arena.used = 0;                                                                          \
+		holdfast__v1__##name##__init(&w);                                                               \
+		name##_convert(&c, &w, (struct message_##name *)(uintptr_t)m);                                  \
+		return pack(&w.base, buf, size);                                                                \
+	}                                                                                                       \
+                                                                                                                \
+	int message_##name##_decode(const unsigned char *bytes, size_t len, struct message_##name *ret_message) \
+	{                                                                                                       \
+		struct conversion c = {.decoding = true};                                                       \
+		struct message_##name m = {0};                                                                  \
+		Holdfast__V1__##Type *w;                                                                        \
+                                                                                                                \
+		w = unpack(&holdfast__v1__##name##__descriptor, bytes, len, &c.status);                         \
+		if (w != NULL)                                                                                  \
+			name##_convert(&c, w, &m);                                                              \
+		if (c.status == 0)                                                                              \
+			*ret_message = m;                                                                       \
+		return c.status;                                                                                \
 	}
 CODEC_TABLE(X)
 #undef X

@@ -230,31 +230,31 @@ struct message_goodbye {
  * 0, -HF_EPROTOCOL or -HF_ETOOBIG; the output is written on success only.
  *
  * Neither blocks nor allocates; any thread. Statuses are negative in these structs and positive on the wire. */
-#define MESSAGE_TABLE(X)                                                                                               \
-	X(enroll)                                                                                                      \
-	X(enrolled)                                                                                                    \
-	X(hello)                                                                                                       \
-	X(welcome)                                                                                                     \
-	X(declare)                                                                                                     \
-	X(volumes)                                                                                                     \
-	X(start)                                                                                                       \
-	X(checkpoint)                                                                                                  \
-	X(ack)                                                                                                         \
-	X(heartbeat)                                                                                                   \
-	X(checkpoint_request)                                                                                          \
-	X(compare)                                                                                                     \
-	X(compared)                                                                                                    \
-	X(recent)                                                                                                      \
-	X(recent_answer)                                                                                               \
-	X(renew)                                                                                                       \
-	X(renewed)                                                                                                     \
-	X(report)                                                                                                      \
-	X(notice)                                                                                                      \
+#define MESSAGE_TABLE(X)      \
+	X(enroll)             \
+	X(enrolled)           \
+	X(hello)              \
+	X(welcome)            \
+	X(declare)            \
+	X(volumes)            \
+	X(start)              \
+	X(checkpoint)         \
+	X(ack)                \
+	X(heartbeat)          \
+	X(checkpoint_request) \
+	X(compare)            \
+	X(compared)           \
+	X(recent)             \
+	X(recent_answer)      \
+	X(renew)              \
+	X(renewed)            \
+	X(report)             \
+	X(notice)             \
 	X(goodbye)
 
-#define X(name)                                                                                                        \
-	struct message_##name;                                                                                         \
-	size_t message_##name##_encode(const struct message_##name *m, unsigned char *buf, size_t size);               \
+#define X(name)                                                                                          \
+	struct message_##name;                                                                           \
+	size_t message_##name##_encode(const struct message_##name *m, unsigned char *buf, size_t size); \
 	int message_##name##_decode(const unsigned char *bytes, size_t len, struct message_##name *ret_message);
 MESSAGE_TABLE(X)
 #undef X

@@ -33,8 +33,7 @@ character_begin(unsigned char lead, uint32_t *ret_value)
 static bool
 character_allowed(uint32_t value, size_t len)
 {
-	static const uint32_t first[] = {
-	    0, 0, 0x80, 0x800, 0x10000}; /* by length: shorter forms are required */
+	static const uint32_t first[] = {0, 0, 0x80, 0x800, 0x10000}; /* by length: shorter forms are required */
 
 	if (value < 0x20 || (value >= 0x7f && value < 0xa0))
 		return false;
@@ -104,8 +103,7 @@ bytes_skip(struct cursor *c, uint64_t n)
 	return true;
 }
 
-static int fields_scan(
-    const ProtobufCMessageDescriptor *type, struct cursor c, int depth, size_t *fields);
+static int fields_scan(const ProtobufCMessageDescriptor *type, struct cursor c, int depth, size_t *fields);
 
 /* The inside of a length-delimited field; field is NULL for one the type does not know. */
 static int
@@ -141,8 +139,7 @@ field_scan(const ProtobufCMessageDescriptor *type, struct cursor *c, int depth, 
 	if (!bytes_skip(c, n))
 		return -HF_EPROTOCOL;
 	inside.end = c->at;
-	return inside_scan(protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)),
-	    inside, depth, fields);
+	return inside_scan(protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)), inside, depth, fields);
 }
 
 static int

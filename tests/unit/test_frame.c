@@ -17,8 +17,7 @@
 /* ---- header ---- */
 
 static int
-decode(uint32_t magic, unsigned type, unsigned flags, uint32_t message, uint32_t payload,
-    uint64_t sequence)
+decode(uint32_t magic, unsigned type, unsigned flags, uint32_t message, uint32_t payload, uint64_t sequence)
 {
 	unsigned char bytes[FRAME_HEADER_BYTES];
 	struct frame_header h;
@@ -70,12 +69,10 @@ static void
 lengths_beyond_the_types_maximum_are_refused(void **state)
 {
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, 0, 32, FRAME_PAYLOAD_MAX, 1), 0);
-	assert_int_equal(
-	    decode(FRAME_MAGIC, FRAME_DATA, 0, 32, FRAME_PAYLOAD_MAX + 1, 1), -HF_ETOOBIG);
+	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, 0, 32, FRAME_PAYLOAD_MAX + 1, 1), -HF_ETOOBIG);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, 0, FRAME_MESSAGE_MAX, 0, 1), -HF_ETOOBIG);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_DECLARE, 0, FRAME_MESSAGE_MAX, 0, 0), 0);
-	assert_int_equal(
-	    decode(FRAME_MAGIC, FRAME_DECLARE, 0, FRAME_MESSAGE_MAX + 1, 0, 0), -HF_ETOOBIG);
+	assert_int_equal(decode(FRAME_MAGIC, FRAME_DECLARE, 0, FRAME_MESSAGE_MAX + 1, 0, 0), -HF_ETOOBIG);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_HELLO, 0, UINT32_MAX, 0, 0), -HF_ETOOBIG);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_HELLO, 0, 1, 1, 0), -HF_ETOOBIG);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_COMPARED, 0, 1, 8192 * 8, 0), 0);
@@ -86,8 +83,7 @@ static void
 flags_belong_to_data_with_payload_one_at_a_time(void **state)
 {
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, FRAME_LZ4, 40, 100, 1), 0);
-	assert_int_equal(
-	    decode(FRAME_MAGIC, FRAME_DATA, FRAME_LZ4 | FRAME_ZSTD, 40, 100, 1), -HF_EPROTOCOL);
+	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, FRAME_LZ4 | FRAME_ZSTD, 40, 100, 1), -HF_EPROTOCOL);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, FRAME_LZ4, 32, 0, 1), -HF_EPROTOCOL);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_DATA, 4, 40, 100, 1), -HF_EPROTOCOL);
 	assert_int_equal(decode(FRAME_MAGIC, FRAME_COMPARED, FRAME_LZ4, 1, 8, 0), -HF_EPROTOCOL);
@@ -142,8 +138,7 @@ add(struct data_message *m, enum extent_kind kind, uint32_t volume, uint64_t blo
 	m->extents[m->extent_count++] = (struct extent){block, count, volume, kind};
 	if (kind != EXTENT_DATA && kind != EXTENT_FILL)
 		return;
-	for (uint64_t i = 0; i < count && m->digest_count < EXTENT_BLOCKS_MAX;
-	     i++, m->digest_count++)
+	for (uint64_t i = 0; i < count && m->digest_count < EXTENT_BLOCKS_MAX; i++, m->digest_count++)
 		m->digests[m->digest_count] = 1000 + block + i;
 }
 
@@ -424,8 +419,7 @@ compressed_blocks_come_back_exactly(void **state)
 		size_t n = payload_compress(algorithms[a], s->blocks, SAMPLE_BYTES, s->packed);
 
 		assert_in_range(n, 1, SAMPLE_BYTES - 1);
-		assert_int_equal(
-		    payload_decompress(algorithms[a], s->packed, n, s->back, SAMPLE_BYTES), 0);
+		assert_int_equal(payload_decompress(algorithms[a], s->packed, n, s->back, SAMPLE_BYTES), 0);
 		assert_memory_equal(s->back, s->blocks, SAMPLE_BYTES);
 		assert_int_equal(s->back[SAMPLE_BYTES], 0xa5);
 		free(s);
@@ -445,8 +439,7 @@ incompressible_blocks_are_left_alone(void **state)
 		s->blocks[i] = (unsigned char)x;
 	}
 	for (size_t a = 0; a < 2; a++)
-		assert_int_equal(
-		    payload_compress(algorithms[a], s->blocks, SAMPLE_BYTES, s->packed), 0);
+		assert_int_equal(payload_compress(algorithms[a], s->blocks, SAMPLE_BYTES, s->packed), 0);
 	free(s);
 }
 
@@ -458,17 +451,12 @@ any_other_size_than_announced_is_refused(void **state)
 		size_t n = payload_compress(algorithms[a], s->blocks, SAMPLE_BYTES, s->packed);
 		enum frame_flag flag = algorithms[a];
 
-		assert_int_equal(payload_decompress(flag, s->packed, n, s->back, SAMPLE_BYTES - 1),
-		    -HF_EPROTOCOL);
+		assert_int_equal(payload_decompress(flag, s->packed, n, s->back, SAMPLE_BYTES - 1), -HF_EPROTOCOL);
 		assert_int_equal(s->back[SAMPLE_BYTES - 1], 0);
-		assert_int_equal(payload_decompress(flag, s->packed, n, s->back, SAMPLE_BYTES + 1),
-		    -HF_EPROTOCOL);
-		assert_int_equal(payload_decompress(flag, s->packed, n - 1, s->back, SAMPLE_BYTES),
-		    -HF_EPROTOCOL);
-		assert_int_equal(payload_decompress(flag, s->packed, n + 1, s->back, SAMPLE_BYTES),
-		    -HF_EPROTOCOL);
-		assert_int_equal(
-		    payload_decompress(flag, s->packed, 0, s->back, SAMPLE_BYTES), -HF_EPROTOCOL);
+		assert_int_equal(payload_decompress(flag, s->packed, n, s->back, SAMPLE_BYTES + 1), -HF_EPROTOCOL);
+		assert_int_equal(payload_decompress(flag, s->packed, n - 1, s->back, SAMPLE_BYTES), -HF_EPROTOCOL);
+		assert_int_equal(payload_decompress(flag, s->packed, n + 1, s->back, SAMPLE_BYTES), -HF_EPROTOCOL);
+		assert_int_equal(payload_decompress(flag, s->packed, 0, s->back, SAMPLE_BYTES), -HF_EPROTOCOL);
 		free(s);
 	}
 }
@@ -482,8 +470,7 @@ two_zstd_frames_in_one_payload_are_refused(void **state)
 
 	assert_int_not_equal(n, 0);
 	memcpy(s->packed + n, s->packed, n);
-	assert_int_equal(
-	    payload_decompress(FRAME_ZSTD, s->packed, 2 * n, s->back, SAMPLE_BYTES), -HF_EPROTOCOL);
+	assert_int_equal(payload_decompress(FRAME_ZSTD, s->packed, 2 * n, s->back, SAMPLE_BYTES), -HF_EPROTOCOL);
 	free(s);
 }
 

@@ -16,8 +16,7 @@ static unsigned char wire[FRAME_MESSAGE_MAX];
 
 /* Through the wire and back: what decode said. Structs start zeroed, so equal means every
  * byte. */
-#define THROUGH(name, in, out) \
-	message_##name##_decode(wire, message_##name##_encode(in, wire, sizeof wire), out)
+#define THROUGH(name, in, out) message_##name##_decode(wire, message_##name##_encode(in, wire, sizeof wire), out)
 
 #define assert_round_trip(name, in)                                  \
 	do {                                                         \
@@ -197,8 +196,7 @@ stream_messages_come_back_as_they_were(void **state)
 static void
 compare_messages_come_back_as_they_were(void **state)
 {
-	static const struct message_compare c = {
-	    1, 2, 3, (UINT64_C(1) << 48) - 1, COMPARE_COUNT_MAX};
+	static const struct message_compare c = {1, 2, 3, (UINT64_C(1) << 48) - 1, COMPARE_COUNT_MAX};
 	static struct message_compared d;
 	static struct message_recent r;
 	static struct message_recent_answer a;
@@ -306,8 +304,7 @@ enumerations_out_of_range_are_refused(void **state)
 	refused(checkpoint, m.consistency = CONSISTENCY_FUZZY, m.consistency = 0, -HF_EPROTOCOL);
 	refused(checkpoint, m.consistency = CONSISTENCY_FUZZY, m.consistency = 5, -HF_EPROTOCOL);
 	refused(report, m.activity = ACTIVITY_PASS, m.activity = 5, -HF_EPROTOCOL);
-	refused(
-	    report, m.activity = ACTIVITY_PASS, m.activity = (enum activity) - 1, -HF_EPROTOCOL);
+	refused(report, m.activity = ACTIVITY_PASS, m.activity = (enum activity) - 1, -HF_EPROTOCOL);
 }
 
 static void
@@ -358,8 +355,7 @@ answers_name_their_volume_unless_it_is_refused(void **state)
 	refused(volumes, one, m.volumes[0].volume_id.text[4] = 'X', -HF_EPROTOCOL);
 	refused(volumes, one, m.volumes[0].frontier_blocks = UINT64_MAX, -HF_EPROTOCOL);
 	refused(volumes, one, m.volumes[0].status = 5, -HF_EPROTOCOL);
-	refused(
-	    volumes, one, id_set(&m.volumes[0].volume_id, "s-00123456789abcdef"), -HF_EPROTOCOL);
+	refused(volumes, one, id_set(&m.volumes[0].volume_id, "s-00123456789abcdef"), -HF_EPROTOCOL);
 #undef one
 }
 
@@ -636,13 +632,10 @@ varints_of_more_than_64_bits_are_refused(void **state)
 	struct message_ack ack;
 
 	assert_int_equal(
-	    message_ack_decode(
-		(const unsigned char *)"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, &ack),
-	    0);
+	    message_ack_decode((const unsigned char *)"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, &ack), 0);
 	assert_true(ack.durable_sequence == UINT64_MAX);
 	assert_int_equal(
-	    message_ack_decode(
-		(const unsigned char *)"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11, &ack),
+	    message_ack_decode((const unsigned char *)"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11, &ack),
 	    -HF_EPROTOCOL);
 }
 

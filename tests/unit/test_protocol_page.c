@@ -97,8 +97,8 @@ the_table_of_frames_is_the_one_in_force(void **state)
 	unsigned type, message_max, payload_max, rows = 0;
 	char name[32];
 
-	for (; row != NULL && sscanf(row, "| %u | %31s | %*s | %u | %u |", &type, name,
-				  &message_max, &payload_max) == 4;
+	for (;
+	     row != NULL && sscanf(row, "| %u | %31s | %*s | %u | %u |", &type, name, &message_max, &payload_max) == 4;
 	     row = strchr(row, '\n') + 1, rows++) {
 		assert_string_equal(frame_type_name((enum frame_type)type), name);
 		assert_int_equal(header_of(type, message_max, payload_max), 0);
@@ -120,8 +120,7 @@ the_data_frame_of_the_example_is_read(void **state)
 	assert_int_equal(h.type, FRAME_DATA);
 	assert_int_equal(h.sequence, 1);
 	assert_int_equal(FRAME_HEADER_BYTES + h.message_bytes, len);
-	assert_int_equal(
-	    data_message_decode(&h, bytes + FRAME_HEADER_BYTES, h.message_bytes, &m), 0);
+	assert_int_equal(data_message_decode(&h, bytes + FRAME_HEADER_BYTES, h.message_bytes, &m), 0);
 	assert_int_equal(m.extent_count, 2);
 	assert_true(m.digests[0] == value_read("digest of the sample block"));
 	frame_header_encode(&h, again);
@@ -141,13 +140,11 @@ the_digests_of_the_example_are_ours(void **state)
 	level0[2] = digest_block(seed, block);
 	assert_true(level0[2] == value_read("digest of the sample block"));
 	level1[0] = digest_node(seed, level0, 16);
-	assert_true(level1[0] ==
-		    value_read("level 1 node whose child 2 is the sample block, all others zero"));
+	assert_true(level1[0] == value_read("level 1 node whose child 2 is the sample block, all others zero"));
 	level2[0] = digest_node(seed, level1, 16);
+	assert_true(level2[0] == value_read("level 2 node whose child 0 is that node, all others zero"));
 	assert_true(
-	    level2[0] == value_read("level 2 node whose child 0 is that node, all others zero"));
-	assert_true(digest_node(seed, level2, 256) ==
-		    value_read("level 3 node whose child 0 is that node, all others zero"));
+	    digest_node(seed, level2, 256) == value_read("level 3 node whose child 0 is that node, all others zero"));
 }
 
 static void
@@ -159,8 +156,7 @@ the_chain_of_the_example_is_ours(void **state)
 
 	assert_true(chain == value_read("chain after the DATA frame"));
 	len = hex_read("checkpoint", bytes, sizeof bytes);
-	assert_true(
-	    digest_chain(chain, bytes, len) == value_read("chain after the CHECKPOINT frame"));
+	assert_true(digest_chain(chain, bytes, len) == value_read("chain after the CHECKPOINT frame"));
 }
 
 static void
@@ -173,8 +169,7 @@ the_messages_of_the_example_are_read(void **state)
 
 	hex_read("checkpoint", bytes, sizeof bytes);
 	assert_int_equal(frame_header_decode(bytes, &h), 0);
-	assert_int_equal(
-	    message_checkpoint_decode(bytes + FRAME_HEADER_BYTES, h.message_bytes, &checkpoint), 0);
+	assert_int_equal(message_checkpoint_decode(bytes + FRAME_HEADER_BYTES, h.message_bytes, &checkpoint), 0);
 	assert_true(checkpoint.clock_ns == 1795333442113000000);
 	assert_int_equal(checkpoint.consistency, CONSISTENCY_CRASH);
 	assert_int_equal(checkpoint.request_id_count, 1);

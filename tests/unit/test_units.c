@@ -99,8 +99,7 @@ durations_are_read_with_their_unit(void **state)
 static void
 durations_that_make_no_sense_are_refused(void **state)
 {
-	static const char *const bad[] = {
-	    "", "s", "-1s", "1.5s", "1 s", "1S", "1min", "1w", "1h30m", "106752d"};
+	static const char *const bad[] = {"", "s", "-1s", "1.5s", "1 s", "1S", "1min", "1w", "1h30m", "106752d"};
 	int64_t ns = 42;
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -116,8 +115,7 @@ times_are_read_as_rfc_3339(void **state)
 		int64_t ns;
 	} good[] = {
 	    {"1970-01-01T00:00:00Z", 0}, {"1970-01-01T00:00:01.5Z", 1500 * MS},
-	    {"2026-11-22T07:44:02.113Z", 1795333442113 * MS},
-	    {"2026-11-22T08:44:02.113+01:00", 1795333442113 * MS},
+	    {"2026-11-22T07:44:02.113Z", 1795333442113 * MS}, {"2026-11-22T08:44:02.113+01:00", 1795333442113 * MS},
 	    {"2026-11-22T02:14:02.113-05:30", 1795333442113 * MS},
 	    {"2026-11-22T07:44:02.1130000009Z", 1795333442113 * MS}, /* beyond nanoseconds: cut */
 	};
@@ -170,8 +168,7 @@ sizes_are_written_for_people(void **state)
 	assert_string_equal(size_format(1023, buf), "1023 B");
 	assert_string_equal(size_format(1024, buf), "1.0 KiB");
 	assert_string_equal(size_format(UINT64_C(3) << 29, buf), "1.5 GiB");
-	assert_string_equal(
-	    size_format((UINT64_C(1) << 20) - 1, buf), "1.0 MiB"); /* never "1024.0 KiB" */
+	assert_string_equal(size_format((UINT64_C(1) << 20) - 1, buf), "1.0 MiB"); /* never "1024.0 KiB" */
 	assert_string_equal(size_format(UINT64_MAX, buf), "16.0 EiB");
 }
 
