@@ -1,0 +1,743 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control sockets, driven through the sockets themselves, over a fake server (fake_server.h).
+ * `test_api serve DIR` serves them from DIR until SIGTERM, to try curl and holdfastctl by hand and from other tests. */
+#include "server/api.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "proto/common/log.h"
+#include "server/api_call.h"
+#include "server/export_stream.h"
+#include "tests/unit/fake_server.h"
+
+enum { REPLY_BYTES_MAX = 16 << 20, WAIT_MS = 20000 };
+
+struct world {
+	char dir[64];
+	struct server sv;
+	struct config config;
+	struct event *stop;
+	pthread_t thread;
+	int stop_pipe[2];
+};
+
+static void
+on_stop(evutil_socket_t fd, short what, void *arg)
+{
+	event_base_loopbreak(arg);
+}
+
+static void *
+run_loop(void *arg)
+{
+	struct world *w = arg;
+
+	event_base_dispatch(w->sv.base);
+	return NULL;
+}
+
+static void
+start_loop(struct world *w)
+{
+	assert_int_equal(pthread_create(&w->thread, NULL, run_loop, w), 0);
+}
+
+static void
+stop_loop(struct world *w)
+{
+	assert_int_equal(write(w->stop_pipe[1], "x", 1), 1);
+	pthread_join(w->thread, NULL);
+}
+
+static int
+set_up(void **state)
+{
+	struct world *w = calloc(1, sizeof *w);
+	struct hf_error err = {0};
+
+	assert_non_null(w);
+	snprintf(w->dir, sizeof w->dir, "/tmp/hf-api-XXXXXX");
+	assert_non_null(mkdtemp(w->dir));
+	fake_server_init(&w->sv, w->dir);
+	config_default(&w->config);
+	snprintf(w->config.data_dir, sizeof w->config.data_dir, "%s", w->dir);
+	snprintf(w->config.runtime_dir, sizeof w->config.runtime_dir, "%s/run", w->dir);
+	assert_int_equal(pipe(w->stop_pipe), 0);
+	w->stop = event_new(w->sv.base, w->stop_pipe[0], EV_READ | EV_PERSIST, on_stop, w->sv.base);
+	event_add(w->stop, NULL);
+	if (api_start(&w->sv, &w->config, &err) < 0)
+		fail_msg("%s", err.text);
+	start_loop(w);
+	*state = w;
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	struct world *w = *state;
+	char command[128];
+
+	stop_loop(w);
+	api_stop(&w->sv);
+	event_free(w->stop);
+	fake_server_fini(&w->sv);
+	close(w->stop_pipe[0]);
+	close(w->stop_pipe[1]);
+	snprintf(command, sizeof command, "rm -r %s", w->dir);
+	assert_int_equal(system(command), 0);
+	free(w);
+	return 0;
+}
+
+/* ---- a client of bytes ---- */
+
+static int
+dial(struct world *w, const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct timeval patience = {.tv_sec = WAIT_MS / 1000};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/run/%s", w->dir, name);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	return fd;
+}
+
+static void
+say(int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* Everything until the end of file; *ret_len bytes and a NUL. The caller frees. */
+static char *
+hear_all(int fd, size_t *ret_len)
+{
+	char *buf = malloc(REPLY_BYTES_MAX);
+	size_t len = 0;
+	ssize_t n;
+
+	assert_non_null(buf);
+	while ((n = recv(fd, buf + len, REPLY_BYTES_MAX - 1 - len, 0)) > 0)
+		len += (size_t)n;
+	assert_true(n == 0 || errno == ECONNRESET);
+	buf[len] = '\0';
+	if (ret_len != NULL)
+		*ret_len = len;
+	return buf;
+}
+
+static char *
+ask_text(struct world *w, const char *socket_name, const char *request_line, const char *body)
+{
+	int fd = dial(w, socket_name);
+	char head[1024];
+	char *reply;
+
+	snprintf(head, sizeof head,
+	    "%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", request_line,
+	    strlen(body));
+	say(fd, head);
+	if (body[0] != '\0')
+		say(fd, body);
+	reply = hear_all(fd, NULL);
+	close(fd);
+	return reply;
+}
+
+/* The JSON of an answer that must have this status. */
+static json_t *
+ask(struct world *w, const char *socket_name, int status, const char *request_line, const char *body)
+{
+	char *reply = ask_text(w, socket_name, request_line, body);
+	char expected[32];
+	const char *json = strstr(reply, "\r\n\r\n");
+	json_t *value;
+
+	snprintf(expected, sizeof expected, "HTTP/1.1 %d ", status);
+	if (json == NULL || strncmp(reply, expected, strlen(expected)) != 0)
+		fail_msg("%s: wanted %s, got %s", request_line, expected, reply);
+	value = json_loads(json, 0, NULL);
+	if (value == NULL)
+		fail_msg("%s: no JSON: %s", request_line, reply);
+	free(reply);
+	return value;
+}
+
+static const char *
+text_of(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text == NULL ? "" : text;
+}
+
+static void
+expect_problem(json_t *problem, int status, const char *code)
+{
+	assert_int_equal(json_integer_value(json_object_get(problem, "status")), status);
+	assert_string_equal(text_of(problem, "code"), code);
+	assert_true(strlen(text_of(problem, "title")) > 0 && strlen(text_of(problem, "detail")) > 0);
+	json_decref(problem);
+}
+
+/* ---- what it tells ---- */
+
+static void
+sources_are_told_in_the_words_of_drs(void **state)
+{
+	json_t *list = ask(*state, "monitor.sock", 200, "GET /v1/source-servers", ""), *source, *info;
+
+	assert_int_equal(json_array_size(json_object_get(list, "items")), 2);
+	source = json_array_get(json_object_get(list, "items"), 0);
+	info = json_object_get(source, "dataReplicationInfo");
+	assert_string_equal(text_of(source, "sourceServerID"), FAKE_READY);
+	assert_string_equal(text_of(info, "dataReplicationState"), "CONTINUOUS");
+	assert_memory_equal(text_of(info, "lagDuration"), "PT10M", 5);
+	assert_true(json_is_true(json_object_get(source, "ready")));
+	assert_int_equal(json_array_size(json_object_get(source, "pitPolicy")), 1);
+	json_decref(list);
+}
+
+static void
+one_source_is_found_by_id(void **state)
+{
+	json_t *source = ask(*state, "monitor.sock", 200, "GET /v1/source-servers/" FAKE_BROKEN, ""), *info;
+
+	info = json_object_get(source, "dataReplicationInfo");
+	assert_true(json_is_null(json_object_get(info, "lagDuration")));
+	assert_string_equal(text_of(json_object_get(info, "dataReplicationError"), "error"), "AGENT_NOT_SEEN");
+	assert_string_equal(
+	    text_of(json_array_get(json_object_get(source, "reasons"), 0), "code"), "NO_CONSISTENT_POINT");
+	json_decref(source);
+	expect_problem(
+	    ask(*state, "monitor.sock", 404, "GET /v1/source-servers/s-00000000000000009", ""), 404, "ENOENT");
+	expect_problem(ask(*state, "monitor.sock", 400, "GET /v1/source-servers/db01", ""), 400, "EINVAL");
+}
+
+static void
+version_health_volumes_ca_are_told(void **state)
+{
+	json_t *json = ask(*state, "monitor.sock", 200, "GET /v1/version", "");
+
+	assert_string_equal(text_of(json, "version"), HOLDFAST_VERSION);
+	json_decref(json);
+	json = ask(*state, "monitor.sock", 200, "GET /v1/health", "");
+	assert_string_equal(text_of(json, "status"), "ok");
+	json_decref(json);
+	json = ask(*state, "monitor.sock", 200, "GET /v1/volumes?sourceServerID=" FAKE_READY, "");
+	assert_string_equal(text_of(json_array_get(json_object_get(json, "items"), 0), "volumeID"), FAKE_VOLUME);
+	json_decref(json);
+	json = ask(*state, "monitor.sock", 200, "GET /v1/ca", "");
+	assert_memory_equal(text_of(json, "certificate"), "-----BEGIN", 10);
+	json_decref(json);
+}
+
+static void
+draining_server_is_not_healthy(void **state)
+{
+	struct world *w = *state;
+	json_t *json, *reason;
+
+	stop_loop(w);
+	w->sv.facts.draining = true;
+	assert_int_equal(read(w->stop_pipe[0], &(char){0}, 1), 1);
+	start_loop(w);
+	json = ask(w, "monitor.sock", 503, "GET /v1/health", "");
+	reason = json_array_get(json_object_get(json, "reasons"), 0);
+	assert_string_equal(text_of(reason, "code"), "DRAINING");
+	json_decref(json);
+}
+
+static void
+points_come_in_pages_that_join_up(void **state)
+{
+	json_t *page =
+	    ask(*state, "monitor.sock", 200, "GET /v1/points-in-time?limit=2&sourceServerID=" FAKE_READY, "");
+	char line[160];
+
+	assert_int_equal(json_array_size(json_object_get(page, "items")), 2);
+	assert_string_equal(text_of(json_array_get(json_object_get(page, "items"), 0), "lsn"), "2000");
+	snprintf(line, sizeof line, "GET /v1/points-in-time?limit=2&sourceServerID=" FAKE_READY "&cursor=%s",
+	    text_of(page, "nextCursor"));
+	json_decref(page);
+	page = ask(*state, "monitor.sock", 200, line, "");
+	assert_int_equal(json_array_size(json_object_get(page, "items")), 1);
+	assert_string_equal(text_of(json_array_get(json_object_get(page, "items"), 0), "lsn"), "1000");
+	assert_true(json_is_null(json_object_get(page, "nextCursor")));
+	json_decref(page);
+	expect_problem(ask(*state, "monitor.sock", 400, "GET /v1/points-in-time", ""), 400, "EINVAL");
+}
+
+static void
+metrics_are_one_block_a_family(void **state)
+{
+	char *text = ask_text(*state, "monitor.sock", "GET /metrics", "");
+
+	assert_non_null(strstr(text, "\nholdfast_source_ready{source=\"" FAKE_READY "\"} 1\n"));
+	assert_non_null(strstr(text, "\nholdfast_source_state{source=\"" FAKE_BROKEN "\",state=\"DISCONNECTED\"} 1\n"));
+	assert_null(strstr(text, "holdfast_source_lag_seconds{source=\"" FAKE_BROKEN));
+	for (const char *p = text; (p = strstr(p, "# TYPE ")) != NULL; p++) {
+		char type[128] = {0};
+
+		sscanf(p, "%127[^\n]", type);
+		assert_null(strstr(p + 1, type));
+	}
+	free(text);
+}
+
+/* ---- what it changes ---- */
+
+static void
+point_is_made_held_and_deleted(void **state)
+{
+	json_t *pit = ask(*state, "admin.sock", 201, "POST /v1/points-in-time",
+	    "{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"by hand\"}");
+	char hold[96], delete[96];
+
+	assert_string_equal(text_of(pit, "name"), "by hand");
+	snprintf(hold, sizeof hold, "POST /v1/points-in-time/%s/hold", text_of(pit, "pointInTimeID"));
+	snprintf(delete, sizeof delete, "DELETE /v1/points-in-time/%s", text_of(pit, "pointInTimeID"));
+	json_decref(pit);
+	json_decref(ask(*state, "admin.sock", 200, hold, ""));
+	expect_problem(ask(*state, "admin.sock", 409, delete, ""), 409, "EBUSY");
+	snprintf(strrchr(hold, '/'), 9, "/release");
+	json_decref(ask(*state, "admin.sock", 200, hold, ""));
+	json_decref(ask(*state, "admin.sock", 200, delete, ""));
+	expect_problem(ask(*state, "admin.sock", 404, delete, ""), 404, "NOPIT");
+}
+
+static void
+token_is_shown_once_and_revoked(void **state)
+{
+	json_t *token = ask(*state, "admin.sock", 201, "POST /v1/tokens", "{\"lifetime\": \"90m\"}"), *list;
+	char line[96];
+
+	assert_true(strlen(text_of(token, "token")) > 0);
+	snprintf(line, sizeof line, "DELETE /v1/tokens/%s", text_of(token, "tokenID"));
+	json_decref(token);
+	json_decref(ask(*state, "admin.sock", 200, line, ""));
+	list = ask(*state, "monitor.sock", 200, "GET /v1/tokens", "");
+	token = json_array_get(json_object_get(list, "items"), 0);
+	assert_string_equal(text_of(token, "state"), "REVOKED");
+	assert_null(json_object_get(token, "token"));
+	json_decref(list);
+}
+
+static void
+bad_bodies_change_nothing(void **state)
+{
+	static const char *const bodies[] = {"{", "[]", "{\"lifetime\": \"soon\"}", "{\"lifetime\": 0}",
+	    "{\"lifetime\": \"31d\"}", "{\"sourceServerID\": \"db01\"}", "{\"lifetme\": \"1h\"}",
+	    "{\"lifetime\": \"1h\", \"lifetime\": \"2h\"}", "\xff\xfe"};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
+		expect_problem(ask(w, "admin.sock", 400, "POST /v1/tokens", bodies[i]), 400, "EINVAL");
+	expect_problem(ask(w, "admin.sock", 400, "POST /v1/points-in-time",
+			   "{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"\"}"),
+	    400, "EINVAL");
+	assert_int_equal(w->sv.commands, 0);
+}
+
+static void
+monitor_socket_changes_nothing(void **state)
+{
+	struct world *w = *state;
+
+	expect_problem(ask(w, "monitor.sock", 403, "POST /v1/tokens", "{}"), 403, "EPERM");
+	expect_problem(
+	    ask(w, "monitor.sock", 403,
+		"GET /v1/points-in-time/pit-00000000000000001/volumes/sda/data?sourceServerID=" FAKE_READY, ""),
+	    403, "EPERM");
+	assert_int_equal(w->sv.commands, 0);
+}
+
+static void
+every_changing_route_is_closed_to_the_monitor(void **state)
+{
+	size_t count;
+	const struct route *routes = api_routes(&count);
+
+	for (size_t i = 0; i < count; i++)
+		if (routes[i].method != HTTP_GET || routes[i].verb != NULL)
+			assert_true(routes[i].admin_only && routes[i].verb != NULL);
+}
+
+static void
+unknown_paths_and_methods_are_refused(void **state)
+{
+	expect_problem(ask(*state, "admin.sock", 404, "GET /v2/version", ""), 404, "ENOENT");
+	expect_problem(ask(*state, "admin.sock", 404, "GET /", ""), 404, "ENOENT");
+	expect_problem(ask(*state, "admin.sock", 404, "GET /v1/version/more", ""), 404, "ENOENT");
+	expect_problem(ask(*state, "admin.sock", 405, "DELETE /v1/version", ""), 405, "EOPNOTSUPP");
+}
+
+/* ---- events ---- */
+
+static void
+add_event(struct world *w, const char *name)
+{
+	struct registry_event e = {.time_ns = clock_real_ns(), .source = {FAKE_READY}};
+
+	snprintf(e.event, sizeof e.event, "%s", name);
+	assert_int_equal(registry_add_event(w->sv.registry, &e, NULL), 0);
+}
+
+static void
+events_are_lines_and_tail_takes_the_last(void **state)
+{
+	char *text;
+
+	for (int i = 0; i < 1200; i++)
+		add_event(*state, i < 1199 ? "old" : "last");
+	text = ask_text(*state, "monitor.sock", "GET /v1/events?tail=2", "");
+	assert_non_null(strstr(text, "\"number\":1199,"));
+	assert_non_null(strstr(text, "\"event\":\"last\""));
+	assert_null(strstr(text, "\"number\":1198,"));
+	free(text);
+	text = ask_text(*state, "monitor.sock", "GET /v1/events", "");
+	assert_non_null(strstr(text, "\"number\":1,"));
+	assert_non_null(strstr(text, "\"number\":1200,"));
+	free(text);
+	text = ask_text(*state, "monitor.sock", "GET /v1/events?sourceServerID=" FAKE_BROKEN, "");
+	assert_null(strstr(text, "number"));
+	free(text);
+}
+
+/* Read until the text has come. */
+static void
+hear_until(int fd, const char *wanted)
+{
+	char buf[8192];
+	size_t len = 0;
+
+	do {
+		ssize_t n = recv(fd, buf + len, sizeof buf - 1 - len, 0);
+
+		if (n <= 0)
+			fail_msg("\"%s\" never came", wanted);
+		len += (size_t)n;
+		buf[len] = '\0';
+	} while (strstr(buf, wanted) == NULL);
+}
+
+static void
+followers_see_what_happens_later(void **state)
+{
+	int fd = dial(*state, "monitor.sock");
+
+	add_event(*state, "before");
+	say(fd, "GET /v1/events?follow=1 HTTP/1.1\r\n\r\n");
+	hear_until(fd, "\"event\":\"before\"");
+	add_event(*state, "later");
+	hear_until(fd, "\"event\":\"later\"");
+	close(fd);
+}
+
+/* ---- export ---- */
+
+static void
+undo_chunks(unsigned char *bytes, size_t *len)
+{
+	size_t from = 0, to = 0;
+
+	for (;;) {
+		char *end;
+		size_t chunk = strtoul((char *)bytes + from, &end, 16);
+
+		assert_memory_equal(end, "\r\n", 2);
+		from = (size_t)((unsigned char *)end + 2 - bytes);
+		if (chunk == 0)
+			break;
+		assert_true(from + chunk <= *len);
+		memmove(bytes + to, bytes + from, chunk);
+		to += chunk;
+		from += chunk + 2;
+	}
+	*len = to;
+}
+
+/* Check a stream from byte `offset` on; the kind it ends with. */
+static uint32_t
+check_records(const unsigned char *p, size_t len, uint64_t offset)
+{
+	struct export_record r;
+
+	for (size_t at = 0;; at += EXPORT_RECORD_BYTES + r.body_bytes) {
+		assert_true(at + EXPORT_RECORD_BYTES <= len);
+		export_record_decode(p + at, &r);
+		if (r.kind == RECORD_END || r.kind == RECORD_ERROR)
+			return r.kind;
+		assert_int_equal(r.offset, offset);
+		assert_int_equal(r.body_bytes, r.kind == RECORD_DATA ? r.length : 0);
+		for (uint64_t i = 0; i < r.length; i++)
+			if ((r.kind == RECORD_DATA ? p[at + EXPORT_RECORD_BYTES + i] : 0) != fake_byte(offset + i))
+				fail_msg("byte %llu differs", (unsigned long long)(offset + i));
+		offset += r.length;
+	}
+}
+
+static void
+ask_export(struct world *w, int fd, const char *volume, uint64_t from)
+{
+	char line[256];
+
+	snprintf(line, sizeof line,
+	    "GET /v1/points-in-time/%s/volumes/%s/data?sourceServerID=" FAKE_READY
+	    "&from=%llu HTTP/1.1\r\nConnection: close\r\n\r\n",
+	    w->sv.pits[0].id.text, volume, (unsigned long long)from);
+	say(fd, line);
+}
+
+static uint32_t
+export_and_check(struct world *w, uint64_t from)
+{
+	int fd = dial(w, "admin.sock");
+	char *reply, *body;
+	uint32_t kind;
+	size_t len;
+
+	ask_export(w, fd, "sda", from);
+	reply = hear_all(fd, &len);
+	close(fd);
+	body = strstr(reply, "\r\n\r\n") + 4;
+	assert_non_null(strstr(reply, "X-Holdfast-Root-Digest: 0000000000001234\r\n"));
+	len -= (size_t)(body - reply);
+	undo_chunks((unsigned char *)body, &len);
+	kind = check_records((unsigned char *)body, len, from);
+	free(reply);
+	return kind;
+}
+
+static void
+export_streams_every_byte(void **state)
+{
+	assert_int_equal(export_and_check(*state, 0), RECORD_END);
+	assert_int_equal(export_and_check(*state, 3 * FAKE_CHUNK_BYTES + 4096), RECORD_END);
+}
+
+static void
+export_that_fails_ends_with_its_reason(void **state)
+{
+	struct world *w = *state;
+
+	w->sv.export_fails_at = 2 * 1024 * 1024;
+	assert_int_equal(export_and_check(w, 0), RECORD_ERROR);
+}
+
+static void
+export_of_an_unknown_volume_is_refused(void **state)
+{
+	int fd = dial(*state, "admin.sock");
+	char *reply;
+
+	ask_export(*state, fd, "sdz", 0);
+	reply = hear_all(fd, NULL);
+	assert_memory_equal(reply, "HTTP/1.1 404 ", 13);
+	assert_non_null(strstr(reply, "\"code\":\"VOLUME\""));
+	free(reply);
+	close(fd);
+}
+
+static void
+reader_that_goes_away_closes_its_export(void **state)
+{
+	struct world *w = *state;
+	int fd = dial(w, "admin.sock");
+
+	ask_export(w, fd, "sda", 0);
+	hear_until(fd, "HTTP/1.1 200");
+	close(fd);
+	for (int i = 0; __atomic_load_n(&w->sv.exports_open, __ATOMIC_SEQ_CST) > 0; i++) {
+		assert_true(i < WAIT_MS);
+		usleep(1000);
+	}
+}
+
+/* ---- bounds ---- */
+
+static void
+expect_refusal(struct world *w, const char *bytes, const char *status)
+{
+	int fd = dial(w, "monitor.sock");
+	char *reply;
+
+	say(fd, bytes);
+	reply = hear_all(fd, NULL);
+	if (strncmp(reply, status, strlen(status)) != 0)
+		fail_msg("wanted %s, got %s", status, reply);
+	free(reply);
+	close(fd);
+}
+
+static void
+malformed_requests_are_refused_and_cut(void **state)
+{
+	static char long_head[10000];
+
+	expect_refusal(*state, "\r\n\r\n", "HTTP/1.1 400 ");
+	expect_refusal(*state, "GET /v1/version\r\n\r\n", "HTTP/1.1 400 ");
+	expect_refusal(*state, "GET /v1/version HTTP/2\r\n\r\n", "HTTP/1.1 505 ");
+	expect_refusal(*state, "BREW /v1/version HTTP/1.1\r\n\r\n", "HTTP/1.1 405 ");
+	expect_refusal(*state, "GET /v1/%00 HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");
+	expect_refusal(*state, "POST /v1/tokens HTTP/1.1\r\nContent-Length: 65537\r\n\r\n", "HTTP/1.1 413 ");
+	expect_refusal(
+	    *state, "POST /v1/tokens HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 400 ");
+	expect_refusal(*state, "POST /v1/tokens HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 501 ");
+	memset(long_head, 'a', sizeof long_head - 1);
+	expect_refusal(*state, long_head, "HTTP/1.1 431 ");
+}
+
+static void
+pipelined_requests_are_answered_in_order(void **state)
+{
+	int fd = dial(*state, "admin.sock");
+	char *reply, *first, *second;
+
+	say(fd, "GET /v1/tokens HTTP/1.1\r\n\r\nGET /v1/version HTTP/1.1\r\nConnection: close\r\n\r\n");
+	reply = hear_all(fd, NULL);
+	first = strstr(reply, "nextCursor");
+	second = strstr(reply, "apiVersion");
+	assert_true(first != NULL && second != NULL && first < second);
+	free(reply);
+	close(fd);
+}
+
+static void
+half_closed_peer_still_gets_its_answer(void **state)
+{
+	int fd = dial(*state, "admin.sock");
+	char *reply;
+
+	say(fd, "GET /v1/tokens HTTP/1.0\r\n\r\n");
+	shutdown(fd, SHUT_WR);
+	reply = hear_all(fd, NULL);
+	assert_non_null(strstr(reply, "nextCursor"));
+	free(reply);
+	close(fd);
+}
+
+static void
+idle_connections_make_room_for_new_ones(void **state)
+{
+	int fds[80];
+	json_t *json;
+
+	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+		fds[i] = dial(*state, "monitor.sock");
+	json = ask(*state, "monitor.sock", 200, "GET /v1/version", "");
+	json_decref(json);
+	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+		close(fds[i]);
+}
+
+static void
+stale_socket_is_replaced_but_a_live_one_is_not(void **state)
+{
+	struct world *w = *state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct hf_error err = {0};
+	struct http_server *s = NULL;
+	struct http_config config = {.path = address.sun_path, .mode = 0600, .group = (gid_t)-1};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/stale.sock", w->dir);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+	listen(fd, 1);
+	assert_int_equal(http_server_open(w->sv.base, &config, &s, &err), -EADDRINUSE);
+	close(fd);
+	stop_loop(w);
+	assert_int_equal(http_server_open(w->sv.base, &config, &s, &err), 0);
+	http_server_close(s);
+	assert_int_equal(access(address.sun_path, F_OK), -1);
+	assert_int_equal(read(w->stop_pipe[0], &(char){0}, 1), 1);
+	start_loop(w);
+}
+
+/* ---- by hand ---- */
+
+static void
+on_signal(evutil_socket_t fd, short what, void *arg)
+{
+	event_base_loopbreak(arg);
+}
+
+static int
+serve(const char *dir)
+{
+	struct server sv;
+	struct config config;
+	struct hf_error err = {0};
+	struct event *term;
+
+	fake_server_init(&sv, dir);
+	config_default(&config);
+	snprintf(config.data_dir, sizeof config.data_dir, "%s", dir);
+	snprintf(config.runtime_dir, sizeof config.runtime_dir, "%s/run", dir);
+	if (api_start(&sv, &config, &err) < 0) {
+		fprintf(stderr, "%s\n", err.text);
+		return 1;
+	}
+	term = evsignal_new(sv.base, SIGTERM, on_signal, sv.base);
+	event_add(term, NULL);
+	event_base_dispatch(sv.base);
+	api_stop(&sv);
+	event_free(term);
+	fake_server_fini(&sv);
+	return 0;
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int
+main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	    T(sources_are_told_in_the_words_of_drs),
+	    T(one_source_is_found_by_id),
+	    T(version_health_volumes_ca_are_told),
+	    T(draining_server_is_not_healthy),
+	    T(points_come_in_pages_that_join_up),
+	    T(metrics_are_one_block_a_family),
+	    T(point_is_made_held_and_deleted),
+	    T(token_is_shown_once_and_revoked),
+	    T(bad_bodies_change_nothing),
+	    T(monitor_socket_changes_nothing),
+	    T(every_changing_route_is_closed_to_the_monitor),
+	    T(unknown_paths_and_methods_are_refused),
+	    T(events_are_lines_and_tail_takes_the_last),
+	    T(followers_see_what_happens_later),
+	    T(export_streams_every_byte),
+	    T(export_that_fails_ends_with_its_reason),
+	    T(export_of_an_unknown_volume_is_refused),
+	    T(reader_that_goes_away_closes_its_export),
+	    T(malformed_requests_are_refused_and_cut),
+	    T(pipelined_requests_are_answered_in_order),
+	    T(half_closed_peer_still_gets_its_answer),
+	    T(idle_connections_make_room_for_new_ones),
+	    T(stale_socket_is_replaced_but_a_live_one_is_not),
+	};
+
+	signal(SIGPIPE, SIG_IGN); /* as holdfastd does */
+	log_level_max = LOG_LEVEL_WARNING;
+	if (argc == 3 && strcmp(argv[1], "serve") == 0)
+		return serve(argv[2]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
