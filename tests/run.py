@@ -92,7 +92,7 @@ def run_fuzz(counts, build):
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as scratch:
             corpus = ROOT / "tests/fuzz/corpus" / fuzzer.name.removeprefix("fuzz_")
-            code, output = run([str(fuzzer), f"-runs={FUZZ_RUNS}", f"-artifact_prefix={scratch}/", "-max_len=8192", "-verbosity=0",
+            code, output = run([str(fuzzer), f"-runs={FUZZ_RUNS}", f"-artifact_prefix={scratch}/", "-verbosity=0",
                                 "-print_final_stats=1", scratch, str(corpus)], 900)
             done = re.search(r"stat::number_of_executed_units:\s*(\d+)", output)
             executed = int(done.group(1)) if done else 0

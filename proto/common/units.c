@@ -112,13 +112,42 @@ fraction_parse(const char **text)
 	return ns;
 }
 
+/* "Z", or "+HH:MM" up to a day: seconds east of UTC. */
+static int
+offset_parse(const char *text, int64_t *ret_seconds)
+{
+	int hours, minutes;
+
+	if (strcmp(text, "Z") == 0) {
+		*ret_seconds = 0;
+		return 0;
+	}
+	if ((text[0] != '+' && text[0] != '-') || strlen(text) != strlen("+00:00") || strspn(text + 1, "0123456789:") != 5)
+		return -EINVAL;
+	if (sscanf(text + 1, "%2d:%2d", &hours, &minutes) != 2 || hours > 23 || minutes > 59)
+		return -EINVAL;
+	*ret_seconds = (hours * 3600 + minutes * 60) * (text[0] == '-' ? -1 : 1);
+	return 0;
+}
+
+/* Seconds since 1970 of a UTC date; -1 if there is no such day, or it lies before 1970. */
+static int64_t
+calendar_seconds(struct tm *tm)
+{
+	struct tm wanted = *tm;
+	int64_t seconds = (int64_t)timegm(tm);
+
+	if (tm->tm_mday != wanted.tm_mday || tm->tm_mon != wanted.tm_mon)
+		return -1; /* the 31st of February was made a day of March */
+	return seconds;
+}
+
 int
 time_parse(const char *text, int64_t now_ns, int64_t *ret_ns)
 {
 	struct tm tm = {0};
 	const char *p;
-	int64_t ns, offset = 0;
-	int hours, minutes, n = 0;
+	int64_t ns, seconds, offset = 0;
 
 	if (text[0] == '-') {
 		if (duration_parse(text + 1, &ns) < 0)
@@ -130,14 +159,12 @@ time_parse(const char *text, int64_t now_ns, int64_t *ret_ns)
 	if (p == NULL)
 		return -EINVAL;
 	ns = fraction_parse(&p);
-	if (p[0] == '+' || p[0] == '-') {
-		if (sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || p[1 + n] != '\0')
-			return -EINVAL;
-		offset = (hours * 3600 + minutes * 60) * (p[0] == '-' ? -1 : 1);
-	} else if (strcmp(p, "Z") != 0) {
+	if (offset_parse(p, &offset) < 0)
 		return -EINVAL;
-	}
-	*ret_ns = ((int64_t)timegm(&tm) - offset) * NS_PER_SECOND + ns;
+	seconds = calendar_seconds(&tm);
+	if (seconds < 0 || seconds > INT64_MAX / NS_PER_SECOND - 2 * 86400)
+		return -EINVAL;
+	*ret_ns = (seconds - offset) * NS_PER_SECOND + ns;
 	return 0;
 }
 
@@ -200,12 +227,12 @@ duration_format_iso(int64_t ns, char *buf)
 const char *
 time_format(int64_t ns, char *buf)
 {
-	time_t seconds = (time_t)(ns / NS_PER_SECOND);
+	time_t seconds = (time_t)((ns - (ns < 0 ? NS_PER_SECOND - 1 : 0)) / NS_PER_SECOND); /* rounded down */
 	struct tm tm;
 	size_t n;
 
 	gmtime_r(&seconds, &tm);
 	n = strftime(buf, UNITS_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + n, UNITS_TEXT_BYTES - n, ".%03dZ", (int)(ns % NS_PER_SECOND / 1000000));
+	snprintf(buf + n, UNITS_TEXT_BYTES - n, ".%03dZ", (int)(ns - (int64_t)seconds * NS_PER_SECOND) / 1000000);
 	return buf;
 }
