@@ -150,6 +150,9 @@ check-crash: all ## the simulated disk loses, tears and reorders; recovery must 
 	@$(MAKE) --no-print-directory $(CRASHES)
 	@$(PYTHON) tests/run.py --build $(BUILD) crash
 
+check-planted: all ## bugs planted on purpose: the crash test must catch every one
+	@$(PYTHON) tests/run.py --build $(BUILD) planted
+
 check-asan: deps ## the whole suite under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory check BUILD=$(BUILD)/asan \
 		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'

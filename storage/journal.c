@@ -21,6 +21,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/plant.h"
 
 enum { DESCRIPTOR_BYTES_MAX = SLAB_HEAD_BYTES - SEGMENT_HEADER_BYTES };
 
@@ -309,6 +310,8 @@ on_write_done(void *arg, int res)
 	g->state = GROUP_WRITTEN;
 	if (res < 0)
 		s->broken = res;
+	else if (PLANTED(1) && g->sequence != 0)
+		s->events->durable(s->arg, g->sequence);
 	journal_pump(s);
 }
 
@@ -498,6 +501,12 @@ start_sync(struct store *s)
 	s->sync_begun_ns = clock_monotonic_ns();
 	s->sync_op.cb = on_sync_done;
 	s->sync_op.arg = s;
+	if (PLANTED(2)) {
+		static unsigned char page[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+
+		disk_read(s->disk, &s->sync_op, s->sync_segment->file->file, page, sizeof page, 0);
+		return;
+	}
 	disk_sync(s->disk, &s->sync_op, s->sync_segment->file->file);
 }
 

@@ -4,6 +4,7 @@
 #ifndef HF_STORAGE_PLANT_H
 #define HF_STORAGE_PLANT_H
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 /* X(number, what is wrong) */
@@ -17,9 +18,10 @@
 	X(7, "recovery does not check payload beyond the durable LSN")                                                \
 	X(8, "fold: the base moves before the staging files are synced")                                              \
 	X(9, "segments are removed before the catalog says the base has moved")                                       \
-	X(10, "recovery goes on in the old tail segment's numbering without sealing: the tail is dropped")            \
+	X(10, "recovery takes a group whose descriptor does not match its checksum")                                  \
 	X(11, "a run is not synced before it takes the place of the open interval")                                   \
-	X(12, "resume ignores the chain hash")
+	X(12, "a fold goes to the newest point, not to the oldest that is kept")                                      \
+	X(13, "recovery leaves what lies beyond the frontier in the staging file")
 
 #ifdef PLANTS
 extern int planted; /* the bug that is on; 0 = none */

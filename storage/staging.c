@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "storage/plant.h"
 
 static void on_op_done(void *arg, int res);
 
@@ -248,8 +249,8 @@ begin_syncs(struct staging *t)
 
 		if (!volume_in_cycle(t, v))
 			continue;
-		files[n++] = v->img->file;
-		files[n++] = v->sum->file;
+		files[n++] = PLANTED(3) ? v->sum->file : v->img->file;
+		files[n++] = PLANTED(4) ? v->img->file : v->sum->file;
 	}
 	for (unsigned i = 0; i < n; i++)
 		ops[i] = next_op(t);

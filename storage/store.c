@@ -9,6 +9,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/plant.h"
 #include "storage/store_impl.h"
 
 /* ---- small things ---- */
@@ -147,6 +148,28 @@ store_open(struct disk *d, const struct store_config *config, struct store **ret
 		r = catalog_list_pits(s->catalog, &s->pits, &s->pit_count, err);
 	if (r == 0)
 		r = store_recover(s, d, false, err);
+	if (r < 0) {
+		store_close(s, d);
+		return r;
+	}
+	*ret_store = s;
+	return 0;
+}
+
+int
+store_open_offline(struct disk *d, const char *dir, struct store **ret_store, struct hf_error *err)
+{
+	struct store_config config = {.dir = dir};
+	struct store *s = store_alloc(&config);
+	int r;
+
+	if (s == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", dir);
+	s->disk = d;
+	s->policy.journal_window_ns = INT64_MAX / 4; /* every checkpoint there is */
+	r = store_recover(s, d, true, err);
+	if (r == 0 && s->volume_count == 0)
+		r = hf_error_say(err, -ENOENT, "%s holds no volume of a source", dir);
 	if (r < 0) {
 		store_close(s, d);
 		return r;
@@ -530,6 +553,8 @@ verify_payload(struct store *s, const struct record *r, size_t *ret_bad)
 {
 	const unsigned char *payload = s->open->slab->payload + s->open->payload_used;
 
+	if (PLANTED(6))
+		return 0;
 	for (size_t i = 0; i < s->frame.digest_count; i++)
 		if (digest_block(s->digest_seed, payload + i * BLOCK_BYTES) != record_digest_get(r, i)) {
 			*ret_bad = i;
@@ -845,6 +870,8 @@ store_fold_target(const struct store *s)
 			target = s->marks.list[i].lsn;
 		break;
 	}
+	if (PLANTED(12))
+		target = s->newest_consistent.lsn;
 	if (s->newest_consistent.lsn < target)
 		target = s->newest_consistent.lsn;
 	for (unsigned i = 0; i < s->view_count; i++)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the tests and count them; the last line is `N passed, N failed, N skipped`.
 
-usage: run.py --build DIR (all | unit | crash | fuzz | integration | tidy)...
+usage: run.py --build DIR (all | layering | unit | crash | planted | fuzz | integration)...
 
 Unit and crash tests are programs that print TAP (cmocka with CMOCKA_MESSAGE_OUTPUT=TAP, or `ok N - name` lines by themselves);
 integration tests are pytest files. A program that dies counts as a failure; a skip has its reason printed.
@@ -48,9 +48,9 @@ def run(command, timeout, env=None):
         return -1, output + f"\ntimed out after {timeout} s"
 
 
-def run_tap(counts, program, timeout):
+def run_tap(counts, program, timeout, arguments=()):
     began = time.monotonic()
-    code, output = run([str(program)], timeout, {"CMOCKA_MESSAGE_OUTPUT": "TAP"})
+    code, output = run([str(program), *arguments], timeout, {"CMOCKA_MESSAGE_OUTPUT": "TAP"})
     ok = bad = 0
     for line in output.splitlines():
         m = TAP.match(line)
@@ -137,11 +137,11 @@ def run_layering(counts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    parser.add_argument("what", nargs="+", choices=["all", "unit", "crash", "fuzz", "integration", "layering"])
+    parser.add_argument("what", nargs="+", choices=["all", "unit", "crash", "fuzz", "integration", "layering", "planted"])
     arguments = parser.parse_args()
     what = set(arguments.what)
     if "all" in what:
-        what = {"unit", "crash", "fuzz", "integration", "layering"}
+        what = {"unit", "crash", "fuzz", "integration", "layering", "planted"}
     counts = Counts()
     if "layering" in what:
         run_layering(counts)
@@ -149,6 +149,8 @@ def main():
         run_programs(counts, arguments.build / "unit", 180)
     if "crash" in what:
         run_programs(counts, arguments.build / "crash", 600)
+    if "planted" in what:
+        run_tap(counts, ROOT / "tests/crash/planted.py", 900, [str(arguments.build)])
     if "fuzz" in what:
         run_fuzz(counts, arguments.build)
     if "integration" in what:

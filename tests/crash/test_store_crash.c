@@ -13,6 +13,10 @@
 
 enum { STEPS = 150, SEEDS = 3 };
 
+#ifdef PLANTS
+int planted;
+#endif
+
 static uint64_t states, violations;
 
 static void

@@ -337,7 +337,7 @@ make_frame(struct rig *g)
 }
 
 static int
-send_data(struct rig *g, const struct rig_frame *f, uint64_t sequence)
+send_data(struct rig *g, const struct rig_frame *f, uint64_t sequence, bool damage)
 {
 	uint64_t digests[64];
 	void *payload;
@@ -358,6 +358,8 @@ send_data(struct rig *g, const struct rig_frame *f, uint64_t sequence)
 		return r;
 	for (size_t i = 0; i < f->tag_count; i++)
 		make_block(f->tags[i], (unsigned char *)payload + i * BLOCK_BYTES);
+	if (damage && f->tag_count > 0)
+		((unsigned char *)payload)[f->tag_count * BLOCK_BYTES / 2] ^= 1;
 	return store_frame_end(g->store, &bad);
 }
 
@@ -381,7 +383,14 @@ void
 rig_send(struct rig *g, uint64_t sequence)
 {
 	const struct rig_frame *f = &g->frames[sequence];
-	int r = f->kind == RIG_CHECKPOINT ? send_checkpoint(g, f, sequence) : send_data(g, f, sequence);
+	int r;
+
+	if (sequence % 8 == 3 && f->tag_count > 0) { /* damaged on the way: refused, and the stream has not moved */
+		r = send_data(g, f, sequence, true);
+		if (r != -HF_EDIGEST && !g->failed && !disk_sim_is_cut(g->disk))
+			fault(g, "frame %llu was damaged and not refused", (unsigned long long)sequence);
+	}
+	r = f->kind == RIG_CHECKPOINT ? send_checkpoint(g, f, sequence) : send_data(g, f, sequence, false);
 
 	if (r < 0 && !g->failed && !disk_sim_is_cut(g->disk))
 		fault(g, "frame %llu was refused: %s", (unsigned long long)sequence, hf_status_text(r));
