@@ -98,7 +98,7 @@ $(UNITS): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtest.a $(LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -lcmocka
 
-$(CRASHES): $(BUILD)/crash/%: $(BUILD)/tests/crash/%.o $(BUILD)/libtest.a $(LIBS)
+$(CRASHES): $(BUILD)/crash/%: $(BUILD)/tests/crash/%.o $(BUILD)/tests/lib/store_rig.o $(BUILD)/libstorage.a $(BUILD)/libcommon.a
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
