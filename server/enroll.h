@@ -28,8 +28,8 @@ typedef void enroll_post(void *arg, void (*work)(void *job), void (*done)(void *
  * exist (its store); if this fails the agent is refused with err and the token stays good. is_new
  * is false when a known source enrols again. Must not call the registry. Should the commit fail
  * after it, what it made belongs to no source. */
-typedef int enroll_hook(void *arg, const struct id *source, bool is_new,
-    const struct message_hints *hints, struct hf_error *err);
+typedef int enroll_hook(
+    void *arg, const struct id *source, bool is_new, const struct message_hints *hints, struct hf_error *err);
 
 struct enroll_config {
 	struct event_base *base;
@@ -37,16 +37,16 @@ struct enroll_config {
 	struct pki *pki;
 	struct registry *registry;
 	int64_t certificate_lifetime_ns;
-	uint32_t data_port; /* told to the agent */
+	uint32_t data_port;   /* told to the agent */
+	unsigned deadline_ms; /* 0 = ENROLL_DEADLINE_MS; tests are less patient */
 	enroll_post *post;
 	enroll_hook *enrolled;
 	void *arg; /* of post and enrolled */
 };
 
-/* Start to listen. Borrows everything in config (not config itself) until the end of
- * enroll_close(). 0 or negative. */
-int enroll_open(
-    const struct enroll_config *config, struct enroll **ret_enroll, struct hf_error *err);
+/* Start to listen. Borrows what config points to until enroll_close() has returned and no job is under way; config
+ * itself for the call. 0 or negative. */
+int enroll_open(const struct enroll_config *config, struct enroll **ret_enroll, struct hf_error *err);
 
 /* Where it listens, with the port chosen. */
 const char *enroll_address(const struct enroll *e);
@@ -55,8 +55,8 @@ const char *enroll_address(const struct enroll *e);
  * one stays. */
 int enroll_reload(struct enroll *e, struct hf_error *err);
 
-/* Stop listening and cut all connections. A job under way is finished by its done(), which must
- * still come; until then the base must live. NULL allowed. */
+/* Stop listening and cut all connections. A job under way is not waited for, but its done() must still come, and cleans
+ * up. NULL allowed. */
 void enroll_close(struct enroll *e);
 
 #endif
