@@ -20,8 +20,7 @@ int
 tls_fail(struct hf_error *err, int code, const char *what)
 {
 	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-	int r = reason == NULL ? hf_error_say(err, code, "%s", what)
-			       : hf_error_say(err, code, "%s: %s", what, reason);
+	int r = reason == NULL ? hf_error_say(err, code, "%s", what) : hf_error_say(err, code, "%s: %s", what, reason);
 
 	ERR_clear_error();
 	return r;
@@ -79,8 +78,7 @@ static bool
 set_serial(X509 *x)
 {
 	BIGNUM *n = BN_new();
-	bool good = n != NULL &&
-		    BN_rand(n, SERIAL_BITS, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
+	bool good = n != NULL && BN_rand(n, SERIAL_BITS, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
 		    BN_to_ASN1_INTEGER(n, X509_get_serialNumber(x)) != NULL;
 
 	BN_free(n);
@@ -90,8 +88,7 @@ set_serial(X509 *x)
 static bool
 set_name(X509_NAME *name, const char *text)
 {
-	return X509_NAME_add_entry_by_txt(
-		   name, "CN", MBSTRING_UTF8, (const unsigned char *)text, -1, -1, 0) == 1;
+	return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)text, -1, -1, 0) == 1;
 }
 
 static bool
@@ -129,8 +126,7 @@ add_extensions(X509 *x, const struct certificate_recipe *r)
 	       add_extension(x, &ctx, NID_key_usage, r->usage) &&
 	       add_extension(x, &ctx, NID_ext_key_usage, r->extended_usage) &&
 	       add_extension(x, &ctx, NID_subject_key_identifier, "hash") &&
-	       add_extension(
-		   x, &ctx, NID_authority_key_identifier, r->issuer != NULL ? "keyid" : NULL);
+	       add_extension(x, &ctx, NID_authority_key_identifier, r->issuer != NULL ? "keyid" : NULL);
 }
 
 X509 *
@@ -144,9 +140,8 @@ certificate_make(const struct certificate_recipe *r)
 	    !set_name(X509_get_subject_name(x), r->common_name))
 		goto fail;
 	issuer = X509_get_subject_name(r->issuer != NULL ? r->issuer->certificate : x);
-	if (X509_set_issuer_name(x, issuer) != 1 || !set_times(x, r) ||
-	    X509_set_pubkey(x, r->key) != 1 || !add_extensions(x, r) ||
-	    X509_sign(x, signer, EVP_sha256()) == 0)
+	if (X509_set_issuer_name(x, issuer) != 1 || !set_times(x, r) || X509_set_pubkey(x, r->key) != 1 ||
+	    !add_extensions(x, r) || X509_sign(x, signer, EVP_sha256()) == 0)
 		goto fail;
 	return x;
 fail:
@@ -162,8 +157,7 @@ is_p256(EVP_PKEY *key)
 	char group[32];
 
 	return key != NULL && EVP_PKEY_is_a(key, "EC") &&
-	       EVP_PKEY_get_group_name(key, group, sizeof group, NULL) == 1 &&
-	       strcmp(group, "prime256v1") == 0;
+	       EVP_PKEY_get_group_name(key, group, sizeof group, NULL) == 1 && strcmp(group, "prime256v1") == 0;
 }
 
 /* The kind of key is looked at first: a signature of RSA with 16,384 bits is expensive to refuse.

@@ -25,8 +25,7 @@ struct certificate_recipe {
 	EVP_PKEY *key;                 /* of the subject */
 	const struct key_pair *issuer; /* NULL: signs itself */
 	int64_t not_before_ns, not_after_ns;
-	const char *constraints, *usage,
-	    *extended_usage; /* as in openssl.cnf; extended_usage may be NULL */
+	const char *constraints, *usage, *extended_usage; /* as in openssl.cnf; extended_usage may be NULL */
 };
 /* With a random serial of 128 bits. Gives the certificate; NULL: OpenSSL says why. */
 X509 *certificate_make(const struct certificate_recipe *r);

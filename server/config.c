@@ -38,32 +38,25 @@ static const struct config_key keys[] = {
 	"Where agents connect to replicate. Port 0 takes any free port and prints it."},
     {"server", "enroll_listen", CONFIG_ADDRESS_OR_OFF, VALUE(enroll_listen), 0, 0, "0.0.0.0:1501",
 	"Where new agents enrol with a token; off: nobody can."},
-    {"server", "workers", CONFIG_COUNT, VALUE(workers), 0, 256, "0",
-	"Worker threads; 0: one per core."},
+    {"server", "workers", CONFIG_COUNT, VALUE(workers), 0, 256, "0", "Worker threads; 0: one per core."},
     {"server", "sessions_max", CONFIG_COUNT, VALUE(sessions_max), 1, 100000, "10000",
 	"Most agents connected at a time."},
-    {"server", "heartbeat_interval", CONFIG_DURATION, VALUE(heartbeat_interval_ns), SECOND / 10,
-	60 * SECOND, "1s",
-	"How often server and agents tell each other that they live. Three in a row missing, and "
-	"at "
-	"least 5 s, end a session."},
-    {"server", "log_level", CONFIG_LEVEL, VALUE(log_level), 0, 0, "info",
-	"Least important lines that are logged."},
+    {"server", "heartbeat_interval", CONFIG_DURATION, VALUE(heartbeat_interval_ns), SECOND / 10, 60 * SECOND, "1s",
+	"How often server and agents tell each other that they live. Three in a row missing, and at least 5 s, end a "
+	"session."},
+    {"server", "log_level", CONFIG_LEVEL, VALUE(log_level), 0, 0, "info", "Least important lines that are logged."},
     {"storage", "data_dir", CONFIG_PATH, VALUE(data_dir), 0, 0, "/var/lib/holdfast",
 	"The staging area: copies of all disks, their history, keys and settings."},
-    {"storage", "segment_size", CONFIG_SIZE, VALUE(segment_bytes), MIB, GIB, "256MiB",
-	"Largest file of a journal."},
+    {"storage", "segment_size", CONFIG_SIZE, VALUE(segment_bytes), MIB, GIB, "256MiB", "Largest file of a journal."},
     {"ingest", "memory", CONFIG_SIZE, VALUE(memory_bytes), 16 * MIB, 1024 * GIB, "256MiB",
 	"Memory for data on its way from the network to the disk, of all workers together."},
     {"ingest", "credit", CONFIG_SIZE, VALUE(credit_bytes), 2 * MIB, GIB, "8MiB",
 	"Most data one agent may have sent that is not yet durable."},
-    {"tls", "certificate_lifetime", CONFIG_DURATION, VALUE(certificate_lifetime_ns), SECOND,
-	3650 * DAY, "90d",
+    {"tls", "certificate_lifetime", CONFIG_DURATION, VALUE(certificate_lifetime_ns), SECOND, 3650 * DAY, "90d",
 	"Life of an agent's certificate. It is renewed over the session when two thirds are over."},
     {"tls", "token_lifetime", CONFIG_DURATION, VALUE(token_lifetime_ns), SECOND, 365 * DAY, "1h",
 	"How long an enrolment token is good, unless said when it is made."},
-    {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast",
-	"Where the control sockets are."},
+    {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast", "Where the control sockets are."},
     {"pit", "journal_window", CONFIG_DURATION, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
 	"How far back every checkpoint can be restored, for new sources."},
 };
@@ -86,8 +79,7 @@ value_of(struct config *config, const struct config_key *key)
 static size_t
 text_bytes(const struct config_key *key)
 {
-	return key->kind == CONFIG_LEVEL ? sizeof((struct config *)NULL)->log_level
-					 : CONFIG_TEXT_BYTES;
+	return key->kind == CONFIG_LEVEL ? sizeof((struct config *)NULL)->log_level : CONFIG_TEXT_BYTES;
 }
 
 /* ---- one value from text ---- */
@@ -171,8 +163,7 @@ set_number(const struct config_key *key, const char *text, void *ret_value)
 static bool
 is_number(const struct config_key *key)
 {
-	return key->kind == CONFIG_COUNT || key->kind == CONFIG_SIZE ||
-	       key->kind == CONFIG_DURATION;
+	return key->kind == CONFIG_COUNT || key->kind == CONFIG_SIZE || key->kind == CONFIG_DURATION;
 }
 
 static bool
@@ -207,12 +198,10 @@ number_format(enum config_kind kind, uint64_t value, char *buf)
 	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
 		if (units[i].kind != kind || value == 0 || value % units[i].unit != 0)
 			continue;
-		snprintf(
-		    buf, UNITS_TEXT_BYTES, "%" PRIu64 "%s", value / units[i].unit, units[i].name);
+		snprintf(buf, UNITS_TEXT_BYTES, "%" PRIu64 "%s", value / units[i].unit, units[i].name);
 		return buf;
 	}
-	snprintf(
-	    buf, UNITS_TEXT_BYTES, "%" PRIu64, value); /* durations have no smaller unit than ms */
+	snprintf(buf, UNITS_TEXT_BYTES, "%" PRIu64, value); /* durations have no smaller unit than ms */
 	return buf;
 }
 
@@ -338,21 +327,14 @@ describe_allowed(const struct config_key *key, char *buf, size_t size)
 	number_format(key->kind, key->max, max);
 	switch (key->kind) {
 	case CONFIG_ADDRESS: snprintf(buf, size, "HOST:PORT, like %s", example); return;
-	case CONFIG_ADDRESS_OR_OFF:
-		snprintf(buf, size, "HOST:PORT, like %s, or off", example);
-		return;
+	case CONFIG_ADDRESS_OR_OFF: snprintf(buf, size, "HOST:PORT, like %s, or off", example); return;
 	case CONFIG_PATH:
-		snprintf(buf, size, "an absolute path of at most %d bytes, like %s",
-		    CONFIG_TEXT_BYTES - 1, example);
+		snprintf(buf, size, "an absolute path of at most %d bytes, like %s", CONFIG_TEXT_BYTES - 1, example);
 		return;
 	case CONFIG_LEVEL: snprintf(buf, size, "err, warning, notice, info or debug"); return;
 	case CONFIG_COUNT: snprintf(buf, size, "a number from %s to %s", min, max); return;
-	case CONFIG_SIZE:
-		snprintf(buf, size, "a size from %s to %s, like %s", min, max, example);
-		return;
-	case CONFIG_DURATION:
-		snprintf(buf, size, "a duration from %s to %s, like %s", min, max, example);
-		return;
+	case CONFIG_SIZE: snprintf(buf, size, "a size from %s to %s, like %s", min, max, example); return;
+	case CONFIG_DURATION: snprintf(buf, size, "a duration from %s to %s, like %s", min, max, example); return;
 	}
 }
 
@@ -362,8 +344,7 @@ report_value(struct reading *r, const struct config_key *key, const char *value)
 	char allowed[512];
 
 	describe_allowed(key, allowed, sizeof allowed);
-	report(r, "%s.%s: \"%s\" is not allowed; expected %s", key->section, key->name, value,
-	    allowed);
+	report(r, "%s.%s: \"%s\" is not allowed; expected %s", key->section, key->name, value, allowed);
 }
 
 static void
@@ -376,11 +357,9 @@ report_unknown(struct reading *r, const char *section, const char *name)
 	if (section[0] == '\0')
 		report(r, "%s: stands before any [section]; man holdfastd.conf lists them", name);
 	else if (!section_known)
-		report(r, "%s.%s: there is no section [%s]; man holdfastd.conf lists them", section,
-		    name, section);
+		report(r, "%s.%s: there is no section [%s]; man holdfastd.conf lists them", section, name, section);
 	else
-		report(r, "%s.%s: unknown key; man holdfastd.conf lists those of [%s]", section,
-		    name, section);
+		report(r, "%s.%s: unknown key; man holdfastd.conf lists those of [%s]", section, name, section);
 }
 
 static const struct config_key *

@@ -14,7 +14,7 @@ enum { CONFIG_TEXT_BYTES = 256 };
 
 struct config {
 	/* [server] */
-	char listen[CONFIG_TEXT_BYTES]; /* 0.0.0.0:1500; "HOST:0" = any port, printed at start */
+	char listen[CONFIG_TEXT_BYTES];        /* 0.0.0.0:1500; "HOST:0" = any port, printed at start */
 	char enroll_listen[CONFIG_TEXT_BYTES]; /* 0.0.0.0:1501; "off" */
 	unsigned workers;                      /* 0 = one per core */
 	unsigned sessions_max;                 /* 10000 */

@@ -537,11 +537,9 @@ may_go(const struct newcomer *n)
 static bool
 make_room(struct enroll *e)
 {
-	struct newcomer *n;
-
 	if (e->newcomer_count < ENROLL_PENDING_MAX)
 		return true;
-	DL_FOREACH (e->newcomers, n) {
+	for (struct newcomer *n = e->newcomers; n != NULL; n = n->next) {
 		if (may_go(n)) {
 			drop(n, "too many connections at a time; this was the oldest");
 			return true;
@@ -671,13 +669,11 @@ enroll_reload(struct enroll *e, struct hf_error *err)
 void
 enroll_close(struct enroll *e)
 {
-	struct newcomer *n, *next;
-
 	if (e == NULL)
 		return;
 	e->closed = true;
-	DL_FOREACH_SAFE(e->newcomers, n, next)
-	destroy_newcomer(n);
+	while (e->newcomers != NULL)
+		destroy_newcomer(e->newcomers);
 	if (e->listener != NULL)
 		evconnlistener_free(e->listener);
 	if (e->accept_again != NULL)

@@ -38,8 +38,7 @@ address_split(const char *text, char *ret_host, unsigned *ret_port)
 	} else if (memchr(text, ':', len) != NULL) {
 		return false; /* an IPv6 address without brackets: which part is the port? */
 	}
-	if (len == 0 || len >= ADDRESS_HOST_BYTES || strcspn(text, " \t[]/") < len ||
-	    !parse_port(colon + 1, ret_port))
+	if (len == 0 || len >= ADDRESS_HOST_BYTES || strcspn(text, " \t[]/") < len || !parse_port(colon + 1, ret_port))
 		return false;
 	memcpy(ret_host, text, len);
 	ret_host[len] = '\0';
@@ -51,12 +50,10 @@ address_format(const struct sockaddr *address, socklen_t len, char *buf)
 {
 	char host[ADDRESS_TEXT_BYTES - 9], port[6];
 
-	if (getnameinfo(address, len, host, sizeof host, port, sizeof port,
-		NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	if (getnameinfo(address, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		snprintf(buf, ADDRESS_TEXT_BYTES, "?");
 	else
-		snprintf(buf, ADDRESS_TEXT_BYTES,
-		    address->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+		snprintf(buf, ADDRESS_TEXT_BYTES, address->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 	return buf;
 }
 
@@ -68,8 +65,8 @@ listen_on(const struct addrinfo *a)
 
 	if (fd < 0)
 		return -errno;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-	    bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || bind(fd, a->ai_addr, a->ai_addrlen) < 0 ||
+	    listen(fd, BACKLOG) < 0) {
 		r = -errno;
 		close(fd);
 		return r;

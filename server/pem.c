@@ -101,8 +101,7 @@ pem_save_key(const char *dir, const char *name, EVP_PKEY *key, struct hf_error *
 {
 	BIO *bio = BIO_new(BIO_s_secmem());
 
-	if (bio == NULL ||
-	    PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1) {
+	if (bio == NULL || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1) {
 		BIO_free(bio);
 		return tls_fail(err, -ENOMEM, name);
 	}
@@ -143,11 +142,10 @@ close_to_others(FILE *file, const char *path)
 	if (fstat(fileno(file), &st) < 0 || (st.st_mode & 077) == 0)
 		return;
 	if (fchmod(fileno(file), 0600) == 0)
-		log_warning("key_mode_changed",
-		    "path=%s msg=\"others could read this key; its mode is 0600 now\"", path);
+		log_warning(
+		    "key_mode_changed", "path=%s msg=\"others could read this key; its mode is 0600 now\"", path);
 	else
-		log_warning("key_mode_open",
-		    "path=%s msg=\"others can read this key: chmod 0600 it\"", path);
+		log_warning("key_mode_open", "path=%s msg=\"others can read this key: chmod 0600 it\"", path);
 }
 
 int

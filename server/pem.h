@@ -16,8 +16,7 @@ const char *pem_path(const char *dir, const char *name, char *buf);
 /* Make the names in dir durable. */
 int pem_sync_dir(const char *dir, struct hf_error *err);
 
-int pem_save_certificate(
-    const char *dir, const char *name, X509 *certificate, struct hf_error *err);
+int pem_save_certificate(const char *dir, const char *name, X509 *certificate, struct hf_error *err);
 int pem_save_key(const char *dir, const char *name, EVP_PKEY *key, struct hf_error *err);
 
 /* Give what is in the file. Without the file they return 0 and leave *ret as it was. -HF_ECORRUPT.

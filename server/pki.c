@@ -67,8 +67,7 @@ make_ca(int64_t now_ns, struct key_pair *ret_ca, struct hf_error *err)
 
 	/* Two CAs of one name would be told apart by nothing a person can read. */
 	random_bytes(random, sizeof random);
-	snprintf(name, sizeof name, "Holdfast CA %02x%02x%02x%02x", random[0], random[1], random[2],
-	    random[3]);
+	snprintf(name, sizeof name, "Holdfast CA %02x%02x%02x%02x", random[0], random[1], random[2], random[3]);
 	if (ca.key != NULL)
 		ca.certificate = certificate_make(&(struct certificate_recipe){
 		    .common_name = name,
@@ -103,8 +102,7 @@ certify_server(const struct key_pair *ca, EVP_PKEY *key, int64_t now_ns)
 }
 
 static int
-make_server(
-    const struct key_pair *ca, int64_t now_ns, struct key_pair *ret_server, struct hf_error *err)
+make_server(const struct key_pair *ca, int64_t now_ns, struct key_pair *ret_server, struct hf_error *err)
 {
 	struct key_pair server = {.key = EVP_EC_gen("P-256")};
 
@@ -133,13 +131,13 @@ save_server(const char *dir, const struct key_pair *server, struct hf_error *err
 static void
 remove_left_over(const char *dir)
 {
-	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key",
-	    "ca.pem.new", "ca.key.new", "server.pem.new", "server.key.new"};
+	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key", "ca.pem.new", "ca.key.new",
+	    "server.pem.new", "server.key.new"};
 	char path[PEM_PATH_BYTES];
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-		(void)unlink(pem_path(dir, names[i],
-		    path)); /* what cannot be removed shows when the directory is made */
+		(void)unlink(
+		    pem_path(dir, names[i], path)); /* what cannot be removed shows when the directory is made */
 	(void)rmdir(dir);
 }
 
@@ -193,11 +191,9 @@ check_ca(struct pki *p, int64_t now_ns, struct hf_error *err)
 		    "not made anew: restore the file from a backup",
 		    p->dir, p->ca.certificate == NULL ? "ca.pem" : "ca.key");
 	if (X509_check_private_key(p->ca.certificate, p->ca.key) != 1)
-		return tls_fail(err, -HF_ECORRUPT,
-		    "ca.key does not belong to ca.pem; restore both from a backup");
+		return tls_fail(err, -HF_ECORRUPT, "ca.key does not belong to ca.pem; restore both from a backup");
 	if (X509_check_ca(p->ca.certificate) != 1)
-		return hf_error_say(
-		    err, -HF_ECORRUPT, "%s/ca.pem is not the certificate of a CA", p->dir);
+		return hf_error_say(err, -HF_ECORRUPT, "%s/ca.pem is not the certificate of a CA", p->dir);
 	if (certificate_time_ns(X509_get0_notAfter(p->ca.certificate)) <= now_ns)
 		return hf_error_set(err, -HF_EEXPIRED, "%s/ca.pem", p->dir);
 	return 0;
@@ -239,8 +235,7 @@ mend_server(struct pki *p, int64_t now_ns, struct hf_error *err)
 	if (server_fits(p))
 		return 0;
 	log_notice("server_key_made",
-	    "dir=%s msg=\"the server's key or certificate was missing or did not fit; made anew\"",
-	    p->dir);
+	    "dir=%s msg=\"the server's key or certificate was missing or did not fit; made anew\"", p->dir);
 	key_pair_fini(&p->server);
 	r = make_server(&p->ca, now_ns, &p->server, err);
 	return r < 0 ? r : save_server(p->dir, &p->server, err);
@@ -374,11 +369,9 @@ pki_renew(struct pki *p, int64_t now_ns, struct hf_error *err)
 /* ---- signing ---- */
 
 static X509 *
-certify_source(
-    struct pki *p, EVP_PKEY *key, const struct id *source, int64_t lifetime_ns, int64_t now_ns)
+certify_source(struct pki *p, EVP_PKEY *key, const struct id *source, int64_t lifetime_ns, int64_t now_ns)
 {
-	int64_t end_ns = now_ns + lifetime_ns,
-		ca_end_ns = certificate_time_ns(X509_get0_notAfter(p->ca.certificate));
+	int64_t end_ns = now_ns + lifetime_ns, ca_end_ns = certificate_time_ns(X509_get0_notAfter(p->ca.certificate));
 
 	return certificate_make(&(struct certificate_recipe){
 	    .common_name = source->text,
@@ -403,9 +396,8 @@ describe_certificate(X509 *x, const struct id *source, struct registry_certifica
 }
 
 int
-pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source,
-    int64_t lifetime_ns, int64_t now_ns, struct message_blob *ret_certificate,
-    struct registry_certificate *ret_record, struct hf_error *err)
+pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
+    struct message_blob *ret_certificate, struct registry_certificate *ret_record, struct hf_error *err)
 {
 	X509_REQ *request = request_read(csr, err);
 	X509 *x;
@@ -455,8 +447,7 @@ set_options(SSL_CTX *ctx)
 	SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_num_tickets(ctx, 0); /* a resumed session would not be asked who it is */
-	SSL_CTX_set_options(
-	    ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 				  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
 }
@@ -468,8 +459,7 @@ set_own_chain(struct pki *p, SSL_CTX *ctx)
 
 	pthread_mutex_lock(&p->mutex);
 	good = SSL_CTX_use_certificate(ctx, p->server.certificate) == 1 &&
-	       SSL_CTX_use_PrivateKey(ctx, p->server.key) == 1 &&
-	       SSL_CTX_add1_chain_cert(ctx, p->ca.certificate) == 1;
+	       SSL_CTX_use_PrivateKey(ctx, p->server.key) == 1 && SSL_CTX_add1_chain_cert(ctx, p->ca.certificate) == 1;
 	pthread_mutex_unlock(&p->mutex);
 	return good;
 }
@@ -483,9 +473,8 @@ make_ctx(struct pki *p)
 	if (ctx == NULL)
 		return NULL;
 	set_options(ctx);
-	if (SSL_CTX_set_ciphersuites(ctx,
-		"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") ==
-		1 &&
+	if (SSL_CTX_set_ciphersuites(
+		ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1 &&
 	    set_own_chain(p, ctx))
 		return ctx;
 	SSL_CTX_free(ctx);
@@ -531,8 +520,7 @@ static bool
 read_common_name(X509 *x, struct id *ret_id)
 {
 	char text[64];
-	int len =
-	    X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, text, sizeof text);
+	int len = X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, text, sizeof text);
 
 	return len > 0 && strlen(text) == (size_t)len && id_parse("s", text, ret_id);
 }
@@ -570,8 +558,7 @@ base32_format(const unsigned char *bytes, size_t len, char *ret_text)
 
 	assert(len % 5 == 0);
 	for (size_t bit = 0; bit < len * 8; bit += 5) {
-		unsigned pair =
-		    (unsigned)bytes[bit / 8] << 8 | (bit / 8 + 1 < len ? bytes[bit / 8 + 1] : 0);
+		unsigned pair = (unsigned)bytes[bit / 8] << 8 | (bit / 8 + 1 < len ? bytes[bit / 8 + 1] : 0);
 
 		*ret_text++ = letters[pair >> (11 - bit % 8) & 31];
 	}
@@ -581,8 +568,7 @@ base32_format(const unsigned char *bytes, size_t len, char *ret_text)
 void
 pki_hash_token(const unsigned char *secret, unsigned char *ret_hash)
 {
-	_Static_assert(
-	    (int)TOKEN_HASH_BYTES == SHA256_DIGEST_LENGTH, "a token is known by its SHA-256");
+	_Static_assert((int)TOKEN_HASH_BYTES == SHA256_DIGEST_LENGTH, "a token is known by its SHA-256");
 
 	SHA256(secret, TOKEN_SECRET_BYTES, ret_hash);
 }

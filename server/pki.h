@@ -35,9 +35,9 @@ int pki_renew(struct pki *p, int64_t now_ns, struct hf_error *err);
 /* Sign the key of a certificate request for a source. Nothing of the request is used but its key,
  * which must be P-256 and have signed it. Both outputs are written on success only. -HF_EPROTOCOL:
  * the request is no good; -EIO. */
-int pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source,
-    int64_t lifetime_ns, int64_t now_ns, struct message_blob *ret_certificate,
-    struct registry_certificate *ret_record, struct hf_error *err);
+int pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source, int64_t lifetime_ns,
+    int64_t now_ns, struct message_blob *ret_certificate, struct registry_certificate *ret_record,
+    struct hf_error *err);
 
 /* TLS context of the data port: TLS 1.3, a client certificate of our CA made for clients is
  * demanded, nothing resumes. An expired one comes through the handshake, so that its owner can be
@@ -63,8 +63,8 @@ const char *pki_cure(const struct id *source, char *buf);
 
 /* A new token, bound to a source unless that is NULL; ret_text (TOKEN_TEXT_BYTES) is told to a
  * person once and not kept. */
-void pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns,
-    int64_t now_ns, struct registry_token *ret_token, char *ret_text);
+void pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
+    struct registry_token *ret_token, char *ret_text);
 
 /* The hash by which the registry knows a token. secret is TOKEN_SECRET_BYTES, ret_hash
  * TOKEN_HASH_BYTES long. */

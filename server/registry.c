@@ -149,8 +149,8 @@ read_item(struct list *l, sqlite3_stmt *row)
 
 /* Every row of a query begun, in order. Gives ret_items (NULL if there are none). */
 static int
-collect(struct sql *s, sqlite3_stmt *statement, struct list l, void **ret_items, size_t *ret_count,
-    struct hf_error *err)
+collect(
+    struct sql *s, sqlite3_stmt *statement, struct list l, void **ret_items, size_t *ret_count, struct hf_error *err)
 {
 	int r, bad = 0;
 
@@ -171,8 +171,8 @@ collect(struct sql *s, sqlite3_stmt *statement, struct list l, void **ret_items,
 
 /* The only row of a query begun. -ENOENT (err untouched) if there is none. */
 static int
-read_only_row(struct sql *s, sqlite3_stmt *statement, int (*read)(sqlite3_stmt *, void *),
-    void *ret_item, struct hf_error *err)
+read_only_row(
+    struct sql *s, sqlite3_stmt *statement, int (*read)(sqlite3_stmt *, void *), void *ret_item, struct hf_error *err)
 {
 	int r = sql_next(s, statement, err);
 
@@ -201,8 +201,8 @@ join_macs(const struct message_hints *h, char *ret_text)
 
 	ret_text[0] = '\0';
 	for (size_t i = 0; i < h->mac_count; i++)
-		len += (size_t)snprintf(ret_text + len, MAC_LIST_BYTES - len, "%s%s",
-		    i == 0 ? "" : " ", h->mac_addresses[i]);
+		len += (size_t)snprintf(
+		    ret_text + len, MAC_LIST_BYTES - len, "%s%s", i == 0 ? "" : " ", h->mac_addresses[i]);
 }
 
 static void
@@ -211,11 +211,10 @@ split_macs(char *text, struct message_hints *h)
 	char *rest = text, *mac;
 
 	h->mac_count = 0;
-	while (h->mac_count < sizeof h->mac_addresses / sizeof h->mac_addresses[0] &&
-	       (mac = strsep(&rest, " ")) != NULL)
+	while (
+	    h->mac_count < sizeof h->mac_addresses / sizeof h->mac_addresses[0] && (mac = strsep(&rest, " ")) != NULL)
 		if (mac[0] != '\0')
-			snprintf(h->mac_addresses[h->mac_count++], sizeof h->mac_addresses[0],
-			    "%.17s", mac);
+			snprintf(h->mac_addresses[h->mac_count++], sizeof h->mac_addresses[0], "%.17s", mac);
 }
 
 static int
@@ -246,8 +245,8 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 	    "UPDATE source SET hostname = ?, machine_id = ?, mac_addresses = ?, os = ?, kernel = "
 	    "?, cpus = ?, ram_bytes = ?,"
 	    " agent_version = ? WHERE id = ?",
-	    "tttttiutt", h->hostname, h->machine_id, macs, h->os, h->kernel, (int64_t)h->cpus,
-	    h->ram_bytes, h->agent_version, id->text);
+	    "tttttiutt", h->hostname, h->machine_id, macs, h->os, h->kernel, (int64_t)h->cpus, h->ram_bytes,
+	    h->agent_version, id->text);
 }
 
 #define SELECT_SOURCE                                                                            \
@@ -260,8 +259,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 {
 	struct registry_source *source = ret_item;
 
-	if (read_id(row, 0, &source->id) < 0 ||
-	    sql_get_blob(row, 3, source->installation_nonce, NONCE_BYTES) < 0 ||
+	if (read_id(row, 0, &source->id) < 0 || sql_get_blob(row, 3, source->installation_nonce, NONCE_BYTES) < 0 ||
 	    sql_get_text(row, 6, source->label, sizeof source->label) < 0)
 		return -HF_ECORRUPT;
 	source->created_ns = sqlite3_column_int64(row, 1);
@@ -272,8 +270,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 }
 
 int
-registry_list_sources(struct registry *r, struct registry_source **ret_sources, size_t *ret_count,
-    struct hf_error *err)
+registry_list_sources(struct registry *r, struct registry_source **ret_sources, size_t *ret_count, struct hf_error *err)
 {
 	struct list list = {.item_bytes = sizeof **ret_sources, .read = read_source};
 	sqlite3_stmt *statement;
@@ -289,8 +286,7 @@ registry_list_sources(struct registry *r, struct registry_source **ret_sources, 
 }
 
 static int
-find_source(
-    struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
+find_source(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
 {
 	struct registry_source source = {0};
 	sqlite3_stmt *statement;
@@ -299,16 +295,14 @@ find_source(
 	if (r == 0)
 		r = read_only_row(s, statement, read_source, &source, err);
 	if (r == -ENOENT)
-		return hf_error_say(
-		    err, r, "no source %s; holdfastctl source list shows those known", id->text);
+		return hf_error_say(err, r, "no source %s; holdfastctl source list shows those known", id->text);
 	if (r == 0)
 		*ret_source = source;
 	return r;
 }
 
 int
-registry_get_source(struct registry *r, const struct id *id, struct registry_source *ret_source,
-    struct hf_error *err)
+registry_get_source(struct registry *r, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
 {
 	HOLD(r);
 
@@ -317,8 +311,8 @@ registry_get_source(struct registry *r, const struct id *id, struct registry_sou
 
 /* May this installation speak for the source? */
 static int
-check_clone(const struct registry_source *source, const unsigned char *nonce, uint64_t incarnation,
-    struct hf_error *err)
+check_clone(
+    const struct registry_source *source, const unsigned char *nonce, uint64_t incarnation, struct hf_error *err)
 {
 	if (source->adopt_next)
 		return 0;
@@ -332,8 +326,8 @@ check_clone(const struct registry_source *source, const unsigned char *nonce, ui
 		    "an older start of source %s came back (start %llu, seen %llu): a reverted or "
 		    "copied machine; if this is the machine to"
 		    " replicate: holdfastctl source adopt %s",
-		    source->id.text, (unsigned long long)incarnation,
-		    (unsigned long long)source->incarnation, source->id.text);
+		    source->id.text, (unsigned long long)incarnation, (unsigned long long)source->incarnation,
+		    source->id.text);
 	return 0;
 }
 
@@ -355,16 +349,15 @@ admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t i
 }
 
 int
-registry_admit(struct registry *r, const struct id *source, const unsigned char *nonce,
-    uint64_t incarnation, const struct message_hints *hints, int64_t now_ns, struct hf_error *err)
+registry_admit(struct registry *r, const struct id *source, const unsigned char *nonce, uint64_t incarnation,
+    const struct message_hints *hints, int64_t now_ns, struct hf_error *err)
 {
 	HOLD(r);
 	int status = sql_begin(&r->sql, err);
 
 	if (status < 0)
 		return status;
-	status =
-	    sql_end(&r->sql, admit(&r->sql, source, nonce, incarnation, hints, now_ns, err), err);
+	status = sql_end(&r->sql, admit(&r->sql, source, nonce, incarnation, hints, now_ns, err), err);
 	return status < 0 ? status : 0;
 }
 
@@ -382,8 +375,7 @@ registry_adopt(struct registry *r, const struct id *source, struct hf_error *err
 {
 	HOLD(r);
 
-	return found(sql_run(&r->sql, err, "UPDATE source SET adopt_next = 1 WHERE id = ?", "t",
-			 source->text),
+	return found(sql_run(&r->sql, err, "UPDATE source SET adopt_next = 1 WHERE id = ?", "t", source->text),
 	    "source", source, err);
 }
 
@@ -396,8 +388,7 @@ read_token(sqlite3_stmt *row, void *ret_item)
 {
 	struct registry_token *token = ret_item;
 
-	if (read_id(row, 0, &token->id) < 0 ||
-	    sql_get_blob(row, 1, token->hash, TOKEN_HASH_BYTES) < 0 ||
+	if (read_id(row, 0, &token->id) < 0 || sql_get_blob(row, 1, token->hash, TOKEN_HASH_BYTES) < 0 ||
 	    read_id(row, 5, &token->source) < 0)
 		return -HF_ECORRUPT;
 	token->created_ns = sqlite3_column_int64(row, 2);
@@ -412,29 +403,25 @@ registry_put_token(struct registry *r, const struct registry_token *token, struc
 {
 	struct registry_source source;
 	HOLD(r);
-	int status =
-	    token->source.text[0] == '\0' ? 0 : find_source(&r->sql, &token->source, &source, err);
+	int status = token->source.text[0] == '\0' ? 0 : find_source(&r->sql, &token->source, &source, err);
 
 	if (status == 0)
 		status = sql_run(&r->sql, err,
 		    "INSERT INTO token (id, hash, created_ns, expires_ns, used_ns, source, "
 		    "revoked) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		    "tbiiiti", token->id.text, token->hash, (size_t)TOKEN_HASH_BYTES,
-		    token->created_ns, token->expires_ns, token->used_ns, token->source.text,
-		    (int64_t)token->revoked);
+		    "tbiiiti", token->id.text, token->hash, (size_t)TOKEN_HASH_BYTES, token->created_ns,
+		    token->expires_ns, token->used_ns, token->source.text, (int64_t)token->revoked);
 	return status < 0 ? status : 0;
 }
 
 int
-registry_list_tokens(
-    struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err)
+registry_list_tokens(struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err)
 {
 	struct list list = {.item_bytes = sizeof **ret_tokens, .read = read_token};
 	sqlite3_stmt *statement;
 	void *items;
 	HOLD(r);
-	int status =
-	    sql_query(&r->sql, &statement, err, SELECT_TOKEN "ORDER BY created_ns, id", "");
+	int status = sql_query(&r->sql, &statement, err, SELECT_TOKEN "ORDER BY created_ns, id", "");
 
 	if (status == 0)
 		status = collect(&r->sql, statement, list, &items, ret_count, err);
@@ -449,8 +436,7 @@ registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *
 	HOLD(r);
 
 	return found(
-	    sql_run(&r->sql, err, "UPDATE token SET revoked = 1 WHERE id = ?", "t", id->text),
-	    "token", id, err);
+	    sql_run(&r->sql, err, "UPDATE token SET revoked = 1 WHERE id = ?", "t", id->text), "token", id, err);
 }
 
 static int
@@ -459,24 +445,21 @@ check_token(const struct registry_token *token, int64_t now_ns, struct hf_error 
 	char when[UNITS_TEXT_BYTES];
 
 	if (token->used_ns != 0)
-		return hf_error_say(err, -HF_ETOKEN,
-		    "token %s was used at %s; a token is good for one machine", token->id.text,
-		    time_format(token->used_ns, when));
+		return hf_error_say(err, -HF_ETOKEN, "token %s was used at %s; a token is good for one machine",
+		    token->id.text, time_format(token->used_ns, when));
 	if (token->revoked)
 		return hf_error_say(err, -HF_ETOKEN, "token %s was revoked", token->id.text);
 	if (now_ns >= token->expires_ns)
-		return hf_error_say(err, -HF_ETOKEN, "token %s expired at %s", token->id.text,
-		    time_format(token->expires_ns, when));
+		return hf_error_say(
+		    err, -HF_ETOKEN, "token %s expired at %s", token->id.text, time_format(token->expires_ns, when));
 	return 0;
 }
 
 static int
-find_token(struct sql *s, const unsigned char *hash, struct registry_token *ret_token,
-    struct hf_error *err)
+find_token(struct sql *s, const unsigned char *hash, struct registry_token *ret_token, struct hf_error *err)
 {
 	sqlite3_stmt *statement;
-	int r = sql_query(
-	    s, &statement, err, SELECT_TOKEN "WHERE hash = ?", "b", hash, (size_t)TOKEN_HASH_BYTES);
+	int r = sql_query(s, &statement, err, SELECT_TOKEN "WHERE hash = ?", "b", hash, (size_t)TOKEN_HASH_BYTES);
 
 	if (r == 0)
 		r = read_only_row(s, statement, read_token, ret_token, err);
@@ -493,15 +476,14 @@ put_certificate(struct sql *s, const struct registry_certificate *c, struct hf_e
 	int r = sql_run(s, err,
 	    "INSERT INTO certificate (fingerprint, source, not_before_ns, not_after_ns, revoked) "
 	    "VALUES (?, ?, ?, ?, ?)",
-	    "btiii", c->fingerprint, (size_t)FINGERPRINT_BYTES, c->source.text, c->not_before_ns,
-	    c->not_after_ns, (int64_t)c->revoked);
+	    "btiii", c->fingerprint, (size_t)FINGERPRINT_BYTES, c->source.text, c->not_before_ns, c->not_after_ns,
+	    (int64_t)c->revoked);
 
 	return r < 0 ? r : 0;
 }
 
 int
-registry_put_certificate(
-    struct registry *r, const struct registry_certificate *certificate, struct hf_error *err)
+registry_put_certificate(struct registry *r, const struct registry_certificate *certificate, struct hf_error *err)
 {
 	HOLD(r);
 
@@ -513,8 +495,7 @@ read_certificate(sqlite3_stmt *row, void *ret_item)
 {
 	struct registry_certificate *c = ret_item;
 
-	if (sql_get_blob(row, 0, c->fingerprint, FINGERPRINT_BYTES) < 0 ||
-	    read_id(row, 1, &c->source) < 0)
+	if (sql_get_blob(row, 0, c->fingerprint, FINGERPRINT_BYTES) < 0 || read_id(row, 1, &c->source) < 0)
 		return -HF_ECORRUPT;
 	c->not_before_ns = sqlite3_column_int64(row, 2);
 	c->not_after_ns = sqlite3_column_int64(row, 3);
@@ -537,11 +518,9 @@ registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
 	if (status == 0)
 		status = read_only_row(&r->sql, statement, read_certificate, &c, err);
 	if (status == -ENOENT)
-		return hf_error_say(
-		    err, -ENOENT, "the certificate is not one this server has on record");
+		return hf_error_say(err, -ENOENT, "the certificate is not one this server has on record");
 	if (status == 0 && c.revoked)
-		return hf_error_say(
-		    err, -HF_EREVOKED, "the certificate of source %s is revoked", c.source.text);
+		return hf_error_say(err, -HF_EREVOKED, "the certificate of source %s is revoked", c.source.text);
 	if (status == 0)
 		*ret_certificate = c;
 	return status;
@@ -555,8 +534,8 @@ registry_revoke_source(struct registry *r, const struct id *source, struct hf_er
 	int status = find_source(&r->sql, source, &known, err);
 
 	if (status == 0)
-		status = sql_run(&r->sql, err,
-		    "UPDATE certificate SET revoked = 1 WHERE source = ?", "t", source->text);
+		status =
+		    sql_run(&r->sql, err, "UPDATE certificate SET revoked = 1 WHERE source = ?", "t", source->text);
 	return status < 0 ? status : 0;
 }
 
@@ -566,8 +545,8 @@ struct enrolment {
 	const unsigned char *token_hash, *nonce;
 	int64_t now_ns;
 	const struct message_hints *hints;
-	int (*sign)(void *arg, const struct id *source,
-	    struct registry_certificate *ret_certificate, struct hf_error *err);
+	int (*sign)(
+	    void *arg, const struct id *source, struct registry_certificate *ret_certificate, struct hf_error *err);
 	void *arg;
 	struct id source;
 };
@@ -575,8 +554,8 @@ struct enrolment {
 static int
 add_source(struct sql *s, const struct enrolment *e, struct hf_error *err)
 {
-	int r = sql_run(s, err, "INSERT INTO source (id, created_ns, nonce) VALUES (?, ?, ?)",
-	    "tib", e->source.text, e->now_ns, e->nonce, (size_t)NONCE_BYTES);
+	int r = sql_run(s, err, "INSERT INTO source (id, created_ns, nonce) VALUES (?, ?, ?)", "tib", e->source.text,
+	    e->now_ns, e->nonce, (size_t)NONCE_BYTES);
 
 	return r < 0 ? r : 0;
 }
@@ -593,18 +572,16 @@ move_source(struct sql *s, const struct enrolment *e, struct hf_error *err)
 		return r;
 	if (memcmp(old.installation_nonce, e->nonce, NONCE_BYTES) != 0)
 		old.incarnation = 0;
-	r = sql_run(s, err,
-	    "UPDATE source SET nonce = ?, incarnation = ?, adopt_next = 0 WHERE id = ?", "but",
+	r = sql_run(s, err, "UPDATE source SET nonce = ?, incarnation = ?, adopt_next = 0 WHERE id = ?", "but",
 	    e->nonce, (size_t)NONCE_BYTES, old.incarnation, e->source.text);
 	return r < 0 ? r : 0;
 }
 
 static int
-use_token(struct sql *s, const struct enrolment *e, const struct registry_token *token,
-    struct hf_error *err)
+use_token(struct sql *s, const struct enrolment *e, const struct registry_token *token, struct hf_error *err)
 {
-	int r = sql_run(s, err, "UPDATE token SET used_ns = ?, source = ? WHERE id = ?", "itt",
-	    e->now_ns, e->source.text, token->id.text);
+	int r = sql_run(s, err, "UPDATE token SET used_ns = ?, source = ? WHERE id = ?", "itt", e->now_ns,
+	    e->source.text, token->id.text);
 
 	return r < 0 ? r : 0;
 }
@@ -644,10 +621,9 @@ enroll(struct sql *s, struct enrolment *e, struct hf_error *err)
 }
 
 int
-registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now_ns,
-    const struct id *new_source, const unsigned char *nonce, const struct message_hints *hints,
-    int (*sign)(void *arg, const struct id *source, struct registry_certificate *ret_certificate,
-	struct hf_error *err),
+registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now_ns, const struct id *new_source,
+    const unsigned char *nonce, const struct message_hints *hints,
+    int (*sign)(void *arg, const struct id *source, struct registry_certificate *ret_certificate, struct hf_error *err),
     void *arg, struct id *ret_source, struct hf_error *err)
 {
 	struct enrolment e = {.token_hash = token_hash,
@@ -672,14 +648,12 @@ registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now
 static int
 add_event(struct sql *s, struct registry_event *event, struct hf_error *err)
 {
-	int r =
-	    sql_run(s, err, "INSERT INTO event (time_ns, source, event, text) VALUES (?, ?, ?, ?)",
-		"ittt", event->time_ns, event->source.text, event->event, event->text);
+	int r = sql_run(s, err, "INSERT INTO event (time_ns, source, event, text) VALUES (?, ?, ?, ?)", "ittt",
+	    event->time_ns, event->source.text, event->event, event->text);
 	int64_t number = sqlite3_last_insert_rowid(s->db);
 
 	if (r >= 0) /* numbers have no gaps, so this keeps EVENTS_MAX of them */
-		r = sql_run(
-		    s, err, "DELETE FROM event WHERE number <= ?", "i", number - EVENTS_MAX);
+		r = sql_run(s, err, "DELETE FROM event WHERE number <= ?", "i", number - EVENTS_MAX);
 	if (r < 0)
 		return r;
 	event->number = (uint64_t)number;
@@ -702,16 +676,15 @@ read_event(sqlite3_stmt *row, void *ret_item)
 
 	event->number = (uint64_t)sqlite3_column_int64(row, 0);
 	event->time_ns = sqlite3_column_int64(row, 1);
-	if (read_id(row, 2, &event->source) < 0 ||
-	    sql_get_text(row, 3, event->event, sizeof event->event) < 0 ||
+	if (read_id(row, 2, &event->source) < 0 || sql_get_text(row, 3, event->event, sizeof event->event) < 0 ||
 	    sql_get_text(row, 4, event->text, sizeof event->text) < 0)
 		return -HF_ECORRUPT;
 	return 0;
 }
 
 int
-registry_list_events(struct registry *r, uint64_t after, size_t max,
-    struct registry_event **ret_events, size_t *ret_count, struct hf_error *err)
+registry_list_events(struct registry *r, uint64_t after, size_t max, struct registry_event **ret_events,
+    size_t *ret_count, struct hf_error *err)
 {
 	struct list list = {.item_bytes = sizeof **ret_events, .read = read_event};
 	sqlite3_stmt *statement;
@@ -720,8 +693,7 @@ registry_list_events(struct registry *r, uint64_t after, size_t max,
 	int status = sql_query(&r->sql, &statement, err,
 	    "SELECT number, time_ns, source, event, text FROM event WHERE number > ? ORDER BY "
 	    "number LIMIT ?",
-	    "ii", (int64_t)(after > INT64_MAX ? INT64_MAX : after),
-	    (int64_t)(max > INT64_MAX ? INT64_MAX : max));
+	    "ii", (int64_t)(after > INT64_MAX ? INT64_MAX : after), (int64_t)(max > INT64_MAX ? INT64_MAX : max));
 
 	if (status == 0)
 		status = collect(&r->sql, statement, list, &items, ret_count, err);
@@ -731,13 +703,12 @@ registry_list_events(struct registry *r, uint64_t after, size_t max,
 }
 
 int
-registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb,
-    const char *object, struct hf_error *err)
+registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb, const char *object,
+    struct hf_error *err)
 {
 	HOLD(r);
-	int status = sql_run(&r->sql, err,
-	    "INSERT INTO audit (time_ns, uid, pid, verb, object) VALUES (?, ?, ?, ?, ?)", "iiitt",
-	    time_ns, (int64_t)uid, (int64_t)pid, verb, object);
+	int status = sql_run(&r->sql, err, "INSERT INTO audit (time_ns, uid, pid, verb, object) VALUES (?, ?, ?, ?, ?)",
+	    "iiitt", time_ns, (int64_t)uid, (int64_t)pid, verb, object);
 
 	return status < 0 ? status : 0;
 }
@@ -749,8 +720,7 @@ registry_get_setting(struct registry *r, const char *key, char *ret_value, size_
 {
 	sqlite3_stmt *statement;
 	HOLD(r);
-	int status = sql_query(
-	    &r->sql, &statement, NULL, "SELECT value FROM setting WHERE key = ?", "t", key);
+	int status = sql_query(&r->sql, &statement, NULL, "SELECT value FROM setting WHERE key = ?", "t", key);
 
 	if (status == 0)
 		status = sql_next(&r->sql, statement, NULL);

@@ -26,34 +26,32 @@ struct registry_source {
 	struct message_hints hints;
 	char label[NAME_BYTES];
 };
-int registry_list_sources(struct registry *r, struct registry_source **ret_sources,
-    size_t *ret_count, struct hf_error *err);
-int registry_get_source(struct registry *r, const struct id *id, struct registry_source *ret_source,
-    struct hf_error *err); /* -ENOENT */
+int registry_list_sources(
+    struct registry *r, struct registry_source **ret_sources, size_t *ret_count, struct hf_error *err);
+int registry_get_source(
+    struct registry *r, const struct id *id, struct registry_source *ret_source, struct hf_error *err); /* -ENOENT */
 
 /* A session says Hello: check nonce and incarnation and store them, in one transaction. The same
  * nonce with an incarnation not below the highest seen is let in: an equal one is the same process
  * connecting again. A lower incarnation or another nonce is a clone, unless adopt_next: then
  * whatever comes is taken, and adopt_next cleared. 0, -HF_ECLONE, -ENOENT. */
-int registry_admit(struct registry *r, const struct id *source, const unsigned char *nonce,
-    uint64_t incarnation, const struct message_hints *hints, int64_t now_ns, struct hf_error *err);
+int registry_admit(struct registry *r, const struct id *source, const unsigned char *nonce, uint64_t incarnation,
+    const struct message_hints *hints, int64_t now_ns, struct hf_error *err);
 int registry_adopt(struct registry *r, const struct id *source, struct hf_error *err); /* -ENOENT */
 
 /* ---- tokens ---- */
 struct registry_token {
-	struct id id; /* tok- */
-	unsigned char
-	    hash[TOKEN_HASH_BYTES]; /* SHA-256 of the secret; the secret itself is nowhere stored */
+	struct id id;                            /* tok- */
+	unsigned char hash[TOKEN_HASH_BYTES];    /* SHA-256 of the secret; the secret itself is nowhere stored */
 	int64_t created_ns, expires_ns, used_ns; /* used 0 = not yet */
-	struct id source; /* bound to, or "" ; after use: the source it made */
+	struct id source;                        /* bound to, or "" ; after use: the source it made */
 	bool revoked;
 };
 int registry_put_token(struct registry *r, const struct registry_token *token,
     struct hf_error *err); /* -ENOENT: bound to no source of ours */
-int registry_list_tokens(struct registry *r, struct registry_token **ret_tokens, size_t *ret_count,
-    struct hf_error *err);
-int registry_revoke_token(
-    struct registry *r, const struct id *id, struct hf_error *err); /* -ENOENT */
+int registry_list_tokens(
+    struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err);
+int registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *err); /* -ENOENT */
 
 /* ---- certificates: this list, not a CRL, is the authority ---- */
 struct registry_certificate {
@@ -68,18 +66,16 @@ struct registry_certificate {
  * 0. sign() is called inside the transaction, once the token is known to be good, to make the
  * certificate; when it fails, its status is returned and nothing has changed: the token is as good
  * as before. It must not call the registry. -HF_ETOKEN. */
-int registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now_ns,
-    const struct id *new_source, const unsigned char *nonce, const struct message_hints *hints,
-    int (*sign)(void *arg, const struct id *source, struct registry_certificate *ret_certificate,
-	struct hf_error *err),
+int registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now_ns, const struct id *new_source,
+    const unsigned char *nonce, const struct message_hints *hints,
+    int (*sign)(void *arg, const struct id *source, struct registry_certificate *ret_certificate, struct hf_error *err),
     void *arg, struct id *ret_source, struct hf_error *err);
-int registry_put_certificate(
-    struct registry *r, const struct registry_certificate *certificate, struct hf_error *err);
+int registry_put_certificate(struct registry *r, const struct registry_certificate *certificate, struct hf_error *err);
 /* 0 and *ret; -ENOENT unknown, -HF_EREVOKED. Whether it has expired is not looked at. */
 int registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
     struct registry_certificate *ret_certificate, struct hf_error *err);
-int registry_revoke_source(struct registry *r, const struct id *source,
-    struct hf_error *err); /* all its certificates; -ENOENT */
+int registry_revoke_source(
+    struct registry *r, const struct id *source, struct hf_error *err); /* all its certificates; -ENOENT */
 
 /* ---- events and audit ---- */
 struct registry_event {
@@ -91,16 +87,14 @@ struct registry_event {
 int registry_add_event(struct registry *r, struct registry_event *event,
     struct hf_error *err); /* number is filled in; old ones beyond 100,000 go */
 /* Up to max events after a number, oldest first. */
-int registry_list_events(struct registry *r, uint64_t after, size_t max,
-    struct registry_event **ret_events, size_t *ret_count, struct hf_error *err);
+int registry_list_events(struct registry *r, uint64_t after, size_t max, struct registry_event **ret_events,
+    size_t *ret_count, struct hf_error *err);
 
-int registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb,
-    const char *object, struct hf_error *err);
+int registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb, const char *object,
+    struct hf_error *err);
 
 /* ---- settings ---- */
-int registry_get_setting(
-    struct registry *r, const char *key, char *ret_value, size_t size); /* -ENOENT */
-int registry_set_setting(
-    struct registry *r, const char *key, const char *value, struct hf_error *err);
+int registry_get_setting(struct registry *r, const char *key, char *ret_value, size_t size); /* -ENOENT */
+int registry_set_setting(struct registry *r, const char *key, const char *value, struct hf_error *err);
 
 #endif

@@ -33,8 +33,8 @@ status_of(int result)
 static int
 fail(struct sql *s, int result, struct hf_error *err)
 {
-	return hf_error_say(err, status_of(result), "%s: %s", s->what,
-	    s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(result));
+	return hf_error_say(
+	    err, status_of(result), "%s: %s", s->what, s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(result));
 }
 
 /* ---- statements ---- */
@@ -50,8 +50,7 @@ prepare(struct sql *s, const char *text, sqlite3_stmt **ret_statement, struct hf
 			return 0;
 		}
 	assert(s->kept_count < SQL_STATEMENTS_MAX);
-	result =
-	    sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, ret_statement, NULL);
+	result = sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, ret_statement, NULL);
 	if (result != SQLITE_OK)
 		return fail(s, result, err);
 	s->kept[s->kept_count].text = text;
@@ -67,9 +66,7 @@ bind_next(sqlite3_stmt *statement, int n, char letter, va_list *ap)
 	switch (letter) {
 	case 'i': return sqlite3_bind_int64(statement, n, va_arg(*ap, int64_t));
 	case 'u': return sqlite3_bind_int64(statement, n, (int64_t)va_arg(*ap, uint64_t));
-	case 't':
-		return sqlite3_bind_text(
-		    statement, n, va_arg(*ap, const char *), -1, SQLITE_STATIC);
+	case 't': return sqlite3_bind_text(statement, n, va_arg(*ap, const char *), -1, SQLITE_STATIC);
 	case 'b':
 		bytes = va_arg(*ap, const void *);
 		return sqlite3_bind_blob64(statement, n, bytes, va_arg(*ap, size_t), SQLITE_STATIC);
@@ -79,8 +76,8 @@ bind_next(sqlite3_stmt *statement, int n, char letter, va_list *ap)
 }
 
 static int
-start(struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const char *text,
-    const char *format, va_list *ap)
+start(struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const char *text, const char *format,
+    va_list *ap)
 {
 	int r = prepare(s, text, ret_statement, err);
 
@@ -97,8 +94,7 @@ start(struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const c
 }
 
 int
-sql_query(struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const char *text,
-    const char *format, ...)
+sql_query(struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const char *text, const char *format, ...)
 {
 	va_list ap;
 	int r;
@@ -183,8 +179,7 @@ sql_end(struct sql *s, int status, struct hf_error *err)
 	int r = status < 0 ? 0 : sql_run(s, err, "COMMIT", "");
 
 	if (status < 0 || r < 0)
-		(void)sql_run(s, NULL, "ROLLBACK",
-		    ""); /* SQLite may have done it by itself: then this fails */
+		(void)sql_run(s, NULL, "ROLLBACK", ""); /* SQLite may have done it by itself: then this fails */
 	return r < 0 ? r : status;
 }
 
@@ -261,8 +256,8 @@ create_schema(struct sql *s, const struct sql_format *format, struct hf_error *e
 
 	if (r < 0)
 		return r;
-	snprintf(marks, sizeof marks, "PRAGMA application_id = %d; PRAGMA user_version = %d",
-	    format->application_id, format->version);
+	snprintf(marks, sizeof marks, "PRAGMA application_id = %d; PRAGMA user_version = %d", format->application_id,
+	    format->version);
 	r = execute(s, format->schema, err);
 	if (r == 0)
 		r = execute(s, marks, err);
@@ -286,8 +281,7 @@ check_format(struct sql *s, const struct sql_format *format, bool *ret_empty, st
 	if (*ret_empty)
 		return 0;
 	if (id != format->application_id)
-		return hf_error_say(
-		    err, -HF_EFORMAT, "%s: this database belongs to another program", s->what);
+		return hf_error_say(err, -HF_EFORMAT, "%s: this database belongs to another program", s->what);
 	if (version != format->version)
 		return hf_error_say(err, -HF_EFORMAT,
 		    "%s: its format is version %d, this program knows %d; use the program that "
@@ -314,15 +308,14 @@ enter_wal(struct sql *s, struct hf_error *err)
 	int r = ask(s, "PRAGMA journal_mode = WAL", mode, sizeof mode, err);
 
 	if (r == 0 && strcmp(mode, "wal") != 0)
-		r = hf_error_say(
-		    err, -EIO, "%s: the file system cannot hold a write-ahead log", s->what);
+		r = hf_error_say(err, -EIO, "%s: the file system cannot hold a write-ahead log", s->what);
 	return r == 0 ? execute(s, "PRAGMA synchronous = FULL", err) : r;
 }
 
 static int
 prepare_database(struct sql *s, const struct sql_format *format, struct hf_error *err)
 {
-	bool empty;
+	bool empty = false;
 	int r;
 
 	(void)sqlite3_extended_result_codes(s->db, 1); /* fails on a NULL handle only */

@@ -40,8 +40,7 @@ struct sql_format {
 /* Open the file, or create it (0600) with its directory synced: WAL, synchronous=FULL, locked
  * against every other process. -HF_EFORMAT: newer, or not ours; -EBUSY: open elsewhere. After a
  * failure sql_fini() is still due. */
-int sql_init(
-    struct sql *s, const char *path, const struct sql_format *format, struct hf_error *err);
+int sql_init(struct sql *s, const char *path, const struct sql_format *format, struct hf_error *err);
 void sql_fini(struct sql *s);
 
 /* Run one statement that gives no rows. text must be a literal: it is the key of the prepared
@@ -49,8 +48,8 @@ void sql_fini(struct sql *s);
 int sql_run(struct sql *s, struct hf_error *err, const char *text, const char *format, ...);
 
 /* Begin a query; then sql_next() until it is not 1, or sql_done() to end before. */
-int sql_query(struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const char *text,
-    const char *format, ...);
+int sql_query(
+    struct sql *s, sqlite3_stmt **ret_statement, struct hf_error *err, const char *text, const char *format, ...);
 
 /* 1: there is a row; 0: no more; or negative. Other than 1 ends the query. */
 int sql_next(struct sql *s, sqlite3_stmt *statement, struct hf_error *err);

@@ -23,13 +23,12 @@ struct fixture {
 static int
 set_up(void **state)
 {
-	struct fixture *f = calloc(1, sizeof *f);
+	struct fixture *f = *state = calloc(1, sizeof *f);
 
 	strcpy(f->dir, "/tmp/test_config.XXXXXX");
 	if (mkdtemp(f->dir) == NULL)
 		return -1;
 	snprintf(f->path, sizeof f->path, "%s/holdfastd.conf", f->dir);
-	*state = f;
 	return 0;
 }
 
@@ -122,11 +121,10 @@ static void
 every_kind_of_value_is_read(void **state)
 {
 	struct fixture *f = *state;
-	int r = read_text(f,
-	    "# comment\n; another\n\n[server]\nlisten = [::1]:0\n  enroll_listen=off ; no more\n"
-	    "workers: 3\nlog_level = debug # for now\nheartbeat_interval = 500ms\n[storage]\n"
-	    "data_dir = /srv/hold fast\n[ingest]\nmemory = 1GiB\n[tls]\ncertificate_lifetime = "
-	    "30\n");
+	int r = read_text(f, "# comment\n; another\n\n[server]\nlisten = [::1]:0\n  enroll_listen=off ; no more\n"
+			     "workers: 3\nlog_level = debug # for now\nheartbeat_interval = 500ms\n[storage]\n"
+			     "data_dir = /srv/hold fast\n[ingest]\nmemory = 1GiB\n[tls]\ncertificate_lifetime = "
+			     "30\n");
 
 	assert_string_equal(f->problems, "");
 	assert_int_equal(r, 0);
@@ -146,8 +144,7 @@ unknown_keys_and_sections_are_refused_with_their_line(void **state)
 	struct fixture *f = *state;
 
 	check_problem(f, "\n[server]\n\nlissten = x\n", "4: server.lissten: unknown key");
-	check_problem(
-	    f, "[srever]\nlisten = x\n", "2: srever.listen: there is no section [srever]");
+	check_problem(f, "[srever]\nlisten = x\n", "2: srever.listen: there is no section [srever]");
 	check_problem(f, "listen = x\n", "1: listen: stands before any [section]");
 	check_problem(f, "[server]\nLISTEN = 1.2.3.4:5\n", "2: server.LISTEN: unknown key");
 }
@@ -175,8 +172,8 @@ bad_values_are_refused_with_what_is_allowed(void **state)
 	    "2: server.workers: \"257\" is not allowed; expected a number from 0 to 256");
 	check_problem(f, "[server]\nworkers = -1\n", "2: server.workers: \"-1\"");
 	check_problem(f, "[server]\nworkers =\n", "2: server.workers: \"\"");
-	check_problem(f, "[server]\nlog_level = loud\n",
-	    "2: server.log_level: \"loud\" is not allowed; expected err, warning");
+	check_problem(
+	    f, "[server]\nlog_level = loud\n", "2: server.log_level: \"loud\" is not allowed; expected err, warning");
 	check_problem(f, "[storage]\ndata_dir = here\n", "2: storage.data_dir: \"here\"");
 	check_problem(f, "[storage]\nsegment_size = 1GB\n",
 	    "2: storage.segment_size: \"1GB\" is not allowed; expected a size from 1MiB to 1GiB, "
@@ -184,8 +181,7 @@ bad_values_are_refused_with_what_is_allowed(void **state)
 	check_problem(f, "[server]\nheartbeat_interval = 50ms\n",
 	    "2: server.heartbeat_interval: \"50ms\" is not allowed; expected a duration from 100ms "
 	    "to 1m, like 1s");
-	check_problem(f, "[ingest]\nmemory = 16MiB\ncredit = 32MiB\n",
-	    " ingest.credit: is more than ingest.memory");
+	check_problem(f, "[ingest]\nmemory = 16MiB\ncredit = 32MiB\n", " ingest.credit: is more than ingest.memory");
 }
 
 static void
@@ -295,10 +291,9 @@ printed_configuration_reads_back_the_same(void **state)
 	struct config first;
 	FILE *out;
 
-	assert_int_equal(
-	    read_text(f, "[server]\nlisten = localhost:0\nheartbeat_interval = "
-			 "1500ms\n[ingest]\nmemory = 16777217\n"
-			 "credit = 5MiB\n[tls]\ntoken_lifetime = 90m\n[pit]\njournal_window = 0\n"),
+	assert_int_equal(read_text(f, "[server]\nlisten = localhost:0\nheartbeat_interval = "
+				      "1500ms\n[ingest]\nmemory = 16777217\n"
+				      "credit = 5MiB\n[tls]\ntoken_lifetime = 90m\n[pit]\njournal_window = 0\n"),
 	    0);
 	first = f->config;
 	out = fopen(f->path, "w");
@@ -382,8 +377,7 @@ man_page_tells_of_every_key_and_its_default(void **state)
 		snprintf(text, sizeof text, "Default: %s", keys[i].default_text);
 		end = key == NULL ? NULL : strstr(key, text);
 		if (end == NULL || memmem(key + 1, (size_t)(end - key - 1), "\n\n", 2) != NULL)
-			fail_msg("the page does not tell of %s.%s, %s", keys[i].section,
-			    keys[i].name, text);
+			fail_msg("the page does not tell of %s.%s, %s", keys[i].section, keys[i].name, text);
 	}
 	free(page);
 }

@@ -37,7 +37,7 @@ struct fixture {
 static int
 set_up(void **state)
 {
-	struct fixture *f = calloc(1, sizeof *f);
+	struct fixture *f = *state = calloc(1, sizeof *f);
 
 	log_level_max = LOG_LEVEL_ERR;
 	strcpy(f->top, "/tmp/test_pki.XXXXXX");
@@ -47,7 +47,6 @@ set_up(void **state)
 	f->now = clock_real_ns();
 	f->key = EVP_EC_gen("P-256");
 	f->source = id_random("s");
-	*state = f;
 	return pki_open(f->dir, f->now, &f->pki, &f->err);
 }
 
@@ -103,10 +102,8 @@ make_request(EVP_PKEY *key, EVP_PKEY *signer)
 	X509_REQ *request = X509_REQ_new();
 	STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
 
-	sk_X509_EXTENSION_push(
-	    extensions, X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE"));
-	sk_X509_EXTENSION_push(
-	    extensions, X509V3_EXT_conf_nid(NULL, NULL, NID_ext_key_usage, "serverAuth"));
+	sk_X509_EXTENSION_push(extensions, X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE"));
+	sk_X509_EXTENSION_push(extensions, X509V3_EXT_conf_nid(NULL, NULL, NID_ext_key_usage, "serverAuth"));
 	X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request), "CN", MBSTRING_UTF8,
 	    (const unsigned char *)"s-00000000000000bad", -1, -1, 0);
 	X509_REQ_add_extensions(request, extensions);
@@ -127,12 +124,10 @@ decode(const struct message_blob *blob)
 }
 
 static X509 *
-sign_at(
-    struct fixture *f, int64_t lifetime_ns, int64_t now_ns, struct registry_certificate *ret_record)
+sign_at(struct fixture *f, int64_t lifetime_ns, int64_t now_ns, struct registry_certificate *ret_record)
 {
 	struct message_blob csr = make_request(f->key, f->key), certificate;
-	int r = pki_sign(
-	    f->pki, &csr, &f->source, lifetime_ns, now_ns, &certificate, ret_record, &f->err);
+	int r = pki_sign(f->pki, &csr, &f->source, lifetime_ns, now_ns, &certificate, ret_record, &f->err);
 
 	if (r < 0)
 		fail_msg("%s", f->err.text);
@@ -147,8 +142,7 @@ first_start_makes_private_files(void **state)
 	static const struct {
 		const char *name;
 		unsigned mode;
-	} files[] = {{".", 0700}, {"ca.key", 0600}, {"server.key", 0600}, {"ca.pem", 0600},
-	    {"server.pem", 0600}};
+	} files[] = {{".", 0700}, {"ca.key", 0600}, {"server.key", 0600}, {"ca.pem", 0600}, {"server.pem", 0600}};
 	struct fixture *f = *state;
 	struct stat st;
 
@@ -173,10 +167,8 @@ certificates_are_of_the_promised_form(void **state)
 	assert_int_equal(X509_check_ca(server), 0);
 	assert_int_equal(EVP_PKEY_get_bits(X509_get0_pubkey(ca)), 256);
 	assert_true(ASN1_STRING_length(X509_get0_serialNumber(server)) >= 16);
-	assert_true(llabs(certificate_time_ns(X509_get0_notAfter(ca)) - (f->now + 3650 * DAY)) <=
-		    NS_PER_SECOND);
-	assert_true(llabs(certificate_time_ns(X509_get0_notAfter(server)) - (f->now + 90 * DAY)) <=
-		    NS_PER_SECOND);
+	assert_true(llabs(certificate_time_ns(X509_get0_notAfter(ca)) - (f->now + 3650 * DAY)) <= NS_PER_SECOND);
+	assert_true(llabs(certificate_time_ns(X509_get0_notAfter(server)) - (f->now + 90 * DAY)) <= NS_PER_SECOND);
 	X509_free(ca);
 	X509_free(server);
 }
@@ -185,7 +177,7 @@ static void
 fingerprint_is_the_sha256_of_the_ca(void **state)
 {
 	struct fixture *f = *state;
-	struct message_blob ca;
+	struct message_blob ca = {.len = 0};
 	unsigned char digest[32];
 	char text[65];
 
@@ -379,9 +371,7 @@ check_refused(struct fixture *f, const struct message_blob *csr, const char *rea
 	struct registry_certificate record;
 	struct message_blob certificate;
 
-	assert_int_equal(
-	    pki_sign(f->pki, csr, &f->source, DAY, f->now, &certificate, &record, &f->err),
-	    -HF_EPROTOCOL);
+	assert_int_equal(pki_sign(f->pki, csr, &f->source, DAY, f->now, &certificate, &record, &f->err), -HF_EPROTOCOL);
 	if (strstr(f->err.text, reason) == NULL)
 		fail_msg("expected \"%s\" in \"%s\"", reason, f->err.text);
 }
@@ -390,8 +380,7 @@ static void
 bad_requests_are_refused(void **state)
 {
 	struct fixture *f = *state;
-	EVP_PKEY *other = EVP_EC_gen("P-256"), *wide = EVP_EC_gen("P-384"),
-		 *rsa = EVP_RSA_gen(2048);
+	EVP_PKEY *other = EVP_EC_gen("P-256"), *wide = EVP_EC_gen("P-384"), *rsa = EVP_RSA_gen(2048);
 	struct message_blob csr = make_request(f->key, other);
 
 	check_refused(f, &csr, "not signed by its own key");
@@ -496,8 +485,7 @@ expired_agent_comes_through_and_is_flagged(void **state)
 {
 	struct fixture *f = *state;
 	struct registry_certificate record;
-	struct client c = {
-	    .certificate = sign_at(f, DAY, f->now - 3 * DAY, &record), .key = f->key};
+	struct client c = {.certificate = sign_at(f, DAY, f->now - 3 * DAY, &record), .key = f->key};
 	struct pki_peer peer = {.expired = false};
 
 	assert_int_equal(shake_data(f, &c, &peer), 0);
@@ -511,8 +499,7 @@ clock_set_back_does_not_lock_agents_out(void **state)
 {
 	struct fixture *f = *state;
 	struct registry_certificate record;
-	struct client c = {
-	    .certificate = sign_at(f, DAY, f->now + 3 * DAY, &record), .key = f->key};
+	struct client c = {.certificate = sign_at(f, DAY, f->now + 3 * DAY, &record), .key = f->key};
 	struct pki_peer peer = {.expired = true};
 
 	assert_int_equal(shake_data(f, &c, &peer), 0);
@@ -568,8 +555,7 @@ certificates_not_made_for_clients_are_refused(void **state)
 	    .constraints = "critical,CA:FALSE",
 	    .usage = "critical,digitalSignature",
 	};
-	struct client server = {
-	    .certificate = load(f, "server.pem"), .key = load_key(f, "server.key")};
+	struct client server = {.certificate = load(f, "server.pem"), .key = load_key(f, "server.key")};
 	struct client c = {.certificate = certificate_make(&recipe), .key = f->key};
 
 	assert_int_equal(shake_data(f, &server, NULL), 0); /* serverAuth */
@@ -626,8 +612,7 @@ server_shows_its_ca_and_gives_no_tickets(void **state)
 	assert_string_equal(SSL_get_cipher(server), "TLS_AES_128_GCM_SHA256");
 	assert_int_equal(sk_X509_num(SSL_get_peer_cert_chain(client)), 2);
 	assert_int_equal(X509_check_ca(sk_X509_value(SSL_get_peer_cert_chain(client), 1)), 1);
-	assert_int_equal(
-	    SSL_read(client, &byte, 1), -1); /* would take in tickets, were there any */
+	assert_int_equal(SSL_read(client, &byte, 1), -1); /* would take in tickets, were there any */
 	assert_false(SSL_SESSION_is_resumable(SSL_get_session(client)));
 	SSL_free(server);
 	SSL_free(client);
@@ -657,24 +642,22 @@ token_text_carries_secret_and_fingerprint(void **state)
 		assert_non_null(letter);
 		for (int bit = 0; bit < 5; bit++)
 			if (((letter - letters) >> (4 - bit) & 1) != 0)
-				secret[(i * 5 + bit) / 8] |=
-				    (unsigned char)(0x80 >> (i * 5 + bit) % 8);
+				secret[(i * 5 + bit) / 8] |= (unsigned char)(0x80 >> (i * 5 + bit) % 8);
 	}
 	pki_hash_token(secret, hash);
 	assert_memory_equal(hash, token.hash, TOKEN_HASH_BYTES);
 	assert_true(id_valid("tok", token.id.text));
 	assert_string_equal(token.source.text, f->source.text);
 	assert_string_equal(other.source.text, "");
-	assert_true(token.created_ns == f->now && token.expires_ns == f->now + DAY &&
-		    token.used_ns == 0 && !token.revoked);
+	assert_true(
+	    token.created_ns == f->now && token.expires_ns == f->now + DAY && token.used_ns == 0 && !token.revoked);
 	assert_string_not_equal(text, again);
 }
 
 static void
 hash_of_a_token_is_sha256(void **state)
 {
-	static const unsigned char secret[TOKEN_SECRET_BYTES] =
-	    "abcdefghijklmnopqrs"; /* and a NUL */
+	static const unsigned char secret[TOKEN_SECRET_BYTES] = "abcdefghijklmnopqrs"; /* and a NUL */
 	unsigned char hash[TOKEN_HASH_BYTES], expected[32];
 
 	pki_hash_token(secret, hash);

@@ -23,19 +23,17 @@ struct fixture {
 	struct hf_error err;
 };
 
-static const unsigned char nonce_a[NONCE_BYTES] = "installation  A",
-			   nonce_b[NONCE_BYTES] = "installation  B";
+static const unsigned char nonce_a[NONCE_BYTES] = "installation  A", nonce_b[NONCE_BYTES] = "installation  B";
 
 static int
 set_up(void **state)
 {
-	struct fixture *f = calloc(1, sizeof *f);
+	struct fixture *f = *state = calloc(1, sizeof *f);
 
 	strcpy(f->dir, "/tmp/test_registry.XXXXXX");
 	if (mkdtemp(f->dir) == NULL)
 		return -1;
 	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
-	*state = f;
 	return registry_open(f->path, &f->registry, &f->err);
 }
 
@@ -119,8 +117,7 @@ enum { T_NOW = 1000, T_EXPIRES = 2000 };
 static struct id
 put_token(struct fixture *f, unsigned char hash, const struct id *source)
 {
-	struct registry_token t = {
-	    .id = id_random("tok"), .created_ns = T_NOW, .expires_ns = T_EXPIRES};
+	struct registry_token t = {.id = id_random("tok"), .created_ns = T_NOW, .expires_ns = T_EXPIRES};
 
 	memset(t.hash, hash, sizeof t.hash);
 	if (source != NULL)
@@ -130,8 +127,7 @@ put_token(struct fixture *f, unsigned char hash, const struct id *source)
 }
 
 static int
-sign_well(void *arg, const struct id *source, struct registry_certificate *ret_certificate,
-    struct hf_error *err)
+sign_well(void *arg, const struct id *source, struct registry_certificate *ret_certificate, struct hf_error *err)
 {
 	random_bytes(ret_certificate->fingerprint, FINGERPRINT_BYTES);
 	ret_certificate->not_before_ns = 1;
@@ -142,23 +138,20 @@ sign_well(void *arg, const struct id *source, struct registry_certificate *ret_c
 }
 
 static int
-sign_badly(void *arg, const struct id *source, struct registry_certificate *ret_certificate,
-    struct hf_error *err)
+sign_badly(void *arg, const struct id *source, struct registry_certificate *ret_certificate, struct hf_error *err)
 {
 	return hf_error_say(err, -EIO, "no pen");
 }
 
 static int
-enroll_at(struct fixture *f, unsigned char hash, int64_t now_ns, const unsigned char *nonce,
-    struct id *ret_source)
+enroll_at(struct fixture *f, unsigned char hash, int64_t now_ns, const unsigned char *nonce, struct id *ret_source)
 {
 	unsigned char bytes[TOKEN_HASH_BYTES];
 	struct id offered = id_random("s");
 	struct message_hints h = hints("one");
 
 	memset(bytes, hash, sizeof bytes);
-	return registry_enroll(
-	    f->registry, bytes, now_ns, &offered, nonce, &h, sign_well, NULL, ret_source, &f->err);
+	return registry_enroll(f->registry, bytes, now_ns, &offered, nonce, &h, sign_well, NULL, ret_source, &f->err);
 }
 
 static struct id
@@ -272,8 +265,8 @@ token_makes_a_source_with_a_certificate(void **state)
 	size_t count;
 
 	memset(hash, 1, sizeof hash);
-	assert_int_equal(registry_enroll(f->registry, hash, T_NOW, &offered, nonce_a, &h, sign_well,
-			     &signed_one, &made, &f->err),
+	assert_int_equal(
+	    registry_enroll(f->registry, hash, T_NOW, &offered, nonce_a, &h, sign_well, &signed_one, &made, &f->err),
 	    0);
 	assert_string_equal(made.text, offered.text);
 	reopen(f);
@@ -283,8 +276,7 @@ token_makes_a_source_with_a_certificate(void **state)
 	assert_memory_equal(source.installation_nonce, nonce_a, NONCE_BYTES);
 	assert_true(source.incarnation == 0 && !source.adopt_next && source.last_seen_ns == 0);
 	assert_memory_equal(&source.hints, &h, sizeof h);
-	assert_int_equal(
-	    registry_find_certificate(f->registry, signed_one.fingerprint, &found, &f->err), 0);
+	assert_int_equal(registry_find_certificate(f->registry, signed_one.fingerprint, &found, &f->err), 0);
 	assert_string_equal(found.source.text, made.text);
 	assert_true(found.not_before_ns == 1 && found.not_after_ns == 2 && !found.revoked);
 	assert_int_equal(registry_list_tokens(f->registry, &tokens, &count, &f->err), 0);
@@ -327,9 +319,8 @@ failed_signature_leaves_the_token_good(void **state)
 
 	put_token(f, 1, NULL);
 	memset(hash, 1, sizeof hash);
-	assert_int_equal(registry_enroll(f->registry, hash, T_NOW, &offered, nonce_a, &h,
-			     sign_badly, NULL, &made, &f->err),
-	    -EIO);
+	assert_int_equal(
+	    registry_enroll(f->registry, hash, T_NOW, &offered, nonce_a, &h, sign_badly, NULL, &made, &f->err), -EIO);
 	assert_string_equal(f->err.text, "no pen");
 	assert_int_equal(count_sources(f), 0);
 	assert_int_equal(enroll_at(f, 1, T_NOW, nonce_a, &made), 0);
@@ -357,8 +348,7 @@ bound_token_moves_its_source_to_new_hardware(void **state)
 	assert_int_equal(row.incarnation, 0);
 	assert_int_equal(count_sources(f), 1);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_b, 1, &h, 6, &f->err), 0);
-	assert_int_equal(
-	    registry_admit(f->registry, &source, nonce_a, 8, &h, 7, &f->err), -HF_ECLONE);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 8, &h, 7, &f->err), -HF_ECLONE);
 }
 
 struct racer {
@@ -378,8 +368,7 @@ race(void *arg)
 
 	memset(hash, 1, sizeof hash);
 	pthread_barrier_wait(r->start);
-	r->status = registry_enroll(
-	    r->f->registry, hash, T_NOW, &offered, nonce_a, &h, sign_well, NULL, &made, NULL);
+	r->status = registry_enroll(r->f->registry, hash, T_NOW, &offered, nonce_a, &h, sign_well, NULL, &made, NULL);
 	return NULL;
 }
 
@@ -446,15 +435,11 @@ clones_are_refused_and_leave_no_trace(void **state)
 	struct message_hints h = hints("one"), other = hints("clone");
 	struct registry_source row;
 
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, UINT64_MAX, &h, 50, &f->err), 0);
 	assert_int_equal(
-	    registry_admit(f->registry, &source, nonce_a, UINT64_MAX, &h, 50, &f->err), 0);
-	assert_int_equal(
-	    registry_admit(f->registry, &source, nonce_a, UINT64_MAX - 1, &other, 60, &f->err),
-	    -HF_ECLONE);
+	    registry_admit(f->registry, &source, nonce_a, UINT64_MAX - 1, &other, 60, &f->err), -HF_ECLONE);
 	assert_non_null(strstr(f->err.text, "holdfastctl source adopt s-"));
-	assert_int_equal(
-	    registry_admit(f->registry, &source, nonce_b, UINT64_MAX, &other, 60, &f->err),
-	    -HF_ECLONE);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_b, UINT64_MAX, &other, 60, &f->err), -HF_ECLONE);
 	assert_non_null(strstr(f->err.text, "holdfastctl source adopt s-"));
 	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
 	assert_true(row.incarnation == UINT64_MAX);
@@ -478,8 +463,7 @@ adopted_source_takes_the_next_installation_once(void **state)
 	assert_memory_equal(row.installation_nonce, nonce_b, NONCE_BYTES);
 	assert_int_equal(row.incarnation, 2);
 	assert_false(row.adopt_next);
-	assert_int_equal(
-	    registry_admit(f->registry, &source, nonce_a, 10, &h, 70, &f->err), -HF_ECLONE);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 10, &h, 70, &f->err), -HF_ECLONE);
 }
 
 static void
@@ -510,8 +494,7 @@ revoked_source_has_no_good_certificate(void **state)
 {
 	struct fixture *f = *state;
 	struct id source = make_source(f), other;
-	struct registry_certificate c = {.source = source, .fingerprint = {1}},
-				    d = {.fingerprint = {2}}, found;
+	struct registry_certificate c = {.source = source, .fingerprint = {1}}, d = {.fingerprint = {2}}, found;
 
 	put_token(f, 1, NULL);
 	assert_int_equal(enroll_at(f, 1, T_NOW, nonce_b, &other), 0);
@@ -519,8 +502,7 @@ revoked_source_has_no_good_certificate(void **state)
 	assert_int_equal(registry_put_certificate(f->registry, &c, &f->err), 0);
 	assert_int_equal(registry_put_certificate(f->registry, &d, &f->err), 0);
 	assert_int_equal(registry_revoke_source(f->registry, &source, &f->err), 0);
-	assert_int_equal(
-	    registry_find_certificate(f->registry, c.fingerprint, &found, &f->err), -HF_EREVOKED);
+	assert_int_equal(registry_find_certificate(f->registry, c.fingerprint, &found, &f->err), -HF_EREVOKED);
 	assert_int_equal(registry_find_certificate(f->registry, d.fingerprint, &found, &f->err), 0);
 }
 
@@ -538,8 +520,7 @@ static void
 events_are_numbered_and_listed_from_a_number_on(void **state)
 {
 	struct fixture *f = *state;
-	struct registry_event e = {.time_ns = 5, .event = "started", .text = "it's all \"fine\""},
-			      *events;
+	struct registry_event e = {.time_ns = 5, .event = "started", .text = "it's all \"fine\""}, *events;
 	size_t count;
 
 	for (unsigned i = 1; i <= 5; i++) {
@@ -555,8 +536,7 @@ events_are_numbered_and_listed_from_a_number_on(void **state)
 	assert_string_equal(events[0].text, "it's all \"fine\"");
 	assert_string_equal(events[0].source.text, "");
 	free(events);
-	assert_int_equal(
-	    registry_list_events(f->registry, UINT64_MAX, SIZE_MAX, &events, &count, &f->err), 0);
+	assert_int_equal(registry_list_events(f->registry, UINT64_MAX, SIZE_MAX, &events, &count, &f->err), 0);
 	assert_int_equal(count, 0);
 }
 
@@ -567,14 +547,12 @@ events_beyond_the_bound_go_oldest_first(void **state)
 	struct registry_event e = {.event = "last"}, *events;
 	size_t count;
 
-	meddle(f,
-	    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
-	    "INSERT INTO event (time_ns, source, event, text) SELECT i, '', 'old', '' FROM n");
+	meddle(f, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+		  "INSERT INTO event (time_ns, source, event, text) SELECT i, '', 'old', '' FROM n");
 	reopen(f);
 	assert_int_equal(registry_add_event(f->registry, &e, &f->err), 0);
 	assert_int_equal(e.number, 100001);
-	assert_int_equal(
-	    registry_list_events(f->registry, 0, SIZE_MAX, &events, &count, &f->err), 0);
+	assert_int_equal(registry_list_events(f->registry, 0, SIZE_MAX, &events, &count, &f->err), 0);
 	assert_int_equal(count, 100000);
 	assert_int_equal(events[0].number, 2);
 	assert_string_equal(events[count - 1].event, "last");
@@ -589,15 +567,13 @@ settings_and_audit_survive(void **state)
 
 	assert_int_equal(registry_set_setting(f->registry, "key", "one", &f->err), 0);
 	assert_int_equal(registry_set_setting(f->registry, "key", "three", &f->err), 0);
-	assert_int_equal(
-	    registry_add_audit(f->registry, 7, 0, 42, "token create", "tok-1", &f->err), 0);
+	assert_int_equal(registry_add_audit(f->registry, 7, 0, 42, "token create", "tok-1", &f->err), 0);
 	reopen(f);
 	assert_int_equal(registry_get_setting(f->registry, "key", value, sizeof value), 0);
 	assert_string_equal(value, "three");
 	assert_true(registry_get_setting(f->registry, "key", small, sizeof small) < 0);
-	assert_int_equal(
-	    count_rows(f, "SELECT 1 FROM audit WHERE verb = 'token create' AND object = 'tok-1' "
-			  "AND uid = 0 AND pid = 42 AND time_ns = 7"),
+	assert_int_equal(count_rows(f, "SELECT 1 FROM audit WHERE verb = 'token create' AND object = 'tok-1' "
+				       "AND uid = 0 AND pid = 42 AND time_ns = 7"),
 	    1);
 }
 
