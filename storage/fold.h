@@ -15,9 +15,14 @@ struct fold_stats {
 	uint64_t blocks_written, zero_blocks, batches;
 };
 
-/* Steps 2 and 3 for the view at F. Blocking; maintenance thread. pause(arg) is called between batches (rate limit; may be NULL) and may return
- * non-zero to give up. 0, -HF_EDIGEST (fault filled in; nothing of that batch written), -errno. A failed sync of a staging file is an
- * error: the caller must not advance the base. */
+enum { FOLD_BATCH_BLOCKS = 16384 }; /* 64 MiB */
+
+/* Steps 2 and 3 for the view at F. Blocking; maintenance thread; takes a batch's memory. pause(arg) is called between batches (rate limit; may be
+ * NULL) and may return non-zero to give up: that if it is negative, else -ECANCELED, is returned. 0, -HF_EDIGEST, -errno (ret_fault, may be
+ * NULL, says which block; nothing of that batch written). -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files;
+ * -HF_EINCOMPLETE: one beyond the fill frontier. A failed sync of a staging file is an error: the caller must not advance the base.
+ *
+ * Staging and digest files of volumes with changes are written: no first fill of them may be going on meanwhile. */
 int fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg, struct fold_stats *ret_stats,
     struct view_fault *ret_fault);
 

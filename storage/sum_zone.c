@@ -176,9 +176,27 @@ merge_page(struct sum_zone *z, unsigned page, const uint64_t *stored)
 }
 
 static bool
-page_beyond_limit(const struct sum_zone *z, unsigned page)
+all_set(const uint64_t *words, unsigned n)
 {
-	return first_block(page * PAGE_DIGESTS) >= z->limit;
+	for (unsigned i = 0; i < n; i++)
+		if (words[i] != UINT64_MAX)
+			return false;
+	return true;
+}
+
+/* Nothing of the stored page counts: it lies beyond the limit, or every digest in it is set or will be recomputed. */
+static bool
+page_superseded(const struct sum_zone *z, unsigned page)
+{
+	enum { WORDS = PAGE_DIGESTS / 64 };
+
+	if (first_block(page * PAGE_DIGESTS) >= z->limit)
+		return true;
+	if (page < NODE_PAGE)
+		return all_set(z->set + page * WORDS, WORDS);
+	if (page < TOP_PAGE)
+		return all_set(z->nodes + (page - NODE_PAGE) * WORDS, WORDS);
+	return all_set(z->tops, TOPS / 64);
 }
 
 static int
@@ -190,8 +208,7 @@ read_scratch(struct sum_zone *z, struct disk *d, const unsigned *pages, unsigned
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < n; i++) {
-		memset((char *)t[i].buf + t[i].res, 0,
-		    PAGE_BYTES - (size_t)t[i].res); /* end of file */
+		memset((char *)t[i].buf + t[i].res, 0, PAGE_BYTES - (size_t)t[i].res); /* end of file */
 		merge_page(z, pages[i], t[i].buf);
 	}
 	return 0;
@@ -207,15 +224,13 @@ read_touched(struct sum_zone *z, struct disk *d, struct disk_file *f)
 	for (unsigned page = 0; r == 0 && page < SUM_ZONE_PAGES; page++) {
 		if (!page_touched(z, page))
 			continue;
-		if (page_beyond_limit(z, page)) {
+		if (page_superseded(z, page)) {
 			merge_page(z, page, nothing);
 			continue;
 		}
 		pages[n] = page;
-		z->transfers[n] = (struct transfer){.file = f,
-		    .buf = z->scratch + n * PAGE_BYTES,
-		    .len = PAGE_BYTES,
-		    .offset = page_offset(z, page)};
+		z->transfers[n] = (struct transfer){
+		    .file = f, .buf = z->scratch + n * PAGE_BYTES, .len = PAGE_BYTES, .offset = page_offset(z, page)};
 		if (++n == SCRATCH_PAGES) {
 			r = read_scratch(z, d, pages, n);
 			n = 0;
@@ -231,12 +246,10 @@ recompute(struct sum_zone *z)
 {
 	for (unsigned i = 0; i < NODES; i++)
 		if (bit_get(z->nodes, i))
-			z->digests[NODES_AT + i] =
-			    digest_node(z->digest_seed, &z->digests[i * 16], 16);
+			z->digests[NODES_AT + i] = digest_node(z->digest_seed, &z->digests[i * 16], 16);
 	for (unsigned i = 0; i < TOPS; i++)
 		if (bit_get(z->tops, i))
-			z->digests[TOPS_AT + i] =
-			    digest_node(z->digest_seed, &z->digests[NODES_AT + i * 16], 16);
+			z->digests[TOPS_AT + i] = digest_node(z->digest_seed, &z->digests[NODES_AT + i * 16], 16);
 	z->digests[ROOT_AT] = digest_node(z->digest_seed, &z->digests[TOPS_AT], TOPS);
 }
 

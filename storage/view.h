@@ -13,13 +13,14 @@
 
 struct view;
 
-/* A file shared by views and the store (segment, staging or digest file). Counted; closes at the last unref. Opened lazily for segments. */
+/* A file shared by views and the store (segment, staging or digest file). Counted; closes at the last unref. */
 struct shared_file {
 	_Atomic unsigned refs;
 	struct disk_file *file;
 	uint64_t number; /* segments: their number */
 	char path[512];
 };
+/* Gives one reference. flags: enum disk_open_flag. 0, -ENAMETOOLONG or what disk_open() says. */
 int shared_file_open(struct disk *d, const char *path, unsigned flags, uint64_t number, struct shared_file **ret_file);
 struct shared_file *shared_file_ref(struct shared_file *f);
 void shared_file_unref(struct shared_file *f, struct disk *d); /* NULL file allowed */
@@ -27,7 +28,7 @@ void shared_file_unref(struct shared_file *f, struct disk *d); /* NULL file allo
 struct view_volume {
 	uint32_t volume;
 	uint64_t size_bytes;          /* at the view's LSN */
-	uint64_t frontier_blocks;     /* durable first fill; beyond it blocks read as zeros */
+	uint64_t frontier_blocks;     /* durable first fill (of today, may lie beyond size_bytes); beyond it blocks read as zeros */
 	struct shared_file *img, *sum; /* referenced by the view */
 };
 
@@ -58,21 +59,27 @@ struct view_fault {
 	int status;       /* -HF_EDIGEST, -EIO, ... */
 };
 
-/* Blocks [block, block + count), count <= 256, verified, into buf (aligned). On -HF_EDIGEST or an I/O error *ret_fault (may be NULL) says which. */
+enum { VIEW_READ_BLOCKS_MAX = 256 };
+
+/* Blocks [block, block + count), count <= VIEW_READ_BLOCKS_MAX, verified, into buf (aligned). On -HF_EDIGEST or an I/O error *ret_fault (may be
+ * NULL) says which block is the first bad one, and nothing in buf may be used. -HF_EVOLUME, -HF_EBEYOND; -HF_ECORRUPT and others from the
+ * index or the digest file: *ret_fault has that status and the first block asked for. */
 int view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count, void *buf,
     struct view_fault *ret_fault);
 
-/* Digests of nodes [first, first + count) of a level at the view's LSN, from stored digests alone. */
+/* Digests of nodes [first, first + count) of a level at the view's LSN, from stored digests alone; 0 beyond the volume's end. Costs little more
+ * than reading that many digests where nothing was written since the base. */
 int view_digests(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, int level, uint64_t first, size_t count, uint64_t *ret);
 
 /* The first block >= from that may hold data, skipping zeros by whole nodes where that is cheap; the volume's block count if none. */
 int view_next_data(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t *ret_block);
 
 /* Every block of a volume written after base_lsn and up to the view's LSN, newest version only, ascending, in batches of at most max entries
- * beginning at *from (advanced; UINT64_MAX when done). Zero ranges come as entries with digest 0 and count. Returns the number of entries or negative. For fold. */
+ * beginning at *from (advanced; UINT64_MAX when done). Zero ranges come as entries with digest 0 and count, whatever entries they were made
+ * of. Returns the number of entries or negative. For fold. */
 ssize_t view_changes(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t *from, struct entry *ret_entries, size_t max);
 
-/* Read the bytes of one data entry, verified. -HF_EDIGEST. */
+/* Read the bytes of one data entry, verified. -HF_EDIGEST; -HF_ECORRUPT: the view has no such segment. */
 int view_read_entry(struct view *v, struct disk *d, const struct entry *e, void *buf);
 
 #endif

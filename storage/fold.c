@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A batch goes up to FOLD_BATCH_BLOCKS changes of one volume, in block order: read from the segments in the order they
+ * lie there, all digests compared, and only then written, synced, and their digests written and synced.
+ *
+ * A cut, or an error, anywhere leaves the base where it was, and with it every one of these blocks is still read from
+ * the journal: whatever a staging or digest file holds in their places is not looked at. The next fold writes all of
+ * them again. */
+#include "storage/fold.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+#include "storage/view_impl.h"
+
+enum {
+	IN_FLIGHT = 128,                  /* transfers */
+	TRANSFER_BYTES_MAX = 1024 * 1024, /* larger ones are split by the kernel, and may come back short */
+};
+
+/* A data entry of the batch, by where it lies in the journal. */
+struct source {
+	uint32_t segment, offset;
+	uint32_t entry; /* number in the batch */
+	uint32_t place; /* block of the buffer it goes to */
+};
+
+struct fold {
+	struct view *v;
+	struct disk *d;
+	struct run_cache *cache;
+	const struct view_volume *volume;
+	struct entry *entries; /* FOLD_BATCH_BLOCKS */
+	size_t count;
+	struct source *sources; /* FOLD_BATCH_BLOCKS */
+	size_t source_count;
+	unsigned char *buffer; /* data of the batch, in block order */
+	size_t buffer_bytes;
+	struct sum_zone *zone;
+	struct transfer transfers[IN_FLIGHT];
+	uint32_t first_source[IN_FLIGHT]; /* of a transfer */
+	struct fold_stats stats;
+	struct view_fault fault;
+};
+
+static int
+blame(struct fold *fo, const struct entry *e, int status)
+{
+	fo->fault = (struct view_fault){e->volume, e->block, e->segment, status};
+	return status;
+}
+
+/* ---- checking a batch ---- */
+
+static int
+check_entries(struct fold *fo)
+{
+	uint64_t blocks = view_volume_blocks(fo->volume);
+
+	for (size_t i = 0; i < fo->count; i++) {
+		const struct entry *e = &fo->entries[i];
+
+		if (e->block >= blocks || e->count > blocks - e->block)
+			return blame(fo, e, -HF_ECORRUPT);
+		if (e->block + e->count > fo->volume->frontier_blocks)
+			return blame(fo, e, -HF_EINCOMPLETE);
+	}
+	return 0;
+}
+
+/* ---- reading ---- */
+
+static int
+by_place_in_journal(const void *a, const void *b)
+{
+	const struct source *x = a, *y = b;
+
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static void
+list_sources(struct fold *fo)
+{
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < fo->count; i++) {
+		const struct entry *e = &fo->entries[i];
+
+		if (e->digest == 0)
+			continue;
+		fo->sources[n] = (struct source){e->segment, e->offset, (uint32_t)i, n};
+		n++;
+	}
+	fo->source_count = n;
+	if (n > 0)
+		qsort(fo->sources, n, sizeof *fo->sources, by_place_in_journal);
+}
+
+static int
+make_room(struct fold *fo)
+{
+	size_t bytes = fo->source_count * BLOCK_BYTES;
+
+	if (bytes <= fo->buffer_bytes)
+		return 0;
+	buffer_free(fo->buffer, fo->buffer_bytes);
+	fo->buffer_bytes = 0;
+	fo->buffer = buffer_alloc(bytes);
+	if (fo->buffer == NULL)
+		return -ENOMEM;
+	fo->buffer_bytes = bytes;
+	return 0;
+}
+
+static bool
+follows(const struct source *s, const struct source *before)
+{
+	return s->segment == before->segment && s->offset == before->offset + 1 && s->place == before->place + 1;
+}
+
+/* Sources [i, ...) as transfers, at most IN_FLIGHT. Returns the first source not in them; *ret_transfers = their
+ * number. */
+static int
+plan_reads(struct fold *fo, size_t *i, size_t *ret_transfers)
+{
+	struct transfer *t = fo->transfers;
+	size_t n = 0;
+
+	for (; *i < fo->source_count; (*i)++) {
+		const struct source *s = &fo->sources[*i];
+
+		if (n > 0 && follows(s, s - 1) && t[n - 1].len < TRANSFER_BYTES_MAX) {
+			t[n - 1].len += BLOCK_BYTES;
+			continue;
+		}
+		if (n == IN_FLIGHT)
+			break;
+		fo->first_source[n] = (uint32_t)*i;
+		t[n] = (struct transfer){.file = view_find_segment(fo->v, s->segment),
+		    .buf = fo->buffer + (size_t)s->place * BLOCK_BYTES,
+		    .len = BLOCK_BYTES,
+		    .offset = (uint64_t)s->offset * BLOCK_BYTES};
+		if (t[n].file == NULL)
+			return blame(fo, &fo->entries[s->entry], -HF_ECORRUPT);
+		n++;
+	}
+	*ret_transfers = n;
+	return 0;
+}
+
+/* A read failed: once more block by block, for most of it may be readable, and to know which is not. */
+static int
+read_singly(struct fold *fo, const struct transfer *t, const struct source *s)
+{
+	for (size_t at = 0; at < t->len; at += BLOCK_BYTES, s++) {
+		const struct entry *e = &fo->entries[s->entry];
+		int r = view_read_entry(fo->v, fo->d, e, (unsigned char *)t->buf + at);
+
+		if (r < 0)
+			return blame(fo, e, r);
+	}
+	return 0;
+}
+
+static int
+read_sources(struct fold *fo)
+{
+	size_t i = 0, n;
+	int r = 0;
+
+	while (r == 0 && i < fo->source_count) {
+		r = plan_reads(fo, &i, &n);
+		if (r < 0)
+			return r;
+		(void)transfers_read(fo->d, fo->transfers, n); /* each one's result is looked at */
+		for (size_t k = 0; r == 0 && k < n; k++)
+			if (fo->transfers[k].res != (int)fo->transfers[k].len)
+				r = read_singly(fo, &fo->transfers[k], &fo->sources[fo->first_source[k]]);
+	}
+	return r;
+}
+
+static int
+verify_sources(struct fold *fo)
+{
+	for (size_t i = 0; i < fo->source_count; i++) {
+		const struct source *s = &fo->sources[i];
+		const struct entry *e = &fo->entries[s->entry];
+		const unsigned char *block = fo->buffer + (size_t)s->place * BLOCK_BYTES;
+
+		if (digest_block(fo->v->digest_seed, block) != e->digest)
+			return blame(fo, e, -HF_EDIGEST);
+	}
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static const struct entry *
+next_data_entry(const struct fold *fo, size_t *i)
+{
+	while (*i < fo->count && fo->entries[*i].digest == 0)
+		(*i)++;
+	return *i < fo->count ? &fo->entries[(*i)++] : NULL;
+}
+
+/* Data entries lie in the buffer as they lie in the volume: where blocks follow one another, so do their bytes. */
+static int
+write_data(struct fold *fo)
+{
+	struct transfer *t = fo->transfers;
+	unsigned char *bytes = fo->buffer;
+	const struct entry *e;
+	size_t i = 0, n = 0;
+	int r = 0;
+
+	while (r == 0 && (e = next_data_entry(fo, &i)) != NULL) {
+		uint64_t offset = e->block * BLOCK_BYTES;
+
+		if (n > 0 && t[n - 1].offset + t[n - 1].len == offset && t[n - 1].len < TRANSFER_BYTES_MAX) {
+			t[n - 1].len += BLOCK_BYTES;
+		} else {
+			if (n == IN_FLIGHT) {
+				r = transfers_write(fo->d, t, n);
+				n = 0;
+			}
+			t[n++] = (struct transfer){
+			    .file = fo->volume->img->file, .buf = bytes, .len = BLOCK_BYTES, .offset = offset};
+		}
+		bytes += BLOCK_BYTES;
+		fo->stats.blocks_written++;
+	}
+	return r == 0 ? transfers_write(fo->d, t, n) : r;
+}
+
+static int
+write_zeros(struct fold *fo)
+{
+	for (size_t i = 0; i < fo->count; i++) {
+		const struct entry *e = &fo->entries[i];
+		int r;
+
+		if (e->digest != 0)
+			continue;
+		r = range_clear(
+		    fo->d, fo->volume->img->file, e->block * BLOCK_BYTES, (e->block + e->count) * BLOCK_BYTES);
+		if (r < 0)
+			return r;
+		fo->stats.zero_blocks += e->count;
+	}
+	return 0;
+}
+
+static int
+write_staging(struct fold *fo)
+{
+	int r = write_data(fo);
+
+	if (r == 0)
+		r = write_zeros(fo);
+	if (r == 0)
+		r = disk_sync_now(fo->d, fo->volume->img->file);
+	return r;
+}
+
+/* ---- digests ---- */
+
+static const uint64_t no_zone = UINT64_MAX;
+
+static int
+enter_zone(struct fold *fo, uint64_t *zone, uint64_t next)
+{
+	int r = 0;
+
+	if (*zone == next)
+		return 0;
+	if (*zone != no_zone)
+		r = sum_zone_store(fo->zone, fo->d, fo->volume->sum->file);
+	if (r == 0 && next != no_zone)
+		sum_zone_begin(fo->zone, next, fo->v->digest_seed);
+	*zone = next;
+	return r;
+}
+
+/* Blocks of one entry: whole zones of zeros are made holes, the rest goes leaf by leaf. Zones are entered in ascending
+ * order, so a zone that is cleared is not one that is held. */
+static int
+set_entry(struct fold *fo, const struct entry *e, uint64_t *zone)
+{
+	uint64_t block = e->block, end = e->block + e->count;
+	int r = 0;
+
+	while (r == 0 && block < end) {
+		uint64_t here = block / SUM_ZONE_BLOCKS, zones = (end - block) / SUM_ZONE_BLOCKS;
+
+		if (block % SUM_ZONE_BLOCKS == 0 && zones > 0) {
+			r = sum_clear_zones(fo->d, fo->volume->sum->file, here, here + zones);
+			block += zones * SUM_ZONE_BLOCKS;
+			continue;
+		}
+		r = enter_zone(fo, zone, here);
+		for (; r == 0 && block < end && block / SUM_ZONE_BLOCKS == here; block++)
+			sum_zone_set(fo->zone, block, e->digest);
+	}
+	return r;
+}
+
+static int
+write_digests(struct fold *fo)
+{
+	uint64_t zone = no_zone;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < fo->count; i++)
+		r = set_entry(fo, &fo->entries[i], &zone);
+	if (r == 0)
+		r = enter_zone(fo, &zone, no_zone);
+	if (r == 0)
+		r = disk_sync_now(fo->d, fo->volume->sum->file);
+	return r;
+}
+
+/* ---- batches and volumes ---- */
+
+static int
+fold_batch(struct fold *fo)
+{
+	int r = check_entries(fo);
+
+	list_sources(fo);
+	if (r == 0)
+		r = make_room(fo);
+	if (r == 0)
+		r = read_sources(fo);
+	if (r == 0)
+		r = verify_sources(fo);
+	if (r == 0)
+		r = write_staging(fo);
+	if (r == 0)
+		r = write_digests(fo);
+	if (r == 0)
+		fo->stats.batches++;
+	return r;
+}
+
+static int
+call_pause(const struct fold *fo, int (*pause)(void *arg), void *arg)
+{
+	int r = pause != NULL && fo->stats.batches > 0 ? pause(arg) : 0;
+
+	return r > 0 ? -ECANCELED : r;
+}
+
+static int
+fold_volume(struct fold *fo, int (*pause)(void *arg), void *arg)
+{
+	uint64_t from = 0;
+	int r = 0;
+
+	while (r == 0 && from != UINT64_MAX) {
+		ssize_t n =
+		    view_changes(fo->v, fo->d, fo->cache, fo->volume->volume, &from, fo->entries, FOLD_BATCH_BLOCKS);
+
+		if (n <= 0)
+			return (int)n;
+		fo->count = (size_t)n;
+		r = call_pause(fo, pause, arg);
+		if (r == 0)
+			r = fold_batch(fo);
+	}
+	return r;
+}
+
+/* 1 if anything of the volume was written since the base. */
+static int
+has_changes(struct fold *fo, const struct view_volume *vv)
+{
+	uint64_t from = 0;
+
+	return (int)view_changes(fo->v, fo->d, fo->cache, vv->volume, &from, fo->entries, 1);
+}
+
+static int
+raise_fold_lsn(struct fold *fo, const struct view_volume *vv)
+{
+	struct sum_header h;
+	int r = sum_header_read(fo->d, vv->sum->file, &h);
+
+	if (r < 0 || h.fold_lsn >= fo->v->lsn)
+		return r;
+	h.fold_lsn = fo->v->lsn;
+	return sum_header_write(fo->d, vv->sum->file, &h);
+}
+
+/* Step 2 for all volumes, then step 3: between them no staging file is newer than its header says. */
+static int
+fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
+{
+	bool changed[STORE_VOLUMES_MAX];
+	int r = 0;
+
+	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {
+		r = has_changes(fo, &fo->v->volumes[i]);
+		changed[i] = r > 0;
+		if (r > 0)
+			r = raise_fold_lsn(fo, &fo->v->volumes[i]);
+	}
+	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {
+		fo->volume = &fo->v->volumes[i];
+		if (changed[i])
+			r = fold_volume(fo, pause, arg);
+	}
+	return r;
+}
+
+static void
+fold_free(struct fold *fo)
+{
+	buffer_free(fo->buffer, fo->buffer_bytes);
+	sum_zone_destroy(fo->zone);
+	free(fo->entries);
+	free(fo->sources);
+	free(fo);
+}
+
+static struct fold *
+fold_alloc(struct view *v, struct disk *d, struct run_cache *cache)
+{
+	struct fold *fo = calloc(1, sizeof *fo);
+
+	if (fo == NULL)
+		return NULL;
+	fo->v = v;
+	fo->d = d;
+	fo->cache = cache;
+	fo->entries = malloc(FOLD_BATCH_BLOCKS * sizeof *fo->entries);
+	fo->sources = malloc(FOLD_BATCH_BLOCKS * sizeof *fo->sources);
+	if (fo->entries == NULL || fo->sources == NULL || sum_zone_create(&fo->zone) < 0) {
+		fold_free(fo);
+		return NULL;
+	}
+	return fo;
+}
+
+int
+fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg,
+    struct fold_stats *ret_stats, struct view_fault *ret_fault)
+{
+	struct fold *fo = fold_alloc(v, d, cache);
+	int r;
+
+	if (fo == NULL)
+		return -ENOMEM;
+	r = fold_volumes(fo, pause, arg);
+	*ret_stats = fo->stats;
+	if (r < 0 && ret_fault != NULL)
+		*ret_fault = fo->fault;
+	fold_free(fo);
+	return r;
+}
