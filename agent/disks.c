@@ -81,8 +81,8 @@ tree_above(const char *sys_root, struct tree *ret_tree)
 {
 	const char *slash = strrchr(sys_root, '/');
 
-	return print(ret_tree->root, sizeof ret_tree->root, "%.*s",
-	    slash != NULL ? (int)(slash - sys_root) : 0, sys_root);
+	return print(
+	    ret_tree->root, sizeof ret_tree->root, "%.*s", slash != NULL ? (int)(slash - sys_root) : 0, sys_root);
 }
 
 /* ---- attributes
@@ -132,8 +132,7 @@ read_attribute(const struct device *d, const char *name, char *ret_text, size_t 
 {
 	char path[PATH_MAX];
 
-	return print(path, sizeof path, "%s/%s", d->sys_dir, name) == 0 &&
-	       read_line(path, ret_text, size);
+	return print(path, sizeof path, "%s/%s", d->sys_dir, name) == 0 && read_line(path, ret_text, size);
 }
 
 static uint64_t
@@ -168,12 +167,10 @@ udev_property(const struct device *d, const char *key, char *ret_text, size_t si
 	if (f == NULL)
 		return false;
 	while (!found && fgets(line, sizeof line, f) != NULL) {
-		if (strncmp(line, "E:", 2) != 0 || strncmp(line + 2, key, key_len) != 0 ||
-		    line[2 + key_len] != '=')
+		if (strncmp(line, "E:", 2) != 0 || strncmp(line + 2, key, key_len) != 0 || line[2 + key_len] != '=')
 			continue;
 		line[strcspn(line, "\n")] = '\0';
-		found =
-		    print(ret_text, size, "%s", line + 2 + key_len + 1) == 0 && ret_text[0] != '\0';
+		found = print(ret_text, size, "%s", line + 2 + key_len + 1) == 0 && ret_text[0] != '\0';
 	}
 	fclose(f);
 	return found;
@@ -187,13 +184,12 @@ udev_property(const struct device *d, const char *key, char *ret_text, size_t si
 static bool
 is_meaningful(const char *text)
 {
-	return text[strspn(text, "0_.-")] != '\0' && strcmp(text, "(null)") != 0 &&
-	       strcasecmp(text, "none") != 0;
+	return text[strspn(text, "0_.-")] != '\0' && strcmp(text, "(null)") != 0 && strcasecmp(text, "none") != 0;
 }
 
 static bool
-first_meaningful(const struct device *d, const char *const *attributes, const char *property,
-    char *ret_text, size_t size)
+first_meaningful(
+    const struct device *d, const char *const *attributes, const char *property, char *ret_text, size_t size)
 {
 	for (; *attributes != NULL; attributes++) {
 		if (!read_attribute(d, *attributes, ret_text, size))
@@ -244,8 +240,7 @@ md_uuid_of(const struct device *d, char *ret_text, size_t size)
 static bool
 print_file_identity(dev_t dev, uint64_t inode, char *ret_text, size_t size)
 {
-	return print(ret_text, size, "%llu:%llu", (unsigned long long)dev,
-		   (unsigned long long)inode) == 0;
+	return print(ret_text, size, "%llu:%llu", (unsigned long long)dev, (unsigned long long)inode) == 0;
 }
 
 static int
@@ -283,17 +278,15 @@ backing_file_of(const struct device *d, char *ret_text, size_t size)
 static void
 print_guid(const unsigned char *g, char *ret_text, size_t size)
 {
-	(void)print(ret_text, size, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", get_le32(g),
-	    get_le16(g + 4), get_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
+	(void)print(ret_text, size, "%08x-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", get_le32(g), get_le16(g + 4),
+	    get_le16(g + 6), g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
 }
 
 static void
 print_uuid(const unsigned char *u, char *ret_text, size_t size)
 {
-	(void)print(ret_text, size,
-	    "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
-	    u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
-	    u[15]);
+	(void)print(ret_text, size, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+	    u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
 static bool
@@ -365,8 +358,7 @@ static bool
 partition_table_of(const struct device *d, char *ret_text, size_t size)
 {
 	unsigned char *head = read_head(d);
-	bool found =
-	    head != NULL && (gpt_guid(head, ret_text, size) || mbr_signature(head, ret_text, size));
+	bool found = head != NULL && (gpt_guid(head, ret_text, size) || mbr_signature(head, ret_text, size));
 
 	free(head);
 	return found;
@@ -436,8 +428,7 @@ device_at(const struct tree *t, const char *sys_dir, struct device *ret_device)
 			*c = '/';
 	d.partition = (unsigned)number_attribute(&d, "partition");
 	if (d.partition != 0)
-		(void)print(
-		    d.parent_dir, sizeof d.parent_dir, "%.*s", (int)(slash - d.sys_dir), d.sys_dir);
+		(void)print(d.parent_dir, sizeof d.parent_dir, "%.*s", (int)(slash - d.sys_dir), d.sys_dir);
 	*ret_device = d;
 	return 0;
 }
@@ -464,8 +455,7 @@ identity_of_kind(const struct device *d, const struct identity_kind *kind, char 
 	if (!kind->read(&disk, text, sizeof text))
 		return false;
 	if (d->partition != 0)
-		return print(ret_identity, NAME_BYTES, "%s%s-part%u", kind->prefix, text,
-			   d->partition) == 0;
+		return print(ret_identity, NAME_BYTES, "%s%s-part%u", kind->prefix, text, d->partition) == 0;
 	return print(ret_identity, NAME_BYTES, "%s%s", kind->prefix, text) == 0;
 }
 
@@ -482,8 +472,7 @@ best_identity(const struct device *d, char *ret_identity)
  * true. */
 static bool
 any_linked(const struct device *d, const char *directory,
-    bool (*visit)(const struct device *other, const void *arg, int depth), const void *arg,
-    int depth)
+    bool (*visit)(const struct device *other, const void *arg, int depth), const void *arg, int depth)
 {
 	char path[PATH_MAX];
 	struct device other;
@@ -495,8 +484,7 @@ any_linked(const struct device *d, const char *directory,
 		return false;
 	dir = opendir(path);
 	while (dir != NULL && !found && (e = readdir(dir)) != NULL) {
-		if (e->d_name[0] == '.' ||
-		    print(path, sizeof path, "%s/%s/%s", d->sys_dir, directory, e->d_name) < 0)
+		if (e->d_name[0] == '.' || print(path, sizeof path, "%s/%s/%s", d->sys_dir, directory, e->d_name) < 0)
 			continue;
 		found = device_at(d->tree, path, &other) == 0 && visit(&other, arg, depth + 1);
 	}
@@ -515,8 +503,7 @@ lies_on(const struct device *d, const void *arg, int depth)
 	if (strcmp(d->sys_dir, sys_dir) == 0)
 		return true;
 	if (d->partition != 0 && depth < DEPTH_MAX)
-		return device_at(d->tree, d->parent_dir, &disk) == 0 &&
-		       lies_on(&disk, arg, depth + 1);
+		return device_at(d->tree, d->parent_dir, &disk) == 0 && lies_on(&disk, arg, depth + 1);
 	return any_linked(d, "slaves", lies_on, arg, depth);
 }
 
@@ -576,8 +563,7 @@ mounted_device(const struct tree *t, const char *mountpoint)
 	if (f == NULL)
 		return 0;
 	while (fgets(line, sizeof line, f) != NULL) /* the last one is on top */
-		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &maj, &min, where) == 3 &&
-		    strcmp(where, mountpoint) == 0)
+		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &maj, &min, where) == 3 && strcmp(where, mountpoint) == 0)
 			dev = makedev(maj, min);
 	fclose(f);
 	return dev;
@@ -592,8 +578,7 @@ is_boot_disk(const struct device *d)
 	for (size_t i = 0; i < sizeof mountpoints / sizeof *mountpoints; i++) {
 		dev_t dev = mounted_device(d->tree, mountpoints[i]);
 
-		if (dev != 0 && device_by_number(d->tree, dev, &mounted) == 0 &&
-		    lies_on(&mounted, d->sys_dir, 0))
+		if (dev != 0 && device_by_number(d->tree, dev, &mounted) == 0 && lies_on(&mounted, d->sys_dir, 0))
 			return true;
 	}
 	return false;
@@ -619,8 +604,8 @@ describe(const struct device *d, struct disk_info *ret_disk)
 	i.ram = has_prefix(disk.name, "ram") || has_prefix(disk.name, "zram");
 	i.member = is_member(d);
 	i.boot_disk = is_boot_disk(d);
-	i.by_default = i.whole_disk && !i.removable && !i.read_only && !i.loop && !i.ram &&
-		       !i.member && i.identity[0] != '\0';
+	i.by_default =
+	    i.whole_disk && !i.removable && !i.read_only && !i.loop && !i.ram && !i.member && i.identity[0] != '\0';
 	*ret_disk = i;
 }
 
@@ -769,8 +754,7 @@ match_partitions(const struct device *disk, struct search *s)
 static bool
 is_virtual(const struct device *d)
 {
-	return has_attribute(d, "loop/backing_file") || has_attribute(d, "dm") ||
-	       has_attribute(d, "md");
+	return has_attribute(d, "loop/backing_file") || has_attribute(d, "dm") || has_attribute(d, "md");
 }
 
 /* Paths of a multipath device and halves of a mirror carry the identity of the whole: they are not
@@ -807,8 +791,7 @@ is_file_identity(const char *identity, const struct stat *st)
 {
 	char text[NAME_BYTES];
 
-	return S_ISREG(st->st_mode) &&
-	       print_file_identity(st->st_dev, st->st_ino, text, sizeof text) &&
+	return S_ISREG(st->st_mode) && print_file_identity(st->st_dev, st->st_ino, text, sizeof text) &&
 	       strcmp(identity + strlen("file:"), text) == 0;
 }
 
@@ -827,15 +810,12 @@ find_file(const char *identity, const char *hint_path, struct disk_info *ret_dis
 		describe_file(hint_path, &st, ret_disk);
 		return 0;
 	}
-	if (slash == NULL ||
-	    print(path, sizeof path, "%.*s/", (int)(slash - hint_path), hint_path) < 0)
+	if (slash == NULL || print(path, sizeof path, "%.*s/", (int)(slash - hint_path), hint_path) < 0)
 		return -ENOENT;
 	dir = opendir(path);
 	while (dir != NULL && r < 0 && (e = readdir(dir)) != NULL) {
-		if (print(path, sizeof path, "%.*s/%s", (int)(slash - hint_path), hint_path,
-			e->d_name) < 0 ||
-		    strlen(path) >= PATH_BYTES || stat(path, &st) < 0 ||
-		    !is_file_identity(identity, &st))
+		if (print(path, sizeof path, "%.*s/%s", (int)(slash - hint_path), hint_path, e->d_name) < 0 ||
+		    strlen(path) >= PATH_BYTES || stat(path, &st) < 0 || !is_file_identity(identity, &st))
 			continue;
 		describe_file(path, &st, ret_disk);
 		r = 0;
@@ -855,13 +835,11 @@ hint_holds(const struct search *s, const char *hint_path, struct device *ret_dev
 
 	return stat(hint_path, &st) == 0 && S_ISBLK(st.st_mode) &&
 	       device_by_number(real_tree(), st.st_rdev, ret_device) == 0 &&
-	       identity_of_kind(ret_device, s->kind, identity) &&
-	       strcmp(identity, s->identity) == 0;
+	       identity_of_kind(ret_device, s->kind, identity) && strcmp(identity, s->identity) == 0;
 }
 
 int
-disks_find(
-    const char *identity, const char *hint_path, struct disk_info *ret_disk, struct hf_error *err)
+disks_find(const char *identity, const char *hint_path, struct disk_info *ret_disk, struct hf_error *err)
 {
 	struct search s = {.count = 0};
 	struct device hinted;
@@ -871,8 +849,7 @@ disks_find(
 	if (!parse_identity(identity, &s))
 		return hf_error_set(err, -EINVAL, "identity %s", identity);
 	at_hint = hint_holds(&s, hint_path, &hinted);
-	if (s.kind->read == backing_file_of && !at_hint &&
-	    find_file(identity, hint_path, ret_disk) == 0)
+	if (s.kind->read == backing_file_of && !at_hint && find_file(identity, hint_path, ret_disk) == 0)
 		return 0;
 	r = each_disk(real_tree(), match_disk, &s);
 	if (r < 0)
@@ -880,9 +857,8 @@ disks_find(
 	/* Several loop devices on one file show the same bytes: any of them will do, the hinted one
 	 * first. */
 	if (s.count > 1 && s.kind->read != backing_file_of)
-		return hf_error_say(err, -HF_EIDENTITY,
-		    "%d disks have the identity %s (one of them is %s)", s.count, identity,
-		    s.found.name);
+		return hf_error_say(err, -HF_EIDENTITY, "%d disks have the identity %s (one of them is %s)", s.count,
+		    identity, s.found.name);
 	if (s.count == 0 && !at_hint)
 		return hf_error_set(err, -ENOENT, "no disk with identity %s", identity);
 	describe(at_hint ? &hinted : &s.found, ret_disk);
@@ -902,11 +878,9 @@ disks_carries(const struct disk_info *disk, dev_t dev)
 	if (device_by_number(real_tree(), dev, &d) < 0 || stat(disk->path, &st) < 0)
 		return false;
 	if (S_ISBLK(st.st_mode))
-		return device_by_number(real_tree(), st.st_rdev, &holder) == 0 &&
-		       lies_on(&d, holder.sys_dir, 0);
+		return device_by_number(real_tree(), st.st_rdev, &holder) == 0 && lies_on(&d, holder.sys_dir, 0);
 	/* An image file carries what is mounted from a loop device on it. */
 	if (d.partition != 0 && device_at(d.tree, d.parent_dir, &d) < 0)
 		return false;
-	return identity_of_kind(&d, &identity_kinds[0], identity) &&
-	       strcmp(identity, disk->identity) == 0;
+	return identity_of_kind(&d, &identity_kinds[0], identity) && strcmp(identity, disk->identity) == 0;
 }

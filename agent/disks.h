@@ -33,8 +33,7 @@ int disks_identify(const char *path, struct disk_info *ret_disk, struct hf_error
 
 /* Where the disk with this identity is now: hint first, then every disk of the machine. 0; -ENOENT
  * (missing); -HF_EIDENTITY (more than one has it, wherever the hint points). */
-int disks_find(
-    const char *identity, const char *hint_path, struct disk_info *ret_disk, struct hf_error *err);
+int disks_find(const char *identity, const char *hint_path, struct disk_info *ret_disk, struct hf_error *err);
 
 /* True if the block device number dev is the disk, a partition of it, built upon it (dm, md), or a
  * loop device on it. */

@@ -20,8 +20,8 @@ fill_piece(struct copier *c, struct volume *v, const struct piece *p, size_t fro
 		int r;
 
 		n = run_length(p, at);
-		r = sender_add(c->sender, v->number, kind, p->node * NODE_BLOCKS + at, n,
-		    p->data + at * BLOCK_BYTES, p->leaves + at);
+		r = sender_add(c->sender, v->number, kind, p->node * NODE_BLOCKS + at, n, p->data + at * BLOCK_BYTES,
+		    p->leaves + at);
 		if (r < 0)
 			return r;
 	}

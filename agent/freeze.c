@@ -52,8 +52,7 @@
 enum {
 	GUARD_SOCKET = 3, /* the guard's only descriptor beside 0 to 2, which are /dev/null */
 	GUARD_START_MS = 10 * 1000,
-	REPLY_GRACE_MS =
-	    5 * 1000, /* the guard answers within the timeout; beyond this it is taken for dead */
+	REPLY_GRACE_MS = 5 * 1000, /* the guard answers within the timeout; beyond this it is taken for dead */
 };
 
 struct command {
@@ -190,8 +189,7 @@ start_freezer(struct guard *g)
 static int
 await_freezer(struct guard *g)
 {
-	struct pollfd p[2] = {
-	    {.fd = g->freezer_ended}, {.fd = GUARD_SOCKET}}; /* no events: only the hang-ups */
+	struct pollfd p[2] = {{.fd = g->freezer_ended}, {.fd = GUARD_SOCKET}}; /* no events: only the hang-ups */
 
 	while (poll(p, 2, left_ms(g->deadline_ns)) < 0)
 		if (errno != EINTR)
@@ -228,8 +226,8 @@ freeze_mounts(struct guard *g)
 	if (reply.result == 0)
 		reply.result = await_freezer(g);
 	if (reply.result == 0 && atomic_load(&g->attempt->error) != 0)
-		reply = (struct reply){.result = atomic_load(&g->attempt->error),
-		    .which = atomic_load(&g->attempt->failed)};
+		reply = (struct reply){
+		    .result = atomic_load(&g->attempt->error), .which = atomic_load(&g->attempt->failed)};
 	if (reply.result < 0) {
 		atomic_store(&g->attempt->abandoned, true);
 		thaw_all(g);
@@ -285,15 +283,13 @@ static void
 keep_only(int socket_fd)
 {
 	int opened = open("/dev/null", O_RDWR);
-	int null_fd =
-	    fcntl(opened, F_DUPFD, GUARD_SOCKET + 1); /* out of the way of the dup2() below */
+	int null_fd = fcntl(opened, F_DUPFD, GUARD_SOCKET + 1); /* out of the way of the dup2() below */
 
 	if (socket_fd != GUARD_SOCKET)
 		(void)dup2(socket_fd, GUARD_SOCKET);
 	for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
 		(void)dup2(null_fd, fd);
-	(void)close_range(
-	    GUARD_SOCKET + 1, ~0U, 0); /* the agent's lock and connection among them */
+	(void)close_range(GUARD_SOCKET + 1, ~0U, 0); /* the agent's lock and connection among them */
 	(void)fcntl(GUARD_SOCKET, F_SETFD, 0);
 }
 
@@ -326,12 +322,10 @@ run_guard(const char *const *mountpoints, size_t count, int socket_fd)
 	refuse_to_die();
 	for (size_t i = 0; i < FREEZE_MOUNTS_MAX; i++)
 		g.fds[i] = -1;
-	g.attempt = mmap(
-	    NULL, sizeof *g.attempt, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	g.attempt = mmap(NULL, sizeof *g.attempt, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (g.attempt == MAP_FAILED || mlockall(MCL_CURRENT) < 0)
 		ready.result = -errno;
-	if (send(GUARD_SOCKET, &ready, sizeof ready, MSG_NOSIGNAL) == (ssize_t)sizeof ready &&
-	    ready.result == 0)
+	if (send(GUARD_SOCKET, &ready, sizeof ready, MSG_NOSIGNAL) == (ssize_t)sizeof ready && ready.result == 0)
 		while (guard_step(&g))
 			;
 	if (ready.result == 0) {
@@ -354,8 +348,7 @@ receive_reply(struct freeze *f, int timeout_ms, struct reply *ret_reply)
 	do
 		n = poll(&p, 1, left_ms(deadline_ns));
 	while (n < 0 && errno == EINTR);
-	if (n <= 0 ||
-	    recv(f->socket, ret_reply, sizeof *ret_reply, 0) != (ssize_t)sizeof *ret_reply)
+	if (n <= 0 || recv(f->socket, ret_reply, sizeof *ret_reply, 0) != (ssize_t)sizeof *ret_reply)
 		return -EPIPE;
 	return 0;
 }
@@ -395,15 +388,13 @@ start_guard(struct freeze *f, struct hf_error *err)
 		r = ready.result;
 	if (r < 0) {
 		end_guard(f);
-		return hf_error_set(
-		    err, r, "the freeze guard cannot lock its memory (it needs CAP_IPC_LOCK)");
+		return hf_error_set(err, r, "the freeze guard cannot lock its memory (it needs CAP_IPC_LOCK)");
 	}
 	return 0;
 }
 
 int
-freeze_create(
-    const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err)
+freeze_create(const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err)
 {
 	struct freeze *f = calloc(1, sizeof *f);
 	int r;
@@ -495,11 +486,9 @@ check_is_mountpoint(const char *path, struct hf_error *err)
 
 	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &x) < 0)
 		return hf_error_set(err, -errno, "--freeze %s", path);
-	if ((x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 &&
-	    (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0)
-		return hf_error_say(err, -EINVAL,
-		    "--freeze %s: not a mount point. findmnt -T %s names the one it lies on", path,
-		    path);
+	if ((x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 && (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0)
+		return hf_error_say(
+		    err, -EINVAL, "--freeze %s: not a mount point. findmnt -T %s names the one it lies on", path, path);
 	return 0;
 }
 
@@ -515,8 +504,7 @@ is_same_file_system(const char *mountpoint, const struct stat *other, const stru
 	if (stat(mountpoint, &st) == 0 && st.st_dev == other->st_dev)
 		return true;
 	return statfs(mountpoint, &fs) == 0 && fs.f_type == other_fs->f_type &&
-	       memcmp(&fs.f_fsid, &none, sizeof none) != 0 &&
-	       memcmp(&fs.f_fsid, &other_fs->f_fsid, sizeof none) == 0;
+	       memcmp(&fs.f_fsid, &none, sizeof none) != 0 && memcmp(&fs.f_fsid, &other_fs->f_fsid, sizeof none) == 0;
 }
 
 static int
@@ -525,8 +513,8 @@ check_is_not_ours(const char *mountpoint, const char *state_directory, struct hf
 	struct stat st;
 	struct statfs fs;
 
-	if (state_directory != NULL && stat(state_directory, &st) == 0 &&
-	    statfs(state_directory, &fs) == 0 && is_same_file_system(mountpoint, &st, &fs))
+	if (state_directory != NULL && stat(state_directory, &st) == 0 && statfs(state_directory, &fs) == 0 &&
+	    is_same_file_system(mountpoint, &st, &fs))
 		return hf_error_say(err, -EINVAL,
 		    "--freeze %s: the agent's own state (%s) lies on that file system, so it would "
 		    "wait for itself. Put the "
@@ -544,12 +532,11 @@ check_is_not_ours(const char *mountpoint, const char *state_directory, struct hf
 }
 
 int
-freeze_check(
-    const char *const *mountpoints, size_t count, const char *state_directory, struct hf_error *err)
+freeze_check(const char *const *mountpoints, size_t count, const char *state_directory, struct hf_error *err)
 {
 	if (count > FREEZE_MOUNTS_MAX)
-		return hf_error_say(err, -EINVAL, "%zu file systems to freeze; at most %d can be",
-		    count, FREEZE_MOUNTS_MAX);
+		return hf_error_say(
+		    err, -EINVAL, "%zu file systems to freeze; at most %d can be", count, FREEZE_MOUNTS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		int r = check_is_mountpoint(mountpoints[i], err);
 
@@ -584,8 +571,7 @@ parse_mount(char *line, struct mount *ret_mount)
 	ret_mount->device = ret_mount->dev;
 	if (maj == 0)
 		ret_mount->device = stat(source, &st) == 0 && S_ISBLK(st.st_mode) ? st.st_rdev : 0;
-	ret_mount->is_read_only =
-	    strncmp(options, "ro", 2) == 0 && (options[2] == ',' || options[2] == '\0');
+	ret_mount->is_read_only = strncmp(options, "ro", 2) == 0 && (options[2] == ',' || options[2] == '\0');
 	return true;
 }
 
@@ -611,8 +597,7 @@ freeze_covers(const struct freeze *f, const struct disk_info *disk)
 	if (mounts == NULL)
 		return false;
 	while (getline(&line, &size, mounts) > 0) {
-		if (!parse_mount(line, &m) || m.is_read_only || m.device == 0 ||
-		    !disks_carries(disk, m.device))
+		if (!parse_mount(line, &m) || m.is_read_only || m.device == 0 || !disks_carries(disk, m.device))
 			continue;
 		if (is_to_be_frozen(f, m.dev))
 			frozen++;

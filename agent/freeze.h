@@ -18,12 +18,10 @@ struct freeze;
 /* 0 if these mount points may be frozen by us. Refused, in words: what is no mount point; a file
  * system that holds state_directory, or a log we write to (standard output or error, if they are
  * files): we would wait for ourselves. */
-int freeze_check(const char *const *mountpoints, size_t count, const char *state_directory,
-    struct hf_error *err);
+int freeze_check(const char *const *mountpoints, size_t count, const char *state_directory, struct hf_error *err);
 
 /* Start the guard, a process of its own. Borrows mountpoints for the life of f. 0 or -errno. */
-int freeze_create(
-    const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err);
+int freeze_create(const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err);
 
 /* Thaws what is frozen, ends the guard. NULL is allowed. */
 void freeze_destroy(struct freeze *f);

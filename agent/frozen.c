@@ -36,21 +36,20 @@ keep(struct copier *c, struct piece *p, size_t *kept, struct piece **list)
 
 /* Nodes that held something in the pass and are a hole now: they were discarded or punched. */
 static int
-keep_hole(struct copier *c, struct volume *v, const struct node_map *map, const struct step *step,
-    size_t *kept, struct piece **list)
+keep_hole(struct copier *c, struct volume *v, const struct node_map *map, const struct step *step, size_t *kept,
+    struct piece **list)
 {
 	uint64_t end = step->node + step->count;
 	int r = 0;
 
-	for (uint64_t n = node_map_next(map, step->node, end); r == 0 && n < end;
-	     n = node_map_next(map, n + 1, end))
+	for (uint64_t n = node_map_next(map, step->node, end); r == 0 && n < end; n = node_map_next(map, n + 1, end))
 		r = keep(c, piece_get_zero(c, v, n), kept, list);
 	return r;
 }
 
 static int
-check_step(struct copier *c, struct volume *v, const struct node_map *map, const struct step *step,
-    size_t *kept, struct piece **list)
+check_step(struct copier *c, struct volume *v, const struct node_map *map, const struct step *step, size_t *kept,
+    struct piece **list)
 {
 	if (step->piece == NULL)
 		return keep_hole(c, v, map, step, kept, list);
@@ -61,8 +60,8 @@ check_step(struct copier *c, struct volume *v, const struct node_map *map, const
 }
 
 int
-frozen_read(struct copier *c, struct volume *v, const struct node_map *map, int64_t deadline_ns,
-    size_t *kept, struct piece **ret_list)
+frozen_read(struct copier *c, struct volume *v, const struct node_map *map, int64_t deadline_ns, size_t *kept,
+    struct piece **ret_list)
 {
 	struct step step;
 	struct walk w;

@@ -13,7 +13,7 @@ enum { FROZEN_KEEP_MAX = 256 }; /* pieces, over all volumes: 256 MiB */
  * of one freeze. 0 if everything was read; -ETIME if deadline_ns (monotonic) came first; -ENOBUFS
  * if more differs than may be kept; else as walk_next(). ret_list is added to in every case; its
  * pieces belong to the caller. */
-int frozen_read(struct copier *c, struct volume *v, const struct node_map *map, int64_t deadline_ns,
-    size_t *kept, struct piece **ret_list);
+int frozen_read(struct copier *c, struct volume *v, const struct node_map *map, int64_t deadline_ns, size_t *kept,
+    struct piece **ret_list);
 
 #endif

@@ -53,9 +53,7 @@
 #define REPORT_EVERY_NS     NS_PER_SECOND
 #define RETRY_NS            NS_PER_SECOND
 
-enum {
-	ONCE_PASSES_MAX = 3
-}; /* with --once: so often for a crash-consistent checkpoint, then a fuzzy one will do */
+enum { ONCE_PASSES_MAX = 3 }; /* with --once: so often for a crash-consistent checkpoint, then a fuzzy one will do */
 
 struct passer {
 	struct link *link;
@@ -137,8 +135,7 @@ begin_report(struct passer *p, enum activity activity)
 			continue;
 		p->report_slot[i] = p->report.count;
 		p->report.volumes[p->report.count].volume = v->number;
-		p->report.volumes[p->report.count].done_bytes =
-		    done < v->size_bytes ? done : v->size_bytes;
+		p->report.volumes[p->report.count].done_bytes = done < v->size_bytes ? done : v->size_bytes;
 		p->report.volumes[p->report.count++].total_bytes = v->size_bytes;
 	}
 	send_report(p);
@@ -147,8 +144,8 @@ begin_report(struct passer *p, enum activity activity)
 static void
 begin_progress(struct passer *p, const char *title)
 {
-	progress_begin(&p->progress, p->config->progress, 2, title, reported_done(p),
-	    reported_total(p), clock_monotonic_ns());
+	progress_begin(
+	    &p->progress, p->config->progress, 2, title, reported_done(p), reported_total(p), clock_monotonic_ns());
 }
 
 /* Of bytes known to differ or never sent; what is unacknowledged of them the server sees itself. */
@@ -157,8 +154,7 @@ tell_backlog(struct passer *p)
 {
 	bool filling = p->report.activity == ACTIVITY_FILL;
 
-	link_set_backlog(
-	    p->link, filling ? reported_total(p) - reported_done(p) : p->copier.bytes_differing);
+	link_set_backlog(p->link, filling ? reported_total(p) - reported_done(p) : p->copier.bytes_differing);
 }
 
 static void
@@ -290,8 +286,7 @@ fill_volumes(struct passer *p)
 		 */
 		v->read_once = is_whole;
 		on_progress(p, v, v->size_bytes);
-		log_info(
-		    "filled", "volume=%s bytes=%llu", v->name, (unsigned long long)v->size_bytes);
+		log_info("filled", "volume=%s bytes=%llu", v->name, (unsigned long long)v->size_bytes);
 	}
 	return 0;
 }
@@ -325,11 +320,9 @@ take_requests(struct passer *p)
 	/* So many wait only when no checkpoint can be given; who asked first has given up first. */
 	if (p->request_count == REQUEST_IDS_MAX) {
 		p->request_count /= 2;
-		memmove(p->requests, p->requests + p->request_count,
-		    p->request_count * sizeof *p->requests);
+		memmove(p->requests, p->requests + p->request_count, p->request_count * sizeof *p->requests);
 	}
-	n = link_take_requests(
-	    p->link, p->requests + p->request_count, REQUEST_IDS_MAX - p->request_count);
+	n = link_take_requests(p->link, p->requests + p->request_count, REQUEST_IDS_MAX - p->request_count);
 	if (n > 0 && p->request_count == 0)
 		p->requested_ns = clock_monotonic_ns();
 	p->request_count += n;
@@ -372,9 +365,9 @@ send_checkpoint(struct passer *p, const struct message_checkpoint *m)
 	p->has_unmarked = false;
 	if (m->consistency >= CONSISTENCY_CRASH)
 		link_set_unchanged_until(p->link, m->clock_ns);
-	log_info("checkpoint", "pass=%llu consistency=%s read=%llu differing=%llu",
-	    (unsigned long long)m->pass, consistency_name(m->consistency),
-	    (unsigned long long)m->bytes_read, (unsigned long long)m->bytes_differing);
+	log_info("checkpoint", "pass=%llu consistency=%s read=%llu differing=%llu", (unsigned long long)m->pass,
+	    consistency_name(m->consistency), (unsigned long long)m->bytes_read,
+	    (unsigned long long)m->bytes_differing);
 	if (p->config->on_checkpoint != NULL)
 		p->config->on_checkpoint(p->config->arg, m);
 	return 0;
@@ -387,8 +380,7 @@ mark(struct passer *p, struct message_checkpoint *m)
 	bool is_waiting = may_wait_for_better(p, m);
 
 	p->is_hurried = is_waiting;
-	if (!p->has_unmarked && p->last_consistency >= CONSISTENCY_CRASH &&
-	    (p->request_count == 0 || is_waiting)) {
+	if (!p->has_unmarked && p->last_consistency >= CONSISTENCY_CRASH && (p->request_count == 0 || is_waiting)) {
 		if (m->consistency >= CONSISTENCY_CRASH)
 			link_set_unchanged_until(p->link, m->clock_ns);
 		return 0;
@@ -398,9 +390,7 @@ mark(struct passer *p, struct message_checkpoint *m)
 	return send_checkpoint(p, m);
 }
 
-/* ---- passes
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- passes ---- */
 
 static int
 sweep_recent(struct passer *p, struct volume *v)
@@ -507,8 +497,7 @@ try_standstill(struct passer *p, struct message_checkpoint *m)
 		m->consistency = CONSISTENCY_FILESYSTEM;
 		m->clock_ns = cut.clock_ns;
 	} else if (cut.has_sent) {
-		m->consistency =
-		    CONSISTENCY_FUZZY; /* the copy is a mixture now, whatever the pass had found */
+		m->consistency = CONSISTENCY_FUZZY; /* the copy is a mixture now, whatever the pass had found */
 	}
 	return 0;
 }
@@ -577,9 +566,7 @@ run_pass(struct passer *p)
 	return run_sweep(p, ACTIVITY_PASS, NULL);
 }
 
-/* ---- waiting
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- waiting ---- */
 
 static bool
 is_finished(const struct passer *p)
@@ -589,21 +576,31 @@ is_finished(const struct passer *p)
 	return p->last_consistency >= CONSISTENCY_CRASH || p->passes_since_fill >= ONCE_PASSES_MAX;
 }
 
-/* Until it is time for the next pass, somebody asks for a checkpoint, or the link has something to
- * say. */
+/* Until it is time for the next pass, or somebody asks for a checkpoint. Asks the link at least once whether the
+ * stream is well and nobody wants us to stop, however short the interval. */
 static int
-await_next_pass(struct passer *p)
+await_next_pass(struct passer *p, int64_t interval_ns)
 {
-	int64_t next_ns = p->started_ns + p->config->interval_ns;
-	int r = 0;
+	int64_t next_ns = p->started_ns + interval_ns;
+	int r;
 
-	while (r == 0 && clock_monotonic_ns() < next_ns && take_requests(p) == 0) {
+	for (;;) {
+		r = is_stopped(p) ? -ECANCELED : link_flush(p->link);
+		if (r < 0 || take_requests(p) > 0 || clock_monotonic_ns() >= next_ns)
+			return r;
 		link_wait(p->link, next_ns - clock_monotonic_ns());
-		r = is_stopped(p)
-			? -ECANCELED
-			: link_flush(p->link); /* nothing to flush: asks how the stream is */
 	}
-	return r;
+}
+
+static int64_t
+pause_ns(const struct passer *p)
+{
+	if (p->is_hurried || p->config->once)
+		return 0;
+	/* Without a disk to read a round takes no time: not without pause, then. */
+	if (choose_work(p) == ACTIVITY_IDLE && p->config->interval_ns < RETRY_NS)
+		return RETRY_NS;
+	return p->config->interval_ns;
 }
 
 static int
@@ -616,14 +613,12 @@ run_idle(struct passer *p)
 	send_report(p);
 	if (is_finished(p))
 		return 0;
-	r = p->is_hurried || p->config->once ? 0 : await_next_pass(p);
+	r = await_next_pass(p, pause_ns(p));
 	p->is_hurried = false;
 	return r < 0 ? r : begin_round(p);
 }
 
-/* ---- the loop
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- the loop ---- */
 
 /* Each does its part and returns what comes next, 0 at the end, or a negative error. */
 static const struct {
@@ -639,8 +634,7 @@ static const struct {
 static bool
 is_final(const struct passer *p, int r)
 {
-	return r == -ECANCELED || r == -ENOMEM || is_stopped(p) ||
-	       (p->config->once && r == -HF_EIDENTITY);
+	return r == -ECANCELED || r == -ENOMEM || is_stopped(p) || (p->config->once && r == -HF_EIDENTITY);
 }
 
 /* After an error: prepare to begin again. Returns what is to be done, or r if nothing can be. */
@@ -660,8 +654,8 @@ recover(struct passer *p, int r)
 		return r < 0 ? recover(p, r) : ACTIVITY_IDLE;
 	}
 	if (r != -HF_ESTREAM)
-		log_warning("pass_failed", "pass=%llu status=%s msg=\"%s\"",
-		    (unsigned long long)p->pass_number, hf_status_name(r), hf_status_text(r));
+		log_warning("pass_failed", "pass=%llu status=%s msg=\"%s\"", (unsigned long long)p->pass_number,
+		    hf_status_name(r), hf_status_text(r));
 	volumes_release(p->volumes);
 	forget_stream(p);
 	link_wait(p->link, RETRY_NS);
@@ -673,8 +667,7 @@ enter(struct passer *p, enum activity next)
 {
 	assert(next == 0 || (next >= ACTIVITY_FILL && next <= ACTIVITY_IDLE));
 	if (next != 0 && next != p->activity)
-		log_debug("activity", "now=%s pass=%llu", activities[next].name,
-		    (unsigned long long)p->pass_number);
+		log_debug("activity", "now=%s pass=%llu", activities[next].name, (unsigned long long)p->pass_number);
 	p->activity = next;
 }
 
@@ -714,8 +707,7 @@ init(struct passer *p)
 		return hf_error_set(p->err, -ENOMEM, "reading disks");
 	/* The guard is forked before there are threads of ours to be copied half-way. */
 	if (p->config->freeze_count > 0) {
-		r = standstill_create(
-		    p->config, p->link, p->volumes, &p->copier, &p->standstill, p->err);
+		r = standstill_create(p->config, p->link, p->volumes, &p->copier, &p->standstill, p->err);
 		if (r < 0)
 			return r;
 	}

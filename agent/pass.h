@@ -26,9 +26,8 @@ struct pass_volume {
 struct pass_config {
 	const struct pass_volume *volumes;
 	size_t volume_count;
-	int64_t
-	    interval_ns; /* from the start of a pass to the start of the next; 0 = without pause */
-	bool once;       /* return when a checkpoint after the fill is durable */
+	int64_t interval_ns;       /* from the start of a pass to the start of the next; 0 = without pause */
+	bool once;                 /* return when a checkpoint after the fill is durable */
 	uint64_t read_limit_bytes; /* per second, over all disks; 0 = none */
 
 	/* Mount points to freeze for checkpoints of consistency filesystem, in this order; none =

@@ -46,10 +46,8 @@ reader_file_open(const char *path, uint64_t size_bytes, struct reader_file *ret_
 		close(fd);
 		return r;
 	}
-	*ret_file = (struct reader_file){.fd = fd,
-	    .direct = direct,
-	    .tells_holes = S_ISREG(st.st_mode),
-	    .size_bytes = size_bytes};
+	*ret_file = (struct reader_file){
+	    .fd = fd, .direct = direct, .tells_holes = S_ISREG(st.st_mode), .size_bytes = size_bytes};
 	return 0;
 }
 
@@ -87,8 +85,7 @@ become_buffered(struct reader_file *f)
 {
 	int flags = fcntl(f->fd, F_GETFL);
 
-	if (flags >= 0 && fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) == 0 &&
-	    atomic_exchange(&f->direct, false))
+	if (flags >= 0 && fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) == 0 && atomic_exchange(&f->direct, false))
 		log_notice("direct_io_refused", "fd=%d reads go through the page cache", f->fd);
 }
 
@@ -133,8 +130,7 @@ read_piece(const struct read_job *job)
 	 * volume yet. */
 	memset(job->buf + want, 0, job->len - want);
 	if (!f->direct)
-		(void)posix_fadvise(f->fd, (off_t)job->offset, (off_t)job->len,
-		    POSIX_FADV_DONTNEED); /* a courtesy */
+		(void)posix_fadvise(f->fd, (off_t)job->offset, (off_t)job->len, POSIX_FADV_DONTNEED); /* a courtesy */
 	return 0;
 }
 
@@ -183,8 +179,7 @@ fill_bucket(struct reader *r)
 
 	if (most < PIECE_BYTES)
 		most = PIECE_BYTES;
-	r->tokens +=
-	    (int64_t)((double)(now_ns - r->filled_ns) * (double)r->limit_bytes / NS_PER_SECOND);
+	r->tokens += (int64_t)((double)(now_ns - r->filled_ns) * (double)r->limit_bytes / NS_PER_SECOND);
 	if (r->tokens > most)
 		r->tokens = most;
 	r->filled_ns = now_ns;
@@ -199,8 +194,7 @@ take_tokens(struct reader *r, size_t len)
 		return;
 	fill_bucket(r);
 	while (r->tokens <= 0 && !r->urgent && !r->ending && !is_stopped(r)) {
-		int64_t ns =
-		    (int64_t)((double)(1 - r->tokens) * NS_PER_SECOND / (double)r->limit_bytes);
+		int64_t ns = (int64_t)((double)(1 - r->tokens) * NS_PER_SECOND / (double)r->limit_bytes);
 
 		wait_a_while(r, ns < NS_PER_SECOND / 5 ? ns + 1 : NS_PER_SECOND / 5);
 		fill_bucket(r);
@@ -215,8 +209,7 @@ set_priority(bool urgent)
 	int class = urgent ? IOPRIO_CLASS_BE : IOPRIO_CLASS_IDLE;
 
 	/* 0 = the calling thread. Where no scheduler listens this changes nothing. */
-	(void)syscall(
-	    SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(class, urgent ? 4 : 7));
+	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(class, urgent ? 4 : 7));
 }
 
 static struct read_job *

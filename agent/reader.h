@@ -13,15 +13,14 @@
 
 enum {
 	PIECE_BYTES = 1024 * 1024,
-	READER_THREADS =
-	    3, /* one read under way per thread: enough to keep a disk busy, too few to crowd it */
+	READER_THREADS = 3, /* one read under way per thread: enough to keep a disk busy, too few to crowd it */
 };
 
 /* ---- a disk or image file, open for reading ---- */
 struct reader_file {
 	int fd;
-	bool tells_holes; /* a regular file: SEEK_DATA proves zeros. What a block device says there
-			     proves nothing */
+	bool tells_holes;         /* a regular file: SEEK_DATA proves zeros. What a block device says there
+				     proves nothing */
 	_Atomic bool direct;      /* O_DIRECT; else buffered, and the cache is dropped behind */
 	uint64_t size_bytes;      /* read as if it ended here */
 	uint64_t data_from_bytes; /* the extent last found by reader_file_next_data() */
@@ -44,9 +43,9 @@ struct reader;
 /* One read: fill in the first part, submit, wait. Belongs to the reader in between. */
 struct read_job {
 	struct reader_file *file;
-	uint64_t offset; /* a multiple of 4096 */
-	size_t len; /* a multiple of 4096, at most PIECE_BYTES; what lies beyond file->size_bytes
-		       reads as zeros */
+	uint64_t offset;    /* a multiple of 4096 */
+	size_t len;         /* a multiple of 4096, at most PIECE_BYTES; what lies beyond file->size_bytes
+			       reads as zeros */
 	unsigned char *buf; /* aligned to 4096 */
 
 	int result; /* 0, -errno; -ENODATA: the disk ends before size_bytes */

@@ -83,14 +83,12 @@ goes_with(const struct sender *s, uint32_t volume, enum extent_kind kind)
 		return true;
 	if (m->fill != is_fill(kind) || (m->fill && m->extents[0].volume != volume))
 		return false;
-	return m->extent_count < EXTENTS_MAX &&
-	       (!has_payload(kind) || m->digest_count < EXTENT_BLOCKS_MAX);
+	return m->extent_count < EXTENTS_MAX && (!has_payload(kind) || m->digest_count < EXTENT_BLOCKS_MAX);
 }
 
 /* True if the extent continues the last one and has been merged into it. */
 static bool
-merge(
-    struct data_message *m, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count)
+merge(struct data_message *m, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count)
 {
 	struct extent *last;
 
@@ -104,12 +102,10 @@ merge(
 }
 
 static void
-append(
-    struct data_message *m, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count)
+append(struct data_message *m, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count)
 {
-	assert(
-	    !is_fill(kind) || m->extent_count == 0 ||
-	    m->extents[m->extent_count - 1].block + m->extents[m->extent_count - 1].count == block);
+	assert(!is_fill(kind) || m->extent_count == 0 ||
+	       m->extents[m->extent_count - 1].block + m->extents[m->extent_count - 1].count == block);
 	m->fill = is_fill(kind);
 	if (!merge(m, volume, kind, block, count))
 		m->extents[m->extent_count++] =
@@ -125,8 +121,8 @@ append_digests(struct data_message *m, const uint64_t *digests, uint64_t count)
 
 /* A full frame in one extent needs no gathering: it goes out from the caller's memory. */
 static int
-send_whole(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block,
-    const void *blocks, const uint64_t *digests)
+send_whole(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, const void *blocks,
+    const uint64_t *digests)
 {
 	append(&s->message, volume, kind, block, EXTENT_BLOCKS_MAX);
 	append_digests(&s->message, digests, EXTENT_BLOCKS_MAX);
@@ -135,8 +131,8 @@ send_whole(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t bl
 
 /* Gather as many of the blocks as the frame still takes. Returns how many. */
 static uint64_t
-gather_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block,
-    uint64_t count, const void *blocks, const uint64_t *digests)
+gather_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count,
+    const void *blocks, const uint64_t *digests)
 {
 	struct data_message *m = &s->message;
 
@@ -149,8 +145,8 @@ gather_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t
 }
 
 static int
-add_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count,
-    const void *blocks, const uint64_t *digests)
+add_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count, const void *blocks,
+    const uint64_t *digests)
 {
 	for (uint64_t done = 0, n = 0; done < count; done += n) {
 		const unsigned char *bytes = (const unsigned char *)blocks + done * BLOCK_BYTES;
@@ -160,8 +156,7 @@ add_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t bl
 			n = EXTENT_BLOCKS_MAX;
 			r = send_whole(s, volume, kind, block + done, bytes, digests + done);
 		} else if (r == 0) {
-			n = gather_blocks(
-			    s, volume, kind, block + done, count - done, bytes, digests + done);
+			n = gather_blocks(s, volume, kind, block + done, count - done, bytes, digests + done);
 		}
 		if (r < 0)
 			return r;
@@ -170,8 +165,8 @@ add_blocks(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t bl
 }
 
 int
-sender_add(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count,
-    const void *blocks, const uint64_t *digests)
+sender_add(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count, const void *blocks,
+    const uint64_t *digests)
 {
 	int r;
 

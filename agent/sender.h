@@ -19,8 +19,8 @@ void sender_reset(struct sender *s);
 /* Add an extent; for kinds with payload, blocks (count * 4096 bytes) and one digest per block.
  * Borrows until it returns. Fill extents of a volume are given in order and without gaps. May block
  * as link_send_data(). 0, -HF_ESTREAM, -ECANCELED. */
-int sender_add(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block,
-    uint64_t count, const void *blocks, const uint64_t *digests);
+int sender_add(struct sender *s, uint32_t volume, enum extent_kind kind, uint64_t block, uint64_t count,
+    const void *blocks, const uint64_t *digests);
 
 /* Queue what has been gathered. Returns as link_send_data(). */
 int sender_flush(struct sender *s);

@@ -34,8 +34,8 @@ struct attempt {
 };
 
 int
-standstill_create(const struct pass_config *config, struct link *l, struct volumes *vs,
-    struct copier *c, struct standstill **ret_standstill, struct hf_error *err)
+standstill_create(const struct pass_config *config, struct link *l, struct volumes *vs, struct copier *c,
+    struct standstill **ret_standstill, struct hf_error *err)
 {
 	struct standstill *s = calloc(1, sizeof *s);
 	int r;
@@ -46,11 +46,9 @@ standstill_create(const struct pass_config *config, struct link *l, struct volum
 	s->link = l;
 	s->volumes = vs;
 	s->copier = c;
-	r = freeze_check(
-	    config->freeze_mountpoints, config->freeze_count, config->state_directory, err);
+	r = freeze_check(config->freeze_mountpoints, config->freeze_count, config->state_directory, err);
 	if (r == 0)
-		r = freeze_create(
-		    config->freeze_mountpoints, config->freeze_count, &s->freeze, err);
+		r = freeze_create(config->freeze_mountpoints, config->freeze_count, &s->freeze, err);
 	if (r < 0) {
 		standstill_destroy(s);
 		return r;
@@ -94,9 +92,7 @@ standstill_map(struct standstill *s, const struct volume *v)
 static void
 postpone(struct standstill *s, const char *event, const char *why)
 {
-	s->spacing = s->spacing == 0                ? 1
-		     : s->spacing * 2 < SPACING_MAX ? s->spacing * 2
-						    : SPACING_MAX;
+	s->spacing = s->spacing == 0 ? 1 : s->spacing * 2 < SPACING_MAX ? s->spacing * 2 : SPACING_MAX;
 	s->skip = s->spacing;
 	if (!s->is_told)
 		link_notice(s->link, event, "%s; tried again less and less often", why);
@@ -119,8 +115,7 @@ reading_ns(struct standstill *s, uint64_t bytes)
 bool
 standstill_is_due(struct standstill *s, uint64_t pass_bytes)
 {
-	char text[SENTENCE_BYTES], bytes[UNITS_TEXT_BYTES], needs[UNITS_TEXT_BYTES],
-	    may[UNITS_TEXT_BYTES];
+	char text[SENTENCE_BYTES], bytes[UNITS_TEXT_BYTES], needs[UNITS_TEXT_BYTES], may[UNITS_TEXT_BYTES];
 	int64_t ns;
 
 	if (s->skip > 0) {
@@ -132,8 +127,7 @@ standstill_is_due(struct standstill *s, uint64_t pass_bytes)
 	 * out. */
 	if (ns <= s->config->freeze_timeout_ns || s->spacing == SPACING_MAX)
 		return true;
-	snprintf(text, sizeof text,
-	    "reading %s takes about %s, longer than file systems may stay frozen (%s)",
+	snprintf(text, sizeof text, "reading %s takes about %s, longer than file systems may stay frozen (%s)",
 	    size_format(pass_bytes, bytes), duration_format(ns, needs),
 	    duration_format(s->config->freeze_timeout_ns, may));
 	postpone(s, "freeze_too_slow", text);
@@ -151,8 +145,7 @@ read_frozen(struct standstill *s, struct attempt *a)
 
 	reader_set_urgent(s->copier->reader, true);
 	for (size_t i = 0; r == 0 && i < s->volumes->count; i++)
-		r = frozen_read(s->copier, &s->volumes->list[i], &s->maps[i], deadline_ns, &a->kept,
-		    &a->lists[i]);
+		r = frozen_read(s->copier, &s->volumes->list[i], &s->maps[i], deadline_ns, &a->kept, &a->lists[i]);
 	reader_set_urgent(s->copier->reader, false);
 	return r;
 }
@@ -205,13 +198,11 @@ judge(struct standstill *s, const struct attempt *a, int read_result, int thaw_r
 	char text[SENTENCE_BYTES], may[UNITS_TEXT_BYTES];
 
 	if (read_result == -ENOBUFS) {
-		postpone(s, "freeze_timeout",
-		    "more than 256 MiB changed during the pass before the freeze; thawed");
+		postpone(s, "freeze_timeout", "more than 256 MiB changed during the pass before the freeze; thawed");
 		return false;
 	}
 	if (read_result < 0 || thaw_result < 0) {
-		snprintf(text, sizeof text,
-		    "the volumes could not be read within %s of freezing; thawed",
+		snprintf(text, sizeof text, "the volumes could not be read within %s of freezing; thawed",
 		    duration_format(s->config->freeze_timeout_ns, may));
 		postpone(s, "freeze_timeout", text);
 		return false;

@@ -18,8 +18,8 @@ struct cut {
 };
 
 /* Checks the mount points and starts the guard. Borrows all. 0, or what forbids it. */
-int standstill_create(const struct pass_config *config, struct link *l, struct volumes *vs,
-    struct copier *c, struct standstill **ret_standstill, struct hf_error *err);
+int standstill_create(const struct pass_config *config, struct link *l, struct volumes *vs, struct copier *c,
+    struct standstill **ret_standstill, struct hf_error *err);
 void standstill_destroy(struct standstill *s);
 
 /* Before a pass: forget what the last one read. 0 or -ENOMEM. */

@@ -67,8 +67,7 @@ static int
 send_zeros(struct sweep *s, uint64_t block, uint64_t count)
 {
 	s->copier->bytes_differing += count * BLOCK_BYTES;
-	return sender_add(
-	    s->copier->sender, s->volume->number, EXTENT_ZERO, block, count, NULL, NULL);
+	return sender_add(s->copier->sender, s->volume->number, EXTENT_ZERO, block, count, NULL, NULL);
 }
 
 static int
@@ -79,8 +78,8 @@ send_blocks(struct sweep *s, const struct piece *p, size_t at, size_t count)
 	if (p->leaves[at] == 0)
 		return send_zeros(s, block, count);
 	s->copier->bytes_differing += count * BLOCK_BYTES;
-	return sender_add(s->copier->sender, s->volume->number, EXTENT_DATA, block, count,
-	    p->data + at * BLOCK_BYTES, p->leaves + at);
+	return sender_add(s->copier->sender, s->volume->number, EXTENT_DATA, block, count, p->data + at * BLOCK_BYTES,
+	    p->leaves + at);
 }
 
 /* Send the blocks of p that are not what the server has. */
@@ -122,8 +121,7 @@ static int
 settle_oldest(struct sweep *s)
 {
 	struct question q = pop_question(s);
-	int r = link_compare_end(
-	    s->copier->link, q.region != NULL ? q.region->digests : s->leaves, q.count);
+	int r = link_compare_end(s->copier->link, q.region != NULL ? q.region->digests : s->leaves, q.count);
 
 	if (q.region != NULL) {
 		q.region->is_answered = r == 0;
@@ -165,10 +163,8 @@ abandon_questions(struct sweep *s, int error)
 static int
 ask(struct sweep *s, struct question q, int level, uint64_t first)
 {
-	struct message_compare m = {.volume = s->volume->number,
-	    .level = (uint32_t)level,
-	    .first = first,
-	    .count = (uint32_t)q.count};
+	struct message_compare m = {
+	    .volume = s->volume->number, .level = (uint32_t)level, .first = first, .count = (uint32_t)q.count};
 	int r = 0;
 
 	if (s->question_count == QUESTIONS_MAX)
@@ -279,8 +275,8 @@ tell_progress(struct sweep *s, uint64_t node)
 	uint64_t done = node * PIECE_BYTES;
 
 	if (s->copier->on_progress != NULL)
-		s->copier->on_progress(s->copier->arg, s->volume,
-		    done < s->volume->size_bytes ? done : s->volume->size_bytes);
+		s->copier->on_progress(
+		    s->copier->arg, s->volume, done < s->volume->size_bytes ? done : s->volume->size_bytes);
 }
 
 /* ---- comparing
@@ -331,8 +327,7 @@ compare_steps(struct sweep *s, const struct region *g, struct walk *w)
 	int r;
 
 	while ((r = walk_next(w, &step)) > 0) {
-		r = step.piece != NULL ? compare_piece(s, g, step.piece)
-				       : compare_hole(s, g, &step);
+		r = step.piece != NULL ? compare_piece(s, g, step.piece) : compare_hole(s, g, &step);
 		if (r < 0)
 			return r;
 		tell_progress(s, step.node + step.count);
@@ -375,9 +370,7 @@ compare_chunks(struct sweep *s, const struct region *g)
 	uint64_t end = g->first + g->count;
 
 	for (uint64_t first = g->first; first < end; first += CHUNK_NODES) {
-		int r = g->digests[(first - g->first) / CHUNK_NODES] != 0
-			    ? narrow_chunk(s, first, end)
-			    : 0;
+		int r = g->digests[(first - g->first) / CHUNK_NODES] != 0 ? narrow_chunk(s, first, end) : 0;
 
 		if (r < 0)
 			return r;

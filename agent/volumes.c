@@ -95,8 +95,8 @@ open_disk(struct volume *v, const struct disk_info *disk)
 	int r = reader_file_open(disk->path, disk->size_bytes, &v->file);
 
 	if (r < 0) {
-		log_warning("volume_unreadable", "volume=%s path=%s msg=\"%s\"", v->name,
-		    disk->path, hf_status_text(r));
+		log_warning(
+		    "volume_unreadable", "volume=%s path=%s msg=\"%s\"", v->name, disk->path, hf_status_text(r));
 		return VOLUME_UNREADABLE;
 	}
 	if (!is_still_it(v, disk))
@@ -120,10 +120,8 @@ bind_disk(struct volume *v, struct disk_info *ret_disk, struct hf_error *err)
 		return VOLUME_UNREADABLE;
 	}
 	if (ret_disk->size_bytes < v->size_bytes) {
-		hf_error_say(err, -HF_EIDENTITY,
-		    "%s has shrunk from %llu to %llu bytes; a shrunk disk is a new volume",
-		    ret_disk->path, (unsigned long long)v->size_bytes,
-		    (unsigned long long)ret_disk->size_bytes);
+		hf_error_say(err, -HF_EIDENTITY, "%s has shrunk from %llu to %llu bytes; a shrunk disk is a new volume",
+		    ret_disk->path, (unsigned long long)v->size_bytes, (unsigned long long)ret_disk->size_bytes);
 		return VOLUME_SHRUNK;
 	}
 	hf_error_say(err, -EIO, "%s cannot be read", ret_disk->path);
@@ -148,8 +146,7 @@ event_of(enum volume_state state)
 }
 
 static void
-note_state(
-    struct volumes *vs, struct volume *v, enum volume_state state, const struct hf_error *err)
+note_state(struct volumes *vs, struct volume *v, enum volume_state state, const struct hf_error *err)
 {
 	bool is_first = v->state == 0;
 
@@ -167,16 +164,13 @@ note_state(
 static void
 note_place(struct volumes *vs, struct volume *v, const struct disk_info *disk)
 {
-	bool moved = strcmp(disk->path, v->disk.path) != 0,
-	     grown = disk->size_bytes > v->size_bytes;
+	bool moved = strcmp(disk->path, v->disk.path) != 0, grown = disk->size_bytes > v->size_bytes;
 
 	if (moved)
-		link_notice(vs->link, "volume_moved", "%s is now at %s (was at %s)", v->name,
-		    disk->path, v->disk.path);
+		link_notice(vs->link, "volume_moved", "%s is now at %s (was at %s)", v->name, disk->path, v->disk.path);
 	if (grown && v->size_bytes != 0)
-		link_notice(vs->link, "volume_grown", "%s has grown from %llu to %llu bytes",
-		    v->name, (unsigned long long)v->size_bytes,
-		    (unsigned long long)disk->size_bytes);
+		link_notice(vs->link, "volume_grown", "%s has grown from %llu to %llu bytes", v->name,
+		    (unsigned long long)v->size_bytes, (unsigned long long)disk->size_bytes);
 	v->disk = *disk;
 	if (!moved && !grown)
 		return;
@@ -184,8 +178,7 @@ note_place(struct volumes *vs, struct volume *v, const struct disk_info *disk)
 	v->read_once = false;
 	vs->declared = false;
 	if (vs->config->on_volume_changed != NULL)
-		vs->config->on_volume_changed(
-		    vs->config->arg, v->index, v->disk.path, v->size_bytes);
+		vs->config->on_volume_changed(vs->config->arg, v->index, v->disk.path, v->size_bytes);
 }
 
 void

@@ -92,8 +92,7 @@ digest_piece(struct piece *p, uint64_t seed)
 	uint64_t middle[NODE_BLOCKS / FAN];
 
 	for (size_t i = 0; i < NODE_BLOCKS; i++)
-		p->leaves[i] =
-		    i < p->block_count ? digest_block(seed, p->data + i * BLOCK_BYTES) : 0;
+		p->leaves[i] = i < p->block_count ? digest_block(seed, p->data + i * BLOCK_BYTES) : 0;
 	for (size_t i = 0; i < NODE_BLOCKS / FAN; i++)
 		middle[i] = digest_node(seed, p->leaves + i * FAN, FAN);
 	p->digest = digest_node(seed, middle, NODE_BLOCKS / FAN);
@@ -217,8 +216,7 @@ walk_end(struct walk *w)
 		struct piece *p = w->ahead[w->first].piece;
 
 		if (p != NULL)
-			(void)reader_wait(
-			    w->copier->reader, &p->job); /* nobody wants it any more */
+			(void)reader_wait(w->copier->reader, &p->job); /* nobody wants it any more */
 		piece_put(w->copier, p);
 		w->first = (w->first + 1) % WALK_AHEAD;
 	}

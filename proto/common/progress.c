@@ -50,8 +50,7 @@ progress_rate(const struct progress *p, int64_t now_ns)
 
 	if (elapsed_ns <= 0)
 		return 0;
-	return (uint64_t)((double)(p->done_bytes - p->rate_base_bytes) * NS_PER_SECOND /
-			  (double)elapsed_ns);
+	return (uint64_t)((double)(p->done_bytes - p->rate_base_bytes) * NS_PER_SECOND / (double)elapsed_ns);
 }
 
 int64_t
@@ -68,15 +67,12 @@ progress_left_ns(const struct progress *p, int64_t now_ns)
 static void
 describe(const struct progress *p, int64_t now_ns, char *ret_text, size_t size)
 {
-	char done[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES],
-	    left[UNITS_TEXT_BYTES];
+	char done[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
 	int64_t left_ns = progress_left_ns(p, now_ns);
 
-	snprintf(ret_text, size, "%3d %%  %s of %s  %s/s  %s%s", percent(p),
-	    size_format(p->done_bytes, done), size_format(p->total_bytes, total),
-	    size_format(progress_rate(p, now_ns), rate),
-	    left_ns < 0 ? "time left unknown"
-			: duration_format(left_ns - left_ns % NS_PER_SECOND, left),
+	snprintf(ret_text, size, "%3d %%  %s of %s  %s/s  %s%s", percent(p), size_format(p->done_bytes, done),
+	    size_format(p->total_bytes, total), size_format(progress_rate(p, now_ns), rate),
+	    left_ns < 0 ? "time left unknown" : duration_format(left_ns - left_ns % NS_PER_SECOND, left),
 	    left_ns < 0 ? "" : " left");
 }
 
@@ -90,8 +86,7 @@ show_bar(const struct progress *p, int64_t now_ns)
 		bar[i] = i < full ? '#' : '.';
 	bar[BAR_WIDTH] = '\0';
 	describe(p, now_ns, text, sizeof text);
-	snprintf(line, sizeof line, "\r%s [%s] %s\033[K", p->title, bar,
-	    text); /* ESC [ K clears what was longer */
+	snprintf(line, sizeof line, "\r%s [%s] %s\033[K", p->title, bar, text); /* ESC [ K clears what was longer */
 	emit(p, line);
 }
 
@@ -142,8 +137,8 @@ is_due(const struct progress *p, int64_t now_ns)
 }
 
 void
-progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title,
-    uint64_t done_bytes, uint64_t total_bytes, int64_t now_ns)
+progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title, uint64_t done_bytes,
+    uint64_t total_bytes, int64_t now_ns)
 {
 	memset(p, 0, sizeof *p);
 	p->mode = mode != PROGRESS_AUTO ? mode : isatty(fd) ? PROGRESS_BAR : PROGRESS_PLAIN;

@@ -34,8 +34,8 @@ struct progress {
 
 /* A job of total_bytes, of which done_bytes were done before (they do not count for the rate).
  * Writes to fd, usually 2. Times are CLOCK_MONOTONIC, given by the caller. */
-void progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title,
-    uint64_t done_bytes, uint64_t total_bytes, int64_t now_ns);
+void progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *title, uint64_t done_bytes,
+    uint64_t total_bytes, int64_t now_ns);
 
 /* Shows something when it is due. Cheap enough to call for every piece. */
 void progress_update(struct progress *p, uint64_t done_bytes, int64_t now_ns);
