@@ -63,13 +63,16 @@ certificate_has_purpose(X509 *certificate, uint32_t usage)
 bool
 certificate_encode(X509 *certificate, struct message_blob *ret)
 {
-	unsigned char *bytes = ret->bytes;
-	int len = i2d_X509(certificate, NULL);
+	unsigned char *bytes = NULL;
+	int len = i2d_X509(certificate, &bytes);
+	bool fits = len > 0 && len <= CERTIFICATE_BYTES_MAX;
 
-	if (len <= 0 || len > CERTIFICATE_BYTES_MAX)
-		return false;
-	ret->len = (size_t)i2d_X509(certificate, &bytes);
-	return true;
+	if (fits) {
+		memcpy(ret->bytes, bytes, (size_t)len);
+		ret->len = (size_t)len;
+	}
+	OPENSSL_free(bytes);
+	return fits;
 }
 
 /* ---- making ---- */
