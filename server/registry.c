@@ -13,7 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
-#include "server/sql.h"
+#include "storage/sql.h"
 
 enum {
 	EVENTS_MAX = 100000,
@@ -97,7 +97,7 @@ registry_open(const char *path, struct registry **ret_registry, struct hf_error 
 	if (r == NULL)
 		return hf_error_set(err, -ENOMEM, "%s", path);
 	init_mutex(&r->mutex);
-	status = sql_init(&r->sql, path, &format, err);
+	status = sql_init(&r->sql, path, NULL, true, &format, err);
 	if (status < 0) {
 		registry_close(r);
 		return status;

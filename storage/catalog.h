@@ -76,7 +76,5 @@ int catalog_list_pits(struct catalog *c, struct pit **ret_pits, size_t *ret_coun
 int catalog_put_pit(struct catalog *c, const struct pit *pit, struct hf_error *err); /* insert or replace by id */
 int catalog_delete_pits(struct catalog *c, const struct id *ids, size_t count, struct hf_error *err);
 
-/* A consistent copy at path (SQLite's backup API): written aside, synced, renamed. */
-int catalog_backup(struct catalog *c, const char *path, struct hf_error *err);
 
 #endif

@@ -185,11 +185,8 @@ command_create_token(
 	struct fake_answer *a;
 
 	token.expires_ns = token.created_ns + lifetime_ns;
-	random_bytes(token.hash, sizeof token.hash);
-	if (bound_source != NULL)
-		token.source = *bound_source;
-	assert(registry_put_token(sv->registry, &token, NULL) == 0);
-	a = fake_answer(sv, 0, "", done, arg);
+	random_bytes(token.hash, sizeof token.hash); /* not bound: the registry does not know the fake's sources */
+	a = fake_answer(sv, registry_put_token(sv->registry, &token, NULL), "", done, arg);
 	a->answer.token_id = token.id;
 	a->answer.expires_ns = token.expires_ns;
 	snprintf(a->answer.token, sizeof a->answer.token, "hf1.not.a.real.token");

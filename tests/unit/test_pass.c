@@ -4,8 +4,6 @@
 
 #include <errno.h>
 #include <linux/falloc.h>
-#include <linux/loop.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -14,6 +12,7 @@
 #include "agent/reader.h"
 #include "proto/common/units.h"
 #include "tests/lib/dice.h"
+#include "tests/lib/loop.h"
 
 enum { MIB = 1024 * 1024, DISKS = 2 };
 
@@ -684,66 +683,22 @@ once_fails_on_a_missing_disk(void **state)
 
 /* ---- loop devices ---- */
 
-static bool
-attach_loop(const char *image, char *ret_path)
-{
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), file = open(image, O_RDWR | O_CLOEXEC), loop = -1;
-	bool ok = false;
-
-	assert_true(file >= 0);
-	for (int try = 0; control >= 0 && !ok && try < 20; try++) {
-		snprintf(ret_path, PATH_BYTES, "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
-		loop = open(ret_path, O_RDWR | O_CLOEXEC);
-		ok = loop >= 0 && ioctl(loop, LOOP_SET_FD, file) == 0; /* somebody else may have been faster */
-		if (loop >= 0)
-			close(loop);
-	}
-	close(file);
-	if (control >= 0)
-		close(control);
-	return ok;
-}
-
-/* Only this very file, or none. */
-static void
-attach_to(const char *loop_path, const char *image)
-{
-	int file = open(image, O_RDWR | O_CLOEXEC), loop = open(loop_path, O_RDWR | O_CLOEXEC);
-
-	assert_true(file >= 0 && loop >= 0);
-	assert_int_equal(ioctl(loop, LOOP_SET_FD, file), 0);
-	close(file);
-	close(loop);
-}
-
-static void
-detach_loop(const char *path)
-{
-	int loop = open(path, O_RDWR | O_CLOEXEC);
-
-	if (loop < 0)
-		return;
-	(void)ioctl(loop, LOOP_CLR_FD, 0);
-	close(loop);
-}
-
 static void
 skip_without_loops(void)
 {
-	if (geteuid() == 0 && access("/dev/loop-control", R_OK | W_OK) == 0)
+	if (loop_is_possible())
 		return;
 	print_message("skipped: loop devices need root\n");
 	skip();
 }
 
-static char loops[DISKS][PATH_BYTES];
+static char loops[DISKS][LOOP_PATH_BYTES];
 
 static int
 detach_loops(void **state)
 {
 	for (size_t i = 0; i < DISKS; i++) {
-		if (loops[i][0] != '\0')
-			detach_loop(loops[i]);
+		loop_detach(loops[i]);
 		loops[i][0] = '\0';
 	}
 	return destroy_rig(state);
@@ -758,8 +713,7 @@ make_loop_volumes(struct rig *rig, size_t count)
 		snprintf(name, sizeof name, "%zu.img", i);
 		make_image(rig, name, 6 * MIB + 512, path);
 		scribble(rig, path, 0, 6 * MIB + 512);
-		if (!attach_loop(path, loops[i])) {
-			loops[i][0] = '\0';
+		if (!loop_attach(path, loops[i])) {
 			print_message("skipped: no loop device to be had\n");
 			skip();
 		}
@@ -773,13 +727,13 @@ swap_the_loops(struct rig *rig, unsigned round)
 	char path[PATH_BYTES];
 
 	if (round == 1) {
-		detach_loop(loops[0]); /* works only because nothing is held open between passes */
-		detach_loop(loops[1]);
+		loop_detach(loops[0]); /* works only because nothing is held open between passes */
+		loop_detach(loops[1]);
 		path_in(rig, "0.img", path);
-		attach_to(loops[1], path);
+		assert_true(loop_attach_to(loops[1], path));
 		scribble(rig, loops[1], MIB, 4096);
 		path_in(rig, "1.img", path);
-		attach_to(loops[0], path);
+		assert_true(loop_attach_to(loops[0], path));
 		rig->link->payload_blocks = 0;
 	}
 	if (round == 3)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/sql.h"
+#include "storage/sql.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -336,15 +336,16 @@ prepare_database(struct sql *s, const struct sql_format *format, struct hf_error
 }
 
 int
-sql_init(struct sql *s, const char *path, const struct sql_format *format, struct hf_error *err)
+sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format, struct hf_error *err)
 {
-	int r = create_file(path), result;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
+	int r = create && vfs == NULL ? create_file(path) : 0, result;
 
 	memset(s, 0, sizeof *s);
 	s->what = format->what;
 	if (r < 0)
 		return hf_error_set(err, r, "%s", path);
-	result = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+	result = sqlite3_open_v2(path, &s->db, flags, vfs);
 	r = result != SQLITE_OK ? fail(s, result, err) : prepare_database(s, format, err);
 	if (r == -EBUSY)
 		return hf_error_say(err, r, "%s is open in another process", path);

@@ -8,10 +8,11 @@
  * A format names the parameters that follow it, a letter each: i int64_t, u uint64_t, t const char
  * * (NULL is NULL), b const void * and size_t. Borrows them until the call, or with sql_query() the
  * statement, ends. */
-#ifndef HF_SERVER_SQL_H
-#define HF_SERVER_SQL_H
+#ifndef HF_STORAGE_SQL_H
+#define HF_STORAGE_SQL_H
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,10 +38,10 @@ struct sql_format {
 	const char *schema; /* statements that make an empty database */
 };
 
-/* Open the file, or create it (0600) with its directory synced: WAL, synchronous=FULL, locked
+/* Open the file, or with create make it (0600) and sync its directory (with a VFS of tests, vfs not NULL, that is the caller's to do): WAL, synchronous=FULL, locked
  * against every other process. -HF_EFORMAT: newer, or not ours; -EBUSY: open elsewhere. After a
  * failure sql_fini() is still due. */
-int sql_init(struct sql *s, const char *path, const struct sql_format *format, struct hf_error *err);
+int sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format, struct hf_error *err);
 void sql_fini(struct sql *s);
 
 /* Run one statement that gives no rows. text must be a literal: it is the key of the prepared

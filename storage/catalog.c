@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/catalog.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+#include "storage/segment.h"
+#include "storage/sql.h"
+
+enum { APPLICATION_ID = 0x48464341 /* "HFCA" */, SCHEMA_VERSION = 1 };
+
+struct catalog {
+	pthread_mutex_t mutex;
+	struct sql sql;
+};
+
+static const struct sql_format format = {
+    .what = "catalog",
+    .application_id = APPLICATION_ID,
+    .version = SCHEMA_VERSION,
+    .schema = "CREATE TABLE source (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, digest_seed INTEGER NOT NULL,"
+	      " base_lsn INTEGER NOT NULL, fold_lsn INTEGER NOT NULL, created_ns INTEGER NOT NULL, window_ns INTEGER NOT NULL) STRICT;"
+	      "CREATE TABLE rule (position INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, unit TEXT NOT NULL, interval INTEGER NOT NULL,"
+	      " retention INTEGER NOT NULL, enabled INTEGER NOT NULL) STRICT;"
+	      "CREATE TABLE volume (volume INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, boot_disk INTEGER NOT NULL,"
+	      " retired INTEGER NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, device_name TEXT NOT NULL) STRICT;"
+	      "CREATE TABLE pit (id TEXT PRIMARY KEY, lsn INTEGER NOT NULL, time_ns INTEGER NOT NULL, planned_ns INTEGER NOT NULL,"
+	      " rules INTEGER NOT NULL, held INTEGER NOT NULL, by_hand INTEGER NOT NULL, verified INTEGER NOT NULL, name TEXT NOT NULL,"
+	      " unchanged_until_ns INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT;"
+	      "CREATE INDEX pit_by_lsn ON pit (lsn);",
+};
+
+static struct catalog *
+lock(struct catalog *c)
+{
+	pthread_mutex_lock(&c->mutex);
+	return c;
+}
+
+static void
+unlock(struct catalog **c)
+{
+	pthread_mutex_unlock(&(*c)->mutex);
+}
+
+/* Holds the mutex until the end of the block. */
+#define HOLD(c) struct catalog *held __attribute__((cleanup(unlock), unused)) = lock(c)
+
+/* ---- policy ---- */
+
+void
+policy_default(struct policy *ret_policy)
+{
+	*ret_policy = (struct policy){
+	    .rules =
+		{
+		    {.rule_id = 1, .unit = "MINUTE", .interval = 10, .retention = 60, .enabled = true},
+		    {.rule_id = 2, .unit = "HOUR", .interval = 1, .retention = 24, .enabled = true},
+		    {.rule_id = 3, .unit = "DAY", .interval = 1, .retention = 7, .enabled = true},
+		},
+	    .rule_count = 3,
+	    .journal_window_ns = 3600 * NS_PER_SECOND,
+	};
+}
+
+static int
+put_policy(struct catalog *c, const struct policy *p, struct hf_error *err)
+{
+	int r = sql_run(&c->sql, err, "DELETE FROM rule", "");
+
+	for (size_t i = 0; i < p->rule_count && r >= 0; i++)
+		r = sql_run(&c->sql, err,
+		    "INSERT INTO rule (position, rule_id, unit, interval, retention, enabled) VALUES (?, ?, ?, ?, ?, ?)", "uutuuu",
+		    (uint64_t)i, (uint64_t)p->rules[i].rule_id, p->rules[i].unit, (uint64_t)p->rules[i].interval,
+		    (uint64_t)p->rules[i].retention, (uint64_t)p->rules[i].enabled);
+	if (r >= 0)
+		r = sql_run(&c->sql, err, "UPDATE source SET window_ns = ?", "i", p->journal_window_ns);
+	return r < 0 ? r : 0;
+}
+
+int
+catalog_set_policy(struct catalog *c, const struct policy *policy, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_begin(&c->sql, err);
+
+	return r < 0 ? r : sql_end(&c->sql, put_policy(c, policy, err), err);
+}
+
+static int
+read_rules(struct catalog *c, struct policy *p, struct hf_error *err)
+{
+	sqlite3_stmt *q;
+	int r = sql_query(&c->sql, &q, err, "SELECT rule_id, unit, interval, retention, enabled FROM rule ORDER BY position", "");
+
+	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
+		struct pit_rule *rule = &p->rules[p->rule_count];
+
+		if (p->rule_count == PIT_RULES_MAX || sql_get_text(q, 1, rule->unit, sizeof rule->unit) < 0) {
+			sql_done(q);
+			return hf_error_say(err, -HF_ECORRUPT, "catalog: a rule of the policy makes no sense");
+		}
+		rule->rule_id = (uint32_t)sqlite3_column_int64(q, 0);
+		rule->interval = (uint32_t)sqlite3_column_int64(q, 2);
+		rule->retention = (uint32_t)sqlite3_column_int64(q, 3);
+		rule->enabled = sqlite3_column_int64(q, 4) != 0;
+		p->rule_count++;
+	}
+	return r;
+}
+
+int
+catalog_get_policy(struct catalog *c, struct policy *ret_policy, struct hf_error *err)
+{
+	HOLD(c);
+	struct policy p = {0};
+	sqlite3_stmt *q;
+	int r = read_rules(c, &p, err);
+
+	if (r == 0)
+		r = sql_query(&c->sql, &q, err, "SELECT window_ns FROM source", "");
+	if (r == 0)
+		r = sql_next(&c->sql, q, err);
+	if (r <= 0)
+		return r < 0 ? r : hf_error_say(err, -HF_ECORRUPT, "catalog: it names no source");
+	p.journal_window_ns = sqlite3_column_int64(q, 0);
+	sql_done(q);
+	*ret_policy = p;
+	return 0;
+}
+
+/* ---- source ---- */
+
+static int
+create_source(struct catalog *c, const struct catalog_source *s, struct hf_error *err)
+{
+	struct policy p;
+	int r = sql_begin(&c->sql, err);
+
+	if (r < 0)
+		return r;
+	policy_default(&p);
+	r = sql_run(&c->sql, err,
+	    "INSERT INTO source (one, id, digest_seed, base_lsn, fold_lsn, created_ns, window_ns) VALUES (1, ?, ?, ?, ?, ?, 0)",
+	    "tuuui", s->source.text, s->digest_seed, s->base_lsn, s->fold_lsn, s->created_ns);
+	if (r >= 0)
+		r = put_policy(c, &p, err);
+	return sql_end(&c->sql, r < 0 ? r : 0, err);
+}
+
+int
+catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct hf_error *err)
+{
+	HOLD(c);
+	struct catalog_source s = {0};
+	char text[ID_BYTES];
+	sqlite3_stmt *q;
+	int r = sql_query(&c->sql, &q, err, "SELECT id, digest_seed, base_lsn, fold_lsn, created_ns FROM source", "");
+
+	if (r == 0)
+		r = sql_next(&c->sql, q, err);
+	if (r <= 0)
+		return r < 0 ? r : hf_error_say(err, -HF_ECORRUPT, "catalog: it names no source");
+	r = sql_get_text(q, 0, text, sizeof text);
+	s.digest_seed = (uint64_t)sqlite3_column_int64(q, 1);
+	s.base_lsn = (uint64_t)sqlite3_column_int64(q, 2);
+	s.fold_lsn = (uint64_t)sqlite3_column_int64(q, 3);
+	s.created_ns = sqlite3_column_int64(q, 4);
+	sql_done(q);
+	if (r < 0 || !id_parse("s", text, &s.source))
+		return hf_error_say(err, -HF_ECORRUPT, "catalog: the source's id makes no sense");
+	*ret_source = s;
+	return 0;
+}
+
+int
+catalog_set_base(struct catalog *c, uint64_t base_lsn, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_run(&c->sql, err, "UPDATE source SET base_lsn = ?", "u", base_lsn);
+
+	return r < 0 ? r : 0;
+}
+
+int
+catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_begin(&c->sql, err);
+
+	if (r < 0)
+		return r;
+	r = sql_run(&c->sql, err, "UPDATE source SET fold_lsn = ?", "u", fold_lsn);
+	if (r >= 0)
+		r = sql_run(&c->sql, err, "DELETE FROM pit WHERE lsn < ?", "u", fold_lsn);
+	return sql_end(&c->sql, r < 0 ? r : 0, err);
+}
+
+/* ---- life ---- */
+
+int
+catalog_open(const char *path, const char *vfs, bool create, const struct catalog_source *source, struct catalog **ret_catalog,
+    struct hf_error *err)
+{
+	struct catalog *c = calloc(1, sizeof *c);
+	int r;
+
+	if (c == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", path);
+	pthread_mutex_init(&c->mutex, NULL);
+	r = sql_init(&c->sql, path, vfs, create, &format, err);
+	if (r == 0 && create)
+		r = create_source(c, source, err);
+	if (r < 0) {
+		catalog_close(c);
+		return r;
+	}
+	*ret_catalog = c;
+	return 0;
+}
+
+void
+catalog_close(struct catalog *c)
+{
+	if (c == NULL)
+		return;
+	sql_fini(&c->sql);
+	pthread_mutex_destroy(&c->mutex);
+	free(c);
+}
+
+/* ---- volumes ---- */
+
+static int
+read_volume(sqlite3_stmt *q, struct catalog_volume *ret_volume)
+{
+	struct catalog_volume v = {0};
+	char text[ID_BYTES];
+
+	v.volume = (uint32_t)sqlite3_column_int64(q, 0);
+	v.size_bytes = (uint64_t)sqlite3_column_int64(q, 2);
+	v.boot_disk = sqlite3_column_int64(q, 3) != 0;
+	v.retired = sqlite3_column_int64(q, 4) != 0;
+	if (sql_get_text(q, 1, text, sizeof text) < 0 || !id_parse("vol", text, &v.id) ||
+	    sql_get_text(q, 5, v.identity, sizeof v.identity) < 0 || sql_get_text(q, 6, v.name, sizeof v.name) < 0 ||
+	    sql_get_text(q, 7, v.device_name, sizeof v.device_name) < 0)
+		return -HF_ECORRUPT;
+	*ret_volume = v;
+	return 0;
+}
+
+int
+catalog_list_volumes(struct catalog *c, struct catalog_volume *ret_volumes, size_t max, size_t *ret_count, struct hf_error *err)
+{
+	HOLD(c);
+	sqlite3_stmt *q;
+	size_t n = 0;
+	int r = sql_query(&c->sql, &q, err,
+	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name FROM volume ORDER BY volume", "");
+
+	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
+		if (n == max || read_volume(q, &ret_volumes[n]) < 0) {
+			sql_done(q);
+			return hf_error_say(err, -HF_ECORRUPT, "catalog: a volume's row makes no sense");
+		}
+		n++;
+	}
+	*ret_count = n;
+	return r;
+}
+
+int
+catalog_put_volume(struct catalog *c, const struct catalog_volume *v, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_run(&c->sql, err,
+	    "INSERT INTO volume (volume, id, size_bytes, boot_disk, retired, identity, name, device_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+	    " ON CONFLICT (volume) DO UPDATE SET size_bytes = excluded.size_bytes, boot_disk = excluded.boot_disk, retired = excluded.retired,"
+	    " identity = excluded.identity, name = excluded.name, device_name = excluded.device_name",
+	    "utuuuttt", (uint64_t)v->volume, v->id.text, v->size_bytes, (uint64_t)v->boot_disk, (uint64_t)v->retired, v->identity, v->name,
+	    v->device_name);
+
+	return r < 0 ? r : 0;
+}
+
+/* ---- points in time ---- */
+
+static int
+read_pit(sqlite3_stmt *q, struct pit *ret_pit)
+{
+	struct pit p = {.kept = true};
+	const unsigned char *blob = sqlite3_column_blob(q, 10);
+	size_t len = (size_t)sqlite3_column_bytes(q, 10), used;
+	char text[ID_BYTES];
+
+	if (blob == NULL || checkpoint_decode(blob, len, &p.checkpoint, &used) < 0 || used != len)
+		return -HF_ECORRUPT;
+	if (sql_get_text(q, 0, text, sizeof text) < 0 || !id_parse("pit", text, &p.id) || sql_get_text(q, 8, p.name, sizeof p.name) < 0)
+		return -HF_ECORRUPT;
+	p.lsn = (uint64_t)sqlite3_column_int64(q, 1);
+	p.time_ns = sqlite3_column_int64(q, 2);
+	p.planned_ns = sqlite3_column_int64(q, 3);
+	p.rules = (uint32_t)sqlite3_column_int64(q, 4);
+	p.held = sqlite3_column_int64(q, 5) != 0;
+	p.by_hand = sqlite3_column_int64(q, 6) != 0;
+	p.verified = sqlite3_column_int64(q, 7) != 0;
+	p.checkpoint.unchanged_until_ns = sqlite3_column_int64(q, 9);
+	p.complete = p.checkpoint.complete;
+	p.consistency = p.checkpoint.consistency;
+	*ret_pit = p;
+	return 0;
+}
+
+static int
+append_pit(struct pit **list, size_t *count, const struct pit *p)
+{
+	/* Grown in powers of two: at 1, 2, 4, ... there is no room for one more. */
+	if ((*count & (*count - 1)) == 0) {
+		struct pit *larger = realloc(*list, (*count > 0 ? *count * 2 : 1) * sizeof **list);
+
+		if (larger == NULL)
+			return -ENOMEM;
+		*list = larger;
+	}
+	(*list)[(*count)++] = *p;
+	return 0;
+}
+
+int
+catalog_list_pits(struct catalog *c, struct pit **ret_pits, size_t *ret_count, struct hf_error *err)
+{
+	HOLD(c);
+	struct pit *list = NULL, p;
+	sqlite3_stmt *q;
+	size_t n = 0;
+	int r = sql_query(&c->sql, &q, err,
+	    "SELECT id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, unchanged_until_ns, checkpoint FROM pit ORDER BY lsn",
+	    "");
+
+	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
+		r = read_pit(q, &p);
+		if (r == 0)
+			r = append_pit(&list, &n, &p);
+		if (r < 0) {
+			sql_done(q);
+			hf_error_set(err, r, "catalog: the row of a point in time");
+		}
+	}
+	if (r < 0) {
+		free(list);
+		return r;
+	}
+	*ret_pits = list;
+	*ret_count = n;
+	return 0;
+}
+
+int
+catalog_put_pit(struct catalog *c, const struct pit *p, struct hf_error *err)
+{
+	HOLD(c);
+	unsigned char blob[CHECKPOINT_BYTES_MAX];
+	size_t len = checkpoint_encode(blob, &p->checkpoint);
+	int r = sql_run(&c->sql, err,
+	    "INSERT OR REPLACE INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, unchanged_until_ns, checkpoint)"
+	    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	    "tuiiuuuutib", p->id.text, p->lsn, p->time_ns, p->planned_ns, (uint64_t)p->rules, (uint64_t)p->held, (uint64_t)p->by_hand,
+	    (uint64_t)p->verified, p->name, p->checkpoint.unchanged_until_ns, (const void *)blob, len);
+
+	return r < 0 ? r : 0;
+}
+
+int
+catalog_delete_pits(struct catalog *c, const struct id *ids, size_t count, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_begin(&c->sql, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count && r >= 0; i++)
+		r = sql_run(&c->sql, err, "DELETE FROM pit WHERE id = ?", "t", ids[i].text);
+	return sql_end(&c->sql, r < 0 ? r : 0, err);
+}
