@@ -11,7 +11,8 @@
 struct server;
 
 /* Make runtime_dir and listen on both sockets. Reads server_base(), server_registry() and
- * server_status(), which must outlive api_stop(). Blocking but short. One at a time. -EADDRINUSE,
+ * server_status(), which must outlive api_stop(). The process must ignore SIGPIPE. Blocking but
+ * short. One at a time. -EADDRINUSE,
  * -errno. */
 int api_start(struct server *sv, const struct config *config, struct hf_error *err);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control sockets, driven through the sockets themselves, over a fake server (fake_server.h).
+/* The control sockets, driven through the sockets themselves, over a fake server (fake_commands.h).
  * `test_api serve DIR` serves them from DIR until SIGTERM, to try curl and holdfastctl by hand and from other tests. */
 #include "server/api.h"
 
@@ -22,7 +22,7 @@
 #include "proto/common/log.h"
 #include "server/api_call.h"
 #include "server/export_stream.h"
-#include "tests/unit/fake_server.h"
+#include "tests/unit/fake_commands.h"
 
 enum { REPLY_BYTES_MAX = 16 << 20, WAIT_MS = 20000 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fake_server.h: server/command.h without workers or storage: two sources, points made in memory, volumes whose every
+/* fake_commands.h: server/command.h without workers or storage: two sources, points made in memory, volumes whose every
  * byte is a function of its offset. Registry and status table are the real ones. Included by test_api.c alone, so that
  * the control sockets and holdfastctl can be tried without a daemon. */
-#ifndef HF_TESTS_FAKE_SERVER_H
-#define HF_TESTS_FAKE_SERVER_H
+#ifndef HF_TESTS_FAKE_COMMANDS_H
+#define HF_TESTS_FAKE_COMMANDS_H
 
 #include <assert.h>
 #include <errno.h>

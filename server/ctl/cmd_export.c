@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* export file: a volume at a point in time into a sparse file, with the caller's rights. The daemon reads and verifies,
+ * we write. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/common/progress.h"
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/extents.h"
+#include "server/ctl/find.h"
+#include "server/ctl/partial.h"
+#include "server/ctl/pick.h"
+
+/* What is exported: the contents of the state file, too, so that a cut run goes on with the same point. */
+struct plan {
+	char source[32], pit[32], timestamp[UNITS_TEXT_BYTES], at[256], volume[256];
+	uint64_t from;
+};
+
+struct export_run {
+	struct ctl *ctl;
+	struct plan plan;
+	struct partial *file;
+	struct extents extents;
+	struct progress progress;
+	bool progress_begun;
+	int code; /* of the sink: what partial_*() said */
+};
+
+/* ---- which point, which volume ---- */
+
+static int
+choose_volume(const struct ctl *ctl, const json_t *source, struct plan *plan)
+{
+	const json_t *disks = pick(source, "dataReplicationInfo.replicatedDisks");
+	json_t *disk;
+	size_t i;
+
+	if (ctl_given(ctl, OPT_VOLUME)) {
+		snprintf(plan->volume, sizeof plan->volume, "%s",
+		    ctl->values[OPT_VOLUME]); /* old points know volumes that are gone */
+		return EXIT_DONE;
+	}
+	if (json_array_size(disks) == 1) {
+		snprintf(plan->volume, sizeof plan->volume, "%s", pick_text(json_array_get(disks, 0), "volumeID"));
+		return EXIT_DONE;
+	}
+	fprintf(stderr, "holdfastctl: which volume? --volume takes one of these:\n");
+	json_array_foreach(disks, i, disk)
+	    fprintf(stderr, "  %s  %s\n", pick_text(disk, "volumeID"), pick_text(disk, "name"));
+	return EXIT_USAGE;
+}
+
+/* The point that --at means now. */
+static int
+choose_pit(struct ctl *ctl, struct plan *plan)
+{
+	char gap[UNITS_TEXT_BYTES];
+	const json_t *pit;
+	json_t *pits;
+	int64_t gap_ns;
+	int code = find_pits(ctl, plan->source, &pits);
+
+	if (code != EXIT_DONE)
+		return code;
+	pit = match_pit(pits, plan->at, ctl_given(ctl, OPT_FUZZY), clock_real_ns(), &gap_ns, &code);
+	if (pit != NULL) {
+		snprintf(plan->pit, sizeof plan->pit, "%s", pick_text(pit, "pointInTimeID"));
+		snprintf(plan->timestamp, sizeof plan->timestamp, "%s", pick_text(pit, "timestamp"));
+		ctl_note("point %s of %s (%s)%s%s%s", plan->pit, plan->timestamp, pick_text(pit, "consistency"),
+		    gap_ns == 0 ? "" : ", ", gap_ns == 0 ? "" : duration_format(gap_ns, gap),
+		    gap_ns == 0                       ? ""
+		    : strcmp(plan->at, "latest") == 0 ? " old"
+						      : " before the time asked for");
+	}
+	json_decref(pits);
+	return code;
+}
+
+/* Does the state file speak of the same thing? Then its point stands, even if --at would mean a newer one today. */
+static bool
+resume_plan(struct plan *plan, const struct partial *file)
+{
+	const json_t *state = partial_state(file);
+
+	if (state == NULL || strcmp(pick_text(state, "source"), plan->source) != 0 ||
+	    strcmp(pick_text(state, "volume"), plan->volume) != 0 || strcmp(pick_text(state, "at"), plan->at) != 0)
+		return false;
+	snprintf(plan->pit, sizeof plan->pit, "%s", pick_text(state, "pit"));
+	snprintf(plan->timestamp, sizeof plan->timestamp, "%s", pick_text(state, "timestamp"));
+	plan->from = (uint64_t)pick_integer(state, "offset");
+	return true;
+}
+
+/* Is the point of a cut run still there? */
+static int
+pit_exists(struct ctl *ctl, const struct plan *plan, bool *ret_exists)
+{
+	json_t *pits, *pit;
+	size_t i;
+	int code = find_pits(ctl, plan->source, &pits);
+
+	if (code != EXIT_DONE)
+		return code;
+	*ret_exists = false;
+	json_array_foreach(pits, i, pit) *ret_exists |= strcmp(pick_text(pit, "pointInTimeID"), plan->pit) == 0;
+	json_decref(pits);
+	return EXIT_DONE;
+}
+
+static int
+make_plan(struct ctl *ctl, const struct partial *file, struct plan *plan)
+{
+	char done[UNITS_TEXT_BYTES];
+	json_t *source;
+	bool exists = false;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	snprintf(plan->source, sizeof plan->source, "%s", pick_text(source, "sourceServerID"));
+	snprintf(plan->at, sizeof plan->at, "%s", ctl_given(ctl, OPT_AT) ? ctl->values[OPT_AT] : "latest");
+	code = choose_volume(ctl, source, plan);
+	json_decref(source);
+	if (code == EXIT_DONE && resume_plan(plan, file))
+		code = pit_exists(ctl, plan, &exists);
+	if (code != EXIT_DONE)
+		return code;
+	if (exists) {
+		ctl_note(
+		    "going on after %s with point %s of %s", size_format(plan->from, done), plan->pit, plan->timestamp);
+		return EXIT_DONE;
+	}
+	plan->from = 0;
+	return choose_pit(ctl, plan);
+}
+
+/* ---- the stream ---- */
+
+static enum progress_mode
+progress_mode(const struct ctl *ctl)
+{
+	if (ctl_given(ctl, OPT_NO_PROGRESS))
+		return PROGRESS_NONE;
+	return ctl_given(ctl, OPT_PROGRESS) ? (enum progress_mode)progress_mode_parse(ctl->values[OPT_PROGRESS])
+					    : PROGRESS_AUTO;
+}
+
+static void
+show_progress(struct export_run *run)
+{
+	progress_update(&run->progress, partial_offset(run->file), clock_monotonic_ns());
+}
+
+static int
+on_data(void *arg, const unsigned char *bytes, size_t len)
+{
+	struct export_run *run = arg;
+
+	run->code = partial_write(run->file, bytes, len);
+	show_progress(run);
+	return run->code;
+}
+
+static int
+on_hole(void *arg, uint64_t len)
+{
+	struct export_run *run = arg;
+
+	run->code = partial_skip(run->file, len);
+	show_progress(run);
+	return run->code;
+}
+
+static int
+on_begin(void *arg, struct client *client)
+{
+	struct export_run *run = arg;
+	const struct extents_sink sink = {.data = on_data, .hole = on_hole, .arg = run};
+	const char *size_text = client_header(client, "X-Holdfast-Volume-Bytes");
+	const char *slash = strrchr(run->ctl->values[OPT_OUTPUT], '/');
+	const char *title = slash == NULL ? run->ctl->values[OPT_OUTPUT] : slash + 1;
+	const struct plan *p = &run->plan;
+	json_t *what;
+	uint64_t size;
+	int code;
+
+	if (size_text == NULL)
+		return ctl_fail(EXIT_FAILED,
+		    "the daemon does not say how large the volume is: it is no holdfastd, or a very different one");
+	size = strtoull(size_text, NULL, 10);
+	what = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "source", p->source, "pit", p->pit, "timestamp",
+	    p->timestamp, "volume", p->volume, "at", p->at, "sizeBytes", (json_int_t)size);
+	code = partial_begin(run->file, what, p->from, size);
+	json_decref(what);
+	extents_init(&run->extents, p->from, size, &sink);
+	progress_begin(
+	    &run->progress, progress_mode(run->ctl), STDERR_FILENO, title, p->from, size, clock_monotonic_ns());
+	run->progress_begun = true;
+	return code;
+}
+
+static int
+on_bytes(void *arg, const unsigned char *bytes, size_t len)
+{
+	struct export_run *run = arg;
+	int r = extents_feed(&run->extents, bytes, len);
+
+	return r == -EPROTO ? ctl_fail(EXIT_FAILED, "%s", run->extents.error) : r;
+}
+
+static int
+receive(struct export_run *run)
+{
+	struct client_stream stream = {.admin = true, .begin = on_begin, .bytes = on_bytes, .arg = run};
+	char *volume = client_escape(run->ctl->client, run->plan.volume), path[2048];
+	int code;
+
+	snprintf(path, sizeof path, "/v1/points-in-time/%s/volumes/%s/data?sourceServerID=%s&from=%" PRIu64,
+	    run->plan.pit, volume, run->plan.source, run->plan.from);
+	free(volume);
+	code = client_stream(run->ctl->client, &stream, path);
+	if (run->progress_begun)
+		progress_end(&run->progress, partial_offset(run->file), clock_monotonic_ns());
+	if (code == EXIT_DONE && !extents_complete(&run->extents))
+		code = ctl_fail(EXIT_FAILED, "the stream was cut");
+	return code;
+}
+
+static int
+say_how_to_go_on(struct export_run *run, int code)
+{
+	if (!run->progress_begun || partial_sync(run->file) != EXIT_DONE)
+		return code;
+	ctl_note(
+	    "%s.partial holds what came so far; the same command goes on from there", run->ctl->values[OPT_OUTPUT]);
+	return code;
+}
+
+static int
+check_options(struct ctl *ctl)
+{
+	if (!ctl_given(ctl, OPT_OUTPUT) || ctl->values[OPT_OUTPUT][0] == '\0')
+		return ctl_fail(EXIT_USAGE, "where to? -o FILE");
+	if (ctl_given(ctl, OPT_PROGRESS) && progress_mode_parse(ctl->values[OPT_PROGRESS]) < 0)
+		return ctl_fail(
+		    EXIT_USAGE, "--progress %s: auto, bar, plain, lines or none is wanted", ctl->values[OPT_PROGRESS]);
+	return EXIT_DONE;
+}
+
+static int
+print_result(const struct export_run *run)
+{
+	const struct plan *p = &run->plan;
+
+	if (ctl_given(run->ctl, OPT_JSON))
+		return print_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "sourceServerID", p->source,
+		    "pointInTimeID", p->pit, "timestamp", p->timestamp, "volume", p->volume, "file",
+		    run->ctl->values[OPT_OUTPUT], "sizeBytes", (json_int_t)run->extents.size_bytes));
+	printf("%s\n", run->ctl->values[OPT_OUTPUT]);
+	return EXIT_DONE;
+}
+
+static int
+export_from_daemon(struct export_run *run)
+{
+	int code = make_plan(run->ctl, run->file, &run->plan);
+
+	if (code == EXIT_DONE)
+		code = receive(run);
+	if (code != EXIT_DONE)
+		return say_how_to_go_on(run, code);
+	code = partial_finish(run->file);
+	return code == EXIT_DONE ? print_result(run) : code;
+}
+
+int
+run_export_file(struct ctl *ctl)
+{
+	struct export_run run = {.ctl = ctl};
+	int code = check_options(ctl);
+
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_DATA_DIR))
+		code = ctl_fail(EXIT_FAILED, "--data-dir is not built into this program yet");
+	if (code == EXIT_DONE)
+		code = partial_open(ctl->values[OPT_OUTPUT], ctl_given(ctl, OPT_FORCE), &run.file);
+	if (code == EXIT_DONE)
+		code = export_from_daemon(&run);
+	partial_close(run.file);
+	return code;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pit ...: points in time. */
+#include <string.h>
+
+#include "proto/common/id.h"
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/find.h"
+#include "server/ctl/pick.h"
+
+enum { CREATE_TIMEOUT_S = 60 }; /* a pass of the agent over large disks may take a while: --timeout */
+
+/* ---- list ---- */
+
+static const struct table_column columns[] = {
+    {"id", "POINT", false, false, false},
+    {"source", "SOURCE", false, false, true},
+    {"time", "TIME", false, false, false},
+    {"age", "AGE", false, false, false},
+    {"name", "NAME", false, true, false},
+    {"consistency", "CONSISTENCY", false, false, false},
+    {"complete", "COMPLETE", false, false, false},
+    {"verified", "VERIFIED", false, false, false},
+    {"kept", "KEPT BY", false, false, false},
+    {"planned", "PLANNED", false, false, true},
+    {"size", "SIZE", true, false, true},
+    {"lsn", "LSN", true, false, true},
+};
+
+/* Why it is still there: "held", "hand", "rule 1,2", or only the journal window. */
+static void
+cell_kept(struct table *t, const json_t *pit)
+{
+	char text[128] = "";
+	json_t *rule;
+	size_t i;
+
+	if (pick_bool(pit, "held"))
+		strcat(text, "held ");
+	if (pick_bool(pit, "byHand"))
+		strcat(text, "hand ");
+	json_array_foreach(pick(pit, "ruleIDs"), i, rule)
+	{
+		size_t n = strlen(text);
+
+		snprintf(text + n, sizeof text - n, i == 0 ? "rule %d" : ",%d", (int)json_integer_value(rule));
+	}
+	if (text[0] == '\0')
+		strcat(text, "window");
+	else if (text[strlen(text) - 1] == ' ')
+		text[strlen(text) - 1] = '\0';
+	table_set(t, "kept", text, NULL, MOOD_PLAIN);
+}
+
+static void
+cell_pit_size(struct table *t, const json_t *pit)
+{
+	char human[UNITS_TEXT_BYTES], exact[32];
+	int64_t total = 0;
+	json_t *volume;
+	size_t i;
+
+	json_array_foreach(pick(pit, "volumes"), i, volume) total += pick_integer(volume, "sizeBytes");
+	snprintf(exact, sizeof exact, "%lld", (long long)total);
+	table_set(t, "size", size_format((uint64_t)total, human), exact, MOOD_PLAIN);
+}
+
+static void
+add_pit(struct table *t, const json_t *pit, int64_t now_ns)
+{
+	const char *consistency = pick_text(pit, "consistency");
+
+	table_add_row(t);
+	cell_text(t, "id", pit, "pointInTimeID");
+	cell_text(t, "source", pit, "sourceServerID");
+	cell_time(t, "time", pit, "timestamp");
+	cell_relative(t, "age", pit, "timestamp", now_ns);
+	cell_text(t, "name", pit, "name");
+	table_set(t, "consistency", consistency, NULL, strcmp(consistency, "fuzzy") == 0 ? MOOD_WARN : MOOD_PLAIN);
+	cell_bool(t, "complete", pit, "complete");
+	cell_bool(t, "verified", pit, "verified");
+	cell_kept(t, pit);
+	cell_time(t, "planned", pit, "expectedTimestamp");
+	cell_pit_size(t, pit);
+	cell_text(t, "lsn", pit, "lsn");
+}
+
+static int
+list_of_source(struct ctl *ctl, const json_t *source, json_t *all)
+{
+	json_t *pits;
+	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
+
+	if (code != EXIT_DONE)
+		return code;
+	json_array_extend(all, pits);
+	json_decref(pits);
+	return EXIT_DONE;
+}
+
+/* The points of the source named, or of all sources. */
+static int
+list_pits(struct ctl *ctl, json_t *all)
+{
+	json_t *sources, *source;
+	size_t i;
+	int code;
+
+	if (ctl->operand_count > 0) {
+		code = find_source(ctl, ctl->operands[0], &source);
+		if (code != EXIT_DONE)
+			return code;
+		code = list_of_source(ctl, source, all);
+		json_decref(source);
+		return code;
+	}
+	code = client_list(ctl->client, &sources, "/v1/source-servers?");
+	if (code != EXIT_DONE)
+		return code;
+	json_array_foreach(sources, i, source) if (code == EXIT_DONE) code = list_of_source(ctl, source, all);
+	json_decref(sources);
+	return code;
+}
+
+int
+run_pit_list(struct ctl *ctl)
+{
+	int64_t now_ns = clock_real_ns();
+	json_t *pits = json_array(), *pit;
+	struct table *t;
+	size_t i;
+	int code = list_pits(ctl, pits);
+
+	if (code != EXIT_DONE) {
+		json_decref(pits);
+		return code;
+	}
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(json_pack("{s:o}", "items", pits));
+	t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_array_foreach(pits, i, pit) add_pit(t, pit, now_ns);
+	json_decref(pits);
+	return print_table(ctl, t);
+}
+
+/* ---- create ---- */
+
+static int
+print_created(const struct ctl *ctl, json_t *pit)
+{
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(pit);
+	printf("%s\n", pick_text(pit, "pointInTimeID"));
+	ctl_note("point \"%s\" of %s, %s", pick_text(pit, "name"), pick_text(pit, "timestamp"),
+	    pick_text(pit, "consistency"));
+	json_decref(pit);
+	return EXIT_DONE;
+}
+
+static int
+create_timeout(const struct ctl *ctl)
+{
+	int64_t ns;
+
+	if (ctl->values[OPT_TIMEOUT] == NULL || duration_parse(ctl->values[OPT_TIMEOUT], &ns) < 0 || ns < NS_PER_SECOND)
+		return CREATE_TIMEOUT_S;
+	return ns / NS_PER_SECOND > 3600 ? 3600 : (int)(ns / NS_PER_SECOND);
+}
+
+int
+run_pit_create(struct ctl *ctl)
+{
+	int timeout_s = create_timeout(ctl), code;
+	json_t *source, *body, *pit;
+
+	if (!ctl_given(ctl, OPT_NAME))
+		return ctl_fail(EXIT_USAGE, "a point made by hand needs a name: --name NAME");
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE)
+		return code;
+	body = json_pack("{s:s, s:s, s:b, s:i}", "sourceServerID", pick_text(source, "sourceServerID"), "name",
+	    ctl->values[OPT_NAME], "newest", ctl_given(ctl, OPT_NEWEST), "timeoutSeconds", timeout_s);
+	json_decref(source);
+	if (body == NULL)
+		return ctl_fail(EXIT_USAGE, "--name: it must be UTF-8");
+	client_extend_timeout(ctl->client, timeout_s + 5); /* the server answers first, and knows why */
+	code = client_change(ctl->client, "POST", body, &pit, "/v1/points-in-time");
+	return code != EXIT_DONE ? code : print_created(ctl, pit);
+}
+
+/* ---- hold, release, delete ---- */
+
+static int
+check_pit_id(const char *text)
+{
+	if (id_valid("pit", text))
+		return EXIT_DONE;
+	return ctl_fail(
+	    EXIT_USAGE, "\"%s\": the id of a point is wanted, pit-...; holdfastctl pit list shows them", text);
+}
+
+static int
+change_pit(struct ctl *ctl, const char *method, const char *verb)
+{
+	json_t *answer;
+	int code = client_change(ctl->client, method, NULL, &answer, "/v1/points-in-time/%s%s", ctl->operands[0], verb);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(answer);
+	printf("%s: %s\n", pick_text(answer, "pointInTimeID"), pick_text(answer, "result"));
+	json_decref(answer);
+	return EXIT_DONE;
+}
+
+int
+run_pit_hold(struct ctl *ctl)
+{
+	int code = check_pit_id(ctl->operands[0]);
+
+	return code != EXIT_DONE ? code : change_pit(ctl, "POST", "/hold");
+}
+
+int
+run_pit_release(struct ctl *ctl)
+{
+	int code = check_pit_id(ctl->operands[0]);
+
+	return code != EXIT_DONE ? code : change_pit(ctl, "POST", "/release");
+}
+
+int
+run_pit_delete(struct ctl *ctl)
+{
+	int code = check_pit_id(ctl->operands[0]);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (!ctl_confirm(ctl, "%s will be gone for good.", ctl->operands[0]))
+		return EXIT_USAGE;
+	return change_pit(ctl, "DELETE", "");
+}

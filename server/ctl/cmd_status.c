@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status, ready: the two questions that are asked all day. */
+#include <string.h>
+
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/find.h"
+#include "server/ctl/pick.h"
+
+static const struct table_column status_columns[] = {
+    {"id", "SOURCE", false, false, false},
+    {"name", "NAME", false, true, false},
+    {"state", "STATE", false, false, false},
+    {"ready", "READY", false, false, false},
+    {"lag", "LAG", true, false, false},
+    {"durable", "DURABLE LAG", true, false, true},
+    {"received", "RECEIVED LAG", true, false, true},
+    {"backlog", "BACKLOG", true, false, false},
+    {"rate", "RATE", true, false, false},
+    {"done", "DONE", true, false, true},
+    {"point", "NEWEST POINT", false, false, false},
+    {"pit", "POINT ID", false, false, true},
+    {"eta", "CAUGHT UP", false, false, true},
+    {"error", "ERROR", false, false, true},
+    {"reason", "REASON", false, true, false},
+};
+
+/* How much of the volumes is here: what a first fill is asked about. */
+static void
+cell_done(struct table *t, const json_t *source)
+{
+	int64_t total = 0, done = 0;
+	char human[32], exact[32];
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(pick(source, "dataReplicationInfo.replicatedDisks"), i, disk)
+	{
+		total += pick_integer(disk, "totalStorageBytes");
+		done += pick_integer(disk, "replicatedStorageBytes");
+	}
+	snprintf(human, sizeof human, "%.1f %%", total == 0 ? 0 : 100.0 * (double)done / (double)total);
+	snprintf(exact, sizeof exact, "%lld", (long long)done);
+	table_set(t, "done", human, exact, MOOD_PLAIN);
+}
+
+/* Not ready: why. Else the state's own reason. */
+static void
+cell_reason(struct table *t, const json_t *source)
+{
+	const json_t *why = json_array_get(pick(source, "reasons"), 0);
+
+	if (why != NULL)
+		table_set(t, "reason", pick_text(why, "text"), NULL, MOOD_PLAIN);
+	else
+		cell_text(t, "reason", source, "dataReplicationInfo.stateReason");
+}
+
+static void
+add_status(struct table *t, const json_t *source, int64_t now_ns)
+{
+	bool ready = pick_bool(source, "ready");
+
+	table_add_row(t);
+	cell_text(t, "id", source, "sourceServerID");
+	cell_text(t, "name", source, "sourceProperties.identificationHints.hostname");
+	cell_state(t, "state", source);
+	table_set(t, "ready", ready ? "Ready" : "not ready", ready ? "yes" : "no", ready ? MOOD_GOOD : MOOD_BAD);
+	cell_seconds(t, "lag", source, "lag.consistentSeconds");
+	cell_seconds(t, "durable", source, "lag.durableSeconds");
+	cell_seconds(t, "received", source, "lag.receivedSeconds");
+	cell_bytes(t, "backlog", source, "backlogBytes");
+	cell_rate(t, "rate", source, "rates.bytesPerSecond10s");
+	cell_done(t, source);
+	cell_relative(t, "point", source, "newestPointInTime.timestamp", now_ns);
+	cell_text(t, "pit", source, "newestPointInTime.pointInTimeID");
+	cell_relative(t, "eta", source, "dataReplicationInfo.etaDateTime", now_ns);
+	cell_text(t, "error", source, "dataReplicationInfo.dataReplicationError.error");
+	cell_reason(t, source);
+}
+
+static size_t
+count_ready(const json_t *sources)
+{
+	size_t i, ready = 0;
+	json_t *source;
+
+	json_array_foreach(sources, i, source) ready += pick_bool(source, "ready");
+	return ready;
+}
+
+static void
+print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
+{
+	char up[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], free_bytes[UNITS_TEXT_BYTES];
+
+	printf("holdfastd %s%s, up %s; %zu of %zu sources ready; staging area %s free of %s\n",
+	    pick_text(version, "version"), pick_bool(version, "draining") ? " (shutting down)" : "",
+	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
+	    json_array_size(sources), size_format((uint64_t)pick_integer(version, "stagingArea.freeBytes"), free_bytes),
+	    size_format((uint64_t)pick_integer(version, "stagingArea.totalBytes"), total));
+}
+
+static int
+print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
+{
+	struct table *t = table_create(status_columns, sizeof status_columns / sizeof status_columns[0]);
+	int64_t now_ns = clock_real_ns();
+	json_t *source;
+	size_t i;
+
+	json_array_foreach(sources, i, source) add_status(t, source, now_ns);
+	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS))
+		print_summary(version, sources, now_ns);
+	if (json_array_size(sources) == 0 && !ctl_given(ctl, OPT_NO_HEADER)) {
+		table_destroy(t);
+		printf("no source yet: holdfastctl token create prints the line that enrols one\n");
+		return EXIT_DONE;
+	}
+	return print_table(ctl, t);
+}
+
+int
+run_status(struct ctl *ctl)
+{
+	json_t *version, *sources;
+	int code = client_get(ctl->client, &version, "/v1/version");
+
+	if (code != EXIT_DONE)
+		return code;
+	code = client_list(ctl->client, &sources, "/v1/source-servers?");
+	if (code != EXIT_DONE) {
+		json_decref(version);
+		return code;
+	}
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(json_pack("{s:o, s:o}", "server", version, "items", sources));
+	code = print_status(ctl, version, sources);
+	json_decref(version);
+	json_decref(sources);
+	return code;
+}
+
+/* ---- ready ---- */
+
+static int
+parse_max_lag(const struct ctl *ctl, int64_t *ret_ns)
+{
+	const char *text = ctl->values[OPT_MAX_LAG];
+
+	*ret_ns = -1;
+	if (text != NULL && duration_parse(text, ret_ns) < 0)
+		return ctl_fail(EXIT_USAGE, "--max-lag %s: a time like 60s or 10m is wanted", text);
+	return EXIT_DONE;
+}
+
+static void
+print_reasons(const json_t *source)
+{
+	json_t *reason;
+	size_t i;
+
+	json_array_foreach(pick(source, "reasons"), i, reason)
+	{
+		printf("%s: %s\n", pick_text(reason, "code"), pick_text(reason, "text"));
+		if (pick(reason, "cure") != NULL)
+			printf("  cure: %s\n", pick_text(reason, "cure"));
+	}
+}
+
+/* Ready may come from an old point: the answer says how old. */
+static void
+print_ready(const json_t *source, double lag)
+{
+	char age[UNITS_TEXT_BYTES];
+
+	printf("Ready: %s (%s), newest point %s, %s old\n", pick_text(source, "sourceServerID"),
+	    pick_text(source, "sourceProperties.identificationHints.hostname"),
+	    pick_text(source, "newestPointInTime.pointInTimeID"), duration_format((int64_t)(lag * 1e9), age));
+}
+
+static bool
+lag_is_within(const json_t *source, int64_t max_lag_ns)
+{
+	const json_t *lag = pick(source, "lag.consistentSeconds");
+
+	return max_lag_ns < 0 || (lag != NULL && json_number_value(lag) * 1e9 <= (double)max_lag_ns);
+}
+
+static void
+print_verdict(const json_t *source, int64_t max_lag_ns)
+{
+	double lag = json_number_value(pick(source, "lag.consistentSeconds"));
+	char is[UNITS_TEXT_BYTES], may[UNITS_TEXT_BYTES];
+
+	if (!pick_bool(source, "ready"))
+		print_reasons(source);
+	else if (!lag_is_within(source, max_lag_ns))
+		printf("LAG_ABOVE_LIMIT: the newest point is %s old, more than %s\n",
+		    duration_format((int64_t)(lag * 1e9), is), duration_format(max_lag_ns, may));
+	else
+		print_ready(source, lag);
+}
+
+int
+run_ready(struct ctl *ctl)
+{
+	int64_t max_lag_ns;
+	json_t *source;
+	int code = parse_max_lag(ctl, &max_lag_ns);
+
+	if (code == EXIT_DONE)
+		code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE)
+		return code;
+	code = pick_bool(source, "ready") && lag_is_within(source, max_lag_ns) ? EXIT_DONE : EXIT_NOT_MET;
+	if (ctl_given(ctl, OPT_JSON)) {
+		print_json(source);
+		return code;
+	}
+	print_verdict(source, max_lag_ns);
+	json_decref(source);
+	return code;
+}

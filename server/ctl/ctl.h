@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl.h: one run of holdfastctl: which command, with what, and how it may end. Single-threaded; errors go to stderr as
+ * soon as they are known, results to stdout; what a command returns is the exit code. */
+#ifndef HF_CTL_CTL_H
+#define HF_CTL_CTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Exit codes: an interface, see holdfastctl(1). */
+enum ctl_exit {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_UNREACHABLE = 3,
+	EXIT_NOT_FOUND = 4,
+	EXIT_NOT_ALLOWED = 5,
+	EXIT_NOT_MET = 6,
+	EXIT_INTERRUPTED = 130,
+};
+
+enum option_id {
+	OPT_JSON,
+	OPT_NO_HEADER,
+	OPT_EXACT,
+	OPT_COLUMNS,
+	OPT_SOCKET,
+	OPT_TIMEOUT,
+	OPT_YES,
+	OPT_PROGRESS,
+	OPT_NO_PROGRESS,
+	OPT_COLOR,
+	OPT_HELP,
+	OPT_VERSION,
+	OPT_NAME,
+	OPT_NEWEST,
+	OPT_AT,
+	OPT_FUZZY,
+	OPT_VOLUME,
+	OPT_OUTPUT,
+	OPT_FORCE,
+	OPT_DATA_DIR,
+	OPT_MAX_LAG,
+	OPT_SOURCE,
+	OPT_LIFETIME,
+	OPT_ADDRESS,
+	OPT_FOLLOW,
+	OPT_TAIL,
+	OPTIONS,
+};
+
+struct ctl;
+
+struct command {
+	const char *noun, *verb; /* verb NULL: the noun alone */
+	const char *operands;    /* "SOURCE", "[SOURCE]", "POINT...": as shown; "" = none */
+	int operands_min, operands_max;
+	const char *summary;
+	uint64_t options; /* bits of option_id; the global ones are always allowed */
+	int (*run)(struct ctl *ctl);
+};
+
+struct client;
+
+struct ctl {
+	const struct command *command;
+	const char *values[OPTIONS]; /* NULL: not given; "": given, takes no value */
+	char **operands;
+	int operand_count;
+	struct client *client;
+};
+
+#define OPT_BIT(id) (UINT64_C(1) << (id))
+
+/* Every command there is, in the order of the help. Static memory. */
+const struct command *ctl_commands(size_t *ret_count);
+
+static inline bool
+ctl_given(const struct ctl *ctl, enum option_id id)
+{
+	return ctl->values[id] != NULL;
+}
+
+/* Say "holdfastctl: FORMAT" on stderr. Returns code, so that a command can end with it. */
+int ctl_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A remark on stderr: what was chosen, what to do next. */
+void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Before something that cannot be undone: show what will go, and ask. True: go on. Without a terminal --yes must be
+ * given; says why not. */
+bool ctl_confirm(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* SIGINT or SIGTERM has come. */
+bool ctl_interrupted(void);
+
+/* Run a whole command line. Returns the exit code. */
+int ctl_main(int argc, char **argv);
+
+/* ---- the commands ---- */
+int run_status(struct ctl *ctl);
+int run_ready(struct ctl *ctl);
+int run_source_list(struct ctl *ctl);
+int run_source_show(struct ctl *ctl);
+int run_source_adopt(struct ctl *ctl);
+int run_source_revoke(struct ctl *ctl);
+int run_volume_list(struct ctl *ctl);
+int run_pit_list(struct ctl *ctl);
+int run_pit_create(struct ctl *ctl);
+int run_pit_hold(struct ctl *ctl);
+int run_pit_release(struct ctl *ctl);
+int run_pit_delete(struct ctl *ctl);
+int run_token_create(struct ctl *ctl);
+int run_token_list(struct ctl *ctl);
+int run_token_revoke(struct ctl *ctl);
+int run_ca_show(struct ctl *ctl);
+int run_events(struct ctl *ctl);
+int run_export_file(struct ctl *ctl);
+
+#endif

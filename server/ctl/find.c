@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ctl/find.h"
+
+#include <string.h>
+
+#include "proto/common/id.h"
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/pick.h"
+
+/* ---- sources ---- */
+
+static bool
+is_meant(const json_t *source, const char *text, bool whole)
+{
+	const char *id = pick_text(source, "sourceServerID");
+
+	if (whole)
+		return strcmp(id, text) == 0 ||
+		       strcmp(pick_text(source, "sourceProperties.identificationHints.hostname"), text) == 0;
+	return strncmp(text, "s-", 2) == 0 && text[2] != '\0' && strncmp(id, text, strlen(text)) == 0;
+}
+
+static void
+say_candidates(const json_t *sources, const char *text, bool whole)
+{
+	size_t i;
+	json_t *source;
+
+	fprintf(stderr, "holdfastctl: \"%s\" may be any of these; give the id:\n", text);
+	json_array_foreach(sources, i, source)
+	{
+		if (is_meant(source, text, whole))
+			fprintf(stderr, "  %s  %s\n", pick_text(source, "sourceServerID"),
+			    pick_text(source, "sourceProperties.identificationHints.hostname"));
+	}
+}
+
+const json_t *
+match_source(const json_t *sources, const char *text, int *ret_code)
+{
+	for (int whole = 1; whole >= 0; whole--) {
+		const json_t *found = NULL;
+		size_t i, count = 0;
+		json_t *source;
+
+		json_array_foreach(sources, i, source)
+		{
+			if (is_meant(source, text, whole)) {
+				found = source;
+				count++;
+			}
+		}
+		if (count == 1)
+			return found;
+		if (count > 1) {
+			say_candidates(sources, text, whole);
+			*ret_code = EXIT_USAGE;
+			return NULL;
+		}
+	}
+	*ret_code = ctl_fail(EXIT_NOT_FOUND, "no source \"%s\" (holdfastctl source list shows them)", text);
+	return NULL;
+}
+
+int
+find_source(struct ctl *ctl, const char *text, json_t **ret_source)
+{
+	const json_t *found;
+	json_t *sources;
+	int code;
+
+	if (id_valid("s", text))
+		return client_get(ctl->client, ret_source, "/v1/source-servers/%s", text);
+	code = client_list(ctl->client, &sources, "/v1/source-servers?");
+	if (code != EXIT_DONE)
+		return code;
+	found = match_source(sources, text, &code);
+	if (found != NULL)
+		*ret_source = json_deep_copy(found);
+	json_decref(sources);
+	return code;
+}
+
+/* ---- points ---- */
+
+int
+find_pits(struct ctl *ctl, const char *source_id, json_t **ret_pits)
+{
+	char path[96];
+
+	snprintf(path, sizeof path, "/v1/points-in-time?sourceServerID=%s", source_id);
+	return client_list(ctl->client, ret_pits, path);
+}
+
+static const json_t *
+match_pit_exactly(const json_t *pits, const char *text, int *ret_code)
+{
+	const char *key = id_valid("pit", text) ? "pointInTimeID" : "name";
+	const json_t *found = NULL;
+	json_t *pit;
+	size_t i;
+
+	json_array_foreach(pits, i, pit)
+	{
+		if (strcmp(pick_text(pit, key), text) != 0)
+			continue;
+		if (found != NULL) {
+			*ret_code =
+			    ctl_fail(EXIT_USAGE, "\"%s\" names more than one point, %s and %s among them; give the id",
+				text, pick_text(found, "pointInTimeID"), pick_text(pit, "pointInTimeID"));
+			return NULL;
+		}
+		found = pit;
+	}
+	if (found == NULL)
+		*ret_code = ctl_fail(
+		    EXIT_NOT_FOUND, "no point \"%s\" (holdfastctl pit list shows them; --at also takes a time)", text);
+	return found;
+}
+
+/* May a time mean this point? By its id, any may be asked for. */
+static bool
+is_restorable(const json_t *pit, bool fuzzy)
+{
+	return pick_bool(pit, "complete") && (fuzzy || strcmp(pick_text(pit, "consistency"), "fuzzy") != 0);
+}
+
+static const json_t *
+match_pit_at(const json_t *pits, int64_t at_ns, bool fuzzy)
+{
+	for (size_t i = json_array_size(pits); i > 0; i--) {
+		const json_t *pit = json_array_get(pits, i - 1);
+
+		if (is_restorable(pit, fuzzy) && pick_time_ns(pit, "timestamp") <= at_ns)
+			return pit;
+	}
+	return NULL;
+}
+
+static int
+say_no_pit(const json_t *pits, bool fuzzy)
+{
+	if (!fuzzy && match_pit_at(pits, INT64_MAX, true) != NULL && match_pit_at(pits, INT64_MAX, false) == NULL)
+		return ctl_fail(EXIT_NOT_FOUND,
+		    "there are only fuzzy points, read while the disks changed: --fuzzy lets them be chosen");
+	if (match_pit_at(pits, INT64_MAX, fuzzy) == NULL)
+		return ctl_fail(EXIT_NOT_FOUND,
+		    "there is no complete point yet (holdfastctl status tells how far the first fill is)");
+	return ctl_fail(EXIT_NOT_FOUND, "no point is that old (holdfastctl pit list shows them)");
+}
+
+const json_t *
+match_pit(const json_t *pits, const char *at, bool fuzzy, int64_t now_ns, int64_t *ret_gap_ns, int *ret_code)
+{
+	bool latest = strcmp(at, "latest") == 0;
+	const json_t *pit;
+	int64_t at_ns;
+
+	*ret_gap_ns = 0;
+	if (!latest && time_parse(at, now_ns, &at_ns) < 0)
+		return match_pit_exactly(pits, at, ret_code);
+	pit = match_pit_at(pits, latest ? INT64_MAX : at_ns, fuzzy);
+	if (pit == NULL)
+		*ret_code = say_no_pit(pits, fuzzy);
+	else
+		*ret_gap_ns = (latest ? now_ns : at_ns) - pick_time_ns(pit, "timestamp");
+	return pit;
+}

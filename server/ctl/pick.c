@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ctl/pick.h"
+
+#include <langinfo.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "proto/common/units.h"
+
+const json_t *
+pick(const json_t *json, const char *path)
+{
+	while (json != NULL && *path != '\0') {
+		size_t len = strcspn(path, ".");
+
+		json = json_object_getn(json, path, len);
+		path += len + (path[len] == '.');
+	}
+	return json_is_null(json) ? NULL : json;
+}
+
+const char *
+pick_text(const json_t *json, const char *path)
+{
+	const char *text = json_string_value(pick(json, path));
+
+	return text == NULL ? "" : text;
+}
+
+int64_t
+pick_integer(const json_t *json, const char *path)
+{
+	return json_integer_value(pick(json, path));
+}
+
+bool
+pick_bool(const json_t *json, const char *path)
+{
+	return json_is_true(pick(json, path));
+}
+
+int64_t
+pick_time_ns(const json_t *json, const char *path)
+{
+	int64_t ns;
+
+	return time_parse(pick_text(json, path), 0, &ns) < 0 ? 0 : ns;
+}
+
+const char *
+format_relative(int64_t ns, int64_t now_ns, char *buf, size_t size)
+{
+	char duration[UNITS_TEXT_BYTES];
+
+	if (ns == 0)
+		snprintf(buf, size, "never");
+	else if (ns > now_ns + NS_PER_SECOND) /* the daemon's clock was read a moment after ours */
+		snprintf(buf, size, "in %s", duration_format(ns - now_ns, duration));
+	else
+		snprintf(buf, size, "%s ago", duration_format(ns > now_ns ? 0 : now_ns - ns, duration));
+	return buf;
+}
+
+/* ---- cells ---- */
+
+static void
+cell_absent(struct table *t, const char *column)
+{
+	table_set(t, column, "-", "", MOOD_PLAIN);
+}
+
+void
+cell_text(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	const char *text = pick_text(json, path);
+
+	if (text[0] == '\0')
+		cell_absent(t, column);
+	else
+		table_set(t, column, text, NULL, MOOD_PLAIN);
+}
+
+static void
+cell_size(struct table *t, const char *column, const json_t *json, const char *path, const char *unit)
+{
+	char human[UNITS_TEXT_BYTES], exact[UNITS_TEXT_BYTES], text[UNITS_TEXT_BYTES + 8];
+	int64_t bytes = pick_integer(json, path);
+
+	if (pick(json, path) == NULL) {
+		cell_absent(t, column);
+		return;
+	}
+	snprintf(text, sizeof text, "%s%s", size_format((uint64_t)bytes, human), unit);
+	snprintf(exact, sizeof exact, "%lld", (long long)bytes);
+	table_set(t, column, text, exact, MOOD_PLAIN);
+}
+
+void
+cell_bytes(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	cell_size(t, column, json, path, "");
+}
+
+void
+cell_rate(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	cell_size(t, column, json, path, "/s");
+}
+
+void
+cell_seconds(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	double seconds = json_number_value(pick(json, path));
+	char human[UNITS_TEXT_BYTES], exact[UNITS_TEXT_BYTES];
+
+	if (pick(json, path) == NULL) {
+		cell_absent(t, column);
+		return;
+	}
+	duration_format((int64_t)(seconds * 1e9), human);
+	snprintf(exact, sizeof exact, "%.3f", seconds);
+	table_set(t, column, human, exact, MOOD_PLAIN);
+}
+
+void
+cell_integer(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	char text[32];
+
+	if (pick(json, path) == NULL) {
+		cell_absent(t, column);
+		return;
+	}
+	snprintf(text, sizeof text, "%lld", (long long)pick_integer(json, path));
+	table_set(t, column, text, NULL, MOOD_PLAIN);
+}
+
+void
+cell_bool(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	table_set(t, column, pick_bool(json, path) ? "yes" : "no", NULL, MOOD_PLAIN);
+}
+
+void
+cell_relative(struct table *t, const char *column, const json_t *json, const char *path, int64_t now_ns)
+{
+	char human[UNITS_TEXT_BYTES + 8];
+
+	format_relative(pick_time_ns(json, path), now_ns, human, sizeof human);
+	table_set(t, column, human, pick_text(json, path), MOOD_PLAIN);
+}
+
+void
+cell_time(struct table *t, const char *column, const json_t *json, const char *path)
+{
+	cell_text(t, column, json, path);
+}
+
+void
+cell_state(struct table *t, const char *column, const json_t *source)
+{
+	const char *state = pick_text(source, "dataReplicationInfo.dataReplicationState");
+	enum table_mood mood = MOOD_WARN;
+
+	if (strcmp(state, "CONTINUOUS") == 0)
+		mood = MOOD_GOOD;
+	else if (strcmp(state, "STALLED") == 0 || strcmp(state, "DISCONNECTED") == 0)
+		mood = MOOD_BAD;
+	table_set(t, column, state, NULL, mood);
+}
+
+/* ---- output ---- */
+
+bool
+use_color(const struct ctl *ctl)
+{
+	const char *when = ctl->values[OPT_COLOR], *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	if (when != NULL && strcmp(when, "always") == 0)
+		return true;
+	if ((when != NULL && strcmp(when, "never") == 0) || (no_color != NULL && no_color[0] != '\0'))
+		return false;
+	return isatty(STDOUT_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+}
+
+static int
+terminal_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+
+	if (columns != NULL && atoi(columns) > 0)
+		return atoi(columns);
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+int
+print_table(const struct ctl *ctl, struct table *t)
+{
+	struct table_style style = {
+	    .header = !ctl_given(ctl, OPT_NO_HEADER),
+	    .tabs = ctl_given(ctl, OPT_NO_HEADER),
+	    .exact = ctl_given(ctl, OPT_EXACT),
+	    .color = use_color(ctl) && !ctl_given(ctl, OPT_NO_HEADER),
+	    .utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
+	    .width = terminal_width(),
+	    .columns = ctl->values[OPT_COLUMNS],
+	};
+	const char *bad;
+	int code = EXIT_DONE;
+
+	if (table_print(t, &style, stdout, &bad) < 0) {
+		fprintf(stderr, "holdfastctl: -o %.*s: no such column; there are: ", (int)strcspn(bad, ","), bad);
+		table_print_names(t, stderr);
+		fputc('\n', stderr);
+		code = EXIT_USAGE;
+	}
+	table_destroy(t);
+	return code;
+}
+
+int
+print_json(json_t *json)
+{
+	int r = json_dumpf(json, stdout, JSON_INDENT(2));
+
+	json_decref(json);
+	putchar('\n');
+	return r < 0 ? EXIT_FAILED : EXIT_DONE;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pick.h: values out of the API's JSON, and how people read them. Paths are keys joined by dots. Absent and null are
+ * the same. */
+#ifndef HF_CTL_PICK_H
+#define HF_CTL_PICK_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/ctl/ctl.h"
+#include "server/ctl/table.h"
+
+const json_t *pick(const json_t *json, const char *path);    /* NULL: absent */
+const char *pick_text(const json_t *json, const char *path); /* "": absent; borrowed */
+int64_t pick_integer(const json_t *json, const char *path);  /* 0: absent */
+bool pick_bool(const json_t *json, const char *path);        /* false: absent */
+int64_t pick_time_ns(const json_t *json, const char *path);  /* 0: absent */
+
+/* "3m12s ago", "in 59m00s", "never" for 0. buf: UNITS_TEXT_BYTES or more. */
+const char *format_relative(int64_t ns, int64_t now_ns, char *buf, size_t size);
+
+/* Cells of the row being made; "-" is what people see of something absent, "" what scripts see. */
+void cell_text(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_bytes(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_rate(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_seconds(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_integer(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_bool(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_relative(struct table *t, const char *column, const json_t *json, const char *path, int64_t now_ns);
+void cell_time(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_state(struct table *t, const char *column, const json_t *source);
+
+/* Print as -H, -p, -o, --color and the terminal want it, and destroy the table. Returns the exit code. */
+int print_table(const struct ctl *ctl, struct table *t);
+
+/* The document as it is. Takes it. */
+int print_json(json_t *json);
+
+/* As --color, NO_COLOR, TERM and the terminal say. */
+bool use_color(const struct ctl *ctl);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* table.h: rows for people (aligned, cut to the terminal's width, coloured) or for scripts (one tab between, never
+ * cut). What comes from outside is made harmless: a control character is shown as '?'. */
+#ifndef HF_CTL_TABLE_H
+#define HF_CTL_TABLE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct table;
+
+struct table_column {
+	const char *name;  /* for -o: stable */
+	const char *title; /* header */
+	bool right;        /* aligned */
+	bool shrinks;      /* may be cut when the terminal is narrow */
+	bool extra;        /* shown only with -o */
+};
+
+enum table_mood { MOOD_PLAIN, MOOD_GOOD, MOOD_WARN, MOOD_BAD };
+
+struct table_style {
+	bool header;
+	bool tabs;  /* one tab between, nothing cut */
+	bool exact; /* the exact text of each cell */
+	bool color;
+	bool utf8;           /* the ellipsis may be one */
+	int width;           /* 0: no limit */
+	const char *columns; /* "name,state", "all", or NULL for those not extra */
+};
+
+/* columns is borrowed until table_destroy(). NULL: out of memory. */
+struct table *table_create(const struct table_column *columns, size_t count);
+void table_destroy(struct table *t); /* NULL allowed */
+
+/* A new row, whose cells are empty; then its cells, in any order. Copied. exact NULL: the same as human. */
+void table_add_row(struct table *t);
+void table_set(struct table *t, const char *column, const char *human, const char *exact, enum table_mood mood);
+
+/* 0, or -EINVAL: style->columns names one that does not exist; *ret_bad (may be NULL) points at it. */
+int table_print(const struct table *t, const struct table_style *style, FILE *out, const char **ret_bad);
+
+/* "id, name, state": for messages. */
+void table_print_names(const struct table *t, FILE *out);
+
+#endif
