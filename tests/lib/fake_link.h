@@ -74,6 +74,8 @@ struct link {
 	int refuse_status;
 	atomic_bool stopped;
 	void (*on_checkpoint)(struct link *l, const struct message_checkpoint *m);
+	void (*on_flush)(struct link *l);
+	void *arg;
 };
 
 static inline struct link *
@@ -337,6 +339,8 @@ link_flush(struct link *l)
 
 	if (r == 0)
 		l->pending_count = 0;
+	if (l->on_flush != NULL)
+		l->on_flush(l);
 	return r;
 }
 

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/common/progress.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "proto/common/units.h"
+
+#define MIB (1024ull * 1024)
+#define S   NS_PER_SECOND
+
+/* What was written to a pipe by f. */
+static const char *
+output_of(void (*f)(int fd))
+{
+	static char text[65536];
+	int ends[2];
+	ssize_t n;
+
+	assert_int_equal(pipe(ends), 0);
+	f(ends[1]);
+	close(ends[1]);
+	n = read(ends[0], text, sizeof text - 1);
+	assert_true(n >= 0);
+	text[n] = '\0';
+	close(ends[0]);
+	return text;
+}
+
+static void
+run_lines(int fd)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_LINES, fd, "copy", 0, 200 * MIB, 0);
+	for (int i = 0; i <= 4; i++)
+		progress_update(&p, (uint64_t)i * MIB, i);
+	progress_end(&p, 200 * MIB, S);
+}
+
+static void
+lines_tell_every_new_percentage_once(void **state)
+{
+	assert_string_equal(output_of(run_lines), "0/100\n1/100\n2/100\n100/100\n");
+}
+
+static void
+run_plain(int fd)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_AUTO, fd, "copy", 0, 400 * MIB, 0);
+	assert_int_equal(p.mode, PROGRESS_PLAIN); /* a pipe is no terminal */
+	for (int s = 1; s <= 25; s++)
+		progress_update(&p, (uint64_t)s * 10 * MIB, s * S);
+	progress_end(&p, 400 * MIB, 40 * S);
+}
+
+static void
+sentences_come_every_ten_seconds_with_rate_and_time_left(void **state)
+{
+	assert_string_equal(output_of(run_plain), "copy:  25 %  100.0 MiB of 400.0 MiB  10.0 MiB/s  30.0s left\n"
+						  "copy:  50 %  200.0 MiB of 400.0 MiB  10.0 MiB/s  20.0s left\n"
+						  "copy: 100 %  400.0 MiB of 400.0 MiB  10.0 MiB/s  0.0s left\n");
+}
+
+static void
+run_bar(int fd)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_BAR, fd, "copy", 0, 100 * MIB, 0);
+	progress_update(&p, 50 * MIB, S / 10); /* too soon */
+	progress_update(&p, 50 * MIB, S);
+	progress_end(&p, 100 * MIB, 2 * S);
+}
+
+static void
+a_bar_is_redrawn_in_place(void **state)
+{
+	const char *text = output_of(run_bar);
+
+	assert_int_equal(text[0], '\r');
+	assert_non_null(strstr(text, "[############............]"));
+	assert_non_null(strstr(text, "\rcopy [########################]"));
+	assert_int_equal(text[strlen(text) - 1], '\n');
+}
+
+static void
+the_rate_does_not_count_what_was_done_before(void **state)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_NONE, -1, "copy", 900 * MIB, 1000 * MIB, 0);
+	assert_int_equal(progress_left_ns(&p, 0), -1);
+	progress_update(&p, 910 * MIB, 2 * S);
+	assert_int_equal(progress_rate(&p, 2 * S), 5 * MIB);
+	assert_int_equal(progress_left_ns(&p, 2 * S), 18 * S);
+}
+
+static void
+the_rate_is_that_of_late(void **state)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_NONE, -1, "copy", 0, 10000 * MIB, 0);
+	for (int s = 1; s <= 60; s++) /* 100 MiB/s, then 1 MiB/s */
+		progress_update(&p, (s < 30 ? (uint64_t)s * 100 : 2900 + (uint64_t)(s - 29)) * MIB, s * S);
+	assert_in_range(progress_rate(&p, 60 * S), MIB, 2 * MIB);
+}
+
+static void
+modes_have_names(void **state)
+{
+	assert_int_equal(progress_mode_parse("auto"), PROGRESS_AUTO);
+	assert_int_equal(progress_mode_parse("lines"), PROGRESS_LINES);
+	assert_int_equal(progress_mode_parse("none"), PROGRESS_NONE);
+	assert_int_equal(progress_mode_parse("noisy"), -EINVAL);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(lines_tell_every_new_percentage_once),
+	    cmocka_unit_test(sentences_come_every_ten_seconds_with_rate_and_time_left),
+	    cmocka_unit_test(a_bar_is_redrawn_in_place),
+	    cmocka_unit_test(the_rate_does_not_count_what_was_done_before),
+	    cmocka_unit_test(the_rate_is_that_of_late),
+	    cmocka_unit_test(modes_have_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
