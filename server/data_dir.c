@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/data_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/common/id.h"
+#include "proto/common/status.h"
+
+static const char identity_head[] = "holdfast data directory\n";
+
+static const char readme[] =
+    "This is the staging area of a Holdfast replication server.\n"
+    "\n"
+    "Do not open, mount, copy back or change the files in here, not even read-only: a mount writes, and the\n"
+    "files of a volume hold its oldest state, not its newest. To get data out, at any point in time:\n"
+    "\n"
+    "    holdfastctl pit list SOURCE\n"
+    "    holdfastctl export file SOURCE --volume VOLUME --at PIT -o FILE\n";
+
+struct data_dir {
+	char path[256];
+	char uuid[UUID_TEXT_BYTES];
+	int dir_fd, lock_fd;
+};
+
+const char *
+data_dir_path(const struct data_dir *d)
+{
+	return d->path;
+}
+
+const char *
+data_dir_uuid(const struct data_dir *d)
+{
+	return d->uuid;
+}
+
+bool
+data_dir_join(const struct data_dir *d, const char *name, char *ret_path, size_t size)
+{
+	int n = snprintf(ret_path, size, "%s/%s", d->path, name);
+
+	return n > 0 && (size_t)n < size;
+}
+
+/* ---- files of a few lines ---- */
+
+static int
+read_text(const struct data_dir *d, const char *name, char *ret_text, size_t size)
+{
+	int fd = openat(d->dir_fd, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, ret_text, size - 1);
+	if (n < 0)
+		n = -errno;
+	else
+		ret_text[n] = '\0';
+	close(fd);
+	return n < 0 ? (int)n : 0;
+}
+
+static int
+write_all(int fd, const char *text)
+{
+	size_t len = strlen(text);
+	ssize_t n = write(fd, text, len);
+
+	if (n < 0)
+		return -errno;
+	if ((size_t)n < len)
+		return -ENOSPC;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+/* All or nothing: aside, synced, renamed, directory synced. */
+static int
+write_text(const struct data_dir *d, const char *name, const char *text)
+{
+	char aside[64];
+	int fd, r;
+
+	snprintf(aside, sizeof aside, "%s.tmp", name);
+	fd = openat(d->dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, text);
+	close(fd);
+	if (r == 0 && renameat(d->dir_fd, aside, d->dir_fd, name) < 0)
+		r = -errno;
+	if (r == 0 && fsync(d->dir_fd) < 0)
+		r = -errno;
+	return r;
+}
+
+/* ---- whose it is ---- */
+
+static int
+make_parents(const char *path)
+{
+	char part[256];
+
+	snprintf(part, sizeof part, "%s", path);
+	for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(part, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	return mkdir(part, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int
+open_dir(struct data_dir *d, bool make, struct hf_error *err)
+{
+	int r = make ? make_parents(d->path) : 0;
+
+	if (r < 0)
+		return hf_error_set(err, r, "cannot make the data directory %s", d->path);
+	d->dir_fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->dir_fd >= 0)
+		return 0;
+	if (errno == ENOENT)
+		return hf_error_say(err, -ENOENT,
+		    "the data directory %s does not exist: mount it, or make it once with: mkdir -m 0700 %s", d->path,
+		    d->path);
+	return hf_error_set(err, -errno, "cannot open the data directory %s", d->path);
+}
+
+static int
+refuse_second(const struct data_dir *d, struct hf_error *err)
+{
+	char pid[32] = "";
+
+	if (read_text(d, "LOCK", pid, sizeof pid) < 0)
+		pid[0] = '\0';
+	pid[strcspn(pid, "\n")] = '\0';
+	return hf_error_say(err, -EBUSY, "%s is in use by another holdfastd (pid %s): stop that one first", d->path,
+	    pid[0] != '\0' ? pid : "not known");
+}
+
+static int
+take_lock(struct data_dir *d, struct hf_error *err)
+{
+	d->lock_fd = openat(d->dir_fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (d->lock_fd < 0)
+		return hf_error_set(err, -errno, "cannot make %s/LOCK", d->path);
+	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return refuse_second(d, err);
+	return hf_error_set(err, -errno, "cannot lock %s/LOCK", d->path);
+}
+
+static void
+write_pid(struct data_dir *d)
+{
+	char pid[32];
+	int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
+
+	/* For people: the lock is the flock, so a failure here costs only the number in a message. */
+	if (ftruncate(d->lock_fd, 0) == 0)
+		(void)!pwrite(d->lock_fd, pid, (size_t)n, 0);
+}
+
+/* Left by a first start that was cut, or by mkfs. */
+static bool
+is_harmless(const char *name)
+{
+	static const char *const names[] = {".", "..", "LOCK", "README", "README.tmp", "IDENTITY.tmp", "lost+found"};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Looks before anything is written: a foreign directory is left as it is. */
+static int
+refuse_foreign(struct data_dir *d, struct hf_error *err)
+{
+	int fd = openat(d->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	if (dir == NULL) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+		return hf_error_set(err, r, "cannot list %s", d->path);
+	}
+	if (faccessat(d->dir_fd, "IDENTITY", F_OK, 0) == 0) {
+		closedir(dir);
+		return 0;
+	}
+	while (r == 0 && (e = readdir(dir)) != NULL)
+		if (!is_harmless(e->d_name))
+			r = hf_error_say(err, -ENOTEMPTY,
+			    "%s holds '%s' but no IDENTITY: it is not a data directory of holdfastd, and not empty; "
+			    "set data_dir "
+			    "to an empty one",
+			    d->path, e->d_name);
+	closedir(dir);
+	return r;
+}
+
+static void
+make_uuid(char *ret_uuid)
+{
+	unsigned char b[16];
+
+	random_bytes(b, sizeof b);
+	b[6] = (unsigned char)(0x40 | (b[6] & 0x0f)); /* RFC 9562, version 4 */
+	b[8] = (unsigned char)(0x80 | (b[8] & 0x3f));
+	snprintf(ret_uuid, UUID_TEXT_BYTES, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+	    b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+static int
+make_identity(struct data_dir *d, struct hf_error *err)
+{
+	char text[128];
+	int r;
+
+	make_uuid(d->uuid);
+	snprintf(text, sizeof text, "%sformat %d\nuuid %s\n", identity_head, DATA_DIR_FORMAT, d->uuid);
+	r = write_text(d, "README", readme);
+	if (r == 0)
+		r = write_text(d, "IDENTITY", text);
+	return r < 0 ? hf_error_set(err, r, "cannot write into %s", d->path) : 0;
+}
+
+static int
+read_identity(struct data_dir *d, struct hf_error *err)
+{
+	char text[256];
+	unsigned format;
+	int r = read_text(d, "IDENTITY", text, sizeof text);
+
+	if (r == -ENOENT)
+		return make_identity(d, err);
+	if (r < 0)
+		return hf_error_set(err, r, "cannot read %s/IDENTITY", d->path);
+	if (strncmp(text, identity_head, sizeof identity_head - 1) != 0 ||
+	    sscanf(text + sizeof identity_head - 1, "format %u\nuuid %36s", &format, d->uuid) != 2)
+		return hf_error_set(err, -HF_ECORRUPT, "%s/IDENTITY is not ours", d->path);
+	if (format > DATA_DIR_FORMAT)
+		return hf_error_say(err, -HF_EFORMAT,
+		    "%s was written by a newer holdfastd (format %u, this one knows %d): use that one", d->path, format,
+		    DATA_DIR_FORMAT);
+	return 0;
+}
+
+static bool
+has(const struct data_dir *d, const char *name)
+{
+	return faccessat(d->dir_fd, name, F_OK, 0) == 0;
+}
+
+/* The first start makes IDENTITY, then holdfast.db, then pki and sources. Any other mixture means that a part is
+ * missing. */
+static int
+check_whole(const struct data_dir *d, struct hf_error *err)
+{
+	if (has(d, "holdfast.db") || (!has(d, "sources") && !has(d, "pki")))
+		return 0;
+	return hf_error_say(err, -HF_ECORRUPT,
+	    "%s has an IDENTITY but no holdfast.db: is a part of it not mounted? Nothing was changed", d->path);
+}
+
+int
+data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_error *err)
+{
+	struct data_dir *d = calloc(1, sizeof *d);
+	int r;
+
+	if (d == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", path);
+	d->dir_fd = d->lock_fd = -1;
+	snprintf(d->path, sizeof d->path, "%s", path);
+	r = open_dir(d, make, err);
+	if (r == 0)
+		r = refuse_foreign(d, err);
+	if (r == 0)
+		r = take_lock(d, err);
+	if (r == 0)
+		r = read_identity(d, err);
+	if (r == 0)
+		r = check_whole(d, err);
+	if (r < 0) {
+		data_dir_close(d);
+		return r;
+	}
+	write_pid(d);
+	*ret_dir = d;
+	return 0;
+}
+
+void
+data_dir_close(struct data_dir *d)
+{
+	if (d == NULL)
+		return;
+	if (d->lock_fd >= 0)
+		close(d->lock_fd);
+	if (d->dir_fd >= 0)
+		close(d->dir_fd);
+	free(d);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* data_dir.h: the data directory as such: whose it is, that nobody else has it open, that it is whole.
+ *
+ *	LOCK      flock()ed for the life of the daemon; holds its pid
+ *	IDENTITY  format and UUID of this directory
+ *	README    why not to touch it
+ *
+ * A directory that is missing, foreign, or only half there (a file system not mounted) is refused, never initialised.
+*/
+#ifndef HF_SERVER_DATA_DIR_H
+#define HF_SERVER_DATA_DIR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "proto/common/error.h"
+
+struct data_dir;
+
+enum { DATA_DIR_FORMAT = 1, UUID_TEXT_BYTES = 37 };
+
+/* Take the directory, or make it ours if it is empty. make: it may also be made (the default path of an ordinary user).
+ * Blocks. -EBUSY (the text names the pid), -ENOENT, -ENOTEMPTY (not ours), -HF_ECORRUPT (half there), -HF_EFORMAT
+ * (newer), -errno. */
+int data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_error *err);
+void data_dir_close(struct data_dir *d); /* NULL allowed */
+
+const char *data_dir_path(const struct data_dir *d);
+const char *data_dir_uuid(const struct data_dir *d);
+
+/* path/name into ret_path. False if it is too long. */
+bool data_dir_join(const struct data_dir *d, const char *name, char *ret_path, size_t size);
+
+#endif

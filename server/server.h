@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.h: the running daemon: what its threads share, its start and its end.
+ *
+ *	main thread      listeners, enrolment, control sockets, signals
+ *	workers          one per core: sessions, sources and their stores' data path; see worker.h
+ *	catalog thread   SQLite: registry, catalogs; store jobs that are quick
+ *	maintenance      builds runs, folds
+ *	readers          opening stores, compares, exports, read-back
+ *
+ * Everything in struct server is set before the other threads start and constant from then on, unless it is _Atomic. */
+#ifndef HF_SERVER_SERVER_H
+#define HF_SERVER_SERVER_H
+
+#include <stdatomic.h>
+
+#include "server/command.h"
+#include "server/config.h"
+#include "server/data_dir.h"
+#include "server/jobs.h"
+#include "server/listen.h"
+#include "server/mailbox.h"
+#include "server/pki.h"
+#include "server/registry.h"
+#include "server/status.h"
+
+struct enroll;
+struct event;
+struct evconnlistener;
+struct worker;
+
+enum { WORKERS_MAX = 64 };
+
+struct server {
+	struct config config;
+	struct event_base *base;
+	struct mailbox *mailbox; /* of the main thread */
+	struct data_dir *data_dir;
+	struct registry *registry;
+	struct pki *pki;
+	struct status_table *status;
+	struct jobs *catalog, *maintenance, *readers;
+	struct worker *workers[WORKERS_MAX];
+	unsigned worker_count;
+	int64_t started_ns;
+
+	/* the main thread's */
+	struct evconnlistener *listener;
+	struct enroll *enroll;
+	struct event *signals[2], *second, *listen_again;
+	char listen_address[ADDRESS_TEXT_BYTES], enroll_address[ADDRESS_TEXT_BYTES];
+	unsigned next_worker, workers_running;
+	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */
+	bool api_started, draining, staging_asked;
+	int64_t renewal_looked_ns;
+	struct drained {
+		struct mail mail;
+		struct server *server;
+	} drained[WORKERS_MAX]; /* what a worker posts when nothing is left of it */
+
+	/* the catalog thread's */
+	struct disk *catalog_disk; /* while an enrolment is worked on */
+	struct id enrolled;        /* source whose enrolment is being committed; "" = none */
+	uint64_t admit_number;
+
+	_Atomic unsigned session_count;
+	_Atomic uint64_t session_number; /* for logs */
+	_Atomic unsigned events_pending;
+	_Atomic uint64_t staging_total_bytes, staging_free_bytes;
+	_Atomic bool staging_full; /* less than the reserve is left: credit is withheld */
+};
+
+/* Everything up to listening. Blocks. On failure err says what and why, and what to do. */
+int server_start(const struct config *config, struct server **ret_server, struct hf_error *err);
+
+/* Until SIGTERM or SIGINT, and then until everything that was begun is on disk. */
+void server_run(struct server *sv);
+
+/* After server_run(), or a failed start. NULL is allowed. */
+void server_destroy(struct server *sv);
+
+/* The worker that owns a source, for the life of the process. */
+struct worker *server_owner(struct server *sv, const struct id *source);
+
+/* Log a line and keep it as an event of a source (NULL: of the server). Any thread; never blocks. event is a stable
+ * name. */
+void server_event(struct server *sv, const struct id *source, const char *event, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Bytes of the staging area that belong to maintenance. Any thread. */
+uint64_t server_reserve_bytes(const struct server *sv);
+
+/* Main thread: something that was under way for it has ended (see answers_out). */
+void server_answered(struct server *sv);
+
+/* server_enroll.c: listen for newcomers, unless that is switched off. */
+int server_open_enrolment(struct server *sv, struct hf_error *err);
+
+#endif

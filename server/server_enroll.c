@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What enrolment needs of the server: a thread that may block (the catalog thread), and a store for the newcomer. The
+ * store is made inside the registry's transaction, so that there is never a source without one; when the transaction is
+ * through, the source is handed to its worker, before the agent hears of it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/log.h"
+#include "server/enroll.h"
+#include "server/server.h"
+#include "server/source.h"
+#include "storage/store.h"
+
+struct enroll_job {
+	struct job job;
+	struct server *server;
+	void (*work)(void *arg);
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void
+start_enrolled(struct server *sv)
+{
+	struct registry_source facts;
+	struct hf_error err;
+	int r = registry_get_source(sv->registry, &sv->enrolled, &facts, &err);
+
+	if (r == 0)
+		r = source_start(sv, &facts);
+	else
+		log_warning("enrolment_lost", "source=%s msg=\"its store was made, but the registry did not keep it\"",
+		    sv->enrolled.text);
+	if (r == -ENOMEM)
+		log_err("source_not_started", "source=%s msg=\"no memory: restart the server\"", sv->enrolled.text);
+}
+
+static void
+run_work(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct enroll_job *e = (struct enroll_job *)job;
+	struct server *sv = e->server;
+
+	sv->catalog_disk = d;
+	memset(&sv->enrolled, 0, sizeof sv->enrolled);
+	e->work(e->arg);
+	sv->catalog_disk = NULL;
+	if (sv->enrolled.text[0] != '\0')
+		start_enrolled(sv);
+}
+
+static void
+on_worked(struct job *job)
+{
+	struct enroll_job *e = (struct enroll_job *)job;
+	struct server *sv = e->server;
+
+	e->done(e->arg);
+	free(e);
+	server_answered(sv);
+}
+
+static void
+post(void *arg, void (*work)(void *job), void (*done)(void *job), void *job)
+{
+	struct server *sv = arg;
+	struct enroll_job *e = calloc(1, sizeof *e);
+
+	if (e == NULL)
+		abort(); /* there is no way to refuse; what is acknowledged is on disk */
+	e->job.run = run_work;
+	e->job.done = on_worked;
+	e->job.home = sv->mailbox;
+	e->server = sv;
+	e->work = work;
+	e->done = done;
+	e->arg = job;
+	sv->answers_out++;
+	jobs_post(sv->catalog, &e->job);
+}
+
+static int
+on_enrolled(void *arg, const struct id *source, bool is_new, const struct message_hints *hints, struct hf_error *err)
+{
+	struct server *sv = arg;
+	char name[64], dir[512];
+	struct store_config config = {
+	    .dir = dir, .segment_bytes_max = sv->config.segment_bytes, .reserve_bytes = server_reserve_bytes(sv)};
+	int r;
+
+	server_event(sv, source, is_new ? "source_enrolled" : "source_enrolled_again", "%s",
+	    hints->hostname[0] != '\0' ? hints->hostname : "a machine without a host name");
+	if (!is_new)
+		return 0;
+	snprintf(name, sizeof name, "sources/%s", source->text);
+	if (!data_dir_join(sv->data_dir, name, dir, sizeof dir))
+		return hf_error_set(err, -ENAMETOOLONG, "the store of %s", source->text);
+	r = store_create(sv->catalog_disk, &config, source, err);
+	if (r == 0)
+		sv->enrolled = *source;
+	return r;
+}
+
+int
+server_open_enrolment(struct server *sv, struct hf_error *err)
+{
+	const char *colon = strrchr(sv->listen_address, ':');
+	struct enroll_config config = {
+	    .base = sv->base,
+	    .listen = sv->config.enroll_listen,
+	    .pki = sv->pki,
+	    .registry = sv->registry,
+	    .certificate_lifetime_ns = sv->config.certificate_lifetime_ns,
+	    .data_port = colon != NULL ? (uint32_t)atoi(colon + 1) : 0,
+	    .post = post,
+	    .enrolled = on_enrolled,
+	    .arg = sv,
+	};
+	int r;
+
+	if (strcmp(sv->config.enroll_listen, "off") == 0)
+		return 0;
+	r = enroll_open(&config, &sv->enroll, err);
+	if (r == 0)
+		snprintf(sv->enroll_address, sizeof sv->enroll_address, "%s", enroll_address(sv->enroll));
+	return r;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* source.h: what runs for one source on its worker, from the start of the process (or its enrolment) to the end: its
+ * store, its current session, the jobs of the store, its compares, its requests for points, and what is published of
+ * it.
+ *
+ * Unless said otherwise: on the thread of the source's worker. */
+#ifndef HF_SERVER_SOURCE_H
+#define HF_SERVER_SOURCE_H
+
+#include "server/command.h"
+#include "server/registry.h"
+
+struct session;
+struct source;
+struct store;
+struct store_job;
+struct view;
+
+/* Any thread. Hand a source to its owner, which opens its store; one that is there already is left alone. -ENOMEM. */
+int source_start(struct server *sv, const struct registry_source *facts);
+
+/* Any thread. The agent was refused at the door: state, error and cure of the source say so from now on, until it is
+ * let in (or adopted). */
+void source_note_refusal(struct server *sv, const struct id *source, int status, const char *text, const char *cure);
+
+/* Say goodbye, flush, close; the worker hears when it is gone. */
+void source_shutdown(struct source *src);
+
+/* ---- its session ---- */
+
+/* A session that was admitted: it is welcomed when the store is open and the frames of an older session are through;
+ * that one is fenced. */
+void source_queue_session(struct source *src, struct session *s);
+void source_leave(struct source *src, struct session *s); /* the session is ending */
+void source_flush(struct source *src);                    /* nothing more to read just now */
+void source_output_drained(struct source *src);           /* the session's answers have gone out */
+
+/* End the live session and whatever was admitted up to now: its certificates are revoked. */
+void source_revoke(struct source *src, uint64_t admit_number);
+void source_adopted(struct source *src); /* a refusal as a clone is forgiven */
+
+/* ---- what its session does ---- */
+struct message_checkpoint;
+struct message_compare;
+struct message_declare;
+struct message_heartbeat;
+struct message_report;
+
+struct store *source_store(struct source *src);
+uint64_t source_durable_sequence(const struct source *src); /* of the stream begun */
+void source_renewed(struct source *src, int64_t not_after_ns);
+int source_declare(struct source *src,
+    const struct message_declare *m); /* -EAGAIN: one is under way; answered by the session's VOLUMES */
+int source_start_stream(struct source *src, uint64_t stream_id, bool resume);
+int source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain,
+    const struct message_checkpoint *m); /* as store_checkpoint() */
+int source_compare(struct source *src, const struct message_compare *m);
+void source_heartbeat(struct source *src, const struct message_heartbeat *m);
+void source_report(struct source *src, const struct message_report *m);
+void source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes); /* a data frame is queued */
+
+/* ---- turn and tick ---- */
+void source_touch(struct source *src);
+void source_turn_end(struct source *src);
+void source_tick(struct source *src, int64_t now_ns, bool second); /* monotonic; second: once a second */
+
+/* ---- for commands and exports ---- */
+
+/* Run a job of the store on the catalog thread, then finished(arg, job) here; the job is destroyed after that. 0,
+ * -ENOMEM (job NULL), or what keeps the store from being used; then finished() never runs. */
+typedef void source_job_finished(void *arg, struct store_job *job);
+int source_run_job(struct source *src, struct store_job *job, source_job_finished *finished, void *arg);
+
+/* Why the store cannot be used now: 0 if it can. */
+int source_status(const struct source *src, const char **ret_text);
+
+/* A view, and giving it back: the source waits for it before it closes. */
+int source_view(struct source *src, uint64_t lsn, struct view **ret_view);
+void source_view_release(struct source *src, struct view *v);
+
+/* Ask for a checkpoint that becomes a kept point; done(arg, status, text, lsn) exactly once. text borrowed. */
+typedef void source_pit_done(void *arg, int status, const char *text, uint64_t lsn);
+void source_request_pit(struct source *src, const char *name, int64_t deadline_ns, source_pit_done *done, void *arg);
+
+#endif

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is published of a source: gathered from its store, its session and what the agent said, judged by state.c,
+ * copied into the table that the control sockets read. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/common/log.h"
+#include "proto/common/status.h"
+#include "server/session_impl.h"
+#include "server/source_impl.h"
+
+static bool
+counts_as_connected(const struct source *src, int64_t now_ns)
+{
+	if (src->session != NULL)
+		return true;
+	return src->gone_ns != 0 && now_ns - src->gone_ns < src->grace_ns;
+}
+
+/* ---- volumes ---- */
+
+static uint64_t
+replicated_bytes(const struct store_volume *v)
+{
+	uint64_t bytes = v->frontier_blocks * BLOCK_BYTES;
+
+	return bytes < v->size_bytes ? bytes : v->size_bytes;
+}
+
+static void
+add_declaration(const struct source *src, struct volume_status *v)
+{
+	for (size_t i = 0; i < src->declared_count; i++) {
+		if (src->declared[i].volume != v->volume)
+			continue;
+		v->state = src->declared[i].state;
+		v->rescanned_bytes = src->activity == ACTIVITY_RESCAN ? src->declared[i].rescanned_bytes : 0;
+	}
+}
+
+static void
+fill_volume(const struct source *src, const struct store_volume *from, struct volume_status *v)
+{
+	memset(v, 0, sizeof *v);
+	v->id = from->id;
+	v->volume = from->volume;
+	memcpy(v->name, from->name, sizeof v->name);
+	memcpy(v->identity, from->identity, sizeof v->identity);
+	memcpy(v->device_name, from->device_name, sizeof v->device_name);
+	v->state = VOLUME_OK;
+	v->boot_disk = from->boot_disk;
+	v->total_bytes = from->size_bytes;
+	v->replicated_bytes = replicated_bytes(from);
+	v->backlogged_bytes = from->size_bytes - v->replicated_bytes;
+	add_declaration(src, v);
+}
+
+/* Volumes declared, and what they come to. */
+static void
+gather_volumes(struct source *src, struct source_status *s, struct state_facts *f)
+{
+	struct store_volume *list = src->worker->volume_scratch;
+	size_t n = store_list_volumes(src->store, list, VOLUMES_MAX);
+
+	for (size_t i = 0; i < n; i++) {
+		fill_volume(src, &list[i], &s->volumes[i]);
+		f->volumes++;
+		f->volumes_filled += s->volumes[i].replicated_bytes == s->volumes[i].total_bytes;
+		f->total_bytes += s->volumes[i].total_bytes;
+		f->replicated_bytes += s->volumes[i].replicated_bytes;
+	}
+	s->volume_count = n;
+}
+
+static const char *
+volume_state_text(enum volume_state state)
+{
+	switch (state) {
+	case VOLUME_OK: return "";
+	case VOLUME_IDENTITY_MISSING: return "its disk was not found on the source";
+	case VOLUME_IDENTITY_AMBIGUOUS: return "two disks of the source have its identity";
+	case VOLUME_SHRUNK: return "its disk is smaller than it was";
+	case VOLUME_UNREADABLE: return "its disk cannot be read";
+	case VOLUME_REFUSED: return "refused";
+	}
+	return "";
+}
+
+static void
+gather_bad_volume(const struct source *src, struct state_facts *f)
+{
+	for (size_t i = 0; i < src->declared_count; i++) {
+		if (src->declared[i].state == VOLUME_OK)
+			continue;
+		snprintf(f->bad_volume, sizeof f->bad_volume, "volume %s (%s): %s", src->declared[i].name,
+		    src->declared[i].identity,
+		    src->declared[i].state == VOLUME_REFUSED ? src->declared[i].text
+							     : volume_state_text(src->declared[i].state));
+		return;
+	}
+}
+
+/* ---- points and lag ---- */
+
+static int64_t
+until_ns(const struct checkpoint *c)
+{
+	int64_t clock = c->unchanged_until_ns > c->clock_ns ? c->unchanged_until_ns : c->clock_ns;
+
+	return clock - c->clock_offset_ns;
+}
+
+static void
+gather_points(struct source *src, struct source_status *s, struct state_facts *f)
+{
+	const struct checkpoint *newest = store_newest_checkpoint(src->store);
+	const struct checkpoint *consistent;
+
+	if (newest != NULL) {
+		s->durable_at_ns = until_ns(newest);
+		f->has_checkpoint = newest->complete;
+		f->lag_ns = s->taken_ns - s->durable_at_ns;
+	}
+	s->received_at_ns = src->received_at_ns > s->durable_at_ns ? src->received_at_ns : s->durable_at_ns;
+	consistent = store_newest_consistent(src->store);
+	if (consistent == NULL)
+		return;
+	s->has_newest = f->has_consistent = true;
+	s->consistent_at_ns = until_ns(consistent);
+	s->newest_pit = checkpoint_pit_id(&src->id, consistent->lsn);
+	s->newest_pit_ns = checkpoint_time_ns(consistent);
+	s->newest_consistency = consistent->consistency;
+	s->newest_lsn = consistent->lsn;
+	f->verified = src->verified_lsn != 0;
+}
+
+/* ---- rates ---- */
+
+/* When the backlog will be gone at the rate of the last minute; not converging if it is no smaller than a minute ago.
+ */
+static int64_t
+estimate_eta(struct source *src, const struct source_status *s, int64_t now_ns)
+{
+	bool shrinks = src->backlog_bytes < src->backlog_minute_ago || src->backlog_minute_ns == 0;
+
+	if (now_ns - src->backlog_minute_ns > 60 * NS_PER_SECOND) {
+		src->backlog_minute_ago = src->backlog_bytes;
+		src->backlog_minute_ns = now_ns;
+	}
+	if (s->backlog_bytes == 0)
+		return 0;
+	if (s->rate_1m == 0 || !shrinks)
+		return -1;
+	return (int64_t)((double)s->backlog_bytes / (double)s->rate_1m * (double)NS_PER_SECOND);
+}
+
+static void
+gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
+{
+	s->rate_10s = rate_get(&src->rate, now_ns, 10);
+	s->rate_1m = rate_get(&src->rate, now_ns, 60);
+	s->rate_5m = rate_get(&src->rate, now_ns, 300);
+	s->backlog_bytes = src->backlog_bytes;
+	s->resent_frames = src->resent_frames;
+	s->eta_ns = estimate_eta(src, s, now_ns);
+}
+
+/* ---- the whole ---- */
+
+static void
+gather_store(struct source *src, struct source_status *s, struct state_facts *f)
+{
+	store_get_stats(src->store, &s->store);
+	store_get_policy(src->store, &s->policy);
+	s->received_bytes = s->store.received_bytes;
+	s->durable_bytes = s->store.durable_bytes;
+	gather_volumes(src, s, f);
+	gather_points(src, s, f);
+	f->staging_full = s->store.full || atomic_load(&src->server->staging_full);
+	f->verify_status = src->verify_status;
+	snprintf(f->verify_text, sizeof f->verify_text, "%s", src->verify_text);
+}
+
+static void
+gather_agent(const struct source *src, struct source_status *s, struct state_facts *f)
+{
+	s->hints = src->facts.hints;
+	snprintf(s->peer, sizeof s->peer, "%s", src->peer);
+	s->connected = src->session != NULL;
+	s->added_ns = src->facts.created_ns;
+	s->first_byte_ns = src->first_byte_ns;
+	s->last_seen_ns = src->seen_ns;
+	s->certificate_expires_ns = src->certificate_expires_ns;
+	s->clock_offset_ns = src->clock_offset_ns;
+	s->round_trip_ns = src->round_trip_ns;
+	s->activity = src->activity;
+	s->pass = src->pass;
+	f->ever_connected = src->ever_connected;
+	f->refused = src->refused;
+	snprintf(f->refused_text, sizeof f->refused_text, "%s", src->refused_text);
+	snprintf(f->refused_cure, sizeof f->refused_cure, "%s", src->refused_cure);
+	f->activity = s->connected ? src->activity : 0;
+	f->went_back = src->went_back;
+	f->backlog_bytes = src->backlog_bytes;
+	gather_bad_volume(src, f);
+}
+
+static void
+note_change(struct source *src, const struct state_verdict *v)
+{
+	if (!src->evaluated || v->state != src->state) {
+		src->state_since_ns = clock_real_ns();
+		log_info("state", "source=%s state=%s msg=\"%s\"", src->id.text, replication_state_name(v->state),
+		    v->reason);
+	}
+	if (src->evaluated && v->ready != src->was_ready)
+		server_event(src->server, &src->id, v->ready ? "ready" : "not_ready", "%s",
+		    v->ready ? "a point in time was read back: all volumes can be restored" : v->reasons[0].text);
+	src->state = v->state;
+	src->was_ready = v->ready;
+	src->evaluated = true;
+}
+
+static void
+copy_verdict(const struct state_verdict *v, struct source_status *s)
+{
+	s->state = v->state;
+	memcpy(s->state_reason, v->reason, sizeof s->state_reason);
+	memcpy(s->error, v->error, sizeof s->error);
+	memcpy(s->raw_error, v->raw_error, sizeof s->raw_error);
+	memcpy(s->cure, v->cure, sizeof s->cure);
+	s->ready = v->ready;
+	memcpy(s->reasons, v->reasons, sizeof s->reasons);
+	s->reason_count = v->reason_count;
+}
+
+void
+source_publish(struct source *src)
+{
+	struct source_status *s = src->worker->status_scratch;
+	struct state_facts f = {.source = src->id, .lag_ns = -1};
+	struct state_verdict v;
+	int64_t now = src->worker->now_ns;
+
+	memset(s, 0, sizeof *s);
+	s->id = src->id;
+	s->taken_ns = f.now_ns = clock_real_ns();
+	f.connected = counts_as_connected(src, now);
+	f.opening = src->life == SOURCE_OPENING && src->store_status == 0;
+	f.store_status = src->life == SOURCE_OPEN ? 0 : src->store_status;
+	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
+	gather_agent(src, s, &f);
+	if (src->life == SOURCE_OPEN)
+		gather_store(src, s, &f);
+	gather_rates(src, s, now);
+	state_evaluate(&f, &v);
+	note_change(src, &v);
+	copy_verdict(&v, s);
+	s->state_since_ns = src->state_since_ns;
+	status_publish(src->server->status, s);
+	src->dirty = false;
+	src->published_ns = now;
+}

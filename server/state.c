@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+
+#define FREEZE_CURE "holdfast-agent run --freeze MOUNTPOINT on the source, or let the disk rest for two passes"
+
+/* ---- what may be the case ---- */
+
+static bool
+store_damaged(const struct state_facts *f)
+{
+	return f->store_status == -HF_ECORRUPT || f->store_status == -HF_EDIGEST;
+}
+
+static bool
+store_unusable(const struct state_facts *f)
+{
+	return f->store_status < 0;
+}
+
+static bool
+is_clone(const struct state_facts *f)
+{
+	return !f->connected && f->refused == -HF_ECLONE;
+}
+
+static bool
+is_expired(const struct state_facts *f)
+{
+	return !f->connected && f->refused == -HF_EEXPIRED;
+}
+
+static bool
+is_revoked(const struct state_facts *f)
+{
+	return !f->connected && f->refused == -HF_EREVOKED;
+}
+
+static bool
+is_refused(const struct state_facts *f)
+{
+	return !f->connected && f->refused < 0;
+}
+
+static bool
+is_opening(const struct state_facts *f)
+{
+	return f->opening;
+}
+
+static bool
+never_seen(const struct state_facts *f)
+{
+	return !f->connected && !f->ever_connected;
+}
+
+static bool
+not_seen(const struct state_facts *f)
+{
+	return !f->connected;
+}
+
+static bool
+has_bad_volume(const struct state_facts *f)
+{
+	return f->bad_volume[0] != '\0';
+}
+
+static bool
+is_full(const struct state_facts *f)
+{
+	return f->staging_full;
+}
+
+static bool
+read_back_failed(const struct state_facts *f)
+{
+	return f->verify_status < 0;
+}
+
+static bool
+no_volumes(const struct state_facts *f)
+{
+	return f->volumes == 0;
+}
+
+static bool
+is_filling(const struct state_facts *f)
+{
+	return f->volumes_filled < f->volumes;
+}
+
+static bool
+is_rescanning(const struct state_facts *f)
+{
+	return f->went_back || f->activity == ACTIVITY_RESCAN;
+}
+
+static bool
+only_fuzzy(const struct state_facts *f)
+{
+	return !f->has_consistent && f->has_checkpoint;
+}
+
+static bool
+no_point_yet(const struct state_facts *f)
+{
+	return !f->has_consistent;
+}
+
+static bool
+is_behind(const struct state_facts *f)
+{
+	return f->backlog_bytes > 0 && f->lag_ns > STATE_BACKLOG_LAG_NS;
+}
+
+static bool
+always(const struct state_facts *f)
+{
+	return true;
+}
+
+/* ---- the table: the first line that holds is the state ---- */
+
+enum detail { DETAIL_NONE, DETAIL_STORE, DETAIL_REFUSED, DETAIL_VOLUME, DETAIL_VERIFY };
+
+static const struct rule {
+	bool (*holds)(const struct state_facts *f);
+	enum replication_state state;
+	const char *error;  /* "" = none */
+	enum detail detail; /* where raw_error comes from */
+	const char *reason;
+	const char *cure;
+} rules[] = {
+    {is_opening, STATE_INITIATING, "", DETAIL_NONE, "the server is opening this source's data", ""},
+    {store_damaged, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_STORE, "this source's data on the server is damaged", ""},
+    {store_unusable, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_STORE, "the staging area cannot be used for this source",
+	"look at the staging disk: dmesg, smartctl"},
+    {is_clone, STATE_STALLED, "IDENTITY_CLONE", DETAIL_REFUSED, "another installation claims to be this source", ""},
+    {is_expired, STATE_DISCONNECTED, "CERTIFICATE_EXPIRED", DETAIL_REFUSED, "the agent's certificate has expired", ""},
+    {is_revoked, STATE_DISCONNECTED, "CERTIFICATE_REVOKED", DETAIL_REFUSED, "the agent's certificate was revoked", ""},
+    {is_refused, STATE_DISCONNECTED, "AGENT_REFUSED", DETAIL_REFUSED, "the agent was refused", ""},
+    {never_seen, STATE_INITIATING, "", DETAIL_NONE, "enrolled; the agent has not connected yet",
+	"holdfast-agent run on the source"},
+    {not_seen, STATE_DISCONNECTED, "AGENT_NOT_SEEN", DETAIL_NONE, "the agent is not connected",
+	"look at the agent on the source: holdfast-agent status"},
+    {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated", ""},
+    {is_full, STATE_STALLED, "STAGING_FULL", DETAIL_NONE, "the staging area has too little free space",
+	"free space in the staging area, or shorten retention; replication goes on by itself"},
+    {read_back_failed, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_VERIFY,
+	"the newest point in time could not be read back", ""},
+    {no_volumes, STATE_INITIATING, "", DETAIL_NONE, "connected; no volume is declared yet", ""},
+    {is_filling, STATE_INITIAL_SYNC, "", DETAIL_NONE, "the first copy is under way", ""},
+    {is_rescanning, STATE_RESCAN, "", DETAIL_NONE, "the agent compares all blocks with the server", ""},
+    {only_fuzzy, STATE_CREATING_SNAPSHOT, "NO_CONSISTENT_POINT", DETAIL_NONE,
+	"the disks changed during every pass so far, so no point in time is consistent", FREEZE_CURE},
+    {no_point_yet, STATE_CREATING_SNAPSHOT, "", DETAIL_NONE, "waiting for the first consistent point in time", ""},
+    {is_behind, STATE_BACKLOG, "", DETAIL_NONE, "changes wait at the source faster than they arrive", ""},
+    {always, STATE_CONTINUOUS, "", DETAIL_NONE, "changes arrive as they are found", ""},
+};
+
+static const char *
+detail_text(const struct state_facts *f, enum detail detail)
+{
+	switch (detail) {
+	case DETAIL_NONE: return "";
+	case DETAIL_STORE: return f->store_text;
+	case DETAIL_REFUSED: return f->refused_text;
+	case DETAIL_VOLUME: return f->bad_volume;
+	case DETAIL_VERIFY: return f->verify_text;
+	}
+	return "";
+}
+
+static void
+copy_text(char *ret, const char *text)
+{
+	snprintf(ret, SENTENCE_BYTES, "%s", text);
+}
+
+/* A refusal is told even while the rightful agent streams: a clone does not stop replication, but somebody must know.
+ */
+static void
+add_refusal(const struct state_facts *f, struct state_verdict *v)
+{
+	if (f->refused != -HF_ECLONE || v->error[0] != '\0')
+		return;
+	snprintf(v->error, sizeof v->error, "IDENTITY_CLONE");
+	copy_text(v->raw_error, f->refused_text);
+	copy_text(v->cure, f->refused_cure);
+}
+
+static void
+set_state(const struct state_facts *f, const struct rule *rule, struct state_verdict *v)
+{
+	const char *detail = detail_text(f, rule->detail);
+
+	v->state = rule->state;
+	if (detail[0] != '\0')
+		snprintf(v->reason, sizeof v->reason, "%s: %.400s", rule->reason, detail);
+	else
+		copy_text(v->reason, rule->reason);
+	snprintf(v->error, sizeof v->error, "%s", rule->error);
+	copy_text(v->raw_error, rule->error[0] != '\0' && detail[0] == '\0' ? rule->reason : detail);
+	copy_text(v->cure, rule->detail == DETAIL_REFUSED ? f->refused_cure : rule->cure);
+}
+
+/* ---- Ready ---- */
+
+static void
+add_reason(struct state_verdict *v, const char *code, const char *text, const char *cure)
+{
+	struct status_reason *r;
+
+	if (v->reason_count == STATUS_REASONS_MAX)
+		return;
+	r = &v->reasons[v->reason_count++];
+	snprintf(r->code, sizeof r->code, "%s", code);
+	copy_text(r->text, text);
+	copy_text(r->cure, cure);
+}
+
+static void
+add_fill_reason(const struct state_facts *f, struct state_verdict *v)
+{
+	char text[SENTENCE_BYTES];
+	unsigned percent = 0;
+
+	if (f->total_bytes > 0)
+		percent = (unsigned)((double)f->replicated_bytes * 100 / (double)f->total_bytes);
+	snprintf(text, sizeof text, "the first copy is at %u %%: %zu of %zu volumes are complete", percent,
+	    f->volumes_filled, f->volumes);
+	add_reason(v, "INITIAL_SYNC", text, "");
+}
+
+static void
+add_point_reason(const struct state_facts *f, struct state_verdict *v)
+{
+	if (is_filling(f))
+		add_fill_reason(f, v);
+	else if (f->volumes == 0)
+		add_reason(v, "NO_CONSISTENT_POINT", "no volume has been declared yet", "");
+	else if (only_fuzzy(f))
+		add_reason(v, "NO_CONSISTENT_POINT",
+		    "every point so far is fuzzy: the disks changed while they were read", FREEZE_CURE);
+	else
+		add_reason(v, "NO_CONSISTENT_POINT", "no point in time is complete yet", "");
+}
+
+static void
+set_ready(const struct state_facts *f, struct state_verdict *v)
+{
+	if (f->opening)
+		add_reason(v, "OPENING", "the server is opening this source's data", "");
+	else if (f->store_status < 0)
+		add_reason(v, v->error, f->store_text, v->cure);
+	else if (!f->has_consistent)
+		add_point_reason(f, v);
+	else if (f->verify_status < 0)
+		add_reason(v, "INTEGRITY_ERROR", f->verify_text, "");
+	else if (!f->verified)
+		add_reason(v, "NOT_VERIFIED", "the newest point in time is being read back", "");
+	v->ready = v->reason_count == 0;
+	/* What keeps the first point from ever coming belongs to the answer. */
+	if (!v->ready && !f->has_consistent && f->store_status == 0 && v->error[0] != '\0' &&
+	    strcmp(v->error, v->reasons[0].code) != 0)
+		add_reason(v, v->error, v->reason, v->cure);
+	if (!v->ready && !f->has_consistent && never_seen(f) && !f->opening && f->store_status == 0)
+		add_reason(v, "AGENT_NOT_SEEN", "the agent has never connected", "holdfast-agent run on the source");
+}
+
+void
+state_evaluate(const struct state_facts *f, struct state_verdict *ret_verdict)
+{
+	const struct rule *rule = rules;
+
+	memset(ret_verdict, 0, sizeof *ret_verdict);
+	while (!rule->holds(f))
+		rule++;
+	set_state(f, rule, ret_verdict);
+	add_refusal(f, ret_verdict);
+	set_ready(f, ret_verdict);
+}

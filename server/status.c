@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table keeps what is in use of a snapshot, not its full arrays: a source with two volumes costs a few KiB, not 60.
+ * Entries are sorted by id, for sources are listed far more often than they come or go. */
+#include "server/status.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/units.h"
+
+struct snapshot {
+	size_t volume_count;
+	struct source_status *head; /* only up to `volumes`: see head_bytes */
+	struct volume_status *volumes;
+};
+
+struct status_table {
+	pthread_mutex_t lock;
+	struct snapshot *entries;
+	size_t count, capacity;
+};
+
+static const size_t head_bytes = offsetof(struct source_status, volumes);
+
+const char *
+replication_state_name(enum replication_state s)
+{
+	switch (s) {
+	case STATE_STOPPED: return "STOPPED";
+	case STATE_INITIATING: return "INITIATING";
+	case STATE_INITIAL_SYNC: return "INITIAL_SYNC";
+	case STATE_BACKLOG: return "BACKLOG";
+	case STATE_CREATING_SNAPSHOT: return "CREATING_SNAPSHOT";
+	case STATE_CONTINUOUS: return "CONTINUOUS";
+	case STATE_PAUSED: return "PAUSED";
+	case STATE_RESCAN: return "RESCAN";
+	case STATE_STALLED: return "STALLED";
+	case STATE_DISCONNECTED: return "DISCONNECTED";
+	}
+	return "?";
+}
+
+double
+status_lag_seconds(int64_t at_ns, int64_t now_ns)
+{
+	if (at_ns == 0)
+		return -1;
+	return now_ns > at_ns ? (double)(now_ns - at_ns) / (double)NS_PER_SECOND : 0;
+}
+
+int
+status_table_create(struct status_table **ret_table)
+{
+	struct status_table *t = calloc(1, sizeof *t);
+
+	if (t == NULL)
+		return -ENOMEM;
+	pthread_mutex_init(&t->lock, NULL);
+	*ret_table = t;
+	return 0;
+}
+
+static void
+free_snapshot(struct snapshot *e)
+{
+	free(e->head);
+	free(e->volumes);
+}
+
+void
+status_table_destroy(struct status_table *t)
+{
+	if (t == NULL)
+		return;
+	for (size_t i = 0; i < t->count; i++)
+		free_snapshot(&t->entries[i]);
+	free(t->entries);
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}
+
+/* Where the source is, or would be inserted. */
+static size_t
+find_slot(const struct status_table *t, const struct id *source, bool *ret_found)
+{
+	size_t low = 0, high = t->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(t->entries[middle].head->id.text, source->text) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*ret_found = low < t->count && strcmp(t->entries[low].head->id.text, source->text) == 0;
+	return low;
+}
+
+static bool
+insert_slot(struct status_table *t, size_t slot)
+{
+	if (t->count == t->capacity) {
+		size_t capacity = t->capacity ? t->capacity * 2 : 16;
+		struct snapshot *entries = realloc(t->entries, capacity * sizeof *entries);
+
+		if (entries == NULL)
+			return false;
+		t->entries = entries;
+		t->capacity = capacity;
+	}
+	memmove(&t->entries[slot + 1], &t->entries[slot], (t->count - slot) * sizeof *t->entries);
+	memset(&t->entries[slot], 0, sizeof *t->entries);
+	t->count++;
+	return true;
+}
+
+/* Make the entry's memory, outside of the lock. False when there is none. */
+static bool
+pack(const struct source_status *s, struct snapshot *ret_entry)
+{
+	struct snapshot e = {.volume_count = s->volume_count};
+
+	e.head = malloc(head_bytes);
+	e.volumes = calloc(s->volume_count + 1, sizeof *e.volumes);
+	if (e.head == NULL || e.volumes == NULL) {
+		free_snapshot(&e);
+		return false;
+	}
+	memcpy(e.head, s, head_bytes);
+	memcpy(e.volumes, s->volumes, s->volume_count * sizeof *e.volumes);
+	*ret_entry = e;
+	return true;
+}
+
+static void
+unpack(const struct snapshot *e, struct source_status *ret_status)
+{
+	memcpy(ret_status, e->head, head_bytes);
+	memcpy(ret_status->volumes, e->volumes, e->volume_count * sizeof *e->volumes);
+	ret_status->volume_count = e->volume_count;
+}
+
+void
+status_publish(struct status_table *t, const struct source_status *s)
+{
+	struct snapshot fresh, old = {0};
+	bool found;
+	size_t slot;
+
+	if (!pack(s, &fresh))
+		return; /* no memory: the snapshot of a moment ago stays, the next one comes soon */
+	pthread_mutex_lock(&t->lock);
+	slot = find_slot(t, &s->id, &found);
+	if (found || insert_slot(t, slot)) {
+		old = t->entries[slot];
+		t->entries[slot] = fresh;
+	} else {
+		old = fresh;
+	}
+	pthread_mutex_unlock(&t->lock);
+	free_snapshot(&old);
+}
+
+void
+status_remove(struct status_table *t, const struct id *source)
+{
+	struct snapshot old = {0};
+	bool found;
+	size_t slot;
+
+	pthread_mutex_lock(&t->lock);
+	slot = find_slot(t, source, &found);
+	if (found) {
+		old = t->entries[slot];
+		t->count--;
+		memmove(&t->entries[slot], &t->entries[slot + 1], (t->count - slot) * sizeof *t->entries);
+	}
+	pthread_mutex_unlock(&t->lock);
+	free_snapshot(&old);
+}
+
+bool
+status_get(struct status_table *t, const struct id *source, struct source_status *ret_status)
+{
+	bool found;
+	size_t slot;
+
+	pthread_mutex_lock(&t->lock);
+	slot = find_slot(t, source, &found);
+	if (found)
+		unpack(&t->entries[slot], ret_status);
+	pthread_mutex_unlock(&t->lock);
+	return found;
+}
+
+int
+status_get_all(struct status_table *t, struct source_status **ret_all, size_t *ret_count)
+{
+	struct source_status *all;
+
+	pthread_mutex_lock(&t->lock);
+	all = calloc(t->count + 1, sizeof *all);
+	for (size_t i = 0; all != NULL && i < t->count; i++)
+		unpack(&t->entries[i], &all[i]);
+	if (all != NULL)
+		*ret_count = t->count;
+	pthread_mutex_unlock(&t->lock);
+	if (all == NULL)
+		return -ENOMEM;
+	*ret_all = all;
+	return 0;
+}
