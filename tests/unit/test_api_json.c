@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/api_json.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+
+enum { NOW_S = 1800000000 };
+
+static const int64_t now_ns = NOW_S * NS_PER_SECOND;
+
+static struct source_status *
+new_status(void)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+
+	assert_non_null(s);
+	s->id = (struct id){"s-0123456789abcdef0"};
+	s->eta_ns = -1;
+	return s;
+}
+
+static const char *
+text_at(const json_t *json, const char *first, const char *second)
+{
+	return json_string_value(json_object_get(json_object_get(json, first), second));
+}
+
+static void
+source_that_was_never_seen_has_nulls_not_zeros(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json = api_json_source(s, now_ns), *info;
+
+	assert_non_null(json);
+	info = json_object_get(json, "dataReplicationInfo");
+	assert_true(json_is_null(json_object_get(info, "lagDuration")));
+	assert_true(json_is_null(json_object_get(info, "etaDateTime")));
+	assert_true(json_is_null(json_object_get(info, "dataReplicationError")));
+	assert_true(json_is_null(json_object_get(json, "newestPointInTime")));
+	assert_true(json_is_null(json_object_get(json_object_get(json, "lag"), "consistentSeconds")));
+	assert_true(json_is_null(json_object_get(json_object_get(json, "lifeCycle"), "lastSeenByServiceDateTime")));
+	json_decref(json);
+	free(s);
+}
+
+static void
+every_field_of_drs_is_there(void **state)
+{
+	static const char *const fields[][3] = {{"lifeCycle", "addedToServiceDateTime"},
+	    {"lifeCycle", "firstByteDateTime"}, {"lifeCycle", "elapsedReplicationDuration"},
+	    {"lifeCycle", "lastSeenByServiceDateTime"}, {"dataReplicationInfo", "dataReplicationState"},
+	    {"dataReplicationInfo", "lagDuration"}, {"dataReplicationInfo", "etaDateTime"},
+	    {"dataReplicationInfo", "replicatedDisks"}, {"dataReplicationInfo", "dataReplicationError"},
+	    {"dataReplicationInfo", "dataReplicationInitiation"}, {"sourceProperties", "identificationHints"},
+	    {"sourceProperties", "networkInterfaces"}, {"sourceProperties", "disks"}, {"sourceProperties", "cpus"},
+	    {"sourceProperties", "ramBytes"}, {"sourceProperties", "os"}, {"sourceProperties", "lastUpdatedDateTime"}};
+	struct source_status *s = new_status();
+	json_t *json = api_json_source(s, now_ns);
+
+	for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+		if (json_object_get(json_object_get(json, fields[i][0]), fields[i][1]) == NULL)
+			fail_msg("%s.%s is missing", fields[i][0], fields[i][1]);
+	json_decref(json);
+	free(s);
+}
+
+static void
+lag_grows_with_the_clock_and_rounds_up_as_iso(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->consistent_at_ns = now_ns - 11 * NS_PER_SECOND - 1;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "dataReplicationInfo", "lagDuration"), "PT12S");
+	json_decref(json);
+	json = api_json_source(s, now_ns + 60 * NS_PER_SECOND);
+	assert_string_equal(text_at(json, "dataReplicationInfo", "lagDuration"), "PT1M12S");
+	json_decref(json);
+	free(s);
+}
+
+static void
+large_lsns_survive_as_text_and_large_sizes_as_numbers(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->store.lsn_last = UINT64_MAX;
+	s->volume_count = 1;
+	s->volumes[0].total_bytes = 1ull << 60;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "counters", "lastLSN"), "18446744073709551615");
+	json_decref(json);
+	json = api_json_volume(s, &s->volumes[0]);
+	assert_true(json_integer_value(json_object_get(json, "totalStorageBytes")) == 1ll << 60);
+	json_decref(json);
+	free(s);
+}
+
+static void
+text_that_is_not_utf8_is_still_json(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	strcpy(s->hints.hostname, "caf\xe9");
+	json = api_json_source(s, now_ns);
+	assert_non_null(json);
+	json_decref(json);
+	json = api_json_text("caf\xe9");
+	assert_string_equal(json_string_value(json), "caf?");
+	json_decref(json);
+	free(s);
+}
+
+static const char *
+step_status(const json_t *json, const char *name)
+{
+	json_t *steps = json_object_get(
+	    json_object_get(json_object_get(json, "dataReplicationInfo"), "dataReplicationInitiation"), "steps");
+	json_t *step;
+	size_t i;
+
+	json_array_foreach(steps, i, step) if (strcmp(json_string_value(json_object_get(step, "name")), name) ==
+					       0) return json_string_value(json_object_get(step, "status"));
+	return "";
+}
+
+static void
+initiation_shows_the_step_it_is_at(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->connected = true;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(step_status(json, "BOOT_REPLICATION_SERVER"), "SKIPPED");
+	assert_string_equal(step_status(json, "AUTHENTICATE_WITH_SERVICE"), "SUCCEEDED");
+	assert_string_equal(step_status(json, "CREATE_STAGING_DISKS"), "IN_PROGRESS");
+	assert_string_equal(step_status(json, "START_DATA_TRANSFER"), "NOT_STARTED");
+	json_decref(json);
+	free(s);
+}
+
+static void
+point_names_volumes_it_can_and_numbers_the_rest(void **state)
+{
+	struct source_status *s = new_status();
+	struct pit pit = {.id = {"pit-0123456789abcdef0"}, .lsn = 7, .rules = 5, .consistency = CHECKPOINT_CRASH};
+	json_t *json, *volumes;
+
+	s->volume_count = 1;
+	s->volumes[0] = (struct volume_status){.volume = 2, .id = {"vol-0123456789abcdef0"}, .name = "root"};
+	pit.checkpoint.volume_count = 2;
+	pit.checkpoint.volumes[0].volume = 1;
+	pit.checkpoint.volumes[1].volume = 2;
+	json = api_json_pit(&s->id, &pit, s);
+	volumes = json_object_get(json, "volumes");
+	assert_true(json_is_null(json_object_get(json_array_get(volumes, 0), "name")));
+	assert_string_equal(json_string_value(json_object_get(json_array_get(volumes, 1), "name")), "root");
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(json, "ruleIDs"), 1)), 3);
+	json_decref(json);
+	free(s);
+}
+
+static void
+token_state_tells_what_matters_most(void **state)
+{
+	static const struct {
+		struct registry_token token;
+		const char *state;
+	} cases[] = {
+	    {{.expires_ns = INT64_MAX}, "OPEN"},
+	    {{.expires_ns = 1}, "EXPIRED"},
+	    {{.expires_ns = INT64_MAX, .revoked = true}, "REVOKED"},
+	    {{.expires_ns = 1, .used_ns = 1}, "USED"},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		json_t *json = api_json_token(&cases[i].token, now_ns);
+
+		assert_string_equal(json_string_value(json_object_get(json, "state")), cases[i].state);
+		json_decref(json);
+	}
+}
+
+static void
+health_blames_the_server_only_for_its_own_faults(void **state)
+{
+	struct server_facts facts = {.staging_total_bytes = 1000, .staging_free_bytes = 500};
+	struct source_status *s = new_status();
+	bool healthy;
+
+	strcpy(s->error, "AGENT_NOT_SEEN");
+	json_decref(api_json_health(&facts, s, 1, &healthy));
+	assert_true(healthy);
+	strcpy(s->error, "STAGING_IO_ERROR");
+	json_decref(api_json_health(&facts, s, 1, &healthy));
+	assert_false(healthy);
+	facts.staging_free_bytes = 9;
+	json_decref(api_json_health(&facts, s, 0, &healthy));
+	assert_false(healthy);
+	free(s);
+}
+
+static void
+every_code_has_an_http_status_and_a_name(void **state)
+{
+	static const int codes[] = {-EINVAL, -ENOENT, -EPERM, -EBUSY, -ENOTCONN, -ETIMEDOUT, -EIO, -ENOMEM,
+#define X(name, value, text) -name,
+	    HF_STATUS_TABLE(X)
+#undef X
+	};
+
+	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+		json_t *json = api_json_problem(api_http_status(codes[i]), codes[i], "detail", NULL);
+
+		assert_in_range(json_integer_value(json_object_get(json, "status")), 400, 599);
+		assert_string_not_equal(json_string_value(json_object_get(json, "code")), "UNKNOWN");
+		assert_true(json_is_null(json_object_get(json, "hint")));
+		json_decref(json);
+	}
+	assert_int_equal(api_http_status(-HF_ENOPIT), 404);
+	assert_int_equal(api_http_status(-HF_EFULL), 507);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(source_that_was_never_seen_has_nulls_not_zeros),
+	    cmocka_unit_test(every_field_of_drs_is_there),
+	    cmocka_unit_test(lag_grows_with_the_clock_and_rounds_up_as_iso),
+	    cmocka_unit_test(large_lsns_survive_as_text_and_large_sizes_as_numbers),
+	    cmocka_unit_test(text_that_is_not_utf8_is_still_json),
+	    cmocka_unit_test(initiation_shows_the_step_it_is_at),
+	    cmocka_unit_test(point_names_volumes_it_can_and_numbers_the_rest),
+	    cmocka_unit_test(token_state_tells_what_matters_most),
+	    cmocka_unit_test(health_blames_the_server_only_for_its_own_faults),
+	    cmocka_unit_test(every_code_has_an_http_status_and_a_name),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
