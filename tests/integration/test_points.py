@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points in time: what a disk held at three moments, found by every name a moment has."""
+import pytest
+
+from harness import BLOCK, MIB, Refusal, copy_of, first_difference, random_bytes, ready_agent, wait_for
+
+
+def scribble(rig, disk, blocks=50):
+    with open(disk, "r+b") as f:
+        for _ in range(blocks):
+            f.seek(rig.random.randrange(disk.stat().st_size // BLOCK) * BLOCK)
+            f.write(rig.random.randbytes(BLOCK))
+
+
+@pytest.fixture(name="three", scope="module")
+def three_fixture(house):
+    """A source with three named points, and the private copies made at each."""
+    disks = {name: house.file(name, random_bytes(house.random, 6 * MIB + 123)) for name in ("root", "data")}
+    agent = ready_agent(house, house.served, disks)
+    points = []
+    for moment in ("one", "two", "three"):
+        for disk in disks.values():
+            scribble(house, disk)
+        point = house.served.point(agent.source, moment)
+        points.append((point, {name: copy_of(disk, house.path("%s-%s.copy" % (name, moment))) for name, disk in disks.items()}))
+    for disk in disks.values():
+        scribble(house, disk)
+    agent.points = points
+    return agent
+
+
+def test_each_moment_comes_back_on_every_volume(house, three):
+    for point, copies in three.points:
+        assert point["complete"] and point["kept"] and point["byHand"] and point["consistency"] == "crash"
+        for volume, copy in copies.items():
+            assert first_difference(copy, house.served.export(three.source, volume, point["pointInTimeID"])) is None
+
+
+def test_a_point_is_found_by_name_and_by_time(house, three):
+    for i, (point, copies) in enumerate(three.points):
+        assert first_difference(copies["root"], house.served.export(three.source, "root", point["name"])) is None
+        assert first_difference(copies["root"], house.served.export(three.source, "root", point["timestamp"])) is None, i
+
+
+def test_before_the_first_point_there_is_none(house, three):
+    to = house.path("never.img")
+    done = house.served.ctl("export", "file", three.source, "--volume", "root", "--at", "2001-01-01T00:00:00Z", "-o", to, check=4)
+    assert done.stderr and not to.exists()
+
+
+def test_the_chosen_point_and_the_gap_are_told(house, three):
+    point = three.points[1][0]
+    to = house.path("told.img")
+    done = house.served.ctl("export", "file", three.source, "--volume", "root", "--at", point["timestamp"], "-o", to)
+    assert point["pointInTimeID"] in done.stdout + done.stderr
+
+
+def test_points_stay_after_a_restart_and_after_power_is_cut(house, three):
+    before = {p["pointInTimeID"] for p in house.served.points(three.source) if p["kept"]}
+    for how in ("stop", "kill"):
+        house.served.restart(how)
+        house.served.wait_streaming(three.source)
+        assert before <= {p["pointInTimeID"] for p in house.served.points(three.source) if p["kept"]}
+    for point, copies in three.points:
+        assert first_difference(copies["data"], house.served.export(three.source, "data", point["pointInTimeID"])) is None
+
+
+def test_a_held_point_cannot_be_deleted_until_it_is_released(house, three):
+    point = house.served.point(three.source, "held")["pointInTimeID"]
+    house.served.ctl("pit", "hold", point)
+    assert next(p for p in house.served.points(three.source) if p["pointInTimeID"] == point)["held"]
+    house.served.ctl("pit", "delete", point, "--yes", check=1)
+    house.served.ctl("pit", "release", point)
+    house.served.ctl("pit", "delete", point, "--yes")
+    kept = [p for p in house.served.points(three.source) if p["pointInTimeID"] == point and p["kept"]]
+    assert kept == []
+
+
+def test_deleting_asks_first(house, three):
+    house.served.ctl("pit", "delete", three.points[0][0]["pointInTimeID"], check=2)
+    assert any(p["name"] == "one" for p in house.served.points(three.source))
+
+
+def test_without_the_agent_only_the_newest_durable_point_can_be_kept(rig):
+    daemon = rig.daemon()
+    disk = rig.file("disk", random_bytes(rig.random, 2 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    copy = copy_of(disk, rig.path("copy"))
+    agent.kill()
+    daemon.wait_state(agent.source, "DISCONNECTED")
+    scribble(rig, disk)
+    with pytest.raises(Refusal) as refusal:
+        daemon.point(agent.source, "now")
+    assert "newest" in refusal.value.problem["detail"] + str(refusal.value.problem["hint"])
+    daemon.point(agent.source, "then", newest=True)
+    assert first_difference(copy, daemon.export(agent.source, "root", "then")) is None
+    daemon.ctl("pit", "create", agent.source, "--name", "again", "--newest")
+    assert daemon.source(agent.source)["ready"], "a source that is gone may still be recovered"
