@@ -24,16 +24,22 @@ static const struct sql_format format = {
     .what = "catalog",
     .application_id = APPLICATION_ID,
     .version = SCHEMA_VERSION,
-    .schema = "CREATE TABLE source (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, digest_seed INTEGER NOT NULL,"
-	      " base_lsn INTEGER NOT NULL, fold_lsn INTEGER NOT NULL, created_ns INTEGER NOT NULL, window_ns INTEGER NOT NULL) STRICT;"
-	      "CREATE TABLE rule (position INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, unit TEXT NOT NULL, interval INTEGER NOT NULL,"
-	      " retention INTEGER NOT NULL, enabled INTEGER NOT NULL) STRICT;"
-	      "CREATE TABLE volume (volume INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, boot_disk INTEGER NOT NULL,"
-	      " retired INTEGER NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, device_name TEXT NOT NULL) STRICT;"
-	      "CREATE TABLE pit (id TEXT PRIMARY KEY, lsn INTEGER NOT NULL, time_ns INTEGER NOT NULL, planned_ns INTEGER NOT NULL,"
-	      " rules INTEGER NOT NULL, held INTEGER NOT NULL, by_hand INTEGER NOT NULL, verified INTEGER NOT NULL, name TEXT NOT NULL,"
-	      " unchanged_until_ns INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT;"
-	      "CREATE INDEX pit_by_lsn ON pit (lsn);",
+    .schema =
+	"CREATE TABLE source (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, digest_seed INTEGER NOT NULL,"
+	" base_lsn INTEGER NOT NULL, fold_lsn INTEGER NOT NULL, created_ns INTEGER NOT NULL, window_ns INTEGER NOT "
+	"NULL) STRICT;"
+	"CREATE TABLE rule (position INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, unit TEXT NOT NULL, interval "
+	"INTEGER NOT NULL,"
+	" retention INTEGER NOT NULL, enabled INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE volume (volume INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, "
+	"boot_disk INTEGER NOT NULL,"
+	" retired INTEGER NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, device_name TEXT NOT NULL) STRICT;"
+	"CREATE TABLE pit (id TEXT PRIMARY KEY, lsn INTEGER NOT NULL, time_ns INTEGER NOT NULL, planned_ns INTEGER NOT "
+	"NULL,"
+	" rules INTEGER NOT NULL, held INTEGER NOT NULL, by_hand INTEGER NOT NULL, verified INTEGER NOT NULL, name "
+	"TEXT NOT NULL,"
+	" unchanged_until_ns INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT;"
+	"CREATE INDEX pit_by_lsn ON pit (lsn);",
 };
 
 static struct catalog *
@@ -76,9 +82,10 @@ put_policy(struct catalog *c, const struct policy *p, struct hf_error *err)
 
 	for (size_t i = 0; i < p->rule_count && r >= 0; i++)
 		r = sql_run(&c->sql, err,
-		    "INSERT INTO rule (position, rule_id, unit, interval, retention, enabled) VALUES (?, ?, ?, ?, ?, ?)", "uutuuu",
-		    (uint64_t)i, (uint64_t)p->rules[i].rule_id, p->rules[i].unit, (uint64_t)p->rules[i].interval,
-		    (uint64_t)p->rules[i].retention, (uint64_t)p->rules[i].enabled);
+		    "INSERT INTO rule (position, rule_id, unit, interval, retention, enabled) VALUES (?, ?, ?, ?, ?, "
+		    "?)",
+		    "uutuuu", (uint64_t)i, (uint64_t)p->rules[i].rule_id, p->rules[i].unit,
+		    (uint64_t)p->rules[i].interval, (uint64_t)p->rules[i].retention, (uint64_t)p->rules[i].enabled);
 	if (r >= 0)
 		r = sql_run(&c->sql, err, "UPDATE source SET window_ns = ?", "i", p->journal_window_ns);
 	return r < 0 ? r : 0;
@@ -97,7 +104,8 @@ static int
 read_rules(struct catalog *c, struct policy *p, struct hf_error *err)
 {
 	sqlite3_stmt *q;
-	int r = sql_query(&c->sql, &q, err, "SELECT rule_id, unit, interval, retention, enabled FROM rule ORDER BY position", "");
+	int r = sql_query(
+	    &c->sql, &q, err, "SELECT rule_id, unit, interval, retention, enabled FROM rule ORDER BY position", "");
 
 	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
 		struct pit_rule *rule = &p->rules[p->rule_count];
@@ -147,7 +155,8 @@ create_source(struct catalog *c, const struct catalog_source *s, struct hf_error
 		return r;
 	policy_default(&p);
 	r = sql_run(&c->sql, err,
-	    "INSERT INTO source (one, id, digest_seed, base_lsn, fold_lsn, created_ns, window_ns) VALUES (1, ?, ?, ?, ?, ?, 0)",
+	    "INSERT INTO source (one, id, digest_seed, base_lsn, fold_lsn, created_ns, window_ns) VALUES (1, ?, ?, ?, "
+	    "?, ?, 0)",
 	    "tuuui", s->source.text, s->digest_seed, s->base_lsn, s->fold_lsn, s->created_ns);
 	if (r >= 0)
 		r = put_policy(c, &p, err);
@@ -183,9 +192,29 @@ int
 catalog_set_base(struct catalog *c, uint64_t base_lsn, struct hf_error *err)
 {
 	HOLD(c);
-	int r = sql_run(&c->sql, err, "UPDATE source SET base_lsn = ?", "u", base_lsn);
+	int r = sql_run(
+	    &c->sql, err, "UPDATE source SET base_lsn = ?1 WHERE base_lsn <= ?1 AND fold_lsn >= ?1", "u", base_lsn);
 
+	if (r == 0)
+		return hf_error_say(err, -EINVAL,
+		    "catalog: the base cannot move to LSN %llu: it is beyond it already, or no fold to there has begun",
+		    (unsigned long long)base_lsn);
 	return r < 0 ? r : 0;
+}
+
+static int
+check_none_held(struct catalog *c, uint64_t lsn, struct hf_error *err)
+{
+	sqlite3_stmt *q;
+	int r = sql_query(&c->sql, &q, err, "SELECT 1 FROM pit WHERE lsn < ? AND held LIMIT 1", "u", lsn);
+
+	if (r == 0)
+		r = sql_next(&c->sql, q, err);
+	if (r <= 0)
+		return r;
+	sql_done(q);
+	return hf_error_say(
+	    err, -EBUSY, "catalog: a point in time that is held lies before LSN %llu", (unsigned long long)lsn);
 }
 
 int
@@ -196,7 +225,9 @@ catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err)
 
 	if (r < 0)
 		return r;
-	r = sql_run(&c->sql, err, "UPDATE source SET fold_lsn = ?", "u", fold_lsn);
+	r = check_none_held(c, fold_lsn, err);
+	if (r == 0)
+		r = sql_run(&c->sql, err, "UPDATE source SET fold_lsn = max(fold_lsn, ?)", "u", fold_lsn);
 	if (r >= 0)
 		r = sql_run(&c->sql, err, "DELETE FROM pit WHERE lsn < ?", "u", fold_lsn);
 	return sql_end(&c->sql, r < 0 ? r : 0, err);
@@ -205,8 +236,8 @@ catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err)
 /* ---- life ---- */
 
 int
-catalog_open(const char *path, const char *vfs, bool create, const struct catalog_source *source, struct catalog **ret_catalog,
-    struct hf_error *err)
+catalog_open(const char *path, const char *vfs, bool create, const struct catalog_source *source,
+    struct catalog **ret_catalog, struct hf_error *err)
 {
 	struct catalog *c = calloc(1, sizeof *c);
 	int r;
@@ -256,13 +287,16 @@ read_volume(sqlite3_stmt *q, struct catalog_volume *ret_volume)
 }
 
 int
-catalog_list_volumes(struct catalog *c, struct catalog_volume *ret_volumes, size_t max, size_t *ret_count, struct hf_error *err)
+catalog_list_volumes(
+    struct catalog *c, struct catalog_volume *ret_volumes, size_t max, size_t *ret_count, struct hf_error *err)
 {
 	HOLD(c);
 	sqlite3_stmt *q;
 	size_t n = 0;
 	int r = sql_query(&c->sql, &q, err,
-	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name FROM volume ORDER BY volume", "");
+	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name FROM volume ORDER BY "
+	    "volume",
+	    "");
 
 	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
 		if (n == max || read_volume(q, &ret_volumes[n]) < 0) {
@@ -280,11 +314,13 @@ catalog_put_volume(struct catalog *c, const struct catalog_volume *v, struct hf_
 {
 	HOLD(c);
 	int r = sql_run(&c->sql, err,
-	    "INSERT INTO volume (volume, id, size_bytes, boot_disk, retired, identity, name, device_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-	    " ON CONFLICT (volume) DO UPDATE SET size_bytes = excluded.size_bytes, boot_disk = excluded.boot_disk, retired = excluded.retired,"
+	    "INSERT INTO volume (volume, id, size_bytes, boot_disk, retired, identity, name, device_name) VALUES (?, "
+	    "?, ?, ?, ?, ?, ?, ?)"
+	    " ON CONFLICT (volume) DO UPDATE SET size_bytes = excluded.size_bytes, boot_disk = excluded.boot_disk, "
+	    "retired = excluded.retired,"
 	    " identity = excluded.identity, name = excluded.name, device_name = excluded.device_name",
-	    "utuuuttt", (uint64_t)v->volume, v->id.text, v->size_bytes, (uint64_t)v->boot_disk, (uint64_t)v->retired, v->identity, v->name,
-	    v->device_name);
+	    "utuuuttt", (uint64_t)v->volume, v->id.text, v->size_bytes, (uint64_t)v->boot_disk, (uint64_t)v->retired,
+	    v->identity, v->name, v->device_name);
 
 	return r < 0 ? r : 0;
 }
@@ -301,7 +337,8 @@ read_pit(sqlite3_stmt *q, struct pit *ret_pit)
 
 	if (blob == NULL || checkpoint_decode(blob, len, &p.checkpoint, &used) < 0 || used != len)
 		return -HF_ECORRUPT;
-	if (sql_get_text(q, 0, text, sizeof text) < 0 || !id_parse("pit", text, &p.id) || sql_get_text(q, 8, p.name, sizeof p.name) < 0)
+	if (sql_get_text(q, 0, text, sizeof text) < 0 || !id_parse("pit", text, &p.id) ||
+	    sql_get_text(q, 8, p.name, sizeof p.name) < 0)
 		return -HF_ECORRUPT;
 	p.lsn = (uint64_t)sqlite3_column_int64(q, 1);
 	p.time_ns = sqlite3_column_int64(q, 2);
@@ -340,7 +377,8 @@ catalog_list_pits(struct catalog *c, struct pit **ret_pits, size_t *ret_count, s
 	sqlite3_stmt *q;
 	size_t n = 0;
 	int r = sql_query(&c->sql, &q, err,
-	    "SELECT id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, unchanged_until_ns, checkpoint FROM pit ORDER BY lsn",
+	    "SELECT id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, unchanged_until_ns, checkpoint "
+	    "FROM pit ORDER BY lsn",
 	    "");
 
 	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
@@ -368,10 +406,12 @@ catalog_put_pit(struct catalog *c, const struct pit *p, struct hf_error *err)
 	unsigned char blob[CHECKPOINT_BYTES_MAX];
 	size_t len = checkpoint_encode(blob, &p->checkpoint);
 	int r = sql_run(&c->sql, err,
-	    "INSERT OR REPLACE INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, unchanged_until_ns, checkpoint)"
+	    "INSERT OR REPLACE INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, "
+	    "unchanged_until_ns, checkpoint)"
 	    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	    "tuiiuuuutib", p->id.text, p->lsn, p->time_ns, p->planned_ns, (uint64_t)p->rules, (uint64_t)p->held, (uint64_t)p->by_hand,
-	    (uint64_t)p->verified, p->name, p->checkpoint.unchanged_until_ns, (const void *)blob, len);
+	    "tuiiuuuutib", p->id.text, p->lsn, p->time_ns, p->planned_ns, (uint64_t)p->rules, (uint64_t)p->held,
+	    (uint64_t)p->by_hand, (uint64_t)p->verified, p->name, p->checkpoint.unchanged_until_ns, (const void *)blob,
+	    len);
 
 	return r < 0 ? r : 0;
 }

@@ -57,13 +57,14 @@ struct policy {
 /* DRS's three rules and one hour of journal window. */
 void policy_default(struct policy *ret_policy);
 
-/* Open (create: with source filled in) at path. vfs: NULL, or the name of a SQLite VFS (tests). */
+/* Open (create: with source filled in, and policy_default()) at path. vfs: NULL, or the name of a SQLite VFS (tests). Creating: -EEXIST if it holds a source
+ * already; what a cut during creation left is gone on with. Opening: -EBUSY: open elsewhere. */
 int catalog_open(const char *path, const char *vfs, bool create, const struct catalog_source *source, struct catalog **ret_catalog, struct hf_error *err);
 void catalog_close(struct catalog *c); /* NULL allowed */
 
 int catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct hf_error *err);
-int catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err); /* also deletes every row with lsn < fold_lsn that is not held: none may be held */
-int catalog_set_base(struct catalog *c, uint64_t base_lsn, struct hf_error *err);
+int catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err); /* also deletes every point with lsn < fold_lsn; -EBUSY: one of them is held */
+int catalog_set_base(struct catalog *c, uint64_t base_lsn, struct hf_error *err); /* -EINVAL: backwards, or beyond fold_lsn */
 
 int catalog_list_volumes(struct catalog *c, struct catalog_volume *ret_volumes, size_t max, size_t *ret_count, struct hf_error *err);
 int catalog_put_volume(struct catalog *c, const struct catalog_volume *volume, struct hf_error *err); /* insert, or update by number */
@@ -74,6 +75,7 @@ int catalog_set_policy(struct catalog *c, const struct policy *policy, struct hf
 /* Kept points, in LSN order, into an array the caller frees. */
 int catalog_list_pits(struct catalog *c, struct pit **ret_pits, size_t *ret_count, struct hf_error *err);
 int catalog_put_pit(struct catalog *c, const struct pit *pit, struct hf_error *err); /* insert or replace by id */
+/* All or none; ids that are not there are no error. */
 int catalog_delete_pits(struct catalog *c, const struct id *ids, size_t count, struct hf_error *err);
 
 
