@@ -24,7 +24,7 @@ struct partial {
 	json_t *state;
 	uint64_t offset, synced, size;
 	ino_t inode;
-	bool begun;
+	bool locked, begun;
 	uint64_t dirty_end; /* bytes before it may hold what an earlier run left: holes must be made there */
 };
 
@@ -64,20 +64,34 @@ check_target(const struct partial *p)
 	return EXIT_DONE;
 }
 
+/* Ours alone, and still the file of that name: a run that just finished has renamed it. */
+static int
+lock_file(struct partial *p, struct stat *ret_st)
+{
+	struct stat named;
+
+	if (flock(p->fd, LOCK_EX | LOCK_NB) < 0)
+		return ctl_fail(EXIT_FAILED, "%s: another holdfastctl is writing it", p->partial_path);
+	if (fstat(p->fd, ret_st) < 0 || lstat(p->partial_path, &named) < 0 || named.st_ino != ret_st->st_ino)
+		return ctl_fail(EXIT_FAILED, "%s: another holdfastctl has just finished it", p->partial_path);
+	return EXIT_DONE;
+}
+
 static int
 open_file(struct partial *p)
 {
 	struct stat st;
+	int code;
 
 	p->fd = open(p->partial_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (p->fd < 0)
 		return fail(p->partial_path);
-	if (flock(p->fd, LOCK_EX | LOCK_NB) < 0)
-		return ctl_fail(EXIT_FAILED, "%s: another holdfastctl is writing it", p->partial_path);
-	if (fstat(p->fd, &st) < 0)
-		return fail(p->partial_path);
+	code = lock_file(p, &st);
+	if (code != EXIT_DONE)
+		return code;
 	if (!S_ISREG(st.st_mode))
 		return ctl_fail(EXIT_FAILED, "%s is no regular file", p->partial_path);
+	p->locked = true;
 	p->dirty_end = (uint64_t)st.st_size;
 	p->inode = st.st_ino;
 	return EXIT_DONE;
@@ -112,7 +126,7 @@ partial_close(struct partial *p)
 {
 	if (p == NULL)
 		return;
-	if (p->fd >= 0 && !p->begun && p->dirty_end == 0)
+	if (p->locked && !p->begun && p->dirty_end == 0)
 		(void)unlink(p->partial_path); /* nothing was ever written to it */
 	if (p->fd >= 0)
 		close(p->fd);

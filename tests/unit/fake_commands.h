@@ -35,6 +35,7 @@ struct server {
 	struct pit pits[16];
 	size_t pit_count;
 	uint64_t export_fails_at; /* 0 = never */
+	int export_delay_ms;      /* before each chunk */
 	unsigned exports_open;
 	unsigned commands; /* given so far */
 };
@@ -301,7 +302,7 @@ export_open(struct server *sv, const struct id *source, const struct id *pit, co
 void
 export_next(struct export *e, export_each *each, void *arg)
 {
-	struct timeval now = {0, 0};
+	struct timeval now = {0, e->sv->export_delay_ms * 1000};
 
 	e->each = each;
 	e->arg = arg;

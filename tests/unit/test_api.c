@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The control sockets, driven through the sockets themselves, over a fake server (fake_commands.h).
- * `test_api serve DIR` serves them from DIR until SIGTERM, to try curl and holdfastctl by hand and from other tests. */
+ * `test_api serve DIR [FAILS_AT DELAY_MS]` serves them from DIR until SIGTERM, to try curl and holdfastctl by hand and
+ * from tests/integration/test_holdfastctl.py; an export fails at that byte, and waits before each chunk. */
 #include "server/api.h"
 
 #include <setjmp.h>
@@ -680,7 +681,7 @@ on_signal(evutil_socket_t fd, short what, void *arg)
 }
 
 static int
-serve(const char *dir)
+serve(const char *dir, uint64_t export_fails_at, int export_delay_ms)
 {
 	struct server sv;
 	struct config config;
@@ -688,6 +689,8 @@ serve(const char *dir)
 	struct event *term;
 
 	fake_server_init(&sv, dir);
+	sv.export_fails_at = export_fails_at;
+	sv.export_delay_ms = export_delay_ms;
 	config_default(&config);
 	snprintf(config.data_dir, sizeof config.data_dir, "%s", dir);
 	snprintf(config.runtime_dir, sizeof config.runtime_dir, "%s/run", dir);
@@ -737,7 +740,7 @@ main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN); /* as holdfastd does */
 	log_level_max = LOG_LEVEL_WARNING;
-	if (argc == 3 && strcmp(argv[1], "serve") == 0)
-		return serve(argv[2]);
+	if (argc >= 3 && strcmp(argv[1], "serve") == 0)
+		return serve(argv[2], argc > 3 ? strtoull(argv[3], NULL, 10) : 0, argc > 4 ? atoi(argv[4]) : 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
