@@ -20,8 +20,7 @@
 	X(9, "segments are removed before the catalog says the base has moved")                                       \
 	X(10, "recovery takes a group whose descriptor does not match its checksum")                                  \
 	X(11, "a run is not synced before it takes the place of the open interval")                                   \
-	X(12, "a fold goes to the newest point, not to the oldest that is kept")                                      \
-	X(13, "recovery leaves what lies beyond the frontier in the staging file")
+	X(12, "a fold goes to the newest point, not to the oldest that is kept")                                     
 
 #ifdef PLANTS
 extern int planted; /* the bug that is on; 0 = none */

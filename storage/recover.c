@@ -19,7 +19,6 @@
 #include <string.h>
 
 #include "proto/common/status.h"
-#include "storage/plant.h"
 
 struct found { /* a segment file */
 	uint64_t number;
@@ -618,7 +617,7 @@ settle_volume(struct recovery *v, struct volume *vol)
 	vol->logged = known != NULL && known->size_bytes == vol->info.size_bytes;
 	if (v->read_only || frontier >= volume_blocks(vol))
 		return 0;
-	r = PLANTED(13) ? 0 : sweep_staging(v, vol, frontier);
+	r = sweep_staging(v, vol, frontier);
 	if (r == 0 && (vol->cursor = calloc(1, sizeof *vol->cursor)) == NULL)
 		r = -ENOMEM;
 	if (r == 0) /* sweeps the digest file too */

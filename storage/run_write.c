@@ -13,6 +13,7 @@
 
 #include "proto/common/bytes.h"
 #include "storage/segment.h"
+#include "storage/plant.h"
 
 enum { BUFFER_PAGES = 64 };
 
@@ -182,7 +183,7 @@ write_pages(struct writer *w, const struct entry *entries, size_t entry_count,
 	if (r == 0)
 		r = write_header(w, &l);
 	if (r == 0)
-		r = disk_sync_now(w->d, w->file);
+		r = PLANTED(11) ? 0 : disk_sync_now(w->d, w->file);
 	return r;
 }
 

@@ -516,7 +516,8 @@ struct scan {
 	const struct segment_header *header;
 	uint64_t offset;       /* of the group looked at */
 	uint64_t file_bytes;
-	unsigned char *descriptor, *payload;
+	unsigned char *descriptor;
+	unsigned char *payload; /* made when it is first needed */
 };
 
 /* Is there a whole group at s->offset that continues the state? 1, 0 (the journal ends here), -errno. */
@@ -557,6 +558,8 @@ scan_payload(struct scan *s, const struct group_header *g)
 
 	if (g->payload_bytes == 0)
 		return 1;
+	if (s->payload == NULL && (s->payload = buffer_alloc(SLAB_PAYLOAD_BYTES)) == NULL)
+		return -ENOMEM;
 	r = disk_read_now(s->d, s->f, s->payload, g->payload_bytes, s->offset + g->descriptor_bytes);
 	if (r < 0)
 		return r;
@@ -646,8 +649,7 @@ segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h
 		return r;
 	*state = h->start;
 	s.descriptor = buffer_alloc(SLAB_HEAD_BYTES);
-	s.payload = buffer_alloc(SLAB_PAYLOAD_BYTES);
-	if (s.descriptor == NULL || s.payload == NULL)
+	if (s.descriptor == NULL)
 		r = -ENOMEM;
 	else
 		r = scan_groups(&s, lsn_until, state, events, arg);

@@ -231,7 +231,8 @@ run_build(struct store_job *job, struct disk *d)
 
 	if (copy == NULL)
 		return -ENOMEM;
-	memcpy(copy, v->entries, v->count * sizeof *copy);
+	if (v->count > 0)
+		memcpy(copy, v->entries, v->count * sizeof *copy);
 	run_path(path, sizeof path, s->journal_dir, g->number);
 	r = run_write(d, s->journal_dir, path, &g->info, copy, v->count, v->checkpoints, v->checkpoint_count);
 	free(copy);
@@ -1079,9 +1080,9 @@ store_job_destroy(struct store_job *job)
 	if (job == NULL)
 		return;
 	if (job->kind == JOB_PREPARE)
-		segment_destroy(job->segment, NULL);
+		segment_destroy(job->segment, job->store->disk);
 	for (size_t i = 0; i < job->declared_count; i++) {
-		volume_destroy(job->declared[i].files, NULL);
+		volume_destroy(job->declared[i].files, job->store->disk);
 		free(job->declared[i].cursor);
 	}
 	free(job->declared);

@@ -15,6 +15,7 @@
 #define VFS_NAME "rig"
 #define DIR      "/data/sources/s-00000000000000001"
 
+static struct slabs *shared_slabs; /* made once: pre-faulting them for every crash state would cost more than all the rest */
 static struct rig *clock_rig; /* the store asks for the time without an argument */
 
 static int64_t
@@ -221,8 +222,9 @@ rig_start(struct rig *g, uint64_t seed)
 	g->frames[0].chain = g->stream_id;
 	clock_rig = g;
 	if (disk_sim_create(seed, &g->disk) < 0 || run_cache_create(1 << 20, &g->cache) < 0 ||
-	    slabs_create(g->disk, 4, &g->slabs, NULL) < 0 || catalog_vfs_register(g->disk, VFS_NAME) < 0)
+	    (shared_slabs == NULL && slabs_create(g->disk, 4, &shared_slabs, NULL) < 0) || catalog_vfs_register(g->disk, VFS_NAME) < 0)
 		abort();
+	g->slabs = shared_slabs;
 	disk_sim_set_reorder(g->disk, true);
 	(void)id_parse("s", "s-00000000000000001", &source);
 	if (disk_mkdir(g->disk, "/data") < 0 || disk_mkdir(g->disk, "/data/sources") < 0 ||
@@ -251,7 +253,6 @@ void
 rig_stop(struct rig *g)
 {
 	rig_close(g);
-	slabs_destroy(g->slabs);
 	run_cache_destroy(g->cache);
 	catalog_vfs_unregister(VFS_NAME);
 	disk_destroy(g->disk);
@@ -292,6 +293,17 @@ make_fill(struct rig *g, struct rig_frame *f, int volume)
 	}
 }
 
+/* One frame says one thing about a block: the protocol refuses more. */
+static bool
+overlaps(const struct rig *g, const struct rig_frame *f, int volume, uint64_t block, uint64_t count)
+{
+	for (size_t i = 0; i < f->extent_count; i++)
+		if (f->extents[i].volume == g->volume[volume] && block < f->extents[i].block + f->extents[i].count &&
+		    f->extents[i].block < block + count)
+			return true;
+	return false;
+}
+
 static void
 make_data(struct rig *g, struct rig_frame *f)
 {
@@ -306,7 +318,9 @@ make_data(struct rig *g, struct rig_frame *f)
 			continue;
 		block = pick(g, frontier);
 		count = 1 + pick(g, 6);
-		add_extent(g, f, volume, block, block + count <= frontier ? count : frontier - block, false);
+		count = block + count <= frontier ? count : frontier - block;
+		if (!overlaps(g, f, volume, block, count))
+			add_extent(g, f, volume, block, count, false);
 	}
 }
 
