@@ -1,29 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A frozen file system stops whoever writes to it; if we died now, it would stop them for good. So
- *we never freeze anything ourselves. A guard, forked before the first freeze, does it on command:
+/* A frozen file system stops whoever writes to it; if we died now, it would stop them for good. So we never freeze
+ * anything ourselves. A guard, forked before the first freeze, does it on command:
  *
  *	agent --"freeze, at most 5 s"--> guard --fork--> freezer: FIFREEZE a, FIFREEZE b, ... ends
  *	agent <--------"frozen"--------- guard
- *	  (reads the disks)              waits for a command, for the end of the time, or for the
- *agent's end agent ---------"thaw"----------> guard: FITHAW b, FITHAW a agent <--"stood until
- *now"/"was too late"-- guard
+ *	  (reads the disks)              waits for a command, for the end of the time, or for the agent's end
+ *	agent ---------"thaw"----------> guard: FITHAW b, FITHAW a
+ *	agent <--"stood until now"------ guard      (or "was too late")
  *
- * The guard locks its memory (it must not wait for a page from a disk that stands still), keeps
- *nothing open but its socket, is in a session of its own (a terminal's ^C does not reach it) and is
- *the last to be chosen when memory runs out. When the agent is gone, even by SIGKILL, its socket
- *ends, and the guard thaws and leaves.
+ * The guard locks its memory (it must not wait for a page from a disk that stands still), keeps nothing open but its
+ * socket, is in a session of its own (a terminal's ^C does not reach it) and is the last to be chosen when memory runs
+ * out. When the agent is gone, even by SIGKILL, its socket ends, and the guard thaws and leaves.
  *
- * FIFREEZE first writes out what is dirty and may take long, in a sleep no signal ends. So it is
- *done in a third process, the freezer, and the guard stays awake: at the end of the time it thaws
- *what stands and marks the attempt as abandoned; the freezer, when it comes back, sees that and
- *thaws its last one. Each mount's fate is one atomic word in memory shared by the two, so exactly
- *one of them thaws it.
+ * FIFREEZE first writes out what is dirty and may take long, in a sleep no signal ends. So it is done in a third
+ * process, the freezer, and the guard stays awake: at the end of the time it thaws what stands and marks the attempt as
+ * abandoned; the freezer, when it comes back, sees that and thaws its last one. Each mount's fate is one atomic word in
+ * memory shared by the two, so exactly one of them thaws it.
  *
- * What can still go wrong: guard and agent both killed by SIGKILL within one freeze. Then `fsfreeze
- *--unfreeze` helps. A file system found frozen already is not ours, and is left so.
+ * What can still go wrong: guard and agent both killed by SIGKILL within one freeze. Then `fsfreeze --unfreeze` helps.
+ * A file system found frozen already is not ours, and is left so.
  *
- * Mount points are opened anew for each freeze, and closed after it: nothing keeps an administrator
- *from unmounting in between. */
+ * Mount points are opened anew for each freeze, and closed after it: nothing keeps an administrator from unmounting in
+ * between. */
 #include "agent/freeze.h"
 
 #include <assert.h>
@@ -72,8 +70,7 @@ struct freeze {
 	pid_t guard;
 };
 
-/* ---- the freezer and what it shares with the guard
- * -------------------------------------------------- */
+/* ---- the freezer and what it shares with the guard ---- */
 
 enum mount_fate { FATE_NONE, FATE_FROZEN, FATE_THAWED };
 
@@ -119,8 +116,7 @@ run_freezer(struct guard *g)
 	_exit(0);
 }
 
-/* ---- the guard
- * --------------------------------------------------------------------------------------- */
+/* ---- the guard ---- */
 
 static void
 close_mounts(struct guard *g)
@@ -335,8 +331,7 @@ run_guard(const char *const *mountpoints, size_t count, int socket_fd)
 	_exit(0);
 }
 
-/* ---- the agent's side
- * --------------------------------------------------------------------------------- */
+/* ---- the agent's side ---- */
 
 static int
 receive_reply(struct freeze *f, int timeout_ms, struct reply *ret_reply)
@@ -476,8 +471,7 @@ freeze_guard_pid(const struct freeze *f)
 	return f->guard;
 }
 
-/* ---- what may be frozen, and what that covers
- * ----------------------------------------------------------- */
+/* ---- what may be frozen, and what that covers ---- */
 
 static int
 check_is_mountpoint(const char *path, struct hf_error *err)

@@ -1,39 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the agent does all day.
  *
- *	         +--> FILL --+             a volume the server has not all of is sent from the
- *frontier on begin ---+           +--> RESCAN   a volume not read in this stream yet is compared,
- *lately written nodes first ^      +-----------+--> PASS     every volume is read and compared, and
- *what differs is sent |                       |
+ *	         +--> FILL --+             a volume the server has not all of is sent from the frontier on
+ *	begin ---+           +--> RESCAN   a volume not read in this stream yet is compared, lately written nodes first
+ *	  ^      +-----------+--> PASS     every volume is read and compared, and what differs is sent
+ *	  |                       |
  *	  +--------- IDLE <-------+--> checkpoint
  *
- * "begin" binds every volume to the disk that carries its identity now, and declares them if
- *anything about them changed. IDLE waits for the interval to pass (from start to start), or for
- *somebody to ask for a checkpoint.
+ * "begin" binds every volume to the disk that carries its identity now, and declares them if anything about them
+ * changed. IDLE waits for the interval to pass (from start to start), or for somebody to ask for a checkpoint.
  *
- * What a checkpoint may claim. A pass reads a disk in use: a block early, another late, so what the
- *server has after it never was on the disk as a whole. But when a pass finds nothing different from
- *what the server has, every block was read twice with the same content, once before the pass and
- *once in it. So all of them stood at the same time at one moment: that before the pass's first
- *read, and this is its clock. That is crash consistency, as if the power had gone then. It is
- *claimed only if every volume was read whole before, in this stream. (A block that went from A to B
- *and back to A between its two reads would deceive us. File systems and databases write times and
- *counters with everything they write, so the blocks that say so do not come back.) Everything else
- *is fuzzy, unless the file systems were frozen: see frozen.c.
+ * What a checkpoint may claim. A pass reads a disk in use, a block early, another late, so what the server has after it
+ * never was on the disk as a whole. But when a pass finds nothing different from what the server has, every block was
+ * read twice with the same content, once before the pass and once in it. So all of them stood at the same time at one
+ * moment: that before the pass's first read, and this is its clock. That is crash consistency, as if the power had gone
+ * then. It is claimed only if every volume was read whole before, in this stream. (A block that went from A to B and
+ * back to A between its two reads would deceive us. File systems and databases write times and counters with everything
+ * they write, so not all of the blocks that tell of a change can come back.) Everything else is fuzzy, unless the file
+ * systems were frozen: see frozen.c.
  *
- * A pass that finds nothing new after a checkpoint that was good sends no frame: the heartbeat
- *tells that the checkpoint still holds.
+ * A pass that finds nothing new after a checkpoint that was good sends no frame: the heartbeat says that the checkpoint
+ * still holds.
  *
- * A checkpoint somebody asked for is always sent. The request counts from the next pass's start, so
- *that what was on the disk when it was made is in it. If that pass found differences another
- *follows at once, in the hope of two that agree; after REQUEST_PATIENCE_NS the fuzzy one must do.
+ * A checkpoint somebody asked for is always sent. The request counts from the next pass's start, so that what was on
+ * the disk when it was made is in it. If that pass found differences another follows at once, in the hope of two that
+ * agree; after REQUEST_PATIENCE_NS the fuzzy one must do.
  *
- * Failures are of three kinds. The stream is lost (-HF_ESTREAM): declare, begin a new one, compare.
- *A disk cannot be read: that volume is declared unreadable and the others go on, without
- *checkpoints, because a checkpoint speaks of all volumes. Anything else that is not the end: wait a
- *second, then as if the stream were lost. In each case what was sent stays right, because whatever
- *it is worth is found out by the next compare. A cut connection is none of these: the link hides
- *it. */
+ * Failures are of three kinds. The stream is lost (-HF_ESTREAM): declare, begin a new one, compare. A disk cannot be
+ * read: that volume is declared unreadable and the others go on, without checkpoints, because a checkpoint speaks of
+ * all volumes. Anything else that is not the end: wait a second, then as if the stream were lost. In each case what was
+ * sent stays right, because whatever it is worth is found out by the next compare. A cut connection is none of these:
+ * the link hides it. */
 #include "agent/pass.h"
 
 #include <assert.h>
@@ -45,12 +42,12 @@
 #include "agent/fill.h"
 #include "agent/standstill.h"
 #include "agent/sweep.h"
+#include "agent/teller.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
 #define REQUEST_PATIENCE_NS (10 * NS_PER_SECOND)
-#define REPORT_EVERY_NS     NS_PER_SECOND
 #define RETRY_NS            NS_PER_SECOND
 
 enum { ONCE_PASSES_MAX = 3 }; /* with --once: so often for a crash-consistent checkpoint, then a fuzzy one will do */
@@ -61,6 +58,7 @@ struct passer {
 	struct hf_error *err;
 	struct volumes *volumes;
 	struct copier copier;
+	struct teller teller;
 	struct standstill *standstill; /* NULL: nothing to freeze */
 	enum activity activity;        /* 0: finished */
 	bool claims_always;            /* see claim() */
@@ -76,11 +74,6 @@ struct passer {
 	uint64_t requests[REQUEST_IDS_MAX]; /* checkpoints asked for and not yet given */
 	size_t request_count;
 	int64_t requested_ns; /* when the oldest was seen */
-
-	struct message_report report;
-	size_t report_slot[VOLUMES_MAX]; /* by index of volume */
-	int64_t reported_ns;
-	struct progress progress;
 };
 
 static bool
@@ -89,92 +82,7 @@ is_stopped(const struct passer *p)
 	return p->config->stop != NULL && atomic_load(p->config->stop);
 }
 
-/* ---- telling
- * ------------------------------------------------------------------------------------------- */
-
-static uint64_t
-reported_done(const struct passer *p)
-{
-	uint64_t done = 0;
-
-	for (size_t i = 0; i < p->report.count; i++)
-		done += p->report.volumes[i].done_bytes;
-	return done;
-}
-
-static uint64_t
-reported_total(const struct passer *p)
-{
-	uint64_t total = 0;
-
-	for (size_t i = 0; i < p->report.count; i++)
-		total += p->report.volumes[i].total_bytes;
-	return total;
-}
-
-static void
-send_report(struct passer *p)
-{
-	link_report(p->link, &p->report);
-	if (p->config->on_report != NULL)
-		p->config->on_report(p->config->arg, &p->report);
-	p->reported_ns = clock_monotonic_ns();
-}
-
-static void
-begin_report(struct passer *p, enum activity activity)
-{
-	p->report.activity = activity;
-	p->report.pass = p->pass_number;
-	p->report.count = 0;
-	for (size_t i = 0; i < p->volumes->count; i++) {
-		const struct volume *v = &p->volumes->list[i];
-		uint64_t done = activity == ACTIVITY_FILL ? v->frontier_blocks * BLOCK_BYTES : 0;
-
-		if (!volume_is_ok(v))
-			continue;
-		p->report_slot[i] = p->report.count;
-		p->report.volumes[p->report.count].volume = v->number;
-		p->report.volumes[p->report.count].done_bytes = done < v->size_bytes ? done : v->size_bytes;
-		p->report.volumes[p->report.count++].total_bytes = v->size_bytes;
-	}
-	send_report(p);
-}
-
-static void
-begin_progress(struct passer *p, const char *title)
-{
-	progress_begin(
-	    &p->progress, p->config->progress, 2, title, reported_done(p), reported_total(p), clock_monotonic_ns());
-}
-
-/* Of bytes known to differ or never sent; what is unacknowledged of them the server sees itself. */
-static void
-tell_backlog(struct passer *p)
-{
-	bool filling = p->report.activity == ACTIVITY_FILL;
-
-	link_set_backlog(p->link, filling ? reported_total(p) - reported_done(p) : p->copier.bytes_differing);
-}
-
-static void
-on_progress(void *arg, struct volume *v, uint64_t done_bytes)
-{
-	struct passer *p = arg;
-	int64_t now_ns = clock_monotonic_ns();
-
-	p->report.volumes[p->report_slot[v->index]].done_bytes =
-	    done_bytes < v->size_bytes ? done_bytes : v->size_bytes;
-	if (p->report.activity != ACTIVITY_PASS)
-		progress_update(&p->progress, reported_done(p), now_ns);
-	if (now_ns - p->reported_ns < REPORT_EVERY_NS)
-		return;
-	tell_backlog(p);
-	send_report(p);
-}
-
-/* ---- beginning a round
- * ----------------------------------------------------------------------------------- */
+/* ---- beginning a round ---- */
 
 static void
 forget_stream(struct passer *p)
@@ -266,8 +174,7 @@ begin_round(struct passer *p)
 	return (int)choose_work(p);
 }
 
-/* ---- filling
- * ---------------------------------------------------------------------------------------------- */
+/* ---- filling ---- */
 
 static int
 fill_volumes(struct passer *p)
@@ -285,7 +192,7 @@ fill_volumes(struct passer *p)
 		/* Resumed from where an earlier process was: the part before it we have not read.
 		 */
 		v->read_once = is_whole;
-		on_progress(p, v, v->size_bytes);
+		teller_progress(&p->teller, v, v->size_bytes);
 		log_info("filled", "volume=%s bytes=%llu", v->name, (unsigned long long)v->size_bytes);
 	}
 	return 0;
@@ -298,10 +205,9 @@ run_fill(struct passer *p)
 
 	p->started_ns = clock_monotonic_ns();
 	p->has_unmarked = true;
-	begin_report(p, ACTIVITY_FILL);
-	begin_progress(p, "first copy");
+	teller_begin(&p->teller, ACTIVITY_FILL, p->pass_number, "first copy");
 	r = fill_volumes(p);
-	progress_end(&p->progress, reported_done(p), clock_monotonic_ns());
+	teller_end(&p->teller);
 	if (r < 0)
 		return r;
 	link_set_backlog(p->link, 0);
@@ -309,8 +215,7 @@ run_fill(struct passer *p)
 	return (int)choose_work(p);
 }
 
-/* ---- checkpoints
- * ------------------------------------------------------------------------------------------- */
+/* ---- checkpoints ---- */
 
 static size_t
 take_requests(struct passer *p)
@@ -365,7 +270,7 @@ send_checkpoint(struct passer *p, const struct message_checkpoint *m)
 	p->has_unmarked = false;
 	if (m->consistency >= CONSISTENCY_CRASH)
 		link_set_unchanged_until(p->link, m->clock_ns);
-	log_info("checkpoint", "pass=%llu consistency=%s read=%llu differing=%llu", (unsigned long long)m->pass,
+	log_debug("marked", "pass=%llu consistency=%s read=%llu differing=%llu", (unsigned long long)m->pass,
 	    consistency_name(m->consistency), (unsigned long long)m->bytes_read,
 	    (unsigned long long)m->bytes_differing);
 	if (p->config->on_checkpoint != NULL)
@@ -426,7 +331,7 @@ sweep_all_recent(struct passer *p)
 	for (size_t i = 0; r == 0 && i < p->volumes->count; i++)
 		if (volume_is_ok(&p->volumes->list[i]))
 			r = sweep_recent(p, &p->volumes->list[i]);
-	p->copier.on_progress = on_progress;
+	p->copier.on_progress = teller_progress;
 	return r < 0 ? r : flush_all(p);
 }
 
@@ -531,12 +436,13 @@ run_sweep(struct passer *p, enum activity activity, int (*first)(struct passer *
 	p->copier.bytes_read = p->copier.bytes_differing = 0;
 	p->started_ns = clock_monotonic_ns();
 	take_requests(p);
-	begin_report(p, activity);
+	teller_begin(&p->teller, activity, p->pass_number, activity == ACTIVITY_RESCAN ? "comparing" : NULL);
 	m.clock_ns = clock_real_ns();
 	if (r == 0 && first != NULL)
 		r = first(p);
 	if (r == 0)
 		r = sweep_all(p);
+	teller_end(&p->teller);
 	note_sent(p);
 	if (r < 0)
 		return r;
@@ -550,12 +456,8 @@ run_sweep(struct passer *p, enum activity activity, int (*first)(struct passer *
 static int
 run_rescan(struct passer *p)
 {
-	int r;
+	int r = run_sweep(p, ACTIVITY_RESCAN, sweep_all_recent);
 
-	begin_report(p, ACTIVITY_RESCAN);
-	begin_progress(p, "comparing");
-	r = run_sweep(p, ACTIVITY_RESCAN, sweep_all_recent);
-	progress_end(&p->progress, reported_done(p), clock_monotonic_ns());
 	p->is_hurried = true; /* nothing crash-consistent can come before a second one */
 	return r;
 }
@@ -609,8 +511,7 @@ run_idle(struct passer *p)
 	int r;
 
 	volumes_release(p->volumes);
-	p->report.activity = ACTIVITY_IDLE;
-	send_report(p);
+	teller_idle(&p->teller);
 	if (is_finished(p))
 		return 0;
 	r = await_next_pass(p, pause_ns(p));
@@ -701,8 +602,9 @@ init(struct passer *p)
 	p->volumes = volumes_create(p->link, p->config);
 	p->copier.link = p->link;
 	p->copier.sender = sender_create(p->link);
-	p->copier.on_progress = on_progress;
-	p->copier.arg = p;
+	p->copier.on_progress = teller_progress;
+	p->copier.arg = &p->teller;
+	p->teller = (struct teller){.link = p->link, .config = p->config, .volumes = p->volumes, .copier = &p->copier};
 	if (p->volumes == NULL || p->copier.sender == NULL)
 		return hf_error_set(p->err, -ENOMEM, "reading disks");
 	/* The guard is forked before there are threads of ours to be copied half-way. */

@@ -15,8 +15,7 @@
 #include "proto/common/log.h"
 #include "proto/common/units.h"
 
-/* ---- files
- * --------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static int
 open_buffered(const char *path)
@@ -134,8 +133,7 @@ read_piece(const struct read_job *job)
 	return 0;
 }
 
-/* ---- threads
- * -------------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 struct reader {
 	pthread_mutex_t lock;

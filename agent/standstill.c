@@ -86,8 +86,7 @@ standstill_map(struct standstill *s, const struct volume *v)
 	return s != NULL ? &s->maps[v->index] : NULL;
 }
 
-/* ---- when
- * --------------------------------------------------------------------------------------------- */
+/* ---- when ---- */
 
 static void
 postpone(struct standstill *s, const char *event, const char *why)
@@ -134,8 +133,7 @@ standstill_is_due(struct standstill *s, uint64_t pass_bytes)
 	return false;
 }
 
-/* ---- the cut
- * -------------------------------------------------------------------------------------------- */
+/* ---- the cut ---- */
 
 static int
 read_frozen(struct standstill *s, struct attempt *a)

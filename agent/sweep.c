@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a volume is compared without waiting for every answer.
  *
- * The volume is cut into regions: up to 4,096 nodes of 1 MiB that hold data, or a hole of whole
- *chunks of 256 MiB. The digests of two regions are asked ahead. For a region of data the disk is
- *read, a few pieces ahead, and each node's digest compared with the server's; for one that differs
- *the digests of its blocks are asked, the piece is kept, and when the answer comes, the blocks that
- *differ are sent as they were read. For a hole the server is asked at the level of chunks; all zero
- *is the end of it, so a 16 TiB disk with nothing on it costs eight questions.
+ * The volume is cut into regions: up to 4,096 nodes of 1 MiB that hold data, or a hole of whole chunks of 256 MiB. The
+ * digests of two regions are asked ahead. For a region of data the disk is read, a few pieces ahead, and each node's
+ * digest compared with the server's; for one that differs the digests of its blocks are asked, the piece is kept, and
+ * when the answer comes, the blocks that differ are sent as they were read. For a hole the server is asked at the level
+ * of chunks; all zero is the end of it, so a 16 TiB disk with nothing on it costs eight questions.
  *
  *	ask region --> answer --> read node, compare --same--> next
- *	                               +--differs--> ask its blocks, keep piece --> answer --> send
- *the blocks that differ
+ *	                               +--differs--> ask its blocks, keep piece --> answer --> send what differs
  *
- * The link answers in the order asked and keeps at most 16 questions, so there is one queue of
- *questions here, and "wait for this region" means settling everything asked before it. Sends only
- *ever concern nodes whose region was answered before, so no answer can be older than what was sent
- *for it. On any error reads and questions under way are waited for and forgotten; what was already
- *sent stays right, for the next pass compares again. */
+ * The link answers in the order asked and keeps at most 16 questions, so there is one queue of questions here, and
+ * "wait for this region" means settling everything asked before it. Sends only ever concern nodes whose region was
+ * answered before, so no answer can be older than what was sent for it. On any error reads and questions under way are
+ * waited for and forgotten; what was already sent stays right, for the next pass compares again. */
 #include "agent/sweep.h"
 
 #include <assert.h>
@@ -60,8 +57,7 @@ struct sweep {
 	uint64_t leaves[NODE_BLOCKS];
 };
 
-/* ---- sending
- * --------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static int
 send_zeros(struct sweep *s, uint64_t block, uint64_t count)
@@ -102,8 +98,7 @@ send_differences(struct sweep *s, const struct piece *p, const uint64_t *server)
 	return 0;
 }
 
-/* ---- questions
- * --------------------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 static struct question
 pop_question(struct sweep *s)
@@ -210,8 +205,7 @@ settle_region(struct sweep *s, const struct region *g)
 	return r;
 }
 
-/* ---- regions
- * ------------------------------------------------------------------------------------------ */
+/* ---- regions ---- */
 
 static uint64_t
 chunk_end(uint64_t node)
@@ -279,8 +273,7 @@ tell_progress(struct sweep *s, uint64_t node)
 		    s->copier->arg, s->volume, done < s->volume->size_bytes ? done : s->volume->size_bytes);
 }
 
-/* ---- comparing
- * ---------------------------------------------------------------------------------------- */
+/* ---- comparing ---- */
 
 static int
 note_node(struct sweep *s, uint64_t node, uint64_t digest)
@@ -408,8 +401,7 @@ sweep_range(struct sweep *s, uint64_t first, uint64_t end)
 	return r;
 }
 
-/* ---- what is offered
- * ----------------------------------------------------------------------------------- */
+/* ---- what is offered ---- */
 
 static struct sweep *
 sweep_begin(struct copier *c, struct volume *v, struct node_map *map)

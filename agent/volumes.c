@@ -52,8 +52,7 @@ volumes_release(struct volumes *vs)
 		reader_file_close(&vs->list[i].file);
 }
 
-/* ---- binding
- * -------------------------------------------------------------------------------------- */
+/* ---- binding ---- */
 
 static enum volume_state
 state_of_search(int r)
@@ -210,8 +209,7 @@ volume_failed(struct volumes *vs, struct volume *v, uint64_t offset, int error)
 	note_state(vs, v, VOLUME_UNREADABLE, &err);
 }
 
-/* ---- declaring
- * ------------------------------------------------------------------------------------ */
+/* ---- declaring ---- */
 
 static void
 describe(const struct volume *v, struct message_declared_volume *d)

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- pieces
- * --------------------------------------------------------------------------------------- */
+/* ---- pieces ---- */
 
 static void
 piece_free(struct piece *p)
@@ -98,8 +97,7 @@ digest_piece(struct piece *p, uint64_t seed)
 	p->digest = digest_node(seed, middle, NODE_BLOCKS / FAN);
 }
 
-/* ---- walking
- * -------------------------------------------------------------------------------------- */
+/* ---- walking ---- */
 
 uint64_t
 volume_nodes(const struct volume *v)
