@@ -672,6 +672,46 @@ stale_socket_is_replaced_but_a_live_one_is_not(void **state)
 	start_loop(w);
 }
 
+/* ---- the page ---- */
+
+/* Does the page, where {id} and the like stand for a segment, name this route in bold? */
+static bool
+page_has_route(const char *page, const struct route *r)
+{
+	char method[16];
+	size_t n = (size_t)snprintf(method, sizeof method, "*%s ", http_method_name(r->method));
+
+	for (const char *p = page; (p = strstr(p, method)) != NULL; p++) {
+		const char *at = p + n, *path = r->path;
+
+		while (*path != '\0' && (*path == '*' ? *at == '{' : *path == *at)) {
+			at += *path == '*' ? strcspn(at, "}") + 1 : 1;
+			path++;
+		}
+		if (*path == '\0' && *at == '*')
+			return true;
+	}
+	return false;
+}
+
+static void
+man_page_tells_of_every_route(void **state)
+{
+	FILE *f = fopen("docs/man/holdfast-api.7.scd", "r");
+	char *page = calloc(1, 1 << 18);
+	size_t count;
+	const struct route *routes = api_routes(&count);
+
+	if (f == NULL || page == NULL)
+		skip(); /* not run from the top of the tree */
+	assert_true(fread(page, 1, (1 << 18) - 1, f) > 0);
+	fclose(f);
+	for (size_t i = 0; i < count; i++)
+		if (!page_has_route(page, &routes[i]))
+			fail_msg("%s %s is not in holdfast-api(7)", http_method_name(routes[i].method), routes[i].path);
+	free(page);
+}
+
 /* ---- by hand ---- */
 
 static void
@@ -736,6 +776,7 @@ main(int argc, char **argv)
 	    T(half_closed_peer_still_gets_its_answer),
 	    T(idle_connections_make_room_for_new_ones),
 	    T(stale_socket_is_replaced_but_a_live_one_is_not),
+	    cmocka_unit_test(man_page_tells_of_every_route),
 	};
 
 	signal(SIGPIPE, SIG_IGN); /* as holdfastd does */
