@@ -259,8 +259,10 @@ source_start(struct server *sv, const struct registry_source *facts)
 {
 	struct source *src = calloc(1, sizeof *src);
 
-	if (src == NULL)
+	if (src == NULL || source_publish_first(sv, facts) < 0) {
+		free(src);
 		return -ENOMEM;
+	}
 	src->magic = SOURCE_MAGIC;
 	src->id = facts->id;
 	src->facts = *facts;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is published of a source: gathered from its store, its session and what the agent said, judged by state.c,
  * copied into the table that the control sockets read. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/log.h"
@@ -261,4 +263,31 @@ source_publish(struct source *src)
 	status_publish(src->server->status, s);
 	src->dirty = false;
 	src->published_ns = now;
+}
+
+int
+source_publish_first(struct server *sv, const struct registry_source *facts)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+	struct state_facts f = {.source = facts->id, .lag_ns = -1, .opening = true};
+	struct state_verdict v;
+
+	if (s == NULL)
+		return -ENOMEM;
+	if (status_get(sv->status, &facts->id, s)) {
+		free(s); /* it runs: it publishes itself */
+		return 0;
+	}
+	s->id = facts->id;
+	s->hints = facts->hints;
+	s->added_ns = facts->created_ns;
+	s->last_seen_ns = facts->last_seen_ns;
+	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
+	s->eta_ns = -1;
+	f.ever_connected = facts->last_seen_ns != 0;
+	state_evaluate(&f, &v);
+	copy_verdict(&v, s);
+	status_publish(sv->status, s);
+	free(s);
+	return 0;
 }
