@@ -489,9 +489,10 @@ class Daemon:
                                                                      done.stdout, done.stderr))
         return done
 
-    def export(self, source, volume, at, to=None, **options):
+    def export(self, source, volume, at, to=None, force=False, check=0):
         to = to or self.rig.path(self.rig.unique("export") + ".img")
-        self.ctl("export", "file", source, "--volume", volume, "--at", at, "-o", to, "--no-progress", **options)
+        self.ctl("export", "file", source, "--volume", volume, "--at", at, "-o", to, "--no-progress", *(["--force"] if force else []),
+                 check=check)
         return to
 
     # -- waiting --
@@ -534,7 +535,6 @@ class AgentProcess:
         done = run(*self.prefix, BUILD / "holdfast-agent", "enroll", "--server", server, "--token", token or self.daemon.token(), *volumes,
                    "--state", self.state_dir, "--json", *options, env={**os.environ, **(self.env or {})})
         self.source = json.loads(done.stdout)["sourceServerID"]
-        wait_for(lambda: self.source in [s["sourceServerID"] for s in self.daemon.sources()], 5, "%s to be listed" % self.source)
         return self
 
     def command(self, *options):
