@@ -189,8 +189,7 @@ fill_volumes(struct passer *p)
 		r = fill_volume(&p->copier, v);
 		if (r < 0)
 			return r;
-		/* Resumed from where an earlier process was: the part before it we have not read.
-		 */
+		/* Resumed from where an earlier process was: the part before it we have not read. */
 		v->read_once = is_whole;
 		teller_progress(&p->teller, v, v->size_bytes);
 		log_info("filled", "volume=%s bytes=%llu", v->name, (unsigned long long)v->size_bytes);
@@ -254,7 +253,6 @@ add_requests(struct passer *p, struct message_checkpoint *m)
 {
 	memcpy(m->request_ids, p->requests, p->request_count * sizeof *p->requests);
 	m->request_id_count = p->request_count;
-	p->request_count = 0;
 }
 
 static int
@@ -283,6 +281,7 @@ static int
 mark(struct passer *p, struct message_checkpoint *m)
 {
 	bool is_waiting = may_wait_for_better(p, m);
+	int r;
 
 	p->is_hurried = is_waiting;
 	if (!p->has_unmarked && p->last_consistency >= CONSISTENCY_CRASH && (p->request_count == 0 || is_waiting)) {
@@ -292,7 +291,10 @@ mark(struct passer *p, struct message_checkpoint *m)
 	}
 	if (!is_waiting)
 		add_requests(p, m);
-	return send_checkpoint(p, m);
+	r = send_checkpoint(p, m);
+	if (r == 0)
+		p->request_count -= m->request_id_count;
+	return r;
 }
 
 /* ---- passes ---- */
@@ -380,8 +382,7 @@ judge(const struct passer *p, bool was_read)
 	if (!was_read || p->copier.bytes_differing > 0)
 		return CONSISTENCY_FUZZY;
 	if (!p->has_unmarked && p->last_consistency > CONSISTENCY_CRASH)
-		return p->last_consistency; /* nothing has changed since a checkpoint that knew
-					       better */
+		return p->last_consistency; /* nothing has changed since a checkpoint that knew better */
 	return CONSISTENCY_CRASH;
 }
 
