@@ -379,7 +379,14 @@ huge_discard_is_folded_in_few_operations(void **state)
 	uint64_t before, digests[2] = {1, 1}, data;
 	unsigned char *block = buffer_alloc(BLOCK_BYTES);
 	struct fold_stats stats;
+	struct sum_zone *zone;
 
+	assert_int_equal(sum_zone_create(&zone), 0);
+	sum_zone_begin(zone, 0, 5);
+	sum_zone_set(zone, 5, 77); /* before the zeros, between the data: not touched by anything */
+	sum_zone_set(zone, 600, 78);
+	assert_int_equal(sum_zone_store(zone, l.disk, vv.sum->file), 0);
+	sum_zone_destroy(zone);
 	memset(block, 9, BLOCK_BYTES);
 	assert_int_equal(
 	    disk_write_now(l.disk, vv.img->file, block, BLOCK_BYTES, (uint64_t)3000000000 * BLOCK_BYTES), 0);
@@ -392,6 +399,11 @@ huge_discard_is_folded_in_few_operations(void **state)
 	assert_int_equal(sum_read(l.disk, vv.sum->file, 3, 0, 2, digests), 0);
 	assert_true(digests[0] != 0);
 	assert_int_equal(digests[1], 0);
+	assert_int_equal(sum_read(l.disk, vv.sum->file, 0, 5, 2, digests), 0);
+	assert_int_equal(digests[0], 77);
+	assert_int_equal(digests[1], 0);
+	assert_int_equal(sum_read(l.disk, vv.sum->file, 0, 600, 1, digests), 0);
+	assert_int_equal(digests[0], 0);
 	buffer_free(block, BLOCK_BYTES);
 	large_destroy(&l);
 }

@@ -280,8 +280,7 @@ left_over_temporary_file_is_replaced(void **state)
 	struct entry e = data(1, 1, 1);
 	struct disk_file *file;
 
-	assert_int_equal(
-	    disk_open(f->disk, "/journal/00000007.run.tmp", DISK_WRITE | DISK_CREATE, &file), 0);
+	assert_int_equal(disk_open(f->disk, "/journal/00000007.run.tmp", DISK_WRITE | DISK_CREATE, &file), 0);
 	disk_close(f->disk, file);
 	write_run(f, &e, 1);
 	run_unref(open_run(f), f->disk);
@@ -300,8 +299,7 @@ static int
 scan_all(struct fixture *f, struct run *r, size_t *ret_count)
 {
 	*ret_count = 0;
-	return run_scan(
-	    r, f->disk, f->cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, ret_count);
+	return run_scan(r, f->disk, f->cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, ret_count);
 }
 
 static void
@@ -417,14 +415,8 @@ random_entries(struct dice *dice, struct model *m, size_t count)
 		uint64_t block = dice_below(dice, blocks), lsn = i + 1;
 
 		switch (dice_below(dice, 12)) {
-		case 0:
-			m->entries[i] =
-			    zeros(volume, block, 257 + (uint32_t)dice_below(dice, 2000), lsn);
-			break;
-		case 1:
-			m->entries[i] =
-			    zeros(volume, block, 1 + (uint32_t)dice_below(dice, 256), lsn);
-			break;
+		case 0: m->entries[i] = zeros(volume, block, 257 + (uint32_t)dice_below(dice, 2000), lsn); break;
+		case 1: m->entries[i] = zeros(volume, block, 1 + (uint32_t)dice_below(dice, 256), lsn); break;
 		default: m->entries[i] = data(volume, block, lsn);
 		}
 	}
@@ -438,8 +430,8 @@ struct query {
 static bool
 model_wants(const struct entry *e, const struct query *q)
 {
-	return e->volume == q->volume && e->block < q->to && e->block + e->count > q->from &&
-	       e->lsn > q->after && e->lsn <= q->until;
+	return e->volume == q->volume && e->block < q->to && e->block + e->count > q->from && e->lsn > q->after &&
+	       e->lsn <= q->until;
 }
 
 struct seen {
@@ -477,17 +469,15 @@ check_scan(struct fixture *f, struct run *r, const struct model *m, const struct
 	memset(&seen, 0, sizeof seen);
 	seen.model = m;
 	seen.query = q;
-	assert_int_equal(run_scan(r, f->disk, f->cache, q->volume, q->from, q->to, q->after,
-			     q->until, on_seen, &seen),
-	    0);
+	assert_int_equal(
+	    run_scan(r, f->disk, f->cache, q->volume, q->from, q->to, q->after, q->until, on_seen, &seen), 0);
 	for (size_t i = 0; i < m->count; i++)
 		expected += model_wants(&m->entries[i], q);
 	assert_int_equal(seen.count, expected);
 }
 
 static void
-check_next(
-    struct fixture *f, struct run *r, const struct model *m, const struct query *q, bool data_only)
+check_next(struct fixture *f, struct run *r, const struct model *m, const struct query *q, bool data_only)
 {
 	uint64_t expected = UINT64_MAX, next = 0;
 
@@ -499,9 +489,7 @@ check_next(
 		    e->lsn <= q->until && (!data_only || e->digest != 0) && at < expected)
 			expected = at;
 	}
-	assert_int_equal(run_next(r, f->disk, f->cache, q->volume, q->from, q->after, q->until,
-			     data_only, &next),
-	    0);
+	assert_int_equal(run_next(r, f->disk, f->cache, q->volume, q->from, q->after, q->until, data_only, &next), 0);
 	assert_int_equal(next, expected);
 }
 
@@ -550,6 +538,28 @@ scans_find_exactly_what_a_search_of_everything_finds(void **state)
 	}
 }
 
+static void
+longest_narrow_and_shortest_wide_entry_are_found_at_their_last_block(void **state)
+{
+	struct fixture *f = *state;
+	struct entry entries[2] = {zeros(1, 1000, 256, 1), zeros(1, 5000, 257, 2)};
+	uint64_t next = 0;
+	size_t count = 0;
+	struct run *r;
+
+	write_run(f, entries, 2);
+	r = open_run(f);
+	assert_int_equal(run_scan(r, f->disk, f->cache, 1, 1255, 1256, 0, UINT64_MAX, count_entries, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(run_scan(r, f->disk, f->cache, 1, 5256, 5257, 0, UINT64_MAX, count_entries, &count), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(run_next(r, f->disk, f->cache, 1, 1256, 0, UINT64_MAX, false, &next), 0);
+	assert_int_equal(next, 5000);
+	assert_int_equal(run_next(r, f->disk, f->cache, 1, 5257, 0, UINT64_MAX, false, &next), 0);
+	assert_true(next == UINT64_MAX);
+	run_unref(r, f->disk);
+}
+
 static int
 stop_at_third(void *arg, const struct entry *e)
 {
@@ -567,8 +577,7 @@ scan_stops_when_it_is_told_to(void **state)
 	for (unsigned i = 0; i < 10; i++)
 		entries[i] = data(1, i, i + 1);
 	r = run_from_entries(entries, 10);
-	assert_int_equal(
-	    run_scan(r, f->disk, NULL, 1, 0, 10, 0, UINT64_MAX, stop_at_third, &calls), 42);
+	assert_int_equal(run_scan(r, f->disk, NULL, 1, 0, 10, 0, UINT64_MAX, stop_at_third, &calls), 42);
 	assert_int_equal(calls, 3);
 	run_unref(r, NULL);
 }
@@ -590,20 +599,14 @@ search_reads_few_pages_of_a_large_run(void **state)
 	r = open_run(f);
 	assert_int_equal(run_cache_create(1 << 20, &cache), 0);
 	before = disk_sim_operations(f->disk);
-	assert_int_equal(
-	    run_scan(r, f->disk, cache, 1, 700000, 700001, 0, UINT64_MAX, count_entries, &count),
-	    0);
+	assert_int_equal(run_scan(r, f->disk, cache, 1, 700000, 700001, 0, UINT64_MAX, count_entries, &count), 0);
 	assert_int_equal(count, 1);
-	assert_true(
-	    disk_sim_operations(f->disk) - before <= 16); /* log2 of 1,961 pages, and the scan */
+	assert_true(disk_sim_operations(f->disk) - before <= 16); /* log2 of 1,961 pages, and the scan */
 	before = disk_sim_operations(f->disk);
-	assert_int_equal(
-	    run_scan(r, f->disk, cache, 1, 700000, 700001, 0, UINT64_MAX, count_entries, &count),
-	    0);
+	assert_int_equal(run_scan(r, f->disk, cache, 1, 700000, 700001, 0, UINT64_MAX, count_entries, &count), 0);
 	assert_int_equal(disk_sim_operations(f->disk) - before, 0);
 	before = disk_sim_operations(f->disk);
-	assert_int_equal(
-	    run_scan(r, f->disk, cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, &count), 0);
+	assert_int_equal(run_scan(r, f->disk, cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, &count), 0);
 	assert_int_equal(count, COUNT + 2);
 	assert_true(disk_sim_operations(f->disk) - before < 160); /* read ahead in pieces of 16 */
 	assert_true(run_memory_bytes(r) < 1024);
@@ -620,18 +623,16 @@ main(void)
 	    cmocka_unit_test_setup_teardown(checkpoints_are_read_back_in_order, setup, teardown),
 	    cmocka_unit_test_setup_teardown(run_of_nothing_is_a_run, setup, teardown),
 	    cmocka_unit_test_setup_teardown(run_survives_a_power_cut_once_written, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		cut_anywhere_leaves_the_old_or_the_new_run, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		failed_write_or_sync_is_told_and_leaves_no_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(cut_anywhere_leaves_the_old_or_the_new_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(failed_write_or_sync_is_told_and_leaves_no_run, setup, teardown),
 	    cmocka_unit_test_setup_teardown(left_over_temporary_file_is_replaced, setup, teardown),
 	    cmocka_unit_test_setup_teardown(any_flipped_bit_is_found, setup, teardown),
 	    cmocka_unit_test_setup_teardown(page_in_the_wrong_place_is_found, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		file_cut_short_is_corrupt_and_a_foreign_one_no_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(file_cut_short_is_corrupt_and_a_foreign_one_no_run, setup, teardown),
 	    cmocka_unit_test_setup_teardown(read_error_is_told, setup, teardown),
+	    cmocka_unit_test_setup_teardown(scans_find_exactly_what_a_search_of_everything_finds, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
-		scans_find_exactly_what_a_search_of_everything_finds, setup, teardown),
+		longest_narrow_and_shortest_wide_entry_are_found_at_their_last_block, setup, teardown),
 	    cmocka_unit_test_setup_teardown(scan_stops_when_it_is_told_to, setup, teardown),
 	    cmocka_unit_test_setup_teardown(search_reads_few_pages_of_a_large_run, setup, teardown),
 	};
