@@ -149,7 +149,8 @@ void source_pump_verify(struct source *src, int64_t now_ns);
 
 /* source_status.c */
 void source_publish(struct source *src);
-/* Any thread. Until its worker knows more: a source that is enrolled is never unknown to the control sockets. -ENOMEM. */
+/* Any thread. Until its worker knows more: a source that is enrolled is never unknown to the control sockets. -ENOMEM.
+ */
 int source_publish_first(struct server *sv, const struct registry_source *facts);
 
 #endif
