@@ -19,13 +19,13 @@ enum checkpoint_consistency {
 };
 
 struct checkpoint {
-	uint64_t lsn;             /* its record; what the volumes held after every record before it */
-	int64_t clock_ns;         /* source's clock, of the moment it describes */
-	int64_t clock_offset_ns;  /* source's clock minus ours, measured; clock_ns - clock_offset_ns is our time */
-	int64_t received_ns;      /* our clock when it arrived */
+	uint64_t lsn;               /* its record; what the volumes held after every record before it */
+	int64_t clock_ns;           /* source's clock, of the moment it describes */
+	int64_t clock_offset_ns;    /* source's clock minus ours, measured; clock_ns - clock_offset_ns is our time */
+	int64_t received_ns;        /* our clock when it arrived */
 	int64_t unchanged_until_ns; /* source's clock: still true then (>= clock_ns); not on disk */
 	enum checkpoint_consistency consistency;
-	bool complete;            /* every declared volume had finished its first fill */
+	bool complete; /* every declared volume had finished its first fill */
 	uint32_t volume_count;
 	struct {
 		uint32_t volume;

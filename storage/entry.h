@@ -15,12 +15,12 @@ struct entry {
 	uint32_t segment; /* journal segment the bytes are in; 0 with zeros */
 	uint32_t offset;  /* in that segment, in 4 KiB units; 0 with zeros */
 	uint32_t volume;
-	uint32_t count;   /* blocks; longer zero ranges are several entries */
+	uint32_t count; /* blocks; longer zero ranges are several entries */
 };
 
 enum {
-	ENTRY_BYTES = 40,          /* on disk: the fields above, in this order, little-endian */
-	ENTRY_WIDE_BLOCKS = 256,   /* an entry of more blocks than this is "wide" and is kept apart */
+	ENTRY_BYTES = 40,        /* on disk: the fields above, in this order, little-endian */
+	ENTRY_WIDE_BLOCKS = 256, /* an entry of more blocks than this is "wide" and is kept apart */
 };
 
 /* Order of the index: volume, block, lsn. <0, 0, >0. */

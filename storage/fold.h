@@ -5,7 +5,8 @@
  *
  *	1  catalog: fold to F, earlier points gone (caller)      4  catalog: base = F (caller)
  *	2  .sum headers: fold LSN = F, synced                     5  release runs and segments <= F (caller)
- *	3  by batches of at most 64 MiB: blocks read, verified, written in place, .img synced; .sum leaves and parents, synced */
+ *	3  by batches of at most 64 MiB: blocks read, verified, written in place, .img synced; .sum leaves and parents,
+ *synced */
 #ifndef HF_STORAGE_FOLD_H
 #define HF_STORAGE_FOLD_H
 
@@ -17,13 +18,14 @@ struct fold_stats {
 
 enum { FOLD_BATCH_BLOCKS = 16384 }; /* 64 MiB */
 
-/* Steps 2 and 3 for the view at F. Blocking; maintenance thread; takes a batch's memory. pause(arg) is called between batches (rate limit; may be
- * NULL) and may return non-zero to give up: that if it is negative, else -ECANCELED, is returned. 0, -HF_EDIGEST, -errno (ret_fault, may be
- * NULL, says which block; nothing of that batch written). -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files;
- * -HF_EINCOMPLETE: one beyond the fill frontier. A failed sync of a staging file is an error: the caller must not advance the base.
+/* Steps 2 and 3 for the view at F. Blocking; maintenance thread; takes a batch's memory. pause(arg) is called between
+ * batches (rate limit; may be NULL) and may return non-zero to give up: that if it is negative, else -ECANCELED, is
+ * returned. 0, -HF_EDIGEST, -errno (ret_fault, may be NULL, says which block; nothing of that batch written).
+ * -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files; -HF_EINCOMPLETE: one beyond the fill frontier.
+ * A failed sync of a staging file is an error: the caller must not advance the base.
  *
  * Staging and digest files of volumes with changes are written: no first fill of them may be going on meanwhile. */
-int fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg, struct fold_stats *ret_stats,
-    struct view_fault *ret_fault);
+int fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg,
+    struct fold_stats *ret_stats, struct view_fault *ret_fault);
 
 #endif

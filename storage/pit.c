@@ -97,13 +97,12 @@ rule_due(const struct pit_rule *rule, const struct pit *newest, int64_t time_ns)
 {
 	int64_t interval = interval_ns(rule);
 
-	return newest == NULL ||
-	       interval_start(time_ns, interval) > interval_start(newest->time_ns, interval);
+	return newest == NULL || interval_start(time_ns, interval) > interval_start(newest->time_ns, interval);
 }
 
 uint32_t
-pit_rules_due(const struct policy *policy, const struct pit *kept, size_t count, int64_t time_ns,
-    int64_t *ret_planned_ns)
+pit_rules_due(
+    const struct policy *policy, const struct pit *kept, size_t count, int64_t time_ns, int64_t *ret_planned_ns)
 {
 	bool first = !kept_by_policy(kept, count);
 	int64_t shortest = INT64_MAX;
@@ -171,8 +170,7 @@ kept_by_people(const struct pit *pit)
 }
 
 size_t
-pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t newest_ns,
-    bool *ret_expired)
+pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t newest_ns, bool *ret_expired)
 {
 	struct newest newest = find_newest(kept, count);
 	size_t going = 0;
@@ -182,8 +180,8 @@ pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t 
 		struct pit *pit = &kept[i];
 
 		pit->rules = rules_left(policy, pit, newest_ns);
-		ret_expired[i] = pit->rules == 0 && !kept_by_people(pit) &&
-				 pit != newest.complete && pit != newest.verified;
+		ret_expired[i] =
+		    pit->rules == 0 && !kept_by_people(pit) && pit != newest.complete && pit != newest.verified;
 		going += ret_expired[i];
 	}
 	return going;

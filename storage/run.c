@@ -173,8 +173,8 @@ check_size(struct run *r, struct disk *d)
 	if (ret < 0)
 		return ret;
 	pages = bytes / RUN_PAGE_BYTES;
-	if (l->narrow_count / RUN_NARROW_PER_PAGE > pages ||
-	    l->wide_count / RUN_WIDE_PER_PAGE > pages || l->checkpoint_pages > pages)
+	if (l->narrow_count / RUN_NARROW_PER_PAGE > pages || l->wide_count / RUN_WIDE_PER_PAGE > pages ||
+	    l->checkpoint_pages > pages)
 		return -HF_ECORRUPT;
 	if (1 + run_narrow_pages(l) + run_wide_pages(l) + l->checkpoint_pages > pages)
 		return -HF_ECORRUPT;
@@ -201,8 +201,7 @@ read_header(struct run *r, struct disk *d, struct run_info *ret_info)
 }
 
 int
-run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info *ret_info,
-    struct hf_error *err)
+run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info *ret_info, struct hf_error *err)
 {
 	struct run *r = run_alloc();
 	struct run_info info;
@@ -253,8 +252,7 @@ run_memory_bytes(const struct run *r)
 	size_t bytes = sizeof *r;
 
 	if (r->file == NULL)
-		bytes += r->layout.narrow_count * sizeof *r->narrow +
-			 r->layout.wide_count * sizeof *r->wide;
+		bytes += r->layout.narrow_count * sizeof *r->narrow + r->layout.wide_count * sizeof *r->wide;
 	return bytes;
 }
 
@@ -277,8 +275,7 @@ first_page(const struct run *r, enum run_page_kind kind)
 	case RUN_PAGE_HEADER: return 0;
 	case RUN_PAGE_NARROW: return 1;
 	case RUN_PAGE_WIDE: return 1 + run_narrow_pages(&r->layout);
-	case RUN_PAGE_CHECKPOINTS:
-		return 1 + run_narrow_pages(&r->layout) + run_wide_pages(&r->layout);
+	case RUN_PAGE_CHECKPOINTS: return 1 + run_narrow_pages(&r->layout) + run_wide_pages(&r->layout);
 	}
 	return 0;
 }
@@ -318,10 +315,8 @@ read_pages(struct reader *rd, uint64_t index)
 {
 	unsigned char *room = run_cache_room(rd->cache);
 	size_t n = pages_to_read(rd, index);
-	struct transfer t = {.file = rd->run->file,
-	    .buf = room,
-	    .len = n * RUN_PAGE_BYTES,
-	    .offset = index * RUN_PAGE_BYTES};
+	struct transfer t = {
+	    .file = rd->run->file, .buf = room, .len = n * RUN_PAGE_BYTES, .offset = index * RUN_PAGE_BYTES};
 	int r = transfers_read(rd->d, &t, 1);
 
 	if (r < 0)
@@ -329,8 +324,7 @@ read_pages(struct reader *rd, uint64_t index)
 	n = (size_t)t.res / RUN_PAGE_BYTES;
 	if (n == 0 || check_page(rd, room, index) < 0)
 		return -HF_ECORRUPT;
-	for (size_t i = n;
-	     i-- > 0;) /* the one asked for last: it must be in the cache afterwards */
+	for (size_t i = n; i-- > 0;) /* the one asked for last: it must be in the cache afterwards */
 		if (check_page(rd, room + i * RUN_PAGE_BYTES, index + i) >= 0)
 			run_cache_put(rd->cache, rd->run->id, index + i, room + i * RUN_PAGE_BYTES);
 	return 0;
@@ -363,8 +357,7 @@ load_page(struct reader *rd, uint64_t index)
 static uint64_t
 table_count(const struct reader *rd)
 {
-	return rd->kind == RUN_PAGE_WIDE ? rd->run->layout.wide_count
-					 : rd->run->layout.narrow_count;
+	return rd->kind == RUN_PAGE_WIDE ? rd->run->layout.wide_count : rd->run->layout.narrow_count;
 }
 
 static int
@@ -445,8 +438,7 @@ wanted(const struct entry *e, const struct query *q)
 }
 
 static int
-scan_table(
-    struct reader *rd, enum run_page_kind kind, const struct query *q, run_each *each, void *arg)
+scan_table(struct reader *rd, enum run_page_kind kind, const struct query *q, run_each *each, void *arg)
 {
 	uint64_t i;
 	int r;
@@ -475,8 +467,8 @@ no_such_lsn(const struct run *r, const struct query *q)
 }
 
 int
-run_scan(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from,
-    uint64_t to, uint64_t lsn_after, uint64_t lsn_until, run_each *each, void *arg)
+run_scan(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t to,
+    uint64_t lsn_after, uint64_t lsn_until, run_each *each, void *arg)
 {
 	struct query q = {volume, from, to, lsn_after, lsn_until};
 	struct reader rd = {.run = r, .d = d, .cache = cache};
@@ -521,8 +513,8 @@ next_in_table(struct reader *rd, enum run_page_kind kind, struct query *q, struc
 }
 
 int
-run_next(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from,
-    uint64_t lsn_after, uint64_t lsn_until, bool data_only, uint64_t *ret_block)
+run_next(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t lsn_after,
+    uint64_t lsn_until, bool data_only, uint64_t *ret_block)
 {
 	struct query q = {volume, from, UINT64_MAX, lsn_after, lsn_until};
 	struct reader rd = {.run = r, .d = d, .cache = cache};
@@ -549,8 +541,7 @@ decode_checkpoints(const unsigned char *page, int count, struct checkpoint *ret_
 	size_t at = 0, used;
 
 	for (int i = 0; i < count; i++) {
-		int r = checkpoint_decode(
-		    page + at, RUN_PAGE_COUNT_AT - at, &ret_checkpoints[i], &used);
+		int r = checkpoint_decode(page + at, RUN_PAGE_COUNT_AT - at, &ret_checkpoints[i], &used);
 
 		if (r < 0)
 			return r;
@@ -565,13 +556,11 @@ read_checkpoints(struct run *r, struct disk *d, unsigned char *page, struct chec
 	uint64_t index = first_page(r, RUN_PAGE_CHECKPOINTS), read = 0;
 
 	for (uint64_t i = 0; i < r->layout.checkpoint_pages; i++, index++) {
-		int count,
-		    ret = disk_read_now(d, r->file, page, RUN_PAGE_BYTES, index * RUN_PAGE_BYTES);
+		int count, ret = disk_read_now(d, r->file, page, RUN_PAGE_BYTES, index * RUN_PAGE_BYTES);
 
 		if (ret < 0)
 			return ret;
-		count =
-		    run_page_check(page, r->digest_seed, r->number, index, RUN_PAGE_CHECKPOINTS);
+		count = run_page_check(page, r->digest_seed, r->number, index, RUN_PAGE_CHECKPOINTS);
 		if (count < 0 || read + (uint64_t)count > r->layout.checkpoint_count)
 			return -HF_ECORRUPT;
 		ret = decode_checkpoints(page, count, checkpoints + read);
@@ -590,8 +579,7 @@ count_plausible(const struct run_layout *l)
 }
 
 int
-run_checkpoints(
-    struct run *r, struct disk *d, struct checkpoint **ret_checkpoints, size_t *ret_count)
+run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_checkpoints, size_t *ret_count)
 {
 	struct checkpoint *checkpoints;
 	unsigned char *page;

@@ -22,10 +22,10 @@ struct run_cache;
 struct run_info {
 	struct id source;
 	uint64_t digest_seed;
-	uint64_t number;              /* = number of the segment it indexes */
-	uint64_t lsn_first, lsn_last; /* of the segment's records */
-	uint64_t segment_bytes;       /* valid length of the segment */
-	uint64_t chain;               /* journal chain after the segment */
+	uint64_t number;                            /* = number of the segment it indexes */
+	uint64_t lsn_first, lsn_last;               /* of the segment's records */
+	uint64_t segment_bytes;                     /* valid length of the segment */
+	uint64_t chain;                             /* journal chain after the segment */
 	uint64_t stream_id, sequence, stream_chain; /* newest durable stream frame, 0 if none yet */
 	uint32_t volume_count;
 	struct run_volume {
@@ -35,10 +35,10 @@ struct run_info {
 	} volumes[STORE_VOLUMES_MAX];
 };
 
-/* Sort entries (in place; borrowed) and write the file at path: path.tmp, sync, rename, directory sync. Overwrites a left-over
- * path.tmp. Blocks: for maintenance only. 0 or -errno. dir is the directory to sync. */
-int run_write(struct disk *d, const char *dir, const char *path, const struct run_info *info, struct entry *entries, size_t entry_count,
-    const struct checkpoint *checkpoints, size_t checkpoint_count);
+/* Sort entries (in place; borrowed) and write the file at path: path.tmp, sync, rename, directory sync. Overwrites a
+ * left-over path.tmp. Blocks: for maintenance only. 0 or -errno. dir is the directory to sync. */
+int run_write(struct disk *d, const char *dir, const char *path, const struct run_info *info, struct entry *entries,
+    size_t entry_count, const struct checkpoint *checkpoints, size_t checkpoint_count);
 
 /* Open and check the header. Gives one reference. -HF_EFORMAT (newer), -HF_ECORRUPT, -errno. */
 int run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info *ret_info, struct hf_error *err);
@@ -47,7 +47,8 @@ int run_open(struct disk *d, const char *path, struct run **ret_run, struct run_
 struct run *run_from_entries(const struct entry *entries, size_t count);
 
 struct run *run_ref(struct run *r);
-/* The last unref closes the file through d (any disk of the implementation); d may be NULL for memory runs. NULL run is allowed. */
+/* The last unref closes the file through d (any disk of the implementation); d may be NULL for memory runs. NULL run is
+ * allowed. */
 void run_unref(struct run *r, struct disk *d);
 
 uint64_t run_lsn_first(const struct run *r); /* smallest and largest LSN of its entries; 1 and 0 if it has none */
@@ -58,17 +59,18 @@ size_t run_memory_bytes(const struct run *r);
 /* Read all checkpoints of a file run, in LSN order, into an array the caller frees. */
 int run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_checkpoints, size_t *ret_count);
 
-/* Call each() for every entry that overlaps blocks [from, to) of volume with lsn_after < lsn <= lsn_until, in index order,
- * wide ones first. Stops when each() returns non-zero and returns that. -HF_ECORRUPT names nothing: the caller knows the run.
- * Blocks (reads pages through the cache; each thread has its own cache, NULL will do for memory runs). each() must not use the cache. */
+/* Call each() for every entry that overlaps blocks [from, to) of volume with lsn_after < lsn <= lsn_until, in index
+ * order, wide ones first. Stops when each() returns non-zero and returns that. -HF_ECORRUPT names nothing: the caller
+ * knows the run. Blocks (reads pages through the cache; each thread has its own cache, NULL will do for memory runs).
+ * each() must not use the cache. */
 typedef int run_each(void *arg, const struct entry *e);
-int run_scan(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t to, uint64_t lsn_after,
-    uint64_t lsn_until, run_each *each, void *arg);
+int run_scan(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t to,
+    uint64_t lsn_after, uint64_t lsn_until, run_each *each, void *arg);
 
-/* The first block >= from of volume that an entry of those LSNs covers (with data_only: an entry that is not zeros); UINT64_MAX if none.
- * Blocks, as run_scan(). 0 or negative. */
-int run_next(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t lsn_after, uint64_t lsn_until,
-    bool data_only, uint64_t *ret_block);
+/* The first block >= from of volume that an entry of those LSNs covers (with data_only: an entry that is not zeros);
+ * UINT64_MAX if none. Blocks, as run_scan(). 0 or negative. */
+int run_next(struct run *r, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t lsn_after,
+    uint64_t lsn_until, bool data_only, uint64_t *ret_block);
 
 /* A page cache of at most `bytes` (but at least 256 KiB), for one thread. */
 int run_cache_create(size_t bytes, struct run_cache **ret_cache);

@@ -8,8 +8,7 @@
 #include "storage/run_format.h"
 
 enum {
-	WAYS =
-	    4, /* pages that may share a set: enough that two scans do not chase each other out */
+	WAYS = 4, /* pages that may share a set: enough that two scans do not chase each other out */
 	SETS_MIN = 16,
 };
 

@@ -18,8 +18,7 @@ const unsigned char *run_cache_find(struct run_cache *c, uint64_t run_id, uint64
 
 /* Keep a copy of a checked page in place of the one in its set that was not used for the longest
  * time. */
-const unsigned char *run_cache_put(
-    struct run_cache *c, uint64_t run_id, uint64_t page, const unsigned char *bytes);
+const unsigned char *run_cache_put(struct run_cache *c, uint64_t run_id, uint64_t page, const unsigned char *bytes);
 
 /* RUN_AHEAD_PAGES pages of aligned memory to read into. */
 unsigned char *run_cache_room(struct run_cache *c);

@@ -28,18 +28,15 @@ page_checksum(const unsigned char *page, uint64_t seed, uint64_t number, uint64_
 }
 
 void
-run_page_seal(unsigned char *page, const struct run_info *info, uint64_t index,
-    enum run_page_kind kind, size_t count)
+run_page_seal(unsigned char *page, const struct run_info *info, uint64_t index, enum run_page_kind kind, size_t count)
 {
 	put_le32(page + RUN_PAGE_COUNT_AT, (uint32_t)count);
 	put_le32(page + RUN_PAGE_KIND_AT, kind);
-	put_le64(page + RUN_PAGE_CHECKSUM_AT,
-	    page_checksum(page, info->digest_seed, info->number, index));
+	put_le64(page + RUN_PAGE_CHECKSUM_AT, page_checksum(page, info->digest_seed, info->number, index));
 }
 
 int
-run_page_check(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index,
-    enum run_page_kind kind)
+run_page_check(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index, enum run_page_kind kind)
 {
 	uint32_t count = get_le32(page + RUN_PAGE_COUNT_AT);
 
@@ -182,8 +179,7 @@ decode_info(const unsigned char *page, struct run_info *ret_info)
 }
 
 int
-run_header_decode(
-    const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout)
+run_header_decode(const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout)
 {
 	struct run_info info = {.volume_count = get_le32(page + 12)};
 

@@ -64,21 +64,18 @@ uint64_t run_wide_pages(const struct run_layout *l);
 /* Running maximum of ends within a volume, for the next wide entry in order. */
 uint64_t run_end_max(const struct wide_entry *before, const struct entry *e);
 
-void run_page_seal(unsigned char *page, const struct run_info *info, uint64_t index,
-    enum run_page_kind kind, size_t count);
+void run_page_seal(
+    unsigned char *page, const struct run_info *info, uint64_t index, enum run_page_kind kind, size_t count);
 /* Number of records, or -HF_ECORRUPT. */
-int run_page_check(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index,
-    enum run_page_kind kind);
+int run_page_check(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index, enum run_page_kind kind);
 
 void run_entry_encode(unsigned char *p, const struct entry *e);
 void run_entry_decode(const unsigned char *p, struct entry *ret_entry);
 /* False for what no writer of ours would have written. */
 bool run_entry_sane(const struct entry *e);
 
-void run_header_encode(
-    unsigned char *page, const struct run_info *info, const struct run_layout *l);
+void run_header_encode(unsigned char *page, const struct run_info *info, const struct run_layout *l);
 /* 0, -HF_EFORMAT, -HF_ECORRUPT. */
-int run_header_decode(
-    const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout);
+int run_header_decode(const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout);
 
 #endif

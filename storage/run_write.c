@@ -39,8 +39,7 @@ flush(struct writer *w)
 		return 0;
 	w->used = 0;
 	w->flushed += used;
-	return disk_write_now(
-	    w->d, w->file, w->buffer, used * RUN_PAGE_BYTES, (w->flushed - used) * RUN_PAGE_BYTES);
+	return disk_write_now(w->d, w->file, w->buffer, used * RUN_PAGE_BYTES, (w->flushed - used) * RUN_PAGE_BYTES);
 }
 
 static int
@@ -48,8 +47,7 @@ end_page(struct writer *w)
 {
 	if (w->count == 0)
 		return 0;
-	run_page_seal(
-	    w->buffer + w->used * RUN_PAGE_BYTES, w->info, w->flushed + w->used, w->kind, w->count);
+	run_page_seal(w->buffer + w->used * RUN_PAGE_BYTES, w->info, w->flushed + w->used, w->kind, w->count);
 	w->count = w->fill = 0;
 	w->used++;
 	return w->used == BUFFER_PAGES ? flush(w) : 0;
@@ -165,8 +163,8 @@ write_header(struct writer *w, struct run_layout *l)
 }
 
 static int
-write_pages(struct writer *w, const struct entry *entries, size_t entry_count,
-    const struct checkpoint *checkpoints, size_t checkpoint_count)
+write_pages(struct writer *w, const struct entry *entries, size_t entry_count, const struct checkpoint *checkpoints,
+    size_t checkpoint_count)
 {
 	struct run_layout l = {.checkpoint_count = checkpoint_count};
 	int r;
@@ -206,9 +204,8 @@ create_empty(struct disk *d, const char *path, struct disk_file **ret_file)
 }
 
 int
-run_write(struct disk *d, const char *dir, const char *path, const struct run_info *info,
-    struct entry *entries, size_t entry_count, const struct checkpoint *checkpoints,
-    size_t checkpoint_count)
+run_write(struct disk *d, const char *dir, const char *path, const struct run_info *info, struct entry *entries,
+    size_t entry_count, const struct checkpoint *checkpoints, size_t checkpoint_count)
 {
 	struct writer w = {.d = d, .info = info};
 	char tmp[PATH_MAX];

@@ -8,8 +8,7 @@
 enum { STRIDE_BYTES = SLAB_HEAD_BYTES + SLAB_PAYLOAD_BYTES };
 
 _Static_assert(SLAB_HEAD_BYTES % DISK_ALIGN == 0, "payload must be aligned for direct I/O");
-_Static_assert(
-    SLAB_PAYLOAD_BYTES % DISK_ALIGN == 0, "the next slab must be aligned for direct I/O");
+_Static_assert(SLAB_PAYLOAD_BYTES % DISK_ALIGN == 0, "the next slab must be aligned for direct I/O");
 
 /* The kernel takes at most 1 GiB in one registered buffer; few large ones register faster than many
  * small. */

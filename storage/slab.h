@@ -12,7 +12,7 @@ enum {
 };
 
 struct slab {
-	struct slab *next; /* free list, or the holder's */
+	struct slab *next;      /* free list, or the holder's */
 	unsigned char *head;    /* SLAB_HEAD_BYTES */
 	unsigned char *payload; /* SLAB_PAYLOAD_BYTES, right behind head */
 };
@@ -27,8 +27,8 @@ struct slab *slab_get(struct slabs *p); /* NULL: none free; see slabs_wait() */
 void slab_put(struct slabs *p, struct slab *slab);
 unsigned slabs_free_count(const struct slabs *p);
 
-/* Have wake(arg) called, once, when a slab comes back: in the order of asking, from inside slab_put(). It may call slab_get(), and
- * slabs_wait() again. The waiter is embedded by the caller. */
+/* Have wake(arg) called, once, when a slab comes back: in the order of asking, from inside slab_put(). It may call
+ * slab_get(), and slabs_wait() again. The waiter is embedded by the caller. */
 struct slab_waiter {
 	struct slab_waiter *prev, *next;
 	void (*wake)(void *arg);

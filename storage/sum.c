@@ -30,8 +30,7 @@ sum_page_offset(int level, uint64_t index)
 unsigned
 sum_page_slot(int level, uint64_t index)
 {
-	return first_slot_of_level[level] +
-	       (unsigned)(index % nodes_per_zone[level] % PAGE_DIGESTS);
+	return first_slot_of_level[level] + (unsigned)(index % nodes_per_zone[level] % PAGE_DIGESTS);
 }
 
 /* ---- header: everything lies in the first sector, so that a cut leaves the old one or the new one
@@ -233,16 +232,14 @@ read_batch(struct read *rd)
 static size_t
 pages_wanted(int level, uint64_t first, size_t count)
 {
-	uint64_t per_page =
-	    nodes_per_zone[level] < PAGE_DIGESTS ? nodes_per_zone[level] : PAGE_DIGESTS;
+	uint64_t per_page = nodes_per_zone[level] < PAGE_DIGESTS ? nodes_per_zone[level] : PAGE_DIGESTS;
 	uint64_t pages = (first + count - 1) / per_page - first / per_page + 1;
 
 	return pages < READ_PAGES ? (size_t)pages : READ_PAGES;
 }
 
 int
-sum_read(
-    struct disk *d, struct disk_file *f, int level, uint64_t first, size_t count, uint64_t *ret)
+sum_read(struct disk *d, struct disk_file *f, int level, uint64_t first, size_t count, uint64_t *ret)
 {
 	struct read *rd;
 	int r = 0;
@@ -254,8 +251,7 @@ sum_read(
 	rd = malloc(sizeof *rd);
 	if (rd == NULL)
 		return -ENOMEM;
-	*rd =
-	    (struct read){.d = d, .f = f, .level = level, .next = first, .left = count, .out = ret};
+	*rd = (struct read){.d = d, .f = f, .level = level, .next = first, .left = count, .out = ret};
 	rd->buffer_pages = pages_wanted(level, first, count);
 	rd->many = rd->buffer_pages > 2;
 	rd->buffer = aligned_alloc(DISK_ALIGN, rd->buffer_pages * PAGE_BYTES);
@@ -271,6 +267,6 @@ sum_read(
 int
 sum_clear_zones(struct disk *d, struct disk_file *f, uint64_t first, uint64_t end)
 {
-	return range_clear(d, f, sum_page_offset(0, first * SUM_ZONE_BLOCKS),
-	    sum_page_offset(0, end * SUM_ZONE_BLOCKS));
+	return range_clear(
+	    d, f, sum_page_offset(0, first * SUM_ZONE_BLOCKS), sum_page_offset(0, end * SUM_ZONE_BLOCKS));
 }

@@ -38,7 +38,8 @@ struct sum_header {
 
 /* Blocking. Write the header page and sync. 0 or -errno. */
 int sum_header_write(struct disk *d, struct disk_file *f, const struct sum_header *h);
-int sum_header_read(struct disk *d, struct disk_file *f, struct sum_header *ret_header); /* -HF_EFORMAT, -HF_ECORRUPT, -errno */
+int sum_header_read(
+    struct disk *d, struct disk_file *f, struct sum_header *ret_header); /* -HF_EFORMAT, -HF_ECORRUPT, -errno */
 
 /* Blocking. Digests [first, first + count) of a level into ret (host order). Beyond the file: 0. */
 int sum_read(struct disk *d, struct disk_file *f, int level, uint64_t first, size_t count, uint64_t *ret);
@@ -51,14 +52,17 @@ unsigned sum_page_slot(int level, uint64_t index);
  * Only pages that hold something touched are read or written. */
 struct sum_zone; /* about 1 MiB; reusable; one thread */
 int sum_zone_create(struct sum_zone **ret_zone);
-void sum_zone_destroy(struct sum_zone *z); /* NULL allowed */
+void sum_zone_destroy(struct sum_zone *z);                                    /* NULL allowed */
 void sum_zone_begin(struct sum_zone *z, uint64_t zone, uint64_t digest_seed); /* nothing touched */
 /* Stored digests at and beyond this block (absolute) count as 0. At most once, before the first set. */
 void sum_zone_limit(struct sum_zone *z, uint64_t block);
 void sum_zone_set(struct sum_zone *z, uint64_t block, uint64_t digest); /* absolute block number within the zone */
-int sum_zone_update(struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: what is touched is read, parents recomputed; in memory */
-int sum_zone_store(struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: update, and write; not synced */
-/* After an update: true and the digest of the node (absolute index) if it was recomputed; false: it is as stored in the file. */
+int sum_zone_update(struct sum_zone *z, struct disk *d,
+    struct disk_file *f); /* blocking: what is touched is read, parents recomputed; in memory */
+int sum_zone_store(
+    struct sum_zone *z, struct disk *d, struct disk_file *f); /* blocking: update, and write; not synced */
+/* After an update: true and the digest of the node (absolute index) if it was recomputed; false: it is as stored in the
+ * file. */
 bool sum_zone_find(const struct sum_zone *z, int level, uint64_t index, uint64_t *ret_digest);
 
 /* Blocking. Make whole zones [first, end) zero digests: a hole. Not synced. */
@@ -68,23 +72,24 @@ int sum_clear_zones(struct disk *d, struct disk_file *f, uint64_t first, uint64_
  * A cursor keeps the three pages at the frontier. Setting a range yields the pages to write. */
 struct sum_cursor {
 	uint64_t digest_seed;
-	uint64_t frontier;         /* next block */
+	uint64_t frontier;                             /* next block */
 	uint64_t leaf_offset, node_offset, top_offset; /* file offsets of the pages held; UINT64_MAX = none yet */
 	uint64_t leaf[512], node[512], top[512];       /* little-endian on disk = host order here (asserted) */
 };
 
 struct sum_page {
-	uint64_t offset;          /* where it goes in the file */
+	uint64_t offset; /* where it goes in the file */
 	unsigned char bytes[4096] __attribute__((aligned(4096)));
 };
 
 enum { SUM_CURSOR_PAGES_MAX = 8 }; /* pages that one append of at most 512 blocks can touch */
 
-/* Blocking: load the pages at the frontier, and clear in memory and in the file (not synced) what an unfinished fill left beyond it. */
+/* Blocking: load the pages at the frontier, and clear in memory and in the file (not synced) what an unfinished fill
+ * left beyond it. */
 int sum_cursor_load(struct sum_cursor *c, struct disk *d, struct disk_file *f, uint64_t digest_seed, uint64_t frontier);
 
-/* Append the digests of the next count (<= 512) blocks; zeros may be appended by sum_cursor_skip(). Parents over the touched nodes are
- * recomputed. Fills ret_pages with every page to write, returns how many. */
+/* Append the digests of the next count (<= 512) blocks; zeros may be appended by sum_cursor_skip(). Parents over the
+ * touched nodes are recomputed. Fills ret_pages with every page to write, returns how many. */
 unsigned sum_cursor_append(struct sum_cursor *c, const uint64_t *digests, size_t count, struct sum_page *ret_pages);
 
 /* Advance over count zero blocks: nothing to write, for what lies beyond the frontier is a hole. */

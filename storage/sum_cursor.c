@@ -20,15 +20,13 @@ enum { PAGE_DIGESTS = 512, PAGE_BYTES = 4096, TOP_SLOT = 256 };
 static void
 update_node(struct sum_cursor *c, uint64_t index)
 {
-	c->node[sum_page_slot(1, index)] =
-	    digest_node(c->digest_seed, &c->leaf[sum_page_slot(0, index * 16)], 16);
+	c->node[sum_page_slot(1, index)] = digest_node(c->digest_seed, &c->leaf[sum_page_slot(0, index * 16)], 16);
 }
 
 static void
 update_top(struct sum_cursor *c, uint64_t index)
 {
-	c->top[sum_page_slot(2, index)] =
-	    digest_node(c->digest_seed, &c->node[sum_page_slot(1, index * 16)], 16);
+	c->top[sum_page_slot(2, index)] = digest_node(c->digest_seed, &c->node[sum_page_slot(1, index * 16)], 16);
 	c->top[TOP_SLOT] = digest_node(c->digest_seed, c->top, 256);
 }
 
@@ -82,8 +80,7 @@ read_pages(struct sum_cursor *c, struct disk *d, struct disk_file *f, unsigned c
 }
 
 static int
-write_page(struct disk *d, struct disk_file *f, unsigned char *buffer, const uint64_t *page,
-    uint64_t offset)
+write_page(struct disk *d, struct disk_file *f, unsigned char *buffer, const uint64_t *page, uint64_t offset)
 {
 	if (memcmp(buffer, page, PAGE_BYTES) == 0)
 		return 0; /* as it is in the file */
@@ -114,14 +111,12 @@ clear_file_beyond(const struct sum_cursor *c, struct disk *d, struct disk_file *
 	if (r == 0)
 		r = range_clear(d, f, c->node_offset + PAGE_BYTES, begin + 136 * PAGE_BYTES);
 	if (r == 0)
-		r = range_clear(d, f, begin + SUM_ZONE_PAGES * PAGE_BYTES,
-		    UINT64_MAX / PAGE_BYTES * PAGE_BYTES);
+		r = range_clear(d, f, begin + SUM_ZONE_PAGES * PAGE_BYTES, UINT64_MAX / PAGE_BYTES * PAGE_BYTES);
 	return r;
 }
 
 int
-sum_cursor_load(struct sum_cursor *c, struct disk *d, struct disk_file *f, uint64_t digest_seed,
-    uint64_t frontier)
+sum_cursor_load(struct sum_cursor *c, struct disk *d, struct disk_file *f, uint64_t digest_seed, uint64_t frontier)
 {
 	unsigned char *buffer = buffer_alloc(3 * PAGE_BYTES);
 	int r;
@@ -184,8 +179,7 @@ append_in_page(struct sum_cursor *c, const uint64_t *digests, size_t count)
 }
 
 unsigned
-sum_cursor_append(
-    struct sum_cursor *c, const uint64_t *digests, size_t count, struct sum_page *ret_pages)
+sum_cursor_append(struct sum_cursor *c, const uint64_t *digests, size_t count, struct sum_page *ret_pages)
 {
 	unsigned n = 0;
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* view.h: a source's volumes as they were at one LSN: an immutable list of runs over the staging files.
  *
- * A view is made by the store's owner in O(runs) and read, blocking, by any one thread at a time with its own disk and cache.
- * While it lives nothing it can see is freed or folded over.
+ * A view is made by the store's owner in O(runs) and read, blocking, by any one thread at a time with its own disk and
+ * cache. While it lives nothing it can see is freed or folded over.
  *
- * Read of a block: the newest entry with base < LSN <= the view's, else the staging file; always verified against its digest
- * before a byte is handed out. */
+ * Read of a block: the newest entry with base < LSN <= the view's, else the staging file; always verified against its
+ * digest before a byte is handed out. */
 #ifndef HF_STORAGE_VIEW_H
 #define HF_STORAGE_VIEW_H
 
@@ -27,8 +27,9 @@ void shared_file_unref(struct shared_file *f, struct disk *d); /* NULL file allo
 
 struct view_volume {
 	uint32_t volume;
-	uint64_t size_bytes;          /* at the view's LSN */
-	uint64_t frontier_blocks;     /* durable first fill (of today, may lie beyond size_bytes); beyond it blocks read as zeros */
+	uint64_t size_bytes;      /* at the view's LSN */
+	uint64_t frontier_blocks; /* durable first fill (of today, may lie beyond size_bytes); beyond it blocks read as
+				     zeros */
 	struct shared_file *img, *sum; /* referenced by the view */
 };
 
@@ -49,7 +50,8 @@ void view_destroy(struct view *v, struct disk *d); /* NULL allowed */
 
 uint64_t view_lsn(const struct view *v);
 uint64_t view_base_lsn(const struct view *v);
-const struct view_volume *view_find_volume(const struct view *v, uint32_t volume); /* NULL if it is not part of the view */
+const struct view_volume *view_find_volume(
+    const struct view *v, uint32_t volume); /* NULL if it is not part of the view */
 
 /* What went wrong with one block; where a bad block is shown to people. */
 struct view_fault {
@@ -61,23 +63,28 @@ struct view_fault {
 
 enum { VIEW_READ_BLOCKS_MAX = 256 };
 
-/* Blocks [block, block + count), count <= VIEW_READ_BLOCKS_MAX, verified, into buf (aligned). On -HF_EDIGEST or an I/O error *ret_fault (may be
- * NULL) says which block is the first bad one, and nothing in buf may be used. -HF_EVOLUME, -HF_EBEYOND; -HF_ECORRUPT and others from the
- * index or the digest file: *ret_fault has that status and the first block asked for. */
-int view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count, void *buf,
-    struct view_fault *ret_fault);
+/* Blocks [block, block + count), count <= VIEW_READ_BLOCKS_MAX, verified, into buf (aligned). On -HF_EDIGEST or an I/O
+ * error *ret_fault (may be NULL) says which block is the first bad one, and nothing in buf may be used. -HF_EVOLUME,
+ * -HF_EBEYOND; -HF_ECORRUPT and others from the index or the digest file: *ret_fault has that status and the first
+ * block asked for. */
+int view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count,
+    void *buf, struct view_fault *ret_fault);
 
-/* Digests of nodes [first, first + count) of a level at the view's LSN, from stored digests alone; 0 beyond the volume's end. Costs little more
- * than reading that many digests where nothing was written since the base. */
-int view_digests(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, int level, uint64_t first, size_t count, uint64_t *ret);
+/* Digests of nodes [first, first + count) of a level at the view's LSN, from stored digests alone; 0 beyond the
+ * volume's end. Costs little more than reading that many digests where nothing was written since the base. */
+int view_digests(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, int level, uint64_t first,
+    size_t count, uint64_t *ret);
 
-/* The first block >= from that may hold data, skipping zeros by whole nodes where that is cheap; the volume's block count if none. */
-int view_next_data(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t *ret_block);
+/* The first block >= from that may hold data, skipping zeros by whole nodes where that is cheap; the volume's block
+ * count if none. */
+int view_next_data(
+    struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t from, uint64_t *ret_block);
 
-/* Every block of a volume written after base_lsn and up to the view's LSN, newest version only, ascending, in batches of at most max entries
- * beginning at *from (advanced; UINT64_MAX when done). Zero ranges come as entries with digest 0 and count, whatever entries they were made
- * of. Returns the number of entries or negative. For fold. */
-ssize_t view_changes(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t *from, struct entry *ret_entries, size_t max);
+/* Every block of a volume written after base_lsn and up to the view's LSN, newest version only, ascending, in batches
+ * of at most max entries beginning at *from (advanced; UINT64_MAX when done). Zero ranges come as entries with digest 0
+ * and count, whatever entries they were made of. Returns the number of entries or negative. For fold. */
+ssize_t view_changes(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t *from,
+    struct entry *ret_entries, size_t max);
 
 /* Read the bytes of one data entry, verified. -HF_EDIGEST; -HF_ECORRUPT: the view has no such segment. */
 int view_read_entry(struct view *v, struct disk *d, const struct entry *e, void *buf);

@@ -50,8 +50,7 @@ static struct policy
 drs_policy(void)
 {
 	static const struct policy p = {
-	    .rules = {{1, "MINUTE", 10, 60, true}, {2, "HOUR", 1, 24, true},
-		{3, "DAY", 1, 7, true}},
+	    .rules = {{1, "MINUTE", 10, 60, true}, {2, "HOUR", 1, 24, true}, {3, "DAY", 1, 7, true}},
 	    .rule_count = 3,
 	    .journal_window_ns = HOURS(1),
 	};
@@ -153,8 +152,7 @@ rules_without_sense_keep_nothing(void **state)
 static void
 huge_spans_do_not_overflow(void **state)
 {
-	struct policy policy = {
-	    .rules = {{1, "DAY", UINT32_MAX, UINT32_MAX, true}}, .rule_count = 1};
+	struct policy policy = {.rules = {{1, "DAY", UINT32_MAX, UINT32_MAX, true}}, .rule_count = 1};
 	struct pit kept[2] = {point(1, INT64_MIN / 2, 1), point(2, T0, 1)};
 	bool expired[2];
 	int64_t planned;
@@ -236,8 +234,7 @@ find_sees_an_unchanged_point_from_the_moment_it_describes(void **state)
 {
 	struct pit pits[2] = {point(1, 100, 0), point(2, 900, 0)};
 
-	pits[1].checkpoint =
-	    (struct checkpoint){.lsn = 2, .clock_ns = 1200, .clock_offset_ns = 1000};
+	pits[1].checkpoint = (struct checkpoint){.lsn = 2, .clock_ns = 1200, .clock_offset_ns = 1000};
 	assert_int_equal(pit_find_at(pits, 2, 199), 0);
 	assert_int_equal(pit_find_at(pits, 2, 200), 1);
 	assert_int_equal(pit_find_at(pits, 2, 950), 1);
@@ -300,8 +297,7 @@ model_due(const struct life *l, size_t n)
 }
 
 static bool
-model_kept(
-    const struct life *l, const struct pit *before, size_t count, size_t i, int64_t newest_ns)
+model_kept(const struct life *l, const struct pit *before, size_t count, size_t i, int64_t newest_ns)
 {
 	const struct pit *p = &before[i];
 	bool newer_complete = false, newer_verified = false;
@@ -310,8 +306,7 @@ model_kept(
 		const struct pit_rule *r = &l->policy.rules[n];
 		int64_t span = r->retention > r->interval ? r->retention : r->interval;
 
-		if (r->enabled && (p->rules & 1u << n) != 0 &&
-		    newest_ns - p->time_ns <= span * model_unit_ns(r))
+		if (r->enabled && (p->rules & 1u << n) != 0 && newest_ns - p->time_ns <= span * model_unit_ns(r))
 			return true;
 	}
 	for (size_t k = i + 1; k < count; k++) {

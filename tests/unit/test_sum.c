@@ -126,8 +126,7 @@ cut_while_the_header_is_rewritten_leaves_the_old_or_the_new(void **state)
 		assert_int_equal(disk_open(f->disk, path, DISK_WRITE, &f->file), 0);
 		assert_int_equal(sum_header_read(f->disk, f->file, &got), 0);
 		assert_true(got.fold_lsn == 42 || got.fold_lsn == 43);
-		assert_int_equal(
-		    got.size_bytes - some_header().size_bytes, got.fold_lsn == 43 ? 4096 : 0);
+		assert_int_equal(got.size_bytes - some_header().size_bytes, got.fold_lsn == 43 ? 4096 : 0);
 		seen[got.fold_lsn - 42] = true;
 	}
 	assert_true(seen[0] && seen[1]);
@@ -208,8 +207,7 @@ zones_changed_at_random_match_the_model(void **state)
 
 		sum_zone_begin(f->zone, zone, digest_seed);
 		for (uint64_t n = dice_below(&dice, 2000); n > 0; n--) {
-			uint64_t block =
-			    begin + dice_below(&dice, round % 2 ? SUM_ZONE_BLOCKS : 700);
+			uint64_t block = begin + dice_below(&dice, round % 2 ? SUM_ZONE_BLOCKS : 700);
 
 			model[block] = dice_once_in(&dice, 3) ? 0 : dice_next(&dice);
 			sum_zone_set(f->zone, block, model[block]);
@@ -273,8 +271,7 @@ digests_beyond_a_limit_count_as_zero(void **state)
 
 			for (uint64_t i = nodes; i < 2 * nodes; i++) {
 				if (!sum_zone_find(f->zone, level, i, &d))
-					assert_int_equal(
-					    sum_read(f->disk, f->file, level, i, 1, &d), 0);
+					assert_int_equal(sum_read(f->disk, f->file, level, i, 1, &d), 0);
 				if (level > 0 || i % 97 == 0)
 					assert_int_equal(d, model_node(level, i));
 			}
@@ -352,8 +349,7 @@ append(struct fixture *f, const uint64_t *digests, size_t count)
 
 	assert_in_range(n, 3, SUM_CURSOR_PAGES_MAX);
 	for (unsigned i = 0; i < n; i++)
-		assert_int_equal(
-		    disk_write_now(f->disk, f->file, pages[i].bytes, 4096, pages[i].offset), 0);
+		assert_int_equal(disk_write_now(f->disk, f->file, pages[i].bytes, 4096, pages[i].offset), 0);
 }
 
 static void
@@ -387,9 +383,7 @@ cursor_makes_the_tree_of_what_it_was_given(void **state)
 	while (cursor.frontier < BLOCKS) {
 		step_at_random(f, &dice);
 		if (dice_once_in(&dice, 20)) /* a restart changes nothing */
-			assert_int_equal(sum_cursor_load(&cursor, f->disk, f->file, digest_seed,
-					     cursor.frontier),
-			    0);
+			assert_int_equal(sum_cursor_load(&cursor, f->disk, f->file, digest_seed, cursor.frontier), 0);
 		if (dice_once_in(&dice, 100))
 			check_tree(f);
 	}
@@ -412,8 +406,7 @@ load_clears_what_a_cut_left_beyond_the_frontier(void **state)
 			step_at_random(f, &dice);
 		frontier = dice_below(&dice, BLOCKS);
 		memset(&model[frontier], 0, (BLOCKS - frontier) * sizeof *model);
-		assert_int_equal(
-		    sum_cursor_load(&cursor, f->disk, f->file, digest_seed, frontier), 0);
+		assert_int_equal(sum_cursor_load(&cursor, f->disk, f->file, digest_seed, frontier), 0);
 		check_tree(f);
 		while (cursor.frontier < BLOCKS)
 			step_at_random(f, &dice);
@@ -430,19 +423,14 @@ main(void)
 	    cmocka_unit_test_setup_teardown(
 		cut_while_the_header_is_rewritten_leaves_the_old_or_the_new, setup, teardown),
 	    cmocka_unit_test_setup_teardown(empty_file_reads_as_zeros, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		zones_changed_at_random_match_the_model, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		update_answers_for_what_was_touched_and_writes_nothing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(zones_changed_at_random_match_the_model, setup, teardown),
+	    cmocka_unit_test_setup_teardown(update_answers_for_what_was_touched_and_writes_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(digests_beyond_a_limit_count_as_zero, setup, teardown),
 	    cmocka_unit_test_setup_teardown(cleared_zones_are_zero_and_a_hole, setup, teardown),
 	    cmocka_unit_test_setup_teardown(failed_read_or_write_is_told, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		digests_of_a_huge_sparse_volume_are_read_fast, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		cursor_makes_the_tree_of_what_it_was_given, setup, teardown),
-	    cmocka_unit_test_setup_teardown(
-		load_clears_what_a_cut_left_beyond_the_frontier, setup, teardown),
+	    cmocka_unit_test_setup_teardown(digests_of_a_huge_sparse_volume_are_read_fast, setup, teardown),
+	    cmocka_unit_test_setup_teardown(cursor_makes_the_tree_of_what_it_was_given, setup, teardown),
+	    cmocka_unit_test_setup_teardown(load_clears_what_a_cut_left_beyond_the_frontier, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
