@@ -15,43 +15,31 @@
 #include "server/api_call.h"
 
 enum {
-	CONNECTIONS_MAX =
-	    64, /* of one socket: a script that leaks them shuts out no person for long */
+	CONNECTIONS_MAX = 64, /* of one socket: a script that leaks them shuts out no person for long */
 	REQUEST_TIMEOUT_S = 30,
 	STALL_TIMEOUT_S = 120, /* an export's reader may be busy with its own disk for a while */
 };
 
 static const struct route routes[] = {
-    {HTTP_GET, "/v1/version", NULL, false, NULL, get_version,
-	"the server: version, addresses, staging area"},
+    {HTTP_GET, "/v1/version", NULL, false, NULL, get_version, "the server: version, addresses, staging area"},
     {HTTP_GET, "/v1/health", NULL, false, NULL, get_health, "200, or 503 with reasons"},
-    {HTTP_GET, "/v1/source-servers", NULL, false, NULL, get_sources,
-	"all sources with state, lag, Ready"},
+    {HTTP_GET, "/v1/source-servers", NULL, false, NULL, get_sources, "all sources with state, lag, Ready"},
     {HTTP_GET, "/v1/source-servers/*", NULL, false, prepare_source, get_source, "one source"},
-    {HTTP_GET, "/v1/volumes", NULL, false, prepare_source_filter, get_volumes,
-	"volumes, of one source or all"},
-    {HTTP_GET, "/v1/points-in-time", NULL, false, prepare_pits, get_pits,
-	"points in time of a source"},
+    {HTTP_GET, "/v1/volumes", NULL, false, prepare_source_filter, get_volumes, "volumes, of one source or all"},
+    {HTTP_GET, "/v1/points-in-time", NULL, false, prepare_pits, get_pits, "points in time of a source"},
     {HTTP_GET, "/v1/points-in-time/*/volumes/*/data", "export", true, prepare_export, get_export,
 	"a volume at a point in time"},
-    {HTTP_GET, "/v1/events", NULL, false, prepare_events, get_events,
-	"events as NDJSON; follow=1 goes on"},
-    {HTTP_GET, "/v1/tokens", NULL, false, NULL, get_tokens,
-	"enrolment tokens, never their secrets"},
+    {HTTP_GET, "/v1/events", NULL, false, prepare_events, get_events, "events as NDJSON; follow=1 goes on"},
+    {HTTP_GET, "/v1/tokens", NULL, false, NULL, get_tokens, "enrolment tokens, never their secrets"},
     {HTTP_GET, "/v1/ca", NULL, false, NULL, get_ca, "the CA certificate and its fingerprint"},
     {HTTP_GET, "/metrics", NULL, false, NULL, get_metrics, "Prometheus text"},
-    {HTTP_POST, "/v1/tokens", "token.create", true, prepare_token_create, post_token,
-	"make an enrolment token"},
-    {HTTP_DELETE, "/v1/tokens/*", "token.revoke", true, prepare_token, delete_token,
-	"revoke a token"},
-    {HTTP_POST, "/v1/points-in-time", "pit.create", true, prepare_pit_create, post_pit,
-	"a point by hand, now"},
-    {HTTP_POST, "/v1/points-in-time/*/hold", "pit.hold", true, prepare_pit_hold, change_pit,
-	"never expire this point"},
-    {HTTP_POST, "/v1/points-in-time/*/release", "pit.release", true, prepare_pit_release,
-	change_pit, "let the policy have it again"},
-    {HTTP_DELETE, "/v1/points-in-time/*", "pit.delete", true, prepare_pit_delete, change_pit,
-	"delete a point"},
+    {HTTP_POST, "/v1/tokens", "token.create", true, prepare_token_create, post_token, "make an enrolment token"},
+    {HTTP_DELETE, "/v1/tokens/*", "token.revoke", true, prepare_token, delete_token, "revoke a token"},
+    {HTTP_POST, "/v1/points-in-time", "pit.create", true, prepare_pit_create, post_pit, "a point by hand, now"},
+    {HTTP_POST, "/v1/points-in-time/*/hold", "pit.hold", true, prepare_pit_hold, change_pit, "never expire this point"},
+    {HTTP_POST, "/v1/points-in-time/*/release", "pit.release", true, prepare_pit_release, change_pit,
+	"let the policy have it again"},
+    {HTTP_DELETE, "/v1/points-in-time/*", "pit.delete", true, prepare_pit_delete, change_pit, "delete a point"},
     {HTTP_POST, "/v1/source-servers/*/adopt", "source.adopt", true, prepare_source, post_adopt,
 	"accept the next installation"},
     {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", true, prepare_source, post_revoke,
@@ -79,8 +67,7 @@ path_matches(const char *path, const struct http_head *head, const char **ret_ar
 
 		if (len == 1 && path[0] == '*')
 			ret_args[arg++] = head->segments[i];
-		else if (strlen(head->segments[i]) != len ||
-			 memcmp(path, head->segments[i], len) != 0)
+		else if (strlen(head->segments[i]) != len || memcmp(path, head->segments[i], len) != 0)
 			return false;
 		path += len;
 	}
@@ -103,8 +90,7 @@ find_route(struct call *call, struct hf_error *err)
 		}
 	}
 	if (known)
-		return hf_error_say(
-		    err, -EOPNOTSUPP, "this path knows no %s", http_method_name(head->method));
+		return hf_error_say(err, -EOPNOTSUPP, "this path knows no %s", http_method_name(head->method));
 	return hf_error_say(err, -ENOENT, "no such path; holdfast-api(7) lists them");
 }
 
@@ -118,12 +104,10 @@ check_permission(const struct call *call, bool admin, struct hf_error *err)
 	if (!call->route->admin_only)
 		return 0;
 	if (!admin)
-		return hf_error_say(
-		    err, -EPERM, "this socket only answers questions; ask admin.sock");
+		return hf_error_say(err, -EPERM, "this socket only answers questions; ask admin.sock");
 	if (uid == 0 || uid == geteuid() || call->api->admin_group)
 		return 0; /* with the group, the socket's mode has decided */
-	return hf_error_say(
-	    err, -EPERM, "uid %u may not; only root and the daemon's own user may", uid);
+	return hf_error_say(err, -EPERM, "uid %u may not; only root and the daemon's own user may", uid);
 }
 
 /* ---- the audit: a change is on record before it happens ---- */
@@ -133,20 +117,20 @@ audit_work(struct helper_job *job)
 {
 	struct call *call = call_from_job(job);
 
-	call->status = registry_add_audit(server_registry(call->api->sv), clock_real_ns(),
-	    call->peer.uid, call->peer.pid, call->route->verb, call->object, &call->err);
+	call->status = registry_add_audit(server_registry(call->api->sv), clock_real_ns(), call->peer.uid,
+	    call->peer.pid, call->route->verb, call->object, &call->err);
 }
 
 static void
 finish_audit(struct call *call)
 {
 	if (call->status < 0) {
-		call_reply_error(call, call->status, call->err.text,
-		    "nothing was changed: the audit cannot be written");
+		call_reply_error(
+		    call, call->status, call->err.text, "nothing was changed: the audit cannot be written");
 		return;
 	}
-	log_notice("control", "verb=%s object=\"%s\" uid=%u pid=%d", call->route->verb,
-	    call->object, call->peer.uid, (int)call->peer.pid);
+	log_notice("control", "verb=%s object=\"%s\" uid=%u pid=%d", call->route->verb, call->object, call->peer.uid,
+	    (int)call->peer.pid);
 	call->route->run(call);
 }
 
@@ -155,8 +139,7 @@ finish_audit(struct call *call)
 static const char *
 refusal_hint(int code)
 {
-	return code == -EPERM ? "use admin.sock as a member of group holdfast-admin, or as root"
-			      : NULL;
+	return code == -EPERM ? "use admin.sock as a member of group holdfast-admin, or as root" : NULL;
 }
 
 static void
@@ -220,8 +203,8 @@ make_directory(const char *dir, struct hf_error *err)
 
 /* Root hands each socket to its group when that exists; anybody else keeps them to himself. */
 static int
-open_socket(struct api *api, const char *dir, const char *name, const char *group_name,
-    http_handler *handler, struct http_server **ret_server, struct hf_error *err)
+open_socket(struct api *api, const char *dir, const char *name, const char *group_name, http_handler *handler,
+    struct http_server **ret_server, struct hf_error *err)
 {
 	struct group *group = geteuid() == 0 ? getgrnam(group_name) : NULL;
 	char path[512];
@@ -265,11 +248,10 @@ start(struct api *api, const struct config *config, struct hf_error *err)
 	r = helper_start(server_base(api->sv), &api->helper);
 	if (r < 0)
 		return hf_error_set(err, r, "control sockets");
-	r = open_socket(api, config->runtime_dir, "admin.sock", "holdfast-admin", on_admin_request,
-	    &api->admin, err);
+	r = open_socket(api, config->runtime_dir, "admin.sock", "holdfast-admin", on_admin_request, &api->admin, err);
 	if (r == 0)
-		r = open_socket(api, config->runtime_dir, "monitor.sock", "holdfast-monitor",
-		    on_monitor_request, &api->monitor, err);
+		r = open_socket(api, config->runtime_dir, "monitor.sock", "holdfast-monitor", on_monitor_request,
+		    &api->monitor, err);
 	return r;
 }
 

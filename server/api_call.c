@@ -79,8 +79,7 @@ reply_json(struct call *call, int http_status, const char *content_type, json_t 
 {
 	struct evbuffer *body = evbuffer_new();
 
-	if (json == NULL || body == NULL ||
-	    json_dump_callback(json, write_json, body, JSON_COMPACT) < 0) {
+	if (json == NULL || body == NULL || json_dump_callback(json, write_json, body, JSON_COMPACT) < 0) {
 		http_status = 500; /* out of memory: say at least that */
 		if (body != NULL)
 			evbuffer_drain(body, evbuffer_get_length(body));
@@ -102,8 +101,7 @@ call_reply_error(struct call *call, int code, const char *detail, const char *hi
 {
 	int status = api_http_status(code);
 
-	reply_json(
-	    call, status, "application/problem+json", api_json_problem(status, code, detail, hint));
+	reply_json(call, status, "application/problem+json", api_json_problem(status, code, detail, hint));
 }
 
 static void
@@ -120,20 +118,18 @@ finish_work(struct helper_job *job)
 }
 
 void
-call_work(
-    struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call))
+call_work(struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call))
 {
 	call->job.work = work;
 	call->job.done = finish_work;
 	call->finish = finish;
 	if (helper_post(call->api->helper, &call->job) < 0)
-		call_reply_error(call, -EAGAIN, "too many requests wait for the registry",
-		    "try again in a second");
+		call_reply_error(call, -EAGAIN, "too many requests wait for the registry", "try again in a second");
 }
 
 int
-call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback,
-    uint64_t *ret_value, struct hf_error *err)
+call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback, uint64_t *ret_value,
+    struct hf_error *err)
 {
 	const char *text = http_head_param(http_request_head(call->req), name);
 	unsigned long long value;
@@ -146,8 +142,7 @@ call_param_number(const struct call *call, const char *name, uint64_t max, uint6
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > max)
-		return hf_error_say(err, -EINVAL, "%s=%s: a number from 0 to %" PRIu64 " is wanted",
-		    name, text, max);
+		return hf_error_say(err, -EINVAL, "%s=%s: a number from 0 to %" PRIu64 " is wanted", name, text, max);
 	*ret_value = value;
 	return 0;
 }
@@ -158,20 +153,17 @@ call_param_source(struct call *call, bool required, struct hf_error *err)
 	const char *text = http_head_param(http_request_head(call->req), "sourceServerID");
 
 	if (text == NULL)
-		return required ? hf_error_say(err, -EINVAL, "?sourceServerID=s-... is missing")
-				: 0;
+		return required ? hf_error_say(err, -EINVAL, "?sourceServerID=s-... is missing") : 0;
 	if (!id_parse("s", text, &call->source))
-		return hf_error_say(err, -EINVAL,
-		    "sourceServerID=%s: s- and 17 hexadecimal digits are wanted", text);
+		return hf_error_say(err, -EINVAL, "sourceServerID=%s: s- and 17 hexadecimal digits are wanted", text);
 	return 0;
 }
 
 int
-call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id,
-    struct hf_error *err)
+call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id, struct hf_error *err)
 {
 	if (id_parse(prefix, call->args[index], ret_id))
 		return 0;
-	return hf_error_say(err, -EINVAL,
-	    "\"%s\" is no id: %s- and 17 hexadecimal digits are wanted", call->args[index], prefix);
+	return hf_error_say(
+	    err, -EINVAL, "\"%s\" is no id: %s- and 17 hexadecimal digits are wanted", call->args[index], prefix);
 }

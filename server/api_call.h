@@ -34,8 +34,7 @@ struct route {
 	const char *path; /* '*' stands for one segment: call->args */
 	const char *verb; /* as audited; NULL: it changes nothing */
 	bool admin_only;
-	int (*prepare)(
-	    struct call *call, struct hf_error *err); /* check all that was asked; may be NULL */
+	int (*prepare)(struct call *call, struct hf_error *err); /* check all that was asked; may be NULL */
 	void (*run)(struct call *call);
 	const char *summary;
 };
@@ -76,26 +75,23 @@ void call_free(struct call *call); /* the request, if still there, has been answ
 
 /* Each ends the call. json and body are taken. */
 void call_reply_json(struct call *call, int http_status, json_t *json);
-void call_reply_body(
-    struct call *call, int http_status, const char *content_type, struct evbuffer *body);
+void call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body);
 /* hint may be NULL. */
 void call_reply_error(struct call *call, int code, const char *detail, const char *hint);
 
 /* Run work(job) on the helper thread, then finish(call) on the loop; a dead or cancelled call ends
  * without it. */
-void call_work(
-    struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call));
+void call_work(struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call));
 struct call *call_from_job(struct helper_job *job);
 
 /* A query parameter as a number up to max, or fallback if it is not given. 0 or -EINVAL with err.
  */
-int call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback,
-    uint64_t *ret_value, struct hf_error *err);
+int call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback, uint64_t *ret_value,
+    struct hf_error *err);
 /* sourceServerID from the query into call->source. */
 int call_param_source(struct call *call, bool required, struct hf_error *err);
 /* args[index] as an id into *ret_id. */
-int call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id,
-    struct hf_error *err);
+int call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id, struct hf_error *err);
 
 /* ---- the routes' two halves, by file ---- */
 

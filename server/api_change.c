@@ -30,9 +30,8 @@ unpack_body(struct call *call, json_t **ret_body, struct hf_error *err, const ch
 	va_list ap;
 	int r;
 
-	body = len == 0 ? json_object()
-			: json_loadb(
-			      http_request_body(call->req), len, JSON_REJECT_DUPLICATES, &problem);
+	body =
+	    len == 0 ? json_object() : json_loadb(http_request_body(call->req), len, JSON_REJECT_DUPLICATES, &problem);
 	if (body == NULL)
 		return hf_error_say(err, -EINVAL, "body, line %d: %s", problem.line, problem.text);
 	va_start(ap, format);
@@ -51,8 +50,7 @@ take_source(struct call *call, const char *text, struct hf_error *err)
 {
 	if (text == NULL || id_parse("s", text, &call->source))
 		return 0;
-	return hf_error_say(
-	    err, -EINVAL, "sourceServerID \"%s\": s- and 17 hexadecimal digits are wanted", text);
+	return hf_error_say(err, -EINVAL, "sourceServerID \"%s\": s- and 17 hexadecimal digits are wanted", text);
 }
 
 /* Names are shown on terminals and typed on command lines. */
@@ -60,12 +58,10 @@ static int
 take_name(struct call *call, const char *text, struct hf_error *err)
 {
 	if (text[0] == '\0' || strlen(text) >= sizeof call->name)
-		return hf_error_say(
-		    err, -EINVAL, "name: 1 to %zu bytes are wanted", sizeof call->name - 1);
+		return hf_error_say(err, -EINVAL, "name: 1 to %zu bytes are wanted", sizeof call->name - 1);
 	for (const char *p = text; *p != '\0'; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return hf_error_say(
-			    err, -EINVAL, "name: control characters are not allowed");
+			return hf_error_say(err, -EINVAL, "name: control characters are not allowed");
 	memcpy(call->name, text, strlen(text) + 1);
 	return 0;
 }
@@ -84,11 +80,9 @@ take_lifetime(struct call *call, const json_t *value, struct hf_error *err)
 		call->lifetime_ns = json_integer_value(value) * NS_PER_SECOND;
 	else if (value != NULL)
 		r = -EINVAL;
-	if (r < 0 || call->lifetime_ns <= 0 ||
-	    call->lifetime_ns > TOKEN_LIFETIME_DAYS_MAX * 86400 * NS_PER_SECOND)
-		return hf_error_say(err, -EINVAL,
-		    "lifetime: \"30s\" to \"%dd\", or seconds, are wanted",
-		    TOKEN_LIFETIME_DAYS_MAX);
+	if (r < 0 || call->lifetime_ns <= 0 || call->lifetime_ns > TOKEN_LIFETIME_DAYS_MAX * 86400 * NS_PER_SECOND)
+		return hf_error_say(
+		    err, -EINVAL, "lifetime: \"30s\" to \"%dd\", or seconds, are wanted", TOKEN_LIFETIME_DAYS_MAX);
 	return 0;
 }
 
@@ -118,8 +112,7 @@ prepare_token_create(struct call *call, struct hf_error *err)
 	json_t *body, *lifetime = NULL;
 	int r;
 
-	r = unpack_body(
-	    call, &body, err, "{s?s, s?o}", "sourceServerID", &source, "lifetime", &lifetime);
+	r = unpack_body(call, &body, err, "{s?s, s?o}", "sourceServerID", &source, "lifetime", &lifetime);
 	if (r < 0)
 		return r;
 	r = take_source(call, source, err);
@@ -140,10 +133,10 @@ on_token_created(void *arg, const struct command_answer *answer)
 		return;
 	server_get_facts(call->api->sv, &facts);
 	call_reply_json(call, 201,
-	    json_pack("{s:s, s:s, s:o, s:s?, s:s, s:s}", "tokenID", answer->token_id.text, "token",
-		answer->token, "expiresDateTime", api_json_time(answer->expires_ns),
-		"sourceServerID", call->source.text[0] == '\0' ? NULL : call->source.text,
-		"enrollListen", facts.enroll_listen, "caFingerprint", facts.ca_fingerprint));
+	    json_pack("{s:s, s:s, s:o, s:s?, s:s, s:s}", "tokenID", answer->token_id.text, "token", answer->token,
+		"expiresDateTime", api_json_time(answer->expires_ns), "sourceServerID",
+		call->source.text[0] == '\0' ? NULL : call->source.text, "enrollListen", facts.enroll_listen,
+		"caFingerprint", facts.ca_fingerprint));
 }
 
 void
@@ -169,8 +162,7 @@ on_token_revoked(void *arg, const struct command_answer *answer)
 	struct call *call = call_from_command(arg);
 
 	if (!reply_refused(call, answer))
-		call_reply_json(call, 200,
-		    json_pack("{s:s, s:s}", "tokenID", call->token.text, "state", "REVOKED"));
+		call_reply_json(call, 200, json_pack("{s:s, s:s}", "tokenID", call->token.text, "state", "REVOKED"));
 }
 
 void
@@ -188,8 +180,8 @@ prepare_pit_create(struct call *call, struct hf_error *err)
 	const char *source = NULL, *name = NULL;
 	json_t *body;
 
-	r = unpack_body(call, &body, err, "{s:s, s:s, s?b, s?i}", "sourceServerID", &source, "name",
-	    &name, "newest", &newest, "timeoutSeconds", &timeout_s);
+	r = unpack_body(call, &body, err, "{s:s, s:s, s?b, s?i}", "sourceServerID", &source, "name", &name, "newest",
+	    &newest, "timeoutSeconds", &timeout_s);
 	if (r < 0)
 		return r;
 	r = take_source(call, source, err);
@@ -197,8 +189,7 @@ prepare_pit_create(struct call *call, struct hf_error *err)
 		r = take_name(call, name, err);
 	json_decref(body);
 	if (r == 0 && (timeout_s < 1 || timeout_s > PIT_TIMEOUT_S_MAX))
-		r = hf_error_say(
-		    err, -EINVAL, "timeoutSeconds: 1 to %d are wanted", PIT_TIMEOUT_S_MAX);
+		r = hf_error_say(err, -EINVAL, "timeoutSeconds: 1 to %d are wanted", PIT_TIMEOUT_S_MAX);
 	call->newest = newest != 0;
 	call->timeout_ns = timeout_s * NS_PER_SECOND;
 	snprintf(call->object, sizeof call->object, "%s name=%s", call->source.text, call->name);
@@ -225,8 +216,8 @@ on_pit_created(void *arg, const struct command_answer *answer)
 void
 post_pit(struct call *call)
 {
-	command_create_pit(call->api->sv, &call->source, call->name, call->newest, call->timeout_ns,
-	    on_pit_created, call);
+	command_create_pit(
+	    call->api->sv, &call->source, call->name, call->newest, call->timeout_ns, on_pit_created, call);
 }
 
 static int
@@ -260,16 +251,14 @@ prepare_pit_delete(struct call *call, struct hf_error *err)
 static void
 on_pit_changed(void *arg, const struct command_answer *answer)
 {
-	static const char *const results[] = {[STORE_PIT_HOLD] = "HELD",
-	    [STORE_PIT_RELEASE] = "RELEASED",
-	    [STORE_PIT_DELETE] = "DELETED"};
+	static const char *const results[] = {
+	    [STORE_PIT_HOLD] = "HELD", [STORE_PIT_RELEASE] = "RELEASED", [STORE_PIT_DELETE] = "DELETED"};
 	struct call *call = call_from_command(arg);
 
 	if (reply_refused(call, answer))
 		return;
-	call_reply_json(call, 200,
-	    json_pack(
-		"{s:s, s:s}", "pointInTimeID", call->pit.text, "result", results[call->pit_verb]));
+	call_reply_json(
+	    call, 200, json_pack("{s:s, s:s}", "pointInTimeID", call->pit.text, "result", results[call->pit_verb]));
 }
 
 void
@@ -288,8 +277,7 @@ on_source_changed(void *arg, const struct command_answer *answer)
 	if (reply_refused(call, answer))
 		return;
 	call_reply_json(call, 200,
-	    json_pack("{s:s, s:o}", "sourceServerID", call->source.text, "text",
-		api_json_text(answer->text)));
+	    json_pack("{s:s, s:o}", "sourceServerID", call->source.text, "text", api_json_text(answer->text)));
 }
 
 void

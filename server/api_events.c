@@ -80,8 +80,7 @@ seek_tail(struct feed *f, struct registry *r)
 	size_t count;
 
 	do {
-		int status =
-		    registry_list_events(r, f->newest, EVENTS_PER_QUERY, &events, &count, &f->err);
+		int status = registry_list_events(r, f->newest, EVENTS_PER_QUERY, &events, &count, &f->err);
 
 		if (status < 0)
 			return status;
@@ -102,8 +101,7 @@ query_work(struct helper_job *job)
 
 	f->status = f->tail > 0 ? seek_tail(f, r) : 0;
 	if (f->status == 0)
-		f->status = registry_list_events(
-		    r, f->after, EVENTS_PER_QUERY, &f->events, &f->count, &f->err);
+		f->status = registry_list_events(r, f->after, EVENTS_PER_QUERY, &f->events, &f->count, &f->err);
 }
 
 /* ---- on the loop ---- */
@@ -254,8 +252,7 @@ get_events(struct call *call)
 	f->call = call;
 	f->source = call->source;
 	f->newest = call->api->newest_event;
-	(void)call_param_number(
-	    call, "after", INT64_MAX, 0, &f->after, NULL); /* prepare_events() has checked them */
+	(void)call_param_number(call, "after", INT64_MAX, 0, &f->after, NULL); /* prepare_events() has checked them */
 	(void)call_param_number(call, "tail", TAIL_MAX, 0, &f->tail, NULL);
 	(void)call_param_number(call, "follow", 1, 0, &follow, NULL);
 	f->follow = follow == 1;

@@ -53,8 +53,7 @@ on_sending_gone(void *arg)
 static void
 send_chunk(struct http_request *req, const struct export_chunk *chunk)
 {
-	struct export_record record = {
-	    .kind = (uint32_t)chunk->kind, .offset = chunk->offset, .length = chunk->length};
+	struct export_record record = {.kind = (uint32_t)chunk->kind, .offset = chunk->offset, .length = chunk->length};
 	unsigned char header[EXPORT_RECORD_BYTES];
 	const void *body = NULL;
 
@@ -109,14 +108,13 @@ begin_stream(struct sending *s, const struct export_facts *facts)
 	    "%s\r\nX-Holdfast-Volume: %s\r\n"
 	    "X-Holdfast-Volume-Bytes: %" PRIu64 "\r\nX-Holdfast-Data-Bytes: %" PRIu64
 	    "\r\nX-Holdfast-Root-Digest: %016" PRIx64 "\r\n",
-	    facts->source.text, facts->pit.id.text, time_format(facts->pit.time_ns, time),
-	    facts->volume.text, facts->size_bytes, facts->data_bytes, facts->root_digest);
+	    facts->source.text, facts->pit.id.text, time_format(facts->pit.time_ns, time), facts->volume.text,
+	    facts->size_bytes, facts->data_bytes, facts->root_digest);
 	http_stream_begin(s->call->req, 200, "application/vnd.holdfast.extents", headers);
 }
 
 static void
-on_opened(
-    void *arg, int status, const char *text, struct export *e, const struct export_facts *facts)
+on_opened(void *arg, int status, const char *text, struct export *e, const struct export_facts *facts)
 {
 	struct sending *s = arg;
 
@@ -144,8 +142,7 @@ prepare_export(struct call *call, struct hf_error *err)
 		r = call_param_source(call, true, err);
 	if (r == 0)
 		r = call_param_number(call, "from", INT64_MAX, 0, &from, err);
-	snprintf(call->object, sizeof call->object, "%s %s %s", call->source.text, call->pit.text,
-	    call->args[1]);
+	snprintf(call->object, sizeof call->object, "%s %s %s", call->source.text, call->pit.text, call->args[1]);
 	return r;
 }
 
@@ -160,8 +157,7 @@ get_export(struct call *call)
 	}
 	s->call = call;
 	snprintf(s->volume, sizeof s->volume, "%s", call->args[1]);
-	(void)call_param_number(
-	    call, "from", INT64_MAX, 0, &s->from, NULL); /* prepare_export() has checked it */
+	(void)call_param_number(call, "from", INT64_MAX, 0, &s->from, NULL); /* prepare_export() has checked it */
 	http_request_watch(call->req, on_sending_gone, s);
 	export_open(call->api->sv, &call->source, &call->pit, s->volume, s->from, on_opened, s);
 }

@@ -120,8 +120,7 @@ helper_start(struct event_base *base, struct helper **ret_helper)
 	if (h->finished_fd < 0)
 		r = -errno;
 	if (r == 0)
-		h->finished_event =
-		    event_new(base, h->finished_fd, EV_READ | EV_PERSIST, on_finished, h);
+		h->finished_event = event_new(base, h->finished_fd, EV_READ | EV_PERSIST, on_finished, h);
 	if (r == 0 && (h->finished_event == NULL || event_add(h->finished_event, NULL) < 0))
 		r = -ENOMEM;
 	if (r == 0)
@@ -147,7 +146,9 @@ helper_stop(struct helper *h)
 	pthread_mutex_unlock(&h->lock);
 	pthread_join(h->thread, NULL);
 	STAILQ_FOREACH(job, &h->waiting, link)
-	job->cancelled = true;
+	{
+		job->cancelled = true;
+	}
 	finish_jobs(&h->finished);
 	finish_jobs(&h->waiting);
 	free_helper(h);

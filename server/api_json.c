@@ -59,8 +59,7 @@ json_lsn(uint64_t lsn)
 static json_t *
 json_seconds(double seconds)
 {
-	return seconds < 0 ? json_null()
-			   : json_real((double)(int64_t)(seconds * 1000 + 0.5) / 1000);
+	return seconds < 0 ? json_null() : json_real((double)(int64_t)(seconds * 1000 + 0.5) / 1000);
 }
 
 /* ---- the server ---- */
@@ -68,30 +67,26 @@ json_seconds(double seconds)
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:{s:o, s:o}}",
-	    "program", "holdfastd", "version", facts->version, "apiVersion", "v1",
-	    "protocolVersion", PROTOCOL_VERSION, "startedDateTime",
-	    api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
-	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint",
-	    facts->ca_fingerprint, "draining", facts->draining, "workers", (int)facts->workers,
-	    "stagingArea", "totalBytes", json_bytes(facts->staging_total_bytes), "freeBytes",
-	    json_bytes(facts->staging_free_bytes));
+	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:{s:o, s:o}}", "program",
+	    "holdfastd", "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION,
+	    "startedDateTime", api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
+	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint,
+	    "draining", facts->draining, "workers", (int)facts->workers, "stagingArea", "totalBytes",
+	    json_bytes(facts->staging_total_bytes), "freeBytes", json_bytes(facts->staging_free_bytes));
 }
 
 static void
 add_reason(json_t *reasons, const char *code, const char *text, const char *source)
 {
-	json_array_append_new(
-	    reasons, json_pack("{s:s, s:o, s:o}", "code", code, "text", api_json_text(text),
-			 "sourceServerID", text_or_null(source)));
+	json_array_append_new(reasons, json_pack("{s:s, s:o, s:o}", "code", code, "text", api_json_text(text),
+					   "sourceServerID", text_or_null(source)));
 }
 
 /* Errors of a source that are the staging server's own fault. */
 static bool
 is_our_fault(const char *error)
 {
-	static const char *const ours[] = {
-	    "STAGING_FULL", "STAGING_IO_ERROR", "INTEGRITY_ERROR", "SNAPSHOTS_FAILURE"};
+	static const char *const ours[] = {"STAGING_FULL", "STAGING_IO_ERROR", "INTEGRITY_ERROR", "SNAPSHOTS_FAILURE"};
 
 	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
 		if (strcmp(error, ours[i]) == 0)
@@ -100,29 +95,26 @@ is_our_fault(const char *error)
 }
 
 json_t *
-api_json_health(const struct server_facts *facts, const struct source_status *sources, size_t count,
-    bool *ret_healthy)
+api_json_health(const struct server_facts *facts, const struct source_status *sources, size_t count, bool *ret_healthy)
 {
 	json_t *reasons = json_array();
 
 	if (facts->draining)
 		add_reason(reasons, "DRAINING", "the server is shutting down", "");
-	if (facts->staging_total_bytes > 0 &&
-	    facts->staging_free_bytes < facts->staging_total_bytes / 100)
-		add_reason(reasons, "STAGING_NEARLY_FULL",
-		    "less than 1 % of the staging area's file system is free", "");
+	if (facts->staging_total_bytes > 0 && facts->staging_free_bytes < facts->staging_total_bytes / 100)
+		add_reason(
+		    reasons, "STAGING_NEARLY_FULL", "less than 1 % of the staging area's file system is free", "");
 	for (size_t i = 0; i < count; i++) {
 		const struct source_status *s = &sources[i];
 
 		if (s->store.failed)
-			add_reason(reasons, "STORE_FAILED",
-			    "the store of this source acknowledges nothing any more", s->id.text);
+			add_reason(reasons, "STORE_FAILED", "the store of this source acknowledges nothing any more",
+			    s->id.text);
 		else if (is_our_fault(s->error))
 			add_reason(reasons, s->error, s->raw_error, s->id.text);
 	}
 	*ret_healthy = json_array_size(reasons) == 0;
-	return json_pack(
-	    "{s:s, s:o}", "status", *ret_healthy ? "ok" : "failing", "reasons", reasons);
+	return json_pack("{s:s, s:o}", "status", *ret_healthy ? "ok" : "failing", "reasons", reasons);
 }
 
 /* ---- a source ---- */
@@ -133,9 +125,8 @@ json_interfaces(const struct message_hints *h)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < h->mac_count; i++)
-		json_array_append_new(
-		    list, json_pack("{s:o, s:b}", "macAddress", api_json_text(h->mac_addresses[i]),
-			      "isPrimary", i == 0));
+		json_array_append_new(list,
+		    json_pack("{s:o, s:b}", "macAddress", api_json_text(h->mac_addresses[i]), "isPrimary", i == 0));
 	return list;
 }
 
@@ -145,9 +136,9 @@ json_disks(const struct source_status *s)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < s->volume_count; i++)
-		json_array_append_new(list,
-		    json_pack("{s:o, s:o}", "deviceName", api_json_text(s->volumes[i].device_name),
-			"bytes", json_bytes(s->volumes[i].total_bytes)));
+		json_array_append_new(
+		    list, json_pack("{s:o, s:o}", "deviceName", api_json_text(s->volumes[i].device_name), "bytes",
+			      json_bytes(s->volumes[i].total_bytes)));
 	return list;
 }
 
@@ -156,12 +147,11 @@ json_properties(const struct source_status *s)
 {
 	const struct message_hints *h = &s->hints;
 
-	return json_pack("{s:{s:o, s:o}, s:o, s:o, s:i, s:o, s:{s:o}, s:o, s:o}",
-	    "identificationHints", "hostname", api_json_text(h->hostname), "machineID",
-	    text_or_null(h->machine_id), "networkInterfaces", json_interfaces(h), "disks",
-	    json_disks(s), "cpus", (int)h->cpus, "ramBytes", json_bytes(h->ram_bytes), "os",
-	    "fullString", text_or_null(h->os), "kernel", text_or_null(h->kernel),
-	    "lastUpdatedDateTime", api_json_time(s->last_seen_ns));
+	return json_pack("{s:{s:o, s:o}, s:o, s:o, s:i, s:o, s:{s:o}, s:o, s:o}", "identificationHints", "hostname",
+	    api_json_text(h->hostname), "machineID", text_or_null(h->machine_id), "networkInterfaces",
+	    json_interfaces(h), "disks", json_disks(s), "cpus", (int)h->cpus, "ramBytes", json_bytes(h->ram_bytes),
+	    "os", "fullString", text_or_null(h->os), "kernel", text_or_null(h->kernel), "lastUpdatedDateTime",
+	    api_json_time(s->last_seen_ns));
 }
 
 static json_t *
@@ -169,17 +159,16 @@ json_elapsed(int64_t since_ns, int64_t now_ns)
 {
 	char buf[UNITS_TEXT_BYTES];
 
-	return since_ns == 0 ? json_null()
-			     : json_string(duration_format_iso(now_ns - since_ns, buf));
+	return since_ns == 0 ? json_null() : json_string(duration_format_iso(now_ns - since_ns, buf));
 }
 
 static json_t *
 json_life_cycle(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:o, s:o}", "addedToServiceDateTime",
-	    api_json_time(s->added_ns), "firstByteDateTime", api_json_time(s->first_byte_ns),
-	    "elapsedReplicationDuration", json_elapsed(s->first_byte_ns, now_ns),
-	    "lastSeenByServiceDateTime", api_json_time(s->connected ? now_ns : s->last_seen_ns));
+	return json_pack("{s:o, s:o, s:o, s:o}", "addedToServiceDateTime", api_json_time(s->added_ns),
+	    "firstByteDateTime", api_json_time(s->first_byte_ns), "elapsedReplicationDuration",
+	    json_elapsed(s->first_byte_ns, now_ns), "lastSeenByServiceDateTime",
+	    api_json_time(s->connected ? now_ns : s->last_seen_ns));
 }
 
 static const char *
@@ -199,11 +188,10 @@ volume_state_name(enum volume_state state)
 json_t *
 api_json_volume(const struct source_status *s, const struct volume_status *v)
 {
-	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o}",
-	    "volumeID", v->id.text, "sourceServerID", s->id.text, "volumeNumber", (int)v->volume,
-	    "name", api_json_text(v->name), "identity", api_json_text(v->identity), "deviceName",
-	    api_json_text(v->device_name), "volumeStatus", "REGULAR", "volumeState",
-	    volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
+	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o}", "volumeID", v->id.text,
+	    "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name), "identity",
+	    api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus", "REGULAR",
+	    "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
 	    json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
 	    "rescannedStorageBytes", json_bytes(v->rescanned_bytes), "backloggedStorageBytes",
 	    json_bytes(v->backlogged_bytes));
@@ -245,18 +233,15 @@ json_initiation(const struct source_status *s)
 	bool waiting = false;
 
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-		const char *status = steps[i].done < 0 ? "SKIPPED"
-				     : steps[i].done   ? "SUCCEEDED"
-						       : "NOT_STARTED";
+		const char *status = steps[i].done < 0 ? "SKIPPED" : steps[i].done ? "SUCCEEDED" : "NOT_STARTED";
 
 		if (steps[i].done == 0 && !waiting && s->connected)
 			status = "IN_PROGRESS";
 		waiting |= steps[i].done == 0;
-		json_array_append_new(
-		    list, json_pack("{s:s, s:s}", "name", steps[i].name, "status", status));
+		json_array_append_new(list, json_pack("{s:s, s:s}", "name", steps[i].name, "status", status));
 	}
-	return json_pack("{s:o, s:n, s:o}", "startDateTime", api_json_time(s->added_ns),
-	    "nextAttemptDateTime", "steps", list);
+	return json_pack(
+	    "{s:o, s:n, s:o}", "startDateTime", api_json_time(s->added_ns), "nextAttemptDateTime", "steps", list);
 }
 
 static json_t *
@@ -264,8 +249,8 @@ json_error(const struct source_status *s)
 {
 	if (s->error[0] == '\0')
 		return json_null();
-	return json_pack("{s:s, s:o, s:o}", "error", s->error, "rawError",
-	    api_json_text(s->raw_error), "cure", text_or_null(s->cure));
+	return json_pack("{s:s, s:o, s:o}", "error", s->error, "rawError", api_json_text(s->raw_error), "cure",
+	    text_or_null(s->cure));
 }
 
 static json_t *
@@ -274,20 +259,18 @@ json_lag_duration(const struct source_status *s, int64_t now_ns)
 	char buf[UNITS_TEXT_BYTES];
 	double seconds = status_lag_seconds(s->consistent_at_ns, now_ns);
 
-	return seconds < 0 ? json_null()
-			   : json_string(duration_format_iso((int64_t)(seconds * 1e9), buf));
+	return seconds < 0 ? json_null() : json_string(duration_format_iso((int64_t)(seconds * 1e9), buf));
 }
 
 static json_t *
 json_replication_info(const struct source_status *s, int64_t now_ns)
 {
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "dataReplicationState",
-	    replication_state_name(s->state), "stateReason", api_json_text(s->state_reason),
-	    "stateSinceDateTime", api_json_time(s->state_since_ns), "lagDuration",
-	    json_lag_duration(s, now_ns), "etaDateTime",
+	    replication_state_name(s->state), "stateReason", api_json_text(s->state_reason), "stateSinceDateTime",
+	    api_json_time(s->state_since_ns), "lagDuration", json_lag_duration(s, now_ns), "etaDateTime",
 	    s->eta_ns <= 0 ? json_null() : api_json_time(now_ns + s->eta_ns), "replicatedDisks",
-	    json_replicated_disks(s), "dataReplicationError", json_error(s),
-	    "dataReplicationInitiation", json_initiation(s));
+	    json_replicated_disks(s), "dataReplicationError", json_error(s), "dataReplicationInitiation",
+	    json_initiation(s));
 }
 
 static json_t *
@@ -302,8 +285,8 @@ json_lag(const struct source_status *s, int64_t now_ns)
 static json_t *
 json_rates(const struct source_status *s)
 {
-	return json_pack("{s:o, s:o, s:o}", "bytesPerSecond10s", json_bytes(s->rate_10s),
-	    "bytesPerSecond1m", json_bytes(s->rate_1m), "bytesPerSecond5m", json_bytes(s->rate_5m));
+	return json_pack("{s:o, s:o, s:o}", "bytesPerSecond10s", json_bytes(s->rate_10s), "bytesPerSecond1m",
+	    json_bytes(s->rate_1m), "bytesPerSecond5m", json_bytes(s->rate_5m));
 }
 
 static json_t *
@@ -312,9 +295,9 @@ json_reasons(const struct source_status *s)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < s->reason_count; i++)
-		json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "code", s->reasons[i].code,
-						"text", api_json_text(s->reasons[i].text), "cure",
-						text_or_null(s->reasons[i].cure)));
+		json_array_append_new(
+		    list, json_pack("{s:s, s:o, s:o}", "code", s->reasons[i].code, "text",
+			      api_json_text(s->reasons[i].text), "cure", text_or_null(s->reasons[i].cure)));
 	return list;
 }
 
@@ -324,8 +307,8 @@ json_newest(const struct source_status *s)
 	if (!s->has_newest)
 		return json_null();
 	return json_pack("{s:s, s:o, s:s, s:o}", "pointInTimeID", s->newest_pit.text, "timestamp",
-	    api_json_time(s->newest_pit_ns), "consistency",
-	    checkpoint_consistency_name(s->newest_consistency), "lsn", json_lsn(s->newest_lsn));
+	    api_json_time(s->newest_pit_ns), "consistency", checkpoint_consistency_name(s->newest_consistency), "lsn",
+	    json_lsn(s->newest_lsn));
 }
 
 static json_t *
@@ -336,10 +319,9 @@ json_policy(const struct policy *p)
 	for (size_t i = 0; i < p->rule_count; i++) {
 		const struct pit_rule *r = &p->rules[i];
 
-		json_array_append_new(
-		    rules, json_pack("{s:i, s:s, s:i, s:i, s:b}", "ruleID", (int)r->rule_id,
-			       "units", r->unit, "interval", (int)r->interval, "retentionDuration",
-			       (int)r->retention, "enabled", r->enabled));
+		json_array_append_new(rules,
+		    json_pack("{s:i, s:s, s:i, s:i, s:b}", "ruleID", (int)r->rule_id, "units", r->unit, "interval",
+			(int)r->interval, "retentionDuration", (int)r->retention, "enabled", r->enabled));
 	}
 	return rules;
 }
@@ -350,12 +332,10 @@ json_counters(const struct source_status *s)
 	const struct store_stats *t = &s->store;
 
 	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "receivedBytes",
-	    json_bytes(s->received_bytes), "durableBytes", json_bytes(s->durable_bytes),
-	    "resentFrames", json_bytes(s->resent_frames), "writtenBytes",
-	    json_bytes(t->written_bytes), "journalBytes", json_bytes(t->journal_bytes), "syncs",
-	    json_bytes(t->syncs), "runs", json_bytes(t->run_count), "segments",
-	    json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last), "baseLSN",
-	    json_lsn(t->base_lsn));
+	    json_bytes(s->received_bytes), "durableBytes", json_bytes(s->durable_bytes), "resentFrames",
+	    json_bytes(s->resent_frames), "writtenBytes", json_bytes(t->written_bytes), "journalBytes",
+	    json_bytes(t->journal_bytes), "syncs", json_bytes(t->syncs), "runs", json_bytes(t->run_count), "segments",
+	    json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last), "baseLSN", json_lsn(t->base_lsn));
 }
 
 static const char *
@@ -373,25 +353,23 @@ activity_name(enum activity a)
 static json_t *
 json_agent(const struct source_status *s)
 {
-	return json_pack("{s:b, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "connected", s->connected,
-	    "address", text_or_null(s->peer), "version", text_or_null(s->hints.agent_version),
-	    "activity", activity_name(s->activity), "pass", json_bytes(s->pass),
-	    "clockOffsetSeconds", json_real((double)s->clock_offset_ns / NS_PER_SECOND),
-	    "roundTripSeconds", json_real((double)s->round_trip_ns / NS_PER_SECOND),
-	    "certificateExpiresDateTime", api_json_time(s->certificate_expires_ns));
+	return json_pack("{s:b, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "connected", s->connected, "address",
+	    text_or_null(s->peer), "version", text_or_null(s->hints.agent_version), "activity",
+	    activity_name(s->activity), "pass", json_bytes(s->pass), "clockOffsetSeconds",
+	    json_real((double)s->clock_offset_ns / NS_PER_SECOND), "roundTripSeconds",
+	    json_real((double)s->round_trip_ns / NS_PER_SECOND), "certificateExpiresDateTime",
+	    api_json_time(s->certificate_expires_ns));
 }
 
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o}",
-	    "sourceServerID", s->id.text, "sourceProperties", json_properties(s), "lifeCycle",
-	    json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns),
-	    "lag", json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates",
-	    json_rates(s), "ready", s->ready, "reasons", json_reasons(s), "newestPointInTime",
-	    json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
-	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters",
-	    json_counters(s));
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o}", "sourceServerID",
+	    s->id.text, "sourceProperties", json_properties(s), "lifeCycle", json_life_cycle(s, now_ns),
+	    "dataReplicationInfo", json_replication_info(s, now_ns), "lag", json_lag(s, now_ns), "backlogBytes",
+	    json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready", s->ready, "reasons", json_reasons(s),
+	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
+	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s));
 }
 
 /* ---- points, tokens, events ---- */
@@ -414,10 +392,9 @@ json_pit_volumes(const struct checkpoint *c, const struct source_status *s)
 		const struct volume_status *v = find_volume(s, c->volumes[i].volume);
 
 		json_array_append_new(
-		    list, json_pack("{s:i, s:s?, s:o, s:o}", "volumeNumber",
-			      (int)c->volumes[i].volume, "volumeID", v == NULL ? NULL : v->id.text,
-			      "name", v == NULL ? json_null() : api_json_text(v->name), "sizeBytes",
-			      json_bytes(c->volumes[i].size_bytes)));
+		    list, json_pack("{s:i, s:s?, s:o, s:o}", "volumeNumber", (int)c->volumes[i].volume, "volumeID",
+			      v == NULL ? NULL : v->id.text, "name", v == NULL ? json_null() : api_json_text(v->name),
+			      "sizeBytes", json_bytes(c->volumes[i].size_bytes)));
 	}
 	return list;
 }
@@ -436,13 +413,12 @@ json_rule_ids(uint32_t rules)
 json_t *
 api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status)
 {
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}",
-	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp",
-	    api_json_time(pit->time_ns), "expectedTimestamp", api_json_time(pit->planned_ns),
-	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
-	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified",
-	    pit->verified, "held", pit->held, "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs",
-	    json_rule_ids(pit->rules), "volumes", json_pit_volumes(&pit->checkpoint, status));
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}", "pointInTimeID",
+	    pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns), "expectedTimestamp",
+	    api_json_time(pit->planned_ns), "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
+	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified, "held",
+	    pit->held, "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs", json_rule_ids(pit->rules), "volumes",
+	    json_pit_volumes(&pit->checkpoint, status));
 }
 
 static const char *
@@ -458,19 +434,17 @@ token_state(const struct registry_token *t, int64_t now_ns)
 json_t *
 api_json_token(const struct registry_token *t, int64_t now_ns)
 {
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "tokenID", t->id.text, "state",
-	    token_state(t, now_ns), "createdDateTime", api_json_time(t->created_ns),
-	    "expiresDateTime", api_json_time(t->expires_ns), "usedDateTime",
-	    api_json_time(t->used_ns), "sourceServerID", text_or_null(t->source.text));
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "tokenID", t->id.text, "state", token_state(t, now_ns),
+	    "createdDateTime", api_json_time(t->created_ns), "expiresDateTime", api_json_time(t->expires_ns),
+	    "usedDateTime", api_json_time(t->used_ns), "sourceServerID", text_or_null(t->source.text));
 }
 
 json_t *
 api_json_event(const struct registry_event *e)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number",
-	    json_bytes(e->number), "dateTime", api_json_time(e->time_ns), "sourceServerID",
-	    text_or_null(e->source.text), "event", api_json_text(e->event), "text",
-	    api_json_text(e->text));
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number", json_bytes(e->number), "dateTime",
+	    api_json_time(e->time_ns), "sourceServerID", text_or_null(e->source.text), "event", api_json_text(e->event),
+	    "text", api_json_text(e->text));
 }
 
 /* ---- refusals ---- */
@@ -505,7 +479,6 @@ api_http_status(int code)
 json_t *
 api_json_problem(int http_status, int code, const char *detail, const char *hint)
 {
-	return json_pack("{s:i, s:s, s:o, s:s, s:o}", "status", http_status, "title",
-	    hf_status_text(code), "detail", api_json_text(detail), "code", hf_status_name(code),
-	    "hint", text_or_null(hint == NULL ? "" : hint));
+	return json_pack("{s:i, s:s, s:o, s:s, s:o}", "status", http_status, "title", hf_status_text(code), "detail",
+	    api_json_text(detail), "code", hf_status_name(code), "hint", text_or_null(hint == NULL ? "" : hint));
 }

@@ -18,8 +18,7 @@ json_t *api_json_source(const struct source_status *s, int64_t now_ns);
 json_t *api_json_volume(const struct source_status *s, const struct volume_status *v);
 
 /* status: of the same source, to name the volumes; NULL leaves them as numbers. */
-json_t *api_json_pit(
-    const struct id *source, const struct pit *pit, const struct source_status *status);
+json_t *api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status);
 
 /* Never the secret: token is given once, by whoever made it. */
 json_t *api_json_token(const struct registry_token *token, int64_t now_ns);
@@ -27,8 +26,8 @@ json_t *api_json_event(const struct registry_event *event);
 
 /* {status: "ok"|"failing", reasons: [{code, text, sourceServerID}]}. What is wrong with the server
  * itself; a source that lags is not. *ret_healthy says which. */
-json_t *api_json_health(const struct server_facts *facts, const struct source_status *sources,
-    size_t count, bool *ret_healthy);
+json_t *api_json_health(
+    const struct server_facts *facts, const struct source_status *sources, size_t count, bool *ret_healthy);
 
 /* application/problem+json. code is a negative errno or hf_status; hint: what to do next, NULL or
  * "" = none. */

@@ -101,28 +101,22 @@ static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct source_status *s);
 } families[] = {
-    {"holdfast_source_connected", "gauge", "1 while the source's agent is connected",
-	get_connected},
+    {"holdfast_source_connected", "gauge", "1 while the source's agent is connected", get_connected},
     {"holdfast_source_ready", "gauge",
-	"1 if a complete, verified point exists from which all volumes can be restored now",
-	get_ready},
-    {"holdfast_source_backlog_bytes", "gauge",
-	"Bytes changed at the source and not yet durable here", get_backlog_bytes},
-    {"holdfast_source_received_bytes_total", "counter",
-	"Payload bytes received since the server started", get_received_bytes_total},
-    {"holdfast_source_durable_bytes_total", "counter",
-	"Payload bytes made durable since the server started", get_durable_bytes_total},
+	"1 if a complete, verified point exists from which all volumes can be restored now", get_ready},
+    {"holdfast_source_backlog_bytes", "gauge", "Bytes changed at the source and not yet durable here",
+	get_backlog_bytes},
+    {"holdfast_source_received_bytes_total", "counter", "Payload bytes received since the server started",
+	get_received_bytes_total},
+    {"holdfast_source_durable_bytes_total", "counter", "Payload bytes made durable since the server started",
+	get_durable_bytes_total},
     {"holdfast_source_written_bytes_total", "counter",
-	"Bytes written to the staging area for this source since the server started",
-	get_written_bytes_total},
+	"Bytes written to the staging area for this source since the server started", get_written_bytes_total},
     {"holdfast_source_resent_frames_total", "counter", "Frames that a resuming agent sent again",
 	get_resent_frames_total},
-    {"holdfast_source_syncs_total", "counter", "Syncs of the journal and the staging files",
-	get_syncs_total},
-    {"holdfast_source_sync_seconds_total", "counter", "Time spent in these syncs",
-	get_sync_seconds_total},
-    {"holdfast_source_journal_bytes", "gauge", "Size of the source's journal on disk",
-	get_journal_bytes},
+    {"holdfast_source_syncs_total", "counter", "Syncs of the journal and the staging files", get_syncs_total},
+    {"holdfast_source_sync_seconds_total", "counter", "Time spent in these syncs", get_sync_seconds_total},
+    {"holdfast_source_journal_bytes", "gauge", "Size of the source's journal on disk", get_journal_bytes},
     {"holdfast_source_newest_consistent_timestamp_seconds", "gauge",
 	"The moment the newest restorable point describes, seconds since 1970; 0 = none",
 	get_newest_consistent_timestamp_seconds},
@@ -163,9 +157,8 @@ write_lag(struct metrics *m, const struct source_status *s, const char *stage, i
 	double seconds = status_lag_seconds(at_ns, m->now_ns);
 
 	if (seconds >= 0) /* never yet: no sample, rather than one that looks good */
-		evbuffer_add_printf(m->out,
-		    "holdfast_source_lag_seconds{source=\"%s\",stage=\"%s\"} %.3f\n", s->id.text,
-		    stage, seconds);
+		evbuffer_add_printf(m->out, "holdfast_source_lag_seconds{source=\"%s\",stage=\"%s\"} %.3f\n",
+		    s->id.text, stage, seconds);
 }
 
 static void
@@ -184,14 +177,11 @@ write_lags(struct metrics *m)
 static void
 write_states(struct metrics *m)
 {
-	write_family(m, "holdfast_source_state", "gauge",
-	    "1 for the state the source is in, 0 for the others");
+	write_family(m, "holdfast_source_state", "gauge", "1 for the state the source is in, 0 for the others");
 	for (size_t i = 0; i < m->count; i++)
 		for (int state = 0; state < STATES; state++)
-			evbuffer_add_printf(m->out,
-			    "holdfast_source_state{source=\"%s\",state=\"%s\"} %d\n",
-			    m->sources[i].id.text,
-			    replication_state_name((enum replication_state)state),
+			evbuffer_add_printf(m->out, "holdfast_source_state{source=\"%s\",state=\"%s\"} %d\n",
+			    m->sources[i].id.text, replication_state_name((enum replication_state)state),
 			    m->sources[i].state == (enum replication_state)state);
 }
 
@@ -200,11 +190,9 @@ write_states(struct metrics *m)
 static void
 write_info(struct metrics *m)
 {
-	write_family(
-	    m, "holdfast_source_info", "gauge", "The source's host name, as its agent says");
+	write_family(m, "holdfast_source_info", "gauge", "The source's host name, as its agent says");
 	for (size_t i = 0; i < m->count; i++) {
-		evbuffer_add_printf(m->out, "holdfast_source_info{source=\"%s\",hostname=\"",
-		    m->sources[i].id.text);
+		evbuffer_add_printf(m->out, "holdfast_source_info{source=\"%s\",hostname=\"", m->sources[i].id.text);
 		for (const char *p = m->sources[i].hints.hostname; *p != '\0'; p++)
 			evbuffer_add_printf(m->out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
 		evbuffer_add_printf(m->out, "\"} 1\n");
@@ -216,14 +204,13 @@ write_server(struct metrics *m)
 {
 	write_family(m, "holdfast_build_info", "gauge", "1; the version is the label");
 	evbuffer_add_printf(m->out, "holdfast_build_info{version=\"%s\"} 1\n", m->facts.version);
-	write_single(m, "holdfast_start_time_seconds", "gauge",
-	    "When the server started, seconds since 1970",
+	write_single(m, "holdfast_start_time_seconds", "gauge", "When the server started, seconds since 1970",
 	    (double)m->facts.started_ns / NS_PER_SECOND);
 	write_single(m, "holdfast_sources", "gauge", "Sources known here", (double)m->count);
-	write_single(m, "holdfast_staging_size_bytes", "gauge",
-	    "Size of the staging area's file system", (double)m->facts.staging_total_bytes);
-	write_single(m, "holdfast_staging_free_bytes", "gauge", "What is free of it",
-	    (double)m->facts.staging_free_bytes);
+	write_single(m, "holdfast_staging_size_bytes", "gauge", "Size of the staging area's file system",
+	    (double)m->facts.staging_total_bytes);
+	write_single(
+	    m, "holdfast_staging_free_bytes", "gauge", "What is free of it", (double)m->facts.staging_free_bytes);
 }
 
 void
@@ -234,8 +221,7 @@ get_metrics(struct call *call)
 	int r;
 
 	m.out = evbuffer_new();
-	r = m.out == NULL ? -ENOMEM
-			  : status_get_all(server_status(call->api->sv), &sources, &m.count);
+	r = m.out == NULL ? -ENOMEM : status_get_all(server_status(call->api->sv), &sources, &m.count);
 	if (r < 0) {
 		if (m.out != NULL)
 			evbuffer_free(m.out);

@@ -73,8 +73,7 @@ list_add(struct list *l, json_t *item)
 {
 	if (!l->failed && l->count++ > 0)
 		evbuffer_add(l->body, ",", 1);
-	if (l->failed || item == NULL ||
-	    json_dump_callback(item, write_json, l->body, JSON_COMPACT) < 0)
+	if (l->failed || item == NULL || json_dump_callback(item, write_json, l->body, JSON_COMPACT) < 0)
 		l->failed = true;
 	json_decref(item);
 }
@@ -86,8 +85,7 @@ list_reply(struct list *l, struct call *call, const char *next_cursor)
 	if (l->failed) {
 		if (l->body != NULL)
 			evbuffer_free(l->body);
-		call_reply_error(
-		    call, -ENOMEM, "the list is too long for what memory is left", NULL);
+		call_reply_error(call, -ENOMEM, "the list is too long for what memory is left", NULL);
 		return;
 	}
 	if (next_cursor != NULL)
@@ -210,14 +208,12 @@ get_volumes(struct call *call)
 
 /* A page ends at the newest point, or before the LSN the cursor names. */
 static int
-get_page(
-    const struct call *call, uint64_t *ret_before_lsn, uint64_t *ret_limit, struct hf_error *err)
+get_page(const struct call *call, uint64_t *ret_before_lsn, uint64_t *ret_limit, struct hf_error *err)
 {
 	int r = call_param_number(call, "cursor", UINT64_MAX, UINT64_MAX, ret_before_lsn, err);
 
 	if (r == 0)
-		r = call_param_number(
-		    call, "limit", PITS_PER_PAGE_MAX, PITS_PER_PAGE_MAX, ret_limit, err);
+		r = call_param_number(call, "limit", PITS_PER_PAGE_MAX, PITS_PER_PAGE_MAX, ret_limit, err);
 	if (r == 0 && *ret_limit == 0)
 		r = hf_error_say(err, -EINVAL, "limit=0: at least 1 is wanted");
 	return r;
@@ -233,8 +229,7 @@ prepare_pits(struct call *call, struct hf_error *err)
 }
 
 static void
-reply_pits(
-    struct call *call, const struct pit *pits, size_t count, const struct source_status *status)
+reply_pits(struct call *call, const struct pit *pits, size_t count, const struct source_status *status)
 {
 	uint64_t before_lsn = 0, limit = 0;
 	size_t end, begin;
@@ -242,8 +237,7 @@ reply_pits(
 	struct list list;
 
 	(void)get_page(call, &before_lsn, &limit, NULL); /* prepare_pits() has checked it */
-	for (end = count; end > 0 && pits[end - 1].lsn >= before_lsn && before_lsn != UINT64_MAX;
-	     end--)
+	for (end = count; end > 0 && pits[end - 1].lsn >= before_lsn && before_lsn != UINT64_MAX; end--)
 		;
 	begin = end > limit ? end - (size_t)limit : 0;
 	list_begin(&list);
@@ -291,8 +285,7 @@ tokens_work(struct helper_job *job)
 	struct call *call = call_from_job(job);
 	struct registry_token *tokens = NULL;
 
-	call->status = registry_list_tokens(
-	    server_registry(call->api->sv), &tokens, &call->result_count, &call->err);
+	call->status = registry_list_tokens(server_registry(call->api->sv), &tokens, &call->result_count, &call->err);
 	if (call->status == 0)
 		call->result = tokens;
 }
@@ -347,8 +340,7 @@ finish_ca(struct call *call)
 	}
 	server_get_facts(call->api->sv, &facts);
 	call_reply_json(call, 200,
-	    json_pack("{s:s, s:o}", "fingerprint", facts.ca_fingerprint, "certificate",
-		api_json_text(call->result)));
+	    json_pack("{s:s, s:o}", "fingerprint", facts.ca_fingerprint, "certificate", api_json_text(call->result)));
 }
 
 void

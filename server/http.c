@@ -57,8 +57,7 @@ struct connection {
 	struct http_peer peer;
 	enum connection_state state;
 	bool half_closed; /* the peer sends no more, but still listens */
-	unsigned
-	    holds; /* dispatches under way: a dead connection is freed when the last one returns */
+	unsigned holds;   /* dispatches under way: a dead connection is freed when the last one returns */
 	struct http_request request;
 };
 
@@ -70,7 +69,7 @@ struct http_server {
 	struct sockaddr_un address;
 	dev_t device; /* of our socket file: another's is not removed */
 	ino_t inode;
-	LIST_HEAD(, connection) connections;
+	LIST_HEAD(connection_list, connection) connections;
 	unsigned connection_count;
 };
 
@@ -143,8 +142,7 @@ static void
 linger(struct connection *c)
 {
 	c->state = CONNECTION_LINGERING;
-	bufferevent_trigger(
-	    c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* The answer is complete: what next on this connection? */
@@ -158,8 +156,7 @@ finish_request(struct connection *c)
 		c->state = CONNECTION_IDLE;
 		set_deadline(c, c->server->config.request_timeout_s);
 		/* Pipelined requests may already be here; never from inside the handler. */
-		bufferevent_trigger(
-		    c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 		return;
 	}
 	linger(c);
@@ -210,8 +207,8 @@ refuse(struct connection *c, int status)
 	c->state = CONNECTION_ASKED;
 	c->request.head.keep_alive = false;
 	c->request.head.minor = 1;
-	evbuffer_add_printf(body, "{\"status\": %d, \"title\": \"%s\", \"code\": \"HTTP\"}\n",
-	    status, reason_phrase(status));
+	evbuffer_add_printf(
+	    body, "{\"status\": %d, \"title\": \"%s\", \"code\": \"HTTP\"}\n", status, reason_phrase(status));
 	http_reply(&c->request, status, "application/problem+json", body);
 	evbuffer_free(body);
 }
@@ -228,8 +225,7 @@ take_head(struct connection *c, struct evbuffer *input)
 		return evbuffer_get_length(input) >= HTTP_HEAD_BYTES_MAX ? -431 : 0;
 	if (len > HTTP_HEAD_BYTES_MAX)
 		return -431;
-	r = http_head_parse(
-	    (const char *)evbuffer_pullup(input, (ssize_t)len), len, &c->request.head);
+	r = http_head_parse((const char *)evbuffer_pullup(input, (ssize_t)len), len, &c->request.head);
 	if (r < 0)
 		return r;
 	evbuffer_drain(input, len);
@@ -309,8 +305,7 @@ on_write(struct bufferevent *bev, void *arg)
 	if (c->state == CONNECTION_STREAMING && room != NULL) {
 		c->request.room = NULL;
 		room(c->request.room_arg);
-	} else if (c->state == CONNECTION_LINGERING &&
-		   evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+	} else if (c->state == CONNECTION_LINGERING && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
 		shutdown(bufferevent_getfd(bev), SHUT_WR);
 		set_deadline(c, LINGER_SECONDS);
 		if (c->half_closed)
@@ -333,14 +328,12 @@ static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct connection *c = arg;
-	bool said_all = c->state == CONNECTION_LINGERING &&
-			evbuffer_get_length(bufferevent_get_output(bev)) == 0;
+	bool said_all = c->state == CONNECTION_LINGERING && evbuffer_get_length(bufferevent_get_output(bev)) == 0;
 
 	hold(c);
 	if ((what & BEV_EVENT_EOF) && !said_all && peer_listens(c)) {
 		c->half_closed = true;
-		bufferevent_trigger(
-		    bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 	} else {
 		kill_connection(c); /* gone, or it takes nothing of its answer */
 	}
@@ -372,8 +365,7 @@ write_head(struct http_request *req, int status, const char *content_type, const
 {
 	struct evbuffer *out = bufferevent_get_output(req->connection->bev);
 
-	evbuffer_add_printf(out,
-	    "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nCache-Control: no-store\r\n%s", status,
+	evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nCache-Control: no-store\r\n%s", status,
 	    reason_phrase(status), content_type, headers);
 	if (!req->head.keep_alive)
 		evbuffer_add_printf(out, "Connection: close\r\n");
@@ -387,8 +379,7 @@ http_reply(struct http_request *req, int status, const char *content_type, struc
 
 	hold(c);
 	write_head(req, status, content_type, "");
-	evbuffer_add_printf(
-	    out, "Content-Length: %zu\r\n\r\n", body == NULL ? 0 : evbuffer_get_length(body));
+	evbuffer_add_printf(out, "Content-Length: %zu\r\n\r\n", body == NULL ? 0 : evbuffer_get_length(body));
 	if (body != NULL)
 		evbuffer_add_buffer(out, body);
 	finish_request(c);
@@ -396,18 +387,16 @@ http_reply(struct http_request *req, int status, const char *content_type, struc
 }
 
 void
-http_stream_begin(
-    struct http_request *req, int status, const char *content_type, const char *headers)
+http_stream_begin(struct http_request *req, int status, const char *content_type, const char *headers)
 {
 	struct connection *c = connection_of(req, CONNECTION_ASKED);
 
 	req->chunked = req->head.minor == 1;
 	if (!req->chunked)
-		req->head.keep_alive =
-		    false; /* the end of an HTTP/1.0 stream is the end of the connection */
+		req->head.keep_alive = false; /* the end of an HTTP/1.0 stream is the end of the connection */
 	write_head(req, status, content_type, headers);
-	evbuffer_add_printf(bufferevent_get_output(c->bev),
-	    req->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
+	evbuffer_add_printf(
+	    bufferevent_get_output(c->bev), req->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
 	c->state = CONNECTION_STREAMING;
 }
 
@@ -457,8 +446,7 @@ http_stream_wait(struct http_request *req, size_t low_bytes, void (*room)(void *
 	req->room_arg = arg;
 	bufferevent_setwatermark(c->bev, EV_WRITE, low_bytes, 0);
 	if (evbuffer_get_length(bufferevent_get_output(c->bev)) <= low_bytes)
-		bufferevent_trigger(
-		    c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 void
@@ -564,11 +552,9 @@ open_connection(struct http_server *s, int fd)
 }
 
 static void
-on_accept(
-    struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
+on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
 {
-	static const char busy[] =
-	    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+	static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 	struct http_server *s = arg;
 
 	if (make_room(s) && open_connection(s, fd) == 0)
@@ -584,8 +570,7 @@ on_accept_error(struct evconnlistener *listener, void *arg)
 	struct http_server *s = arg;
 	struct timeval pause = {.tv_sec = ACCEPT_PAUSE_SECONDS};
 
-	log_warning(
-	    "control_accept_failed", "socket=%s msg=\"%s\"", s->address.sun_path, strerror(errno));
+	log_warning("control_accept_failed", "socket=%s msg=\"%s\"", s->address.sun_path, strerror(errno));
 	evconnlistener_disable(listener);
 	event_add(s->accept_again, &pause);
 }
@@ -610,8 +595,7 @@ remove_stale(const struct sockaddr_un *address, struct hf_error *err)
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : hf_error_set(err, -errno, "%s", path);
 	if (!S_ISSOCK(st.st_mode))
-		return hf_error_say(
-		    err, -EEXIST, "%s is in the way and is no socket: remove it", path);
+		return hf_error_say(err, -EEXIST, "%s is in the way and is no socket: remove it", path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return hf_error_set(err, -errno, "%s", path);
@@ -619,8 +603,7 @@ remove_stale(const struct sockaddr_un *address, struct hf_error *err)
 	close(fd);
 	if (r != ECONNREFUSED)
 		return hf_error_say(err, -EADDRINUSE,
-		    "%s: another holdfastd is listening there; stop it, or set admin.runtime_dir",
-		    path);
+		    "%s: another holdfastd is listening there; stop it, or set admin.runtime_dir", path);
 	return unlink(path) < 0 && errno != ENOENT ? hf_error_set(err, -errno, "%s", path) : 0;
 }
 
@@ -632,8 +615,7 @@ bind_socket(int fd, const struct http_config *config, const struct sockaddr_un *
 	int r = bind(fd, (const struct sockaddr *)address, sizeof *address) < 0 ? -errno : 0;
 
 	umask(old);
-	if (r == 0 && config->group != (gid_t)-1 &&
-	    chown(config->path, (uid_t)-1, config->group) < 0)
+	if (r == 0 && config->group != (gid_t)-1 && chown(config->path, (uid_t)-1, config->group) < 0)
 		r = -errno;
 	if (r == 0 && chmod(config->path, config->mode) < 0)
 		r = -errno;
@@ -656,8 +638,7 @@ listen_on(struct http_server *s, struct hf_error *err)
 	if (r == 0 && lstat(s->config.path, &st) < 0)
 		r = -errno;
 	if (r == 0)
-		s->listener =
-		    evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
+		s->listener = evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
 	if (s->listener == NULL) {
 		close(fd);
 		return hf_error_set(err, r < 0 ? r : -ENOMEM, "%s", s->config.path);
@@ -669,16 +650,16 @@ listen_on(struct http_server *s, struct hf_error *err)
 }
 
 int
-http_server_open(struct event_base *base, const struct http_config *config,
-    struct http_server **ret_server, struct hf_error *err)
+http_server_open(
+    struct event_base *base, const struct http_config *config, struct http_server **ret_server, struct hf_error *err)
 {
 	struct http_server *s;
 	int r;
 
 	if (strlen(config->path) >= sizeof s->address.sun_path)
 		return hf_error_say(err, -ENAMETOOLONG,
-		    "%s: longer than the %zu bytes a socket's path may have; set admin.runtime_dir",
-		    config->path, sizeof s->address.sun_path - 1);
+		    "%s: longer than the %zu bytes a socket's path may have; set admin.runtime_dir", config->path,
+		    sizeof s->address.sun_path - 1);
 	s = calloc(1, sizeof *s);
 	if (s == NULL)
 		return hf_error_set(err, -ENOMEM, "%s", config->path);
@@ -688,8 +669,7 @@ http_server_open(struct event_base *base, const struct http_config *config,
 	memcpy(s->address.sun_path, config->path, strlen(config->path));
 	s->config.path = s->address.sun_path;
 	s->accept_again = evtimer_new(base, on_accept_again, s);
-	r = s->accept_again == NULL ? hf_error_set(err, -ENOMEM, "%s", config->path)
-				    : listen_on(s, err);
+	r = s->accept_again == NULL ? hf_error_set(err, -ENOMEM, "%s", config->path) : listen_on(s, err);
 	if (r < 0) {
 		http_server_close(s);
 		return r;

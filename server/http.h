@@ -44,8 +44,8 @@ struct http_config {
 
 /* Listen. A socket file nobody listens on is replaced. Blocking but short. -EADDRINUSE: somebody
  * listens there; -ENAMETOOLONG, -errno. */
-int http_server_open(struct event_base *base, const struct http_config *config,
-    struct http_server **ret_server, struct hf_error *err);
+int http_server_open(
+    struct event_base *base, const struct http_config *config, struct http_server **ret_server, struct hf_error *err);
 
 /* Cut every connection (gone() is told) and remove the socket file. NULL allowed. */
 void http_server_close(struct http_server *s);
@@ -59,21 +59,18 @@ const struct http_peer *http_request_peer(const struct http_request *req);
 void http_request_watch(struct http_request *req, void (*gone)(void *arg), void *arg);
 
 /* The whole answer at once. body (NULL: none) is emptied, and stays the caller's. */
-void http_reply(
-    struct http_request *req, int status, const char *content_type, struct evbuffer *body);
+void http_reply(struct http_request *req, int status, const char *content_type, struct evbuffer *body);
 
 /* An answer in pieces: begin once, add any number (len > 0; copied), end or abort (cut without a
  * proper end, so the peer knows that something is missing). headers: "Name: value\r\n"..., or "".
  */
-void http_stream_begin(
-    struct http_request *req, int status, const char *content_type, const char *headers);
+void http_stream_begin(struct http_request *req, int status, const char *content_type, const char *headers);
 void http_stream_add(struct http_request *req, const void *bytes, size_t len);
 void http_stream_end(struct http_request *req);
 void http_stream_abort(struct http_request *req);
 
 /* Call room(arg) once, from the loop, as soon as less than low_bytes wait to be taken by the peer.
  */
-void http_stream_wait(
-    struct http_request *req, size_t low_bytes, void (*room)(void *arg), void *arg);
+void http_stream_wait(struct http_request *req, size_t low_bytes, void (*room)(void *arg), void *arg);
 
 #endif

@@ -8,8 +8,7 @@
 static const struct {
 	const char *name;
 	enum http_method method;
-} methods[] = {
-    {"GET", HTTP_GET}, {"POST", HTTP_POST}, {"PATCH", HTTP_PATCH}, {"DELETE", HTTP_DELETE}};
+} methods[] = {{"GET", HTTP_GET}, {"POST", HTTP_POST}, {"PATCH", HTTP_PATCH}, {"DELETE", HTTP_DELETE}};
 
 const char *
 http_method_name(enum http_method method)
@@ -65,8 +64,7 @@ parse_path(struct http_head *h, char *path)
 
 	if (path[0] != '/')
 		return -400;
-	for (segment = strtok_r(path, "/", &save); segment != NULL;
-	     segment = strtok_r(NULL, "/", &save)) {
+	for (segment = strtok_r(path, "/", &save); segment != NULL; segment = strtok_r(NULL, "/", &save)) {
 		if (h->segment_count == HTTP_SEGMENTS_MAX)
 			return -414;
 		if (decode_percent(segment) < 0)
@@ -81,8 +79,7 @@ parse_query(struct http_head *h, char *query)
 {
 	char *save, *param;
 
-	for (param = strtok_r(query, "&", &save); param != NULL;
-	     param = strtok_r(NULL, "&", &save)) {
+	for (param = strtok_r(query, "&", &save); param != NULL; param = strtok_r(NULL, "&", &save)) {
 		char *value = strchr(param, '=');
 
 		if (h->param_count == HTTP_PARAMS_MAX)
@@ -181,8 +178,7 @@ parse_connection(struct http_head *h, char *value)
 {
 	char *save;
 
-	for (char *word = strtok_r(value, ", \t", &save); word != NULL;
-	     word = strtok_r(NULL, ", \t", &save)) {
+	for (char *word = strtok_r(value, ", \t", &save); word != NULL; word = strtok_r(NULL, ", \t", &save)) {
 		if (strcasecmp(word, "close") == 0)
 			h->keep_alive = false;
 		else if (strcasecmp(word, "keep-alive") == 0)
@@ -241,15 +237,13 @@ http_head_parse(const char *bytes, size_t len, struct http_head *ret_head)
 	memset(h, 0, offsetof(struct http_head, text));
 	memcpy(h->text, bytes, len);
 	h->text[len] = '\0';
-	if (len < 4 || memcmp(h->text + len - 4, "\r\n\r\n", 4) != 0 ||
-	    !text_is_clean(h->text, len))
+	if (len < 4 || memcmp(bytes + len - 4, "\r\n\r\n", 4) != 0 || !text_is_clean(h->text, len))
 		return -400;
 	for (line = h->text; r == 0 && line[0] != '\r'; line = next) {
 		next = strchr(line, '\r');
 		*next = '\0';
 		next += 2;
-		r = line == h->text ? parse_request_line(h, line)
-				    : parse_header(h, line, &length_seen);
+		r = line == h->text ? parse_request_line(h, line) : parse_header(h, line, &length_seen);
 	}
 	if (r == 0 && h->method == 0)
 		r = -400;

@@ -51,7 +51,9 @@ choose_volume(const struct ctl *ctl, const json_t *source, struct plan *plan)
 	}
 	fprintf(stderr, "holdfastctl: which volume? --volume takes one of these:\n");
 	json_array_foreach(disks, i, disk)
-	    fprintf(stderr, "  %s  %s\n", pick_text(disk, "volumeID"), pick_text(disk, "name"));
+	{
+		fprintf(stderr, "  %s  %s\n", pick_text(disk, "volumeID"), pick_text(disk, "name"));
+	}
 	return EXIT_USAGE;
 }
 
@@ -107,7 +109,10 @@ pit_exists(struct ctl *ctl, const struct plan *plan, bool *ret_exists)
 	if (code != EXIT_DONE)
 		return code;
 	*ret_exists = false;
-	json_array_foreach(pits, i, pit) *ret_exists |= strcmp(pick_text(pit, "pointInTimeID"), plan->pit) == 0;
+	json_array_foreach(pits, i, pit)
+	{
+		*ret_exists |= strcmp(pick_text(pit, "pointInTimeID"), plan->pit) == 0;
+	}
 	json_decref(pits);
 	return EXIT_DONE;
 }

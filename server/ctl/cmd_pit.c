@@ -60,7 +60,10 @@ cell_pit_size(struct table *t, const json_t *pit)
 	json_t *volume;
 	size_t i;
 
-	json_array_foreach(pick(pit, "volumes"), i, volume) total += pick_integer(volume, "sizeBytes");
+	json_array_foreach(pick(pit, "volumes"), i, volume)
+	{
+		total += pick_integer(volume, "sizeBytes");
+	}
 	snprintf(exact, sizeof exact, "%lld", (long long)total);
 	table_set(t, "size", size_format((uint64_t)total, human), exact, MOOD_PLAIN);
 }
@@ -117,7 +120,11 @@ list_pits(struct ctl *ctl, json_t *all)
 	code = client_list(ctl->client, &sources, "/v1/source-servers?");
 	if (code != EXIT_DONE)
 		return code;
-	json_array_foreach(sources, i, source) if (code == EXIT_DONE) code = list_of_source(ctl, source, all);
+	json_array_foreach(sources, i, source)
+	{
+		if (code == EXIT_DONE)
+			code = list_of_source(ctl, source, all);
+	}
 	json_decref(sources);
 	return code;
 }
@@ -138,7 +145,10 @@ run_pit_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", pits));
 	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach(pits, i, pit) add_pit(t, pit, now_ns);
+	json_array_foreach(pits, i, pit)
+	{
+		add_pit(t, pit, now_ns);
+	}
 	json_decref(pits);
 	return print_table(ctl, t);
 }

@@ -33,7 +33,10 @@ add_source(struct table *t, const json_t *source, int64_t now_ns)
 	json_t *disk;
 	size_t i;
 
-	json_array_foreach(disks, i, disk) total += pick_integer(disk, "totalStorageBytes");
+	json_array_foreach(disks, i, disk)
+	{
+		total += pick_integer(disk, "totalStorageBytes");
+	}
 	table_add_row(t);
 	cell_text(t, "id", source, "sourceServerID");
 	cell_text(t, "name", source, "sourceProperties.identificationHints.hostname");
@@ -64,7 +67,10 @@ run_source_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", sources));
 	t = table_create(source_columns, sizeof source_columns / sizeof source_columns[0]);
-	json_array_foreach(sources, i, source) add_source(t, source, now_ns);
+	json_array_foreach(sources, i, source)
+	{
+		add_source(t, source, now_ns);
+	}
 	json_decref(sources);
 	return print_table(ctl, t);
 }
@@ -370,7 +376,10 @@ run_volume_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", volumes));
 	t = table_create(volume_columns, sizeof volume_columns / sizeof volume_columns[0]);
-	json_array_foreach(volumes, i, volume) add_volume(t, volume);
+	json_array_foreach(volumes, i, volume)
+	{
+		add_volume(t, volume);
+	}
 	json_decref(volumes);
 	return print_table(ctl, t);
 }

@@ -85,7 +85,10 @@ count_ready(const json_t *sources)
 	size_t i, ready = 0;
 	json_t *source;
 
-	json_array_foreach(sources, i, source) ready += pick_bool(source, "ready");
+	json_array_foreach(sources, i, source)
+	{
+		ready += pick_bool(source, "ready");
+	}
 	return ready;
 }
 
@@ -109,7 +112,10 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	json_t *source;
 	size_t i;
 
-	json_array_foreach(sources, i, source) add_status(t, source, now_ns);
+	json_array_foreach(sources, i, source)
+	{
+		add_status(t, source, now_ns);
+	}
 	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS))
 		print_summary(version, sources, now_ns);
 	if (json_array_size(sources) == 0 && !ctl_given(ctl, OPT_NO_HEADER)) {

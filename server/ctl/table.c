@@ -32,14 +32,21 @@ struct view {
 	size_t count;
 };
 
+/* Out of memory in a program that prints tables: there is nothing better to do. */
+static void *
+must(void *p)
+{
+	if (p == NULL)
+		abort();
+	return p;
+}
+
 struct table *
 table_create(const struct table_column *columns, size_t count)
 {
-	struct table *t = calloc(1, sizeof *t);
+	struct table *t = must(calloc(1, sizeof *t));
 
 	assert(count > 0 && count <= COLUMNS_MAX);
-	if (t == NULL)
-		return NULL;
 	t->columns = columns;
 	t->column_count = count;
 	return t;
@@ -56,15 +63,6 @@ table_destroy(struct table *t)
 	}
 	free(t->cells);
 	free(t);
-}
-
-/* Out of memory in a program that prints tables: there is nothing better to do. */
-static void *
-must(void *p)
-{
-	if (p == NULL)
-		abort();
-	return p;
 }
 
 void

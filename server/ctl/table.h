@@ -29,7 +29,7 @@ struct table_style {
 	const char *columns; /* "name,state", "all", or NULL for those not extra */
 };
 
-/* columns is borrowed until table_destroy(). NULL: out of memory. */
+/* columns is borrowed until table_destroy(). Aborts when out of memory, as all of these do. */
 struct table *table_create(const struct table_column *columns, size_t count);
 void table_destroy(struct table *t); /* NULL allowed */
 
