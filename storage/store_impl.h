@@ -12,6 +12,7 @@
 enum {
 	GROUPS_MAX = 8,           /* closed groups of one store: more wait in the agent, under its credit */
 	GROUP_EARLY_BYTES = 1024 * 1024, /* a group this large goes out although others are in flight */
+	PREPARE_FAILURES_MAX = 3, /* tries to make the next segment, a second apart, before the store is failed; a full disk is no failure */
 	FAILOVERS_MAX = 1,        /* new segments tried after an error before the store is failed */
 	VIEWS_MAX = 64,
 	RECENT_RING = 2048,
@@ -144,7 +145,7 @@ struct store {
 	int64_t sync_begun_ns;
 	struct segment *sync_segment;
 	int broken;                               /* a journal write or sync failed: fail over when nothing is in flight */
-	unsigned failovers;                       /* without progress since */
+	unsigned failovers, prepare_failures;     /* without progress since */
 	struct staging *staging;
 	struct slab_waiter waiter;
 	bool room_wanted;

@@ -182,12 +182,16 @@ run_prepare(struct store_job *job, struct disk *d)
 static void
 finish_prepare(struct store *s, struct store_job *job)
 {
-	if (job->status == -ENOSPC || job->status == -EDQUOT)
-		s->full = true;
 	if (job->status < 0) {
+		bool full = job->status == -ENOSPC || job->status == -EDQUOT;
+
+		s->full |= full;
 		s->retry_ns = clock_monotonic_ns() + RETRY_NS;
+		if (!full && ++s->prepare_failures >= PREPARE_FAILURES_MAX)
+			store_fail(s, job->status, "%s (%s)", job->text, hf_status_text(job->status));
 		return;
 	}
+	s->prepare_failures = 0;
 	s->segment_number_last = job->segment->number;
 	s->prepared = job->segment;
 	job->segment = NULL;

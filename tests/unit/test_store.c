@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "storage/store.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+#include "tests/lib/store_rig.h"
+
+enum { STEPS = 60, SETTLED_STEPS = 200 };
+
+static int
+setup(void **state)
+{
+	struct rig *g = calloc(1, sizeof *g);
+
+	if (g == NULL || !rig_start(g, 42))
+		return -1;
+	*state = g;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	rig_stop(*state);
+	free(*state);
+	return 0;
+}
+
+static void
+steps(struct rig *g, unsigned n)
+{
+	for (unsigned i = 0; i < n && !g->failed; i++)
+		rig_step(g);
+}
+
+static void
+check(struct rig *g)
+{
+	if (!rig_check(g))
+		fail_msg("seed %llu: %s", (unsigned long long)g->seed, g->fault);
+}
+
+static bool
+is_filled(const struct rig *g)
+{
+	const struct rig_state *st = &g->states[g->sent];
+
+	return st->frontier[0] == g->blocks[0] && st->frontier[1] == g->blocks[1];
+}
+
+/* Step until both volumes are filled and everything is durable. */
+static void
+fill(struct rig *g)
+{
+	while (!is_filled(g) && g->fault[0] == '\0')
+		rig_step(g);
+	rig_settle(g);
+	assert_string_equal(g->fault, "");
+}
+
+static void
+power_cut(struct rig *g)
+{
+	rig_close(g);
+	disk_sim_restart(g->disk, SIM_SURVIVE_NONE, 1);
+	assert_int_equal(rig_open(g), 0);
+	assert_true(rig_check_recovered(g));
+	check(g);
+}
+
+/* ---- what is refused, and changes nothing ---- */
+
+static int
+send_extent(struct rig *g, uint32_t volume, uint32_t kind, uint64_t block, uint64_t count, uint64_t sequence)
+{
+	struct store_extent x = {.block = block, .count = count, .volume = volume, .kind = kind};
+	void *payload;
+	int r = store_frame_begin(g->store, sequence, 1, &x, 1, NULL, 0, &payload);
+
+	store_frame_abort(g->store);
+	return r;
+}
+
+static void
+frames_that_break_the_rules_are_refused(void **state)
+{
+	struct rig *g = *state;
+	uint64_t next;
+
+	fill(g);
+	next = g->sent + 1;
+	assert_int_equal(send_extent(g, 99, 2, 0, 1, next), -HF_EVOLUME);
+	assert_int_equal(send_extent(g, g->volume[0], 2, g->blocks[0], 1, next), -HF_EBEYOND);
+	assert_int_equal(send_extent(g, g->volume[0], 2, g->blocks[0] - 1, 2, next), -HF_EBEYOND);
+	assert_int_equal(send_extent(g, g->volume[0], 2, 1, UINT64_MAX, next), -HF_EBEYOND);
+	assert_int_equal(send_extent(g, g->volume[0], 4, 0, 1, next), -HF_EFRONTIER);
+	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, next + 1), -HF_ESEQUENCE);
+	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, next - 1), -HF_ESEQUENCE);
+	check(g);
+	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, next), 0);
+}
+
+static void
+data_beyond_the_frontier_is_refused(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, 1), -HF_EFRONTIER);
+	assert_int_equal(send_extent(g, g->volume[0], 4, 1, 1, 1), -HF_EFRONTIER);
+	assert_int_equal(send_extent(g, g->volume[0], 4, 0, 1, 1), 0);
+}
+
+static void
+a_stream_that_is_not_the_newest_cannot_be_resumed(void **state)
+{
+	struct rig *g = *state;
+
+	fill(g);
+	assert_int_equal(store_stream_start(g->store, 12345, true), -HF_ESTREAM);
+	assert_int_equal(store_stream_start(g->store, g->stream_id, false), -HF_ESTREAM);
+	assert_int_equal(store_stream_start(g->store, 0, false), -HF_ESTREAM);
+	assert_int_equal(store_stream_start(g->store, g->stream_id, true), 0);
+}
+
+/* ---- disks that fail ---- */
+
+static void
+one_failed_sync_costs_a_segment_and_nothing_else(void **state)
+{
+	struct rig *g = *state;
+
+	fill(g);
+	disk_sim_fail(g->disk, 's', 1, false, SIM_FAULT_EIO);
+	steps(g, STEPS);
+	rig_settle(g);
+	assert_false(g->failed);
+	check(g);
+	power_cut(g); /* what was called durable after the failure really is */
+}
+
+static void
+one_failed_write_costs_a_segment_and_nothing_else(void **state)
+{
+	struct rig *g = *state;
+
+	fill(g);
+	disk_sim_fail(g->disk, 'w', 1, false, SIM_FAULT_EIO);
+	steps(g, STEPS);
+	rig_settle(g);
+	assert_false(g->failed);
+	check(g);
+	power_cut(g);
+}
+
+static void
+syncs_that_keep_failing_stop_all_acknowledgements(void **state)
+{
+	struct rig *g = *state;
+	uint64_t acked;
+
+	fill(g);
+	acked = g->acked;
+	disk_sim_fail(g->disk, 's', 1, true, SIM_FAULT_EIO);
+	for (unsigned i = 0; i < SETTLED_STEPS && !g->failed; i++)
+		rig_step(g);
+	rig_settle(g);
+	assert_true(g->failed);
+	assert_int_equal(g->acked, acked);
+	disk_sim_fail(g->disk, 's', 1, true, SIM_FAULT_NONE);
+	g->fault[0] = '\0';
+	power_cut(g);
+}
+
+static void
+a_failed_sync_of_a_staging_file_stops_the_fill(void **state)
+{
+	struct rig *g = *state;
+
+	disk_sim_fail(g->disk, 's', 1, true, SIM_FAULT_EIO);
+	for (unsigned i = 0; i < SETTLED_STEPS && !g->failed; i++)
+		rig_step(g);
+	rig_settle(g);
+	assert_true(g->failed);
+	assert_int_equal(g->acked, 0);
+}
+
+static void
+short_and_interrupted_transfers_are_carried_on(void **state)
+{
+	struct rig *g = *state;
+
+	for (unsigned i = 1; i < 8; i++)
+		disk_sim_fail(g->disk, 'w', 3 * i, false, i % 2 ? SIM_FAULT_SHORT : SIM_FAULT_EAGAIN);
+	fill(g);
+	steps(g, STEPS);
+	rig_settle(g);
+	check(g);
+	power_cut(g);
+}
+
+/* ---- space ---- */
+
+static void
+a_full_disk_stalls_and_goes_on_by_itself(void **state)
+{
+	struct rig *g = *state;
+	struct store_stats t;
+	uint64_t acked;
+
+	disk_sim_set_capacity(g->disk, 400 * 1024);
+	for (unsigned i = 0; i < SETTLED_STEPS; i++) {
+		store_get_stats(g->store, &t);
+		if (t.full)
+			break;
+		rig_step(g);
+		if (g->fault[0] != '\0')
+			break;
+	}
+	assert_true(t.full);
+	assert_false(g->failed);
+	acked = g->acked;
+	disk_sim_set_capacity(g->disk, 0);
+	while (g->acked < g->sent) {
+		store_tick(g->store);
+		store_flush(g->store);
+		rig_run_jobs(g, 1);
+		disk_submit(g->disk);
+		(void)disk_drain(g->disk);
+	}
+	assert_true(g->acked >= acked);
+	check(g);
+}
+
+/* ---- points ---- */
+
+static struct pit
+newest_pit(struct rig *g)
+{
+	struct pit *pits, p;
+	size_t count;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	assert_true(count > 0);
+	p = pits[count - 1];
+	free(pits);
+	return p;
+}
+
+static int
+run(struct rig *g, struct store_job *job)
+{
+	int r;
+
+	assert_non_null(job);
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, true);
+	r = store_job_status(job, NULL);
+	store_job_destroy(job);
+	return r;
+}
+
+/* Step until there is a complete point. */
+static struct pit
+complete_pit(struct rig *g)
+{
+	fill(g);
+	while (store_newest_consistent(g->store) == NULL) {
+		rig_step(g);
+		rig_settle(g);
+	}
+	return newest_pit(g);
+}
+
+static void
+a_point_kept_by_hand_has_its_name_after_a_restart(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g), again;
+
+	assert_int_equal(run(g, store_pit_keep(g->store, p.lsn, "before-upgrade", false)), 0);
+	power_cut(g);
+	again = newest_pit(g);
+	assert_string_equal(again.id.text, p.id.text);
+	assert_string_equal(again.name, "before-upgrade");
+	assert_true(again.kept && again.by_hand);
+}
+
+static void
+a_held_point_is_not_deleted_until_it_is_released(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_HOLD)), 0);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), -EBUSY);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_RELEASE)), 0);
+}
+
+static void
+the_only_complete_point_is_not_deleted(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+
+	assert_int_equal(run(g, store_pit_keep(g->store, p.lsn, "", false)), 0);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), -EBUSY);
+}
+
+static void
+an_unknown_point_is_not_found(void **state)
+{
+	struct rig *g = *state;
+	struct id id = id_random("pit");
+
+	assert_int_equal(run(g, store_pit_change(g->store, &id, STORE_PIT_DELETE)), -HF_ENOPIT);
+	assert_int_equal(run(g, store_pit_keep(g->store, 999999, "x", false)), -HF_ENOPIT);
+}
+
+static void
+no_fold_passes_a_view(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+	struct store_stats t;
+	struct view *v;
+
+	assert_int_equal(store_view(g->store, p.lsn, &v), 0);
+	for (unsigned i = 0; i < SETTLED_STEPS; i++)
+		rig_step(g);
+	rig_settle(g);
+	rig_run_jobs(g, 100);
+	store_get_stats(g->store, &t);
+	assert_true(t.base_lsn <= p.lsn);
+	store_view_release(g->store, v);
+	rig_run_jobs(g, 100);
+	store_get_stats(g->store, &t);
+	assert_true(g->folds > 0 && t.base_lsn > p.lsn);
+	assert_int_equal(store_view(g->store, p.lsn, &v), -HF_ENOPIT);
+	check(g);
+}
+
+static void
+an_unchanged_checkpoint_is_extended_until_something_is_written(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+	int64_t until = p.checkpoint.clock_ns + 5 * NS_PER_SECOND;
+
+	store_extend_checkpoint(g->store, until);
+	assert_int_equal(store_newest_consistent(g->store)->unchanged_until_ns, until);
+	while (g->frames[g->sent].kind == RIG_CHECKPOINT)
+		rig_step(g);
+	rig_settle(g);
+	store_extend_checkpoint(g->store, until + NS_PER_SECOND);
+	assert_int_equal(store_newest_consistent(g->store)->unchanged_until_ns, until);
+}
+
+/* ---- volumes ---- */
+
+static int
+declare_first(struct rig *g, uint64_t size_bytes, uint32_t *ret_volume)
+{
+	struct store_declaration d = {.name = "disk0", .identity = "serial:0", .size_bytes = size_bytes, .ok = true};
+	struct store_job *job = store_declare(g->store, &d, 1);
+	char text[256];
+	int status;
+
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, true);
+	assert_int_equal(store_job_status(job, NULL), 0);
+	store_declare_result(job, 0, ret_volume, &status, text, sizeof text);
+	store_job_destroy(job);
+	return status;
+}
+
+static void
+a_shrunk_disk_is_refused_by_identity(void **state)
+{
+	struct rig *g = *state;
+	uint32_t volume;
+
+	fill(g);
+	assert_int_equal(declare_first(g, 10 * BLOCK_BYTES, &volume), -HF_EIDENTITY);
+}
+
+static void
+a_grown_disk_is_filled_from_its_old_end(void **state)
+{
+	struct rig *g = *state;
+	struct store_volume v[STORE_VOLUMES_MAX];
+	uint32_t volume;
+
+	fill(g);
+	assert_int_equal(declare_first(g, 200 * BLOCK_BYTES, &volume), 0);
+	assert_int_equal(volume, g->volume[0]);
+	assert_int_equal(store_list_volumes(g->store, v, STORE_VOLUMES_MAX), 1);
+	assert_int_equal(v[0].size_bytes, 200 * BLOCK_BYTES);
+	assert_int_equal(v[0].frontier_blocks, g->blocks[0]);
+	assert_int_equal(send_extent(g, volume, 4, g->blocks[0], 200 - g->blocks[0], g->sent + 1), 0);
+}
+
+static void
+lately_written_nodes_are_known(void **state)
+{
+	struct rig *g = *state;
+	uint64_t nodes[16];
+
+	fill(g);
+	steps(g, STEPS);
+	rig_settle(g);
+	assert_int_equal(store_recent(g->store, g->volume[0], nodes, 16), 1);
+	assert_int_equal(nodes[0], 0);
+}
+
+/* ---- offline ---- */
+
+static void
+an_offline_store_lists_and_reads_every_point(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g), *pits;
+	unsigned char *buf = buffer_alloc(BLOCK_BYTES);
+	struct hf_error err;
+	struct store *s;
+	struct view *v;
+	size_t count;
+	char dir[64];
+
+	snprintf(dir, sizeof dir, "/data/sources/%s", store_source(g->store)->text);
+	rig_run_jobs(g, 100);
+	store_close(g->store, g->disk);
+	g->store = NULL;
+	assert_int_equal(store_open_offline(g->disk, dir, &s, &err), 0);
+	assert_int_equal(store_list_pits(s, &pits, &count), 0);
+	assert_string_equal(pits[count - 1].id.text, p.id.text);
+	free(pits);
+	assert_int_equal(store_view(s, p.lsn, &v), 0);
+	assert_int_equal(view_read(v, g->disk, g->cache, g->volume[0], 0, 1, buf, NULL), 0);
+	store_view_release(s, v);
+	store_close(s, g->disk);
+	buffer_free(buf, BLOCK_BYTES);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(frames_that_break_the_rules_are_refused),
+	    TEST(data_beyond_the_frontier_is_refused),
+	    TEST(a_stream_that_is_not_the_newest_cannot_be_resumed),
+	    TEST(one_failed_sync_costs_a_segment_and_nothing_else),
+	    TEST(one_failed_write_costs_a_segment_and_nothing_else),
+	    TEST(syncs_that_keep_failing_stop_all_acknowledgements),
+	    TEST(a_failed_sync_of_a_staging_file_stops_the_fill),
+	    TEST(short_and_interrupted_transfers_are_carried_on),
+	    TEST(a_full_disk_stalls_and_goes_on_by_itself),
+	    TEST(a_point_kept_by_hand_has_its_name_after_a_restart),
+	    TEST(a_held_point_is_not_deleted_until_it_is_released),
+	    TEST(the_only_complete_point_is_not_deleted),
+	    TEST(an_unknown_point_is_not_found),
+	    TEST(no_fold_passes_a_view),
+	    TEST(an_unchanged_checkpoint_is_extended_until_something_is_written),
+	    TEST(a_shrunk_disk_is_refused_by_identity),
+	    TEST(a_grown_disk_is_filled_from_its_old_end),
+	    TEST(lately_written_nodes_are_known),
+	    TEST(an_offline_store_lists_and_reads_every_point),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
