@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c: holdfast-agent, the sending side. See holdfast-agent(8). */
+#include <signal.h>
+
 #include "agent/choose.h"
 #include "agent/enroll.h"
 #include "agent/options.h"
@@ -12,6 +14,7 @@ main(int argc, char **argv)
 	struct options o;
 	int code;
 
+	(void)signal(SIGPIPE, SIG_IGN); /* a server that hangs up is an error to handle, not an end */
 	if (!options_parse(argc, argv, &o, &code))
 		return code;
 	switch (o.command) {

@@ -140,11 +140,10 @@ pack_volume(const struct state_volume *v, const struct link_status *s)
 
 	if (a != NULL)
 		find_progress(s, a->volume, &done, &total);
-	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:o, s:I, s:I}", "name", v->name,
-	    "identity", v->identity, "deviceName", v->path, "totalStorageBytes",
-	    (json_int_t)v->size_bytes, "state", volume_state_name(a != NULL ? a->state : 0),
-	    "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""), "text",
-	    text_or_null(a != NULL ? a->text : ""), "doneBytes", (json_int_t)done, "totalBytes",
+	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:o, s:I, s:I}", "name", v->name, "identity", v->identity,
+	    "deviceName", v->path, "totalStorageBytes", (json_int_t)v->size_bytes, "state",
+	    volume_state_name(a != NULL ? a->state : 0), "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""),
+	    "text", text_or_null(a != NULL ? a->text : ""), "doneBytes", (json_int_t)done, "totalBytes",
 	    (json_int_t)total);
 }
 
@@ -167,21 +166,17 @@ pack_status(const struct run *r, const struct link_status *s)
 	snprintf(acked, sizeof acked, "%llu", (unsigned long long)s->acked_sequence);
 	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:o, s:I, "
 			 "s:I, s:I, s:I, s:I, s:s}",
-	    "version", HOLDFAST_VERSION, "pid", (int)getpid(), "sourceServerID",
-	    r->state->source_id.text, "connected", s->connected, "server", s->server,
-	    "connectedSince", time_or_null(s->connected_since_ns), "lastError",
+	    "version", HOLDFAST_VERSION, "pid", (int)getpid(), "sourceServerID", r->state->source_id.text, "connected",
+	    s->connected, "server", s->server, "connectedSince", time_or_null(s->connected_since_ns), "lastError",
 	    text_or_null(s->last_error), "lastErrorCode",
 	    s->last_code == 0 ? json_null() : json_string(hf_status_name(s->last_code)), "activity",
-	    activity_name(s->report.activity), "pass", (json_int_t)s->report.pass, "volumes",
-	    pack_volumes(r, s), "lastCheckpointDateTime",
-	    time_or_null(r->has_checkpoint ? r->checkpoint.clock_ns : 0),
+	    activity_name(s->report.activity), "pass", (json_int_t)s->report.pass, "volumes", pack_volumes(r, s),
+	    "lastCheckpointDateTime", time_or_null(r->has_checkpoint ? r->checkpoint.clock_ns : 0),
 	    "lastCheckpointConsistency",
-	    r->has_checkpoint ? json_string(consistency_name(r->checkpoint.consistency))
-			      : json_null(),
-	    "backloggedStorageBytes", (json_int_t)s->backlog_bytes, "unacknowledgedBytes",
-	    (json_int_t)s->unacked_bytes, "sentBytes", (json_int_t)s->sent_bytes, "resentBytes",
-	    (json_int_t)s->resent_bytes, "reconnects", (json_int_t)s->reconnects,
-	    "acknowledgedSequence", acked);
+	    r->has_checkpoint ? json_string(consistency_name(r->checkpoint.consistency)) : json_null(),
+	    "backloggedStorageBytes", (json_int_t)s->backlog_bytes, "unacknowledgedBytes", (json_int_t)s->unacked_bytes,
+	    "sentBytes", (json_int_t)s->sent_bytes, "resentBytes", (json_int_t)s->resent_bytes, "reconnects",
+	    (json_int_t)s->reconnects, "acknowledgedSequence", acked);
 }
 
 static char *
@@ -359,8 +354,7 @@ replicate(struct run *r, struct hf_error *err)
 static bool
 needs_a_person(int code)
 {
-	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED ||
-	       code == -HF_EVERSION;
+	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION;
 }
 
 static void *
@@ -424,14 +418,12 @@ run_run(const struct options *o)
 	if (r == NULL)
 		return EXIT_FAILED;
 	log_level_max = (enum log_level)o->log_level;
-	(void)signal(SIGPIPE, SIG_IGN);
 	pthread_mutex_init(&r->lock, NULL);
 	r->o = o;
 	e = start(r, &err);
 	if (e == 0) {
-		log_notice("started", "source=%s version=%s incarnation=%llu volumes=%zu",
-		    r->state->source_id.text, HOLDFAST_VERSION,
-		    (unsigned long long)r->state->incarnation, r->state->volume_count);
+		log_notice("started", "source=%s version=%s incarnation=%llu volumes=%zu", r->state->source_id.text,
+		    HOLDFAST_VERSION, (unsigned long long)r->state->incarnation, r->state->volume_count);
 		e = o->once ? replicate_once(r, &err) : replicate(r, &err);
 	}
 	refused = atomic_load(&r->refused) != 0;

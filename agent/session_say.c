@@ -165,6 +165,7 @@ start(struct session *s, bool resume)
 	struct message_start m = {.resume = resume, .stream_id = st->id};
 
 	st->next_send = NULL; /* stream_acknowledge() may free any frame now */
+	s->progressed = resume && s->welcome.durable_sequence > st->acked_sequence;
 	if (resume)
 		stream_acknowledge(st, s->welcome.durable_sequence);
 	else if (!st->begun) {
