@@ -852,6 +852,16 @@ store_get_policy(const struct store *s, struct policy *ret_policy)
 	*ret_policy = s->policy;
 }
 
+/* A volume that was full, has grown, and is being filled again: the fill's cursor holds digest pages that a fold would change under it. */
+static bool
+grown_and_filling(const struct store *s)
+{
+	for (uint32_t i = 0; i < s->volume_count; i++)
+		if (s->volumes[i]->cursor != NULL && s->volumes[i]->cursor->frontier > 0)
+			return true;
+	return false;
+}
+
 uint64_t
 store_fold_target(const struct store *s)
 {
@@ -859,7 +869,7 @@ store_fold_target(const struct store *s)
 	const struct segment *oldest = s->segments;
 	uint64_t target = UINT64_MAX;
 
-	if (!s->has_consistent || oldest == NULL || oldest->run == NULL)
+	if (!s->has_consistent || oldest == NULL || oldest->run == NULL || grown_and_filling(s))
 		return 0;
 	if (s->pit_count > 0)
 		target = s->pits[0].lsn;

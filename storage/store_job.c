@@ -56,6 +56,7 @@ struct store_job {
 	struct declared *declared; /* DECLARE */
 	size_t declared_count;
 	uint32_t volume_last;
+	bool folding; /* DECLARE: a fold was out when it was made */
 };
 
 static const struct {
@@ -736,6 +737,7 @@ store_declare(struct store *s, const struct store_declaration *volumes, size_t c
 		return NULL;
 	}
 	job->declared_count = count;
+	job->folding = s->out[JOB_FOLD] != NULL;
 	for (uint32_t i = 0; i < s->volume_count; i++)
 		if (s->volumes[i]->info.volume > job->volume_last)
 			job->volume_last = s->volumes[i]->info.volume;
@@ -896,6 +898,8 @@ run_declared(struct store_job *job, struct declared *x, struct disk *d)
 		return declared_say(x, -HF_EIDENTITY, "%s has shrunk from %llu to %llu bytes: a smaller disk is another disk",
 		    x->want.name, (unsigned long long)x->was.size_bytes, (unsigned long long)x->want.size_bytes);
 	if (x->want.size_bytes > x->was.size_bytes) {
+		if (job->folding)
+			return declared_say(x, -EAGAIN, "%s grows while its history is being folded", x->want.name);
 		if (x->was.frontier_blocks != x->was.frontier_received_blocks)
 			return declared_say(x, -EAGAIN, "%s grows while it is being filled", x->want.name);
 		return grow_volume(job, x, d);
