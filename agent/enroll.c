@@ -71,16 +71,11 @@ parse_hex(const char *text, unsigned char *ret_bytes, size_t count)
 int
 token_parse(const char *text, struct token *ret_token, struct hf_error *err)
 {
-	enum {
-		SECRET_AT = 4,
-		SECRET_LEN = TOKEN_SECRET_BYTES * 8 / 5,
-		DOT_AT = SECRET_AT + SECRET_LEN
-	};
+	enum { SECRET_AT = 4, SECRET_LEN = TOKEN_SECRET_BYTES * 8 / 5, DOT_AT = SECRET_AT + SECRET_LEN };
 	struct token t;
 
-	if (strncmp(text, "hf1.", SECRET_AT) != 0 ||
-	    strlen(text) != DOT_AT + 1 + 2 * TLS_FINGERPRINT_BYTES || text[DOT_AT] != '.' ||
-	    !parse_base32(text + SECRET_AT, t.secret) ||
+	if (strncmp(text, "hf1.", SECRET_AT) != 0 || strlen(text) != DOT_AT + 1 + 2 * TLS_FINGERPRINT_BYTES ||
+	    text[DOT_AT] != '.' || !parse_base32(text + SECRET_AT, t.secret) ||
 	    !parse_hex(text + DOT_AT + 1, t.fingerprint, sizeof t.fingerprint))
 		return hf_error_say(err, -EINVAL,
 		    "this is not a token; paste the whole line that 'holdfastctl token create' "
@@ -114,8 +109,7 @@ shake(struct wire *w, int64_t deadline_ns, struct hf_error *err)
 }
 
 static int
-send_all(struct wire *w, const unsigned char *bytes, size_t len, int64_t deadline_ns,
-    struct hf_error *err)
+send_all(struct wire *w, const unsigned char *bytes, size_t len, int64_t deadline_ns, struct hf_error *err)
 {
 	while (len > 0) {
 		size_t n = 0;
@@ -156,14 +150,13 @@ refusal(const struct wire_frame *f, struct hf_error *err)
 
 	if (r < 0)
 		return hf_error_set(err, r, "the server's answer");
-	return hf_error_say(err, m.status < 0 ? m.status : -HF_EPROTOCOL,
-	    "the server refused: %s%s%s", m.text[0] != '\0' ? m.text : hf_status_text(m.status),
-	    m.cure[0] != '\0' ? "; to cure it: " : "", m.cure);
+	return hf_error_say(err, m.status < 0 ? m.status : -HF_EPROTOCOL, "the server refused: %s%s%s",
+	    m.text[0] != '\0' ? m.text : hf_status_text(m.status), m.cure[0] != '\0' ? "; to cure it: " : "", m.cure);
 }
 
 static int
-understand_answer(const struct wire_frame *f, const struct token *token,
-    struct message_enrolled *ret_answer, struct hf_error *err)
+understand_answer(
+    const struct wire_frame *f, const struct token *token, struct message_enrolled *ret_answer, struct hf_error *err)
 {
 	unsigned char fingerprint[EVP_MAX_MD_SIZE];
 	int r;
@@ -171,15 +164,13 @@ understand_answer(const struct wire_frame *f, const struct token *token,
 	if (f->header.type == FRAME_GOODBYE)
 		return refusal(f, err);
 	if (f->header.type != FRAME_ENROLLED)
-		return hf_error_say(err, -HF_EPROTOCOL, "the server answered with %s",
-		    frame_type_name(f->header.type));
+		return hf_error_say(err, -HF_EPROTOCOL, "the server answered with %s", frame_type_name(f->header.type));
 	r = message_enrolled_decode(f->message, f->header.message_bytes, ret_answer);
 	if (r < 0)
 		return hf_error_set(err, r, "the server's answer");
 	tls_fingerprint(&ret_answer->ca_certificate, fingerprint);
 	if (memcmp(fingerprint, token->fingerprint, TLS_FINGERPRINT_BYTES) != 0)
-		return hf_error_say(
-		    err, -HF_EPROTOCOL, "the server sent another CA than the token names");
+		return hf_error_say(err, -HF_EPROTOCOL, "the server sent another CA than the token names");
 	return 0;
 }
 
@@ -195,8 +186,7 @@ exchange(struct wire *w, const struct message_enroll *request, const struct toke
 
 	if (r < 0)
 		return r;
-	h.message_bytes =
-	    (uint32_t)message_enroll_encode(request, bytes + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX);
+	h.message_bytes = (uint32_t)message_enroll_encode(request, bytes + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX);
 	frame_header_encode(&h, bytes);
 	r = send_all(w, bytes, FRAME_HEADER_BYTES + h.message_bytes, deadline_ns, err);
 	if (r == 0)
@@ -223,8 +213,7 @@ struct enrollment {
 };
 
 static int
-ask_server(
-    struct enrollment *e, const struct address *server, SSL_CTX *context, struct hf_error *err)
+ask_server(struct enrollment *e, const struct address *server, SSL_CTX *context, struct hf_error *err)
 {
 	struct address_resolved to[ADDRESS_RESOLVED_MAX];
 	int n = address_resolve(server, to, err), r = n;
@@ -261,6 +250,8 @@ ask_servers(struct enrollment *e, struct hf_error *err)
 		fprintf(stderr, "  %s\n", err->text);
 	}
 	SSL_CTX_free(context);
+	if (r < 0 && !was_refused(r))
+		hf_error_prefix(err, "no server could be asked, the token is still good; the last trouble was");
 	return r;
 }
 
@@ -272,8 +263,7 @@ parse_servers(const char *list, struct enrollment *e, struct hf_error *err)
 
 	while (r == 0 && (one = strsep(&rest, ",")) != NULL) {
 		if (e->server_count == STATE_SERVERS_MAX)
-			r = hf_error_say(
-			    err, -EINVAL, "--server: at most %d addresses", STATE_SERVERS_MAX);
+			r = hf_error_say(err, -EINVAL, "--server: at most %d addresses", STATE_SERVERS_MAX);
 		else
 			r = address_parse(one, PORT_ENROLL, &e->servers[e->server_count++], err);
 	}
@@ -313,11 +303,9 @@ store(struct state *st, const struct enrollment *e, struct hf_error *err)
 
 	r = tls_key_save(state_path(directory, "key.pem", path), e->key, err);
 	if (r == 0)
-		r = tls_certificate_save(
-		    state_path(directory, "cert.pem", path), &e->answer.certificate, e->key, err);
+		r = tls_certificate_save(state_path(directory, "cert.pem", path), &e->answer.certificate, e->key, err);
 	if (r == 0)
-		r = tls_certificate_save(
-		    state_path(directory, "ca.pem", path), &e->answer.ca_certificate, NULL, err);
+		r = tls_certificate_save(state_path(directory, "ca.pem", path), &e->answer.ca_certificate, NULL, err);
 	if (r < 0)
 		return r;
 	st->source_id = e->answer.source_id;
@@ -341,12 +329,12 @@ print_json(const struct state *st)
 	for (size_t i = 0; i < st->server_count; i++)
 		json_array_append_new(servers, json_string(st->servers[i]));
 	for (size_t i = 0; i < st->volume_count; i++)
-		json_array_append_new(volumes,
-		    json_pack("{s:s, s:s, s:s, s:I}", "name", st->volumes[i].name, "deviceName",
-			st->volumes[i].path, "identity", st->volumes[i].identity,
-			"totalStorageBytes", (json_int_t)st->volumes[i].size_bytes));
-	root = json_pack("{s:s, s:o, s:o, s:s}", "sourceServerID", st->source_id.text, "servers",
-	    servers, "volumes", volumes, "stateDirectory", st->directory);
+		json_array_append_new(
+		    volumes, json_pack("{s:s, s:s, s:s, s:I}", "name", st->volumes[i].name, "deviceName",
+				 st->volumes[i].path, "identity", st->volumes[i].identity, "totalStorageBytes",
+				 (json_int_t)st->volumes[i].size_bytes));
+	root = json_pack("{s:s, s:o, s:o, s:s}", "sourceServerID", st->source_id.text, "servers", servers, "volumes",
+	    volumes, "stateDirectory", st->directory);
 	json_dumpf(root, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(root);
@@ -362,8 +350,7 @@ print_result(const struct options *o, const struct state *st)
 		return;
 	}
 	printf("%s\n", st->source_id.text);
-	fprintf(stderr,
-	    "Enrolled with %zu volume%s. Start replicating with:\n  holdfast-agent run%s%s\n",
+	fprintf(stderr, "Enrolled with %zu volume%s. Start replicating with:\n  holdfast-agent run%s%s\n",
 	    st->volume_count, st->volume_count == 1 ? "" : "s", usual ? "" : " --state ",
 	    usual ? "" : o->state_directory);
 }
@@ -399,9 +386,8 @@ enroll(const struct options *o, struct state *st, struct enrollment *e, struct h
 	int r;
 
 	if (st->enrolled && !o->force)
-		return hf_error_say(err, -EEXIST,
-		    "%s is enrolled already, as %s; to enrol it again add --force", st->directory,
-		    st->source_id.text);
+		return hf_error_say(err, -EEXIST, "%s is enrolled already, as %s; to enrol it again add --force",
+		    st->directory, st->source_id.text);
 	r = prepare(o, e, err);
 	if (r == 0)
 		r = choose_volumes(o, st, err);
@@ -417,8 +403,7 @@ enroll_run(const struct options *o)
 	struct hf_error err = {0};
 	struct state *st = NULL;
 	int r = e == NULL ? hf_error_set(&err, -ENOMEM, "enroll")
-			  : state_open(o->state_directory, o->force ? STATE_REPLACE : STATE_CREATE,
-				&st, &err);
+			  : state_open(o->state_directory, o->force ? STATE_REPLACE : STATE_CREATE, &st, &err);
 
 	if (r == 0)
 		r = enroll(o, st, e, &err);

@@ -45,27 +45,20 @@ static const struct description {
 	"what 'holdfastctl token create' printed on the server; works once"},
     {OPTION_VOLUME, IN(COMMAND_ENROLL), "volume", "NAME=PATH",
 	"replicate this disk or image file under this name; may be repeated"},
-    {OPTION_YES, IN(COMMAND_ENROLL), "yes", NULL,
-	"do not ask: take the default selection of disks"},
+    {OPTION_YES, IN(COMMAND_ENROLL), "yes", NULL, "do not ask: take the default selection of disks"},
     {OPTION_FORCE, IN(COMMAND_ENROLL), "force", NULL,
 	"enrol again although this machine is enrolled; keeps its volumes unless --volume is "
 	"given"},
-    {OPTION_INTERVAL, IN(COMMAND_RUN), "interval", "TIME",
-	"from the start of a pass to the next (default 10s)"},
-    {OPTION_ONCE, IN(COMMAND_RUN), "once", NULL,
-	"leave with 0 when one checkpoint after the fill is durable"},
-    {OPTION_READ_LIMIT, IN(COMMAND_RUN), "read-limit", "SIZE",
-	"read at most so much per second (default: no limit)"},
+    {OPTION_INTERVAL, IN(COMMAND_RUN), "interval", "TIME", "from the start of a pass to the next (default 10s)"},
+    {OPTION_ONCE, IN(COMMAND_RUN), "once", NULL, "leave with 0 when one checkpoint after the fill is durable"},
+    {OPTION_READ_LIMIT, IN(COMMAND_RUN), "read-limit", "SIZE", "read at most so much per second (default: no limit)"},
     {OPTION_FREEZE, IN(COMMAND_RUN), "freeze", "MOUNTPOINT",
 	"freeze this file system for each checkpoint; may be repeated"},
     {OPTION_FREEZE_TIMEOUT, IN(COMMAND_RUN), "freeze-timeout", "TIME",
 	"thaw after so long, whatever happens (default 5s)"},
-    {OPTION_COMPRESS, IN(COMMAND_RUN), "compress", "none|lz4|zstd",
-	"what may be used on the wire (default none)"},
-    {OPTION_PROGRESS, IN(COMMAND_RUN), "progress", "auto|bar|plain|lines|none",
-	"how to show the first fill"},
-    {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "LEVEL",
-	"err, warning, notice, info (default) or debug"},
+    {OPTION_COMPRESS, IN(COMMAND_RUN), "compress", "none|lz4|zstd", "what may be used on the wire (default none)"},
+    {OPTION_PROGRESS, IN(COMMAND_RUN), "progress", "auto|bar|plain|lines|none", "how to show the first fill"},
+    {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "LEVEL", "err, warning, notice, info (default) or debug"},
     {OPTION_STATE, IN(COMMAND_ENROLL) | IN(COMMAND_RUN) | IN(COMMAND_STATUS), "state", "DIR",
 	"where key and bindings are kept (default " STATE_DIRECTORY_DEFAULT ")"},
     {OPTION_JSON, IN(COMMAND_ENROLL) | IN(COMMAND_STATUS) | IN(COMMAND_LIST_DISKS), "json", NULL,
@@ -82,8 +75,7 @@ static const struct {
 	"Make this machine known to a server, once."},
     [COMMAND_RUN] = {"run", "[OPTION...]", "Replicate the enrolled volumes until stopped."},
     [COMMAND_STATUS] = {"status", "[OPTION...]", "Show what the agent running here is doing."},
-    [COMMAND_LIST_DISKS] = {"list-disks", "[OPTION...]",
-	"List the disks of this machine and their identity."},
+    [COMMAND_LIST_DISKS] = {"list-disks", "[OPTION...]", "List the disks of this machine and their identity."},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -107,8 +99,8 @@ print_overview(FILE *to)
 static void
 print_help(enum command command)
 {
-	printf("Usage: holdfast-agent %s %s\n\n%s\n\nOptions:\n", commands[command].name,
-	    commands[command].arguments, commands[command].summary);
+	printf("Usage: holdfast-agent %s %s\n\n%s\n\nOptions:\n", commands[command].name, commands[command].arguments,
+	    commands[command].summary);
 	for (int i = 0; i < DESCRIPTIONS; i++) {
 		const struct description *d = &descriptions[i];
 		char left[64];
@@ -117,9 +109,7 @@ print_help(enum command command)
 			continue;
 		snprintf(left, sizeof left, "--%s%s%s", d->name, d->argument != NULL ? " " : "",
 		    d->argument != NULL ? d->argument : "");
-		printf(
-		    strlen(left) < 26 ? "  %-26s %s\n" : "  %s\n                             %s\n",
-		    left, d->help);
+		printf(strlen(left) < 26 ? "  %-26s %s\n" : "  %s\n                             %s\n", left, d->help);
 	}
 }
 
@@ -198,16 +188,13 @@ set_option(struct options *o, enum option_id id, const char *value)
 	case OPTION_FORCE: o->force = true; return true;
 	case OPTION_ONCE: o->once = true; return true;
 	case OPTION_VOLUME: return add(o->volumes, &o->volume_count, VOLUMES_MAX, value, "volume");
-	case OPTION_FREEZE:
-		return add(o->freeze, &o->freeze_count, OPTIONS_FREEZE_MAX, value, "freeze");
+	case OPTION_FREEZE: return add(o->freeze, &o->freeze_count, OPTIONS_FREEZE_MAX, value, "freeze");
 	case OPTION_INTERVAL: return parse_time(value, 0, &o->interval_ns);
-	case OPTION_FREEZE_TIMEOUT:
-		return parse_time(value, NS_PER_SECOND / 10, &o->freeze_timeout_ns);
+	case OPTION_FREEZE_TIMEOUT: return parse_time(value, NS_PER_SECOND / 10, &o->freeze_timeout_ns);
 	case OPTION_COMPRESS: return parse_compress(value, &o->compressions);
 	case OPTION_PROGRESS: return parse_progress(value, &o->progress);
 	case OPTION_READ_LIMIT:
-		return size_parse(value, &o->read_limit_bytes) == 0 ||
-		       wrong("'%s' is not a size: write 50MiB", value);
+		return size_parse(value, &o->read_limit_bytes) == 0 || wrong("'%s' is not a size: write 50MiB", value);
 	case OPTION_LOG_LEVEL:
 		o->log_level = log_level_parse(value);
 		return o->log_level >= 0 || wrong("--log-level does not know '%s'", value);
@@ -228,8 +215,8 @@ parse_options(int argc, char **argv, struct options *o, bool *ret_help)
 	for (int i = 0; i < DESCRIPTIONS; i++)
 		if (descriptions[i].commands & IN(o->command))
 			table[n++] = (struct option){descriptions[i].name,
-			    descriptions[i].argument != NULL ? required_argument : no_argument,
-			    NULL, descriptions[i].id};
+			    descriptions[i].argument != NULL ? required_argument : no_argument, NULL,
+			    descriptions[i].id};
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "+h", table, NULL)) != -1) {
 		if (c == '?')
@@ -264,8 +251,8 @@ asked_about_program(int argc, char **argv, int *ret_exit)
 		printf("holdfast-agent %s\n", HOLDFAST_VERSION);
 		return true;
 	}
-	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-			     strcmp(argv[1], "help") == 0)) {
+	if (argc >= 2 &&
+	    (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
 		print_overview(stdout);
 		return true;
 	}
@@ -282,8 +269,7 @@ is_complete(const struct options *o)
 		return true;
 	if (o->servers == NULL)
 		return wrong("%s is missing", "--server");
-	return o->token != NULL ||
-	       wrong("%s is missing: type 'holdfastctl token create' on the server", "--token");
+	return o->token != NULL || wrong("%s is missing: type 'holdfastctl token create' on the server", "--token");
 }
 
 bool
@@ -302,6 +288,7 @@ options_parse(int argc, char **argv, struct options *ret_options, int *ret_exit)
 	*ret_exit = EXIT_USAGE;
 	if (!find_command(argv[1], &o.command))
 		return wrong("there is no command '%s'", argv[1]);
+	argv[1] = argv[0]; /* the name in getopt's messages */
 	if (!parse_options(argc - 1, argv + 1, &o, &help))
 		return false;
 	if (help) {
