@@ -561,7 +561,7 @@ add_newcomer(struct enroll *e, int fd, const struct sockaddr *address, socklen_t
 	n->magic = NEWCOMER_MAGIC;
 	n->enroll = e;
 	n->host = tries_host_of(address);
-	address_format(address, len, n->address);
+	sockaddr_format(address, len, n->address);
 	DL_APPEND(e->newcomers, n);
 	e->newcomer_count++;
 	n->deadline = evtimer_new(e->config.base, on_deadline, n);

@@ -46,7 +46,7 @@ address_split(const char *text, char *ret_host, unsigned *ret_port)
 }
 
 const char *
-address_format(const struct sockaddr *address, socklen_t len, char *buf)
+sockaddr_format(const struct sockaddr *address, socklen_t len, char *buf)
 {
 	char host[ADDRESS_TEXT_BYTES - 9], port[6];
 
@@ -82,7 +82,7 @@ name_socket(int fd, char *ret_address)
 
 	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
 		len = 0;
-	address_format((struct sockaddr *)&address, len, ret_address);
+	sockaddr_format((struct sockaddr *)&address, len, ret_address);
 }
 
 int

@@ -19,7 +19,7 @@ enum {
 bool address_split(const char *text, char *ret_host, unsigned *ret_port);
 
 /* "192.0.2.7:1500" or "[2001:db8::7]:1500", into ADDRESS_TEXT_BYTES bytes; returns buf. */
-const char *address_format(const struct sockaddr *address, socklen_t len, char *buf);
+const char *sockaddr_format(const struct sockaddr *address, socklen_t len, char *buf);
 
 /* A non-blocking listening socket; gives the descriptor. ret_address (ADDRESS_TEXT_BYTES) says
  * where it really listens: port 0 takes any free one. May ask a name server. 0, -EINVAL, -errno of

@@ -215,12 +215,12 @@ on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *
 
 	if (atomic_load(&sv->session_count) >= sv->config.sessions_max) {
 		log_warning("session_limit", "peer=%s msg=\"server.sessions_max is reached\"",
-		    address_format(address, (socklen_t)len, peer));
+		    sockaddr_format(address, (socklen_t)len, peer));
 		close(fd);
 		return;
 	}
 	worker_accept(
-	    sv->workers[sv->next_worker++ % sv->worker_count], fd, address_format(address, (socklen_t)len, peer));
+	    sv->workers[sv->next_worker++ % sv->worker_count], fd, sockaddr_format(address, (socklen_t)len, peer));
 }
 
 static void
