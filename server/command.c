@@ -122,10 +122,9 @@ answer(struct command *c, int status, const char *text)
 }
 
 static void
-answer_ok(struct command *c)
+answer_ok(struct command *c, const char *text)
 {
-	c->answer.status = 0;
-	send_answer(c);
+	answer(c, 0, text);
 }
 
 static struct command *
@@ -237,7 +236,7 @@ list_pits(struct command *c, struct source *src)
 		return;
 	}
 	c->answer.pits = c->pits;
-	answer_ok(c);
+	answer_ok(c, "");
 }
 
 void
@@ -265,7 +264,7 @@ answer_pit(struct command *c, struct source *src, uint64_t lsn)
 	}
 	c->answer.pits = &c->pits[i];
 	c->answer.pit_count = 1;
-	answer_ok(c);
+	answer_ok(c, "");
 }
 
 static void
@@ -332,6 +331,7 @@ static void
 keep_newest(struct command *c, struct source *src)
 {
 	const struct checkpoint *newest;
+	char text[SENTENCE_BYTES];
 	int r;
 
 	if (store_usable(c, src) < 0)
@@ -342,9 +342,9 @@ keep_newest(struct command *c, struct source *src)
 		return;
 	}
 	c->lsn = newest->lsn;
-	r = source_run_job(src, store_pit_keep(source_store(src), newest->lsn, c->name, false), on_newest_kept, c);
+	r = source_keep_point(src, newest->lsn, c->name, on_newest_kept, c, text);
 	if (r < 0)
-		answer(c, r, NULL);
+		answer(c, r, text[0] != '\0' ? text : NULL);
 }
 
 void
@@ -370,7 +370,7 @@ on_changed(void *arg, struct store_job *job)
 	if (r < 0)
 		answer(c, r, text);
 	else
-		answer_ok(c);
+		answer_ok(c, "");
 }
 
 static bool
@@ -513,7 +513,7 @@ adopt(struct command *c, struct source *src)
 	server_event(
 	    c->server, &c->source, "source_adopted", "the next installation that connects is taken as this source");
 	source_adopted(src);
-	answer_ok(c);
+	answer_ok(c, "the next installation that connects is taken as this source");
 }
 
 void
@@ -540,7 +540,7 @@ revoke(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "certificates_revoked", "all certificates of the source are revoked");
 	source_revoke(src, c->admit_number);
-	answer_ok(c);
+	answer_ok(c, "all its certificates are revoked, and its session is cut");
 }
 
 void

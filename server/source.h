@@ -78,6 +78,11 @@ int source_status(const struct source *src, const char **ret_text);
 int source_view(struct source *src, uint64_t lsn, struct view **ret_view);
 void source_view_release(struct source *src, struct view *v);
 
+/* Keep the checkpoint at lsn as a point of this name ("" = none); as source_run_job(). -EEXIST (ret_text says under
+ * which name): it has another name already, for one checkpoint is one point. */
+int source_keep_point(
+    struct source *src, uint64_t lsn, const char *name, source_job_finished *finished, void *arg, char *ret_text);
+
 /* Ask for a checkpoint that becomes a kept point; done(arg, status, text, lsn) exactly once. text borrowed. */
 typedef void source_pit_done(void *arg, int status, const char *text, uint64_t lsn);
 void source_request_pit(struct source *src, const char *name, int64_t deadline_ns, source_pit_done *done, void *arg);

@@ -91,6 +91,44 @@ source_end_requests(struct source *src, int status, const char *text)
 			end_request(&src->requests[i], status, text);
 }
 
+/* The name that the checkpoint at lsn has as a point; "" if none. */
+static int
+find_name(struct source *src, uint64_t lsn, char *ret_name)
+{
+	struct pit *list;
+	size_t n;
+	int r = store_list_pits(src->store, &list, &n);
+
+	if (r < 0)
+		return r;
+	ret_name[0] = '\0';
+	for (size_t i = 0; i < n; i++)
+		if (list[i].lsn == lsn)
+			snprintf(ret_name, PIT_NAME_BYTES, "%s", list[i].name);
+	free(list);
+	return 0;
+}
+
+int
+source_keep_point(
+    struct source *src, uint64_t lsn, const char *name, source_job_finished *finished, void *arg, char *ret_text)
+{
+	char old[PIT_NAME_BYTES];
+	int r = find_name(src, lsn, old);
+
+	ret_text[0] = '\0';
+	if (r < 0)
+		return r;
+	if (old[0] != '\0' && name[0] != '\0' && strcmp(old, name) != 0) {
+		struct id pit = checkpoint_pit_id(&src->id, lsn);
+
+		snprintf(ret_text, SENTENCE_BYTES, "nothing changed since point '%s' (%s): it is the same point", old,
+		    pit.text);
+		return -EEXIST;
+	}
+	return source_run_job(src, store_pit_keep(src->store, lsn, old[0] != '\0' ? old : name, false), finished, arg);
+}
+
 static void
 on_kept(void *arg, struct store_job *job)
 {
@@ -104,13 +142,14 @@ static void
 keep_requested(struct pit_request *q, const struct checkpoint *c)
 {
 	struct source *src = q->source;
+	char text[SENTENCE_BYTES];
 	int r;
 
 	q->lsn = c->lsn;
 	q->keeping = true;
-	r = source_run_job(src, store_pit_keep(src->store, c->lsn, q->name, false), on_kept, q);
+	r = source_keep_point(src, c->lsn, q->name, on_kept, q, text);
 	if (r < 0)
-		end_request(q, r, hf_status_text(r));
+		end_request(q, r, text[0] != '\0' ? text : hf_status_text(r));
 }
 
 void
