@@ -149,7 +149,7 @@ source_leave(struct source *src, struct session *s)
 	if (s != src->session)
 		return;
 	src->session = NULL;
-	src->gone_ns = clock_monotonic_ns();
+	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	source_drop_compares(src);
 	if (src->store != NULL && src->life == SOURCE_OPEN) {

@@ -17,6 +17,8 @@ counts_as_connected(const struct source *src, int64_t now_ns)
 {
 	if (src->session != NULL)
 		return true;
+	if (src->refused == -HF_EREVOKED || src->refused == -HF_EEXPIRED)
+		return false; /* it will not be back in a moment */
 	return src->gone_ns != 0 && now_ns - src->gone_ns < src->grace_ns;
 }
 
