@@ -15,7 +15,8 @@ struct event_base;
 struct enroll;
 
 enum {
-	ENROLL_PENDING_MAX = 32,    /* each holds about 100 KiB: TLS buffers and one message */
+	ENROLL_PENDING_MAX = 128,   /* each holds about 100 KiB: TLS buffers and one message; a hundred machines told to
+				       enrol at once all get an answer */
 	ENROLL_DEADLINE_MS = 10000, /* from accept to the whole message; again for the answer */
 	ENROLL_TRIES_MAX = 5,       /* refused tokens per minute and address (IPv6: /64) */
 };
