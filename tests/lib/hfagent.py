@@ -352,7 +352,7 @@ def hints():
     return protobuf().Hints(hostname=socket.gethostname()[:127], os="test", cpus=os.cpu_count() or 1, agent_version="hfagent.py")
 
 
-def enroll(address, token, directory, nonce=None, timeout=10, csr=None):
+def enroll(address, token, directory, nonce=None, timeout=10, csr=None, source_address=None):
     """Turn a token into an Identity kept in directory. Raises Goodbye or Closed."""
     pb = protobuf()
     secret, fingerprint = parse_token(token)
@@ -366,7 +366,7 @@ def enroll(address, token, directory, nonce=None, timeout=10, csr=None):
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # check_server() does it, by the token's fingerprint
-    with socket.create_connection(address, timeout) as raw, context.wrap_socket(raw) as connection:
+    with socket.create_connection(address, timeout, source_address) as raw, context.wrap_socket(raw) as connection:
         ca = check_server(peer_chain(connection), fingerprint)
         connection.sendall(encode_frame(FRAME["ENROLL"], request.SerializeToString()))
         answer = read_one_frame(connection)
