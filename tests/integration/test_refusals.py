@@ -194,8 +194,8 @@ def test_the_ways_in_are_not_confused(house, victim):
 def test_an_expired_certificate(rig):
     daemon = rig.daemon(tls__certificate_lifetime="2s")
     disk = rig.file("disk", random_bytes(rig.random, MIB))
-    identity = enroll(rig, daemon=daemon)
     agent = rig.agent(daemon, {"root": disk})
+    identity = enroll(rig, daemon=daemon)  # the younger one: when it has expired both have
 
     def refusal():
         late = hfagent.Agent(identity)
