@@ -57,8 +57,8 @@ run_event(struct job *job, struct disk *d, struct run_cache *cache)
 	free(e);
 }
 
-void
-server_keep_event(struct server *sv, const struct id *source, const char *event, const char *text)
+static void
+keep_event(struct server *sv, const struct id *source, const char *event, const char *text)
 {
 	struct event_job *e;
 
@@ -88,7 +88,7 @@ server_event(struct server *sv, const struct id *source, const char *event, cons
 	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
 	log_notice(event, "source=%s msg=\"%s\"", source != NULL ? source->text : "-", text);
-	server_keep_event(sv, source, event, text);
+	keep_event(sv, source, event, text);
 }
 
 /* ---- space ---- */

@@ -86,9 +86,6 @@ struct worker *server_owner(struct server *sv, const struct id *source);
 void server_event(struct server *sv, const struct id *source, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The same without the log line: somebody else has logged it. */
-void server_keep_event(struct server *sv, const struct id *source, const char *event, const char *text);
-
 /* Bytes of the staging area that belong to maintenance. Any thread. */
 uint64_t server_reserve_bytes(const struct server *sv);
 

@@ -90,8 +90,6 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 	    .dir = dir, .segment_bytes_max = sv->config.segment_bytes, .reserve_bytes = server_reserve_bytes(sv)};
 	int r;
 
-	server_keep_event(sv, source, is_new ? "source_enrolled" : "source_enrolled_again",
-	    hints->hostname[0] != '\0' ? hints->hostname : "a machine without a host name");
 	if (!is_new)
 		return 0;
 	snprintf(name, sizeof name, "sources/%s", source->text);
