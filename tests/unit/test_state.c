@@ -1,336 +1,363 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/state.h"
+#include "server/state.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "agent/enroll.h"
-#include "agent/file.h"
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 
-struct fixture {
-	char parent[64], directory[80];
-};
-
-static int
-setup(void **state)
+/* A source for which all is well: each test spoils one thing. */
+static struct state_facts
+good_facts(void)
 {
-	struct fixture *f = calloc(1, sizeof *f);
-
-	snprintf(f->parent, sizeof f->parent, "/tmp/test_state.XXXXXX");
-	assert_non_null(mkdtemp(f->parent));
-	snprintf(f->directory, sizeof f->directory, "%s/state", f->parent);
-	*state = f;
-	return 0;
+	return (struct state_facts){
+	    .now_ns = 1000 * NS_PER_SECOND,
+	    .connected = true,
+	    .ever_connected = true,
+	    .activity = ACTIVITY_IDLE,
+	    .volumes = 2,
+	    .volumes_filled = 2,
+	    .total_bytes = 200,
+	    .replicated_bytes = 200,
+	    .has_checkpoint = true,
+	    .has_consistent = true,
+	    .verified = true,
+	    .lag_ns = NS_PER_SECOND,
+	};
 }
 
-static int
-teardown(void **state)
+static struct state_verdict
+judge(const struct state_facts *f)
 {
-	static const char *const names[] = {"agent.json", "agent.json.tmp", "lock", "launched-copy"};
-	struct fixture *f = *state;
-	char path[PATH_MAX];
+	struct state_verdict v;
 
-	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-		unlink(state_path(f->directory, names[i], path));
-	rmdir(f->directory);
-	rmdir(f->parent);
-	free(f);
-	return 0;
-}
-
-static void
-write_text(struct fixture *f, const char *name, const char *text)
-{
-	char path[PATH_MAX];
-
-	assert_int_equal(file_replace(state_path(f->directory, name, path), 0600, text, strlen(text), NULL), 0);
-}
-
-static struct state *
-must_open(struct fixture *f, enum state_open_mode mode)
-{
-	struct hf_error err = {0};
-	struct state *st;
-
-	if (state_open(f->directory, mode, &st, &err) < 0)
-		fail_msg("%s", err.text);
-	return st;
+	state_evaluate(f, &v);
+	/* What holds of every verdict. */
+	assert_string_not_equal(v.reason, "");
+	assert_int_equal(v.ready, v.reason_count == 0);
+	for (size_t i = 0; i < v.reason_count; i++) {
+		assert_string_not_equal(v.reasons[i].code, "");
+		assert_string_not_equal(v.reasons[i].text, "");
+	}
+	if (v.error[0] != '\0')
+		assert_string_not_equal(v.raw_error, "");
+	return v;
 }
 
 static void
-fill_in(struct state *st)
+all_is_well(void **state)
 {
-	st->source_id = id_random("s");
-	memset(st->nonce, 0xa5, sizeof st->nonce);
-	st->incarnation = 7;
-	st->last_stream_id = 0xfedcba9876543210;
-	st->last_acked_sequence = 1234567890123;
-	st->server_count = 2;
-	snprintf(st->servers[0], sizeof st->servers[0], "hold.example:1500");
-	snprintf(st->servers[1], sizeof st->servers[1], "[2001:db8::1]:15000");
-	st->volume_count = 2;
-	for (int i = 0; i < 2; i++) {
-		snprintf(st->volumes[i].name, NAME_BYTES, "disk-\"%d\"", i);
-		snprintf(st->volumes[i].identity, NAME_BYTES, "wwn:%d", i);
-		snprintf(st->volumes[i].path, PATH_BYTES, "/dev/sd%c", 'a' + i);
-		st->volumes[i].size_bytes = (1ull << 60) - 1 - (uint64_t)i;
+	struct state_facts f = good_facts();
+	struct state_verdict v = judge(&f);
+
+	(void)state;
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+	assert_string_equal(v.error, "");
+	assert_true(v.ready);
+}
+
+static void
+enrolled_and_never_seen_is_initiating(void **state)
+{
+	struct state_facts f = {.lag_ns = -1};
+	struct state_verdict v = judge(&f);
+
+	(void)state;
+	assert_int_equal(v.state, STATE_INITIATING);
+	assert_false(v.ready);
+	assert_string_equal(v.reasons[v.reason_count - 1].code, "AGENT_NOT_SEEN");
+}
+
+static void
+filling_is_initial_sync_and_says_how_far(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.volumes_filled = 1;
+	f.replicated_bytes = 50;
+	f.has_consistent = f.has_checkpoint = f.verified = false;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_INITIAL_SYNC);
+	assert_false(v.ready);
+	assert_string_equal(v.reasons[0].code, "INITIAL_SYNC");
+	assert_non_null(strstr(v.reasons[0].text, "25 %"));
+	assert_non_null(strstr(v.reasons[0].text, "1 of 2"));
+}
+
+static void
+a_new_volume_is_filled_while_the_old_point_keeps_the_source_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.volumes = 3;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_INITIAL_SYNC);
+	assert_true(v.ready);
+}
+
+static void
+filled_without_a_point_is_creating_snapshot(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.has_consistent = f.has_checkpoint = f.verified = false;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CREATING_SNAPSHOT);
+	assert_string_equal(v.error, "");
+	assert_string_equal(v.reasons[0].code, "NO_CONSISTENT_POINT");
+}
+
+static void
+only_fuzzy_points_are_not_enough_and_the_cure_is_told(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.has_consistent = f.verified = false;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CREATING_SNAPSHOT);
+	assert_string_equal(v.error, "NO_CONSISTENT_POINT");
+	assert_false(v.ready);
+	assert_non_null(strstr(v.reasons[0].cure, "--freeze"));
+}
+
+static void
+a_point_counts_only_when_it_was_read_back(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.verified = false;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+	assert_false(v.ready);
+	assert_string_equal(v.reasons[0].code, "NOT_VERIFIED");
+}
+
+static void
+a_failed_read_back_is_an_integrity_error(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.verify_status = -HF_EDIGEST;
+	strcpy(f.verify_text, "pit-1, volume 2, offset 4096");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "INTEGRITY_ERROR");
+	assert_non_null(strstr(v.raw_error, "offset 4096"));
+	assert_false(v.ready);
+}
+
+static void
+disconnected_is_still_ready_if_there_is_a_point(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.connected = false;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_DISCONNECTED);
+	assert_string_equal(v.error, "AGENT_NOT_SEEN");
+	assert_true(v.ready);
+}
+
+static void
+a_clone_stalls_a_source_without_its_agent(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.connected = false;
+	f.refused = -HF_ECLONE;
+	strcpy(f.refused_text, "another installation");
+	strcpy(f.refused_cure, "holdfastctl source adopt s-1");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "IDENTITY_CLONE");
+	assert_string_equal(v.cure, "holdfastctl source adopt s-1");
+}
+
+static void
+a_clone_at_the_door_is_told_while_the_rightful_agent_streams(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.refused = -HF_ECLONE;
+	strcpy(f.refused_text, "another installation");
+	strcpy(f.refused_cure, "holdfastctl source adopt s-1");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+	assert_string_equal(v.error, "IDENTITY_CLONE");
+	assert_string_equal(v.cure, "holdfastctl source adopt s-1");
+	assert_true(v.ready);
+}
+
+static void
+an_expired_certificate_names_its_cure(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.connected = false;
+	f.refused = -HF_EEXPIRED;
+	strcpy(f.refused_text, "the certificate has expired");
+	strcpy(f.refused_cure, "holdfastctl token create --source s-1");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_DISCONNECTED);
+	assert_string_equal(v.error, "CERTIFICATE_EXPIRED");
+	assert_string_equal(v.cure, "holdfastctl token create --source s-1");
+}
+
+static void
+a_disk_without_identity_stalls(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	strcpy(f.bad_volume, "volume data (wwn:1): its disk was not found on the source");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "DISK_IDENTITY");
+	assert_non_null(strstr(v.reason, "wwn:1"));
+	assert_true(v.ready);
+}
+
+static void
+a_full_staging_area_stalls_but_points_stay(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.staging_full = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "STAGING_FULL");
+	assert_true(v.ready);
+}
+
+static void
+a_store_that_cannot_be_used_is_not_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.store_status = -EIO;
+	strcpy(f.store_text, "journal: Input/output error");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "STAGING_IO_ERROR");
+	assert_false(v.ready);
+	f.store_status = -HF_ECORRUPT;
+	assert_string_equal(judge(&f).error, "INTEGRITY_ERROR");
+}
+
+static void
+comparing_everything_is_rescan_and_leaves_points_ready(void **state)
+{
+	struct state_facts f = good_facts();
+
+	(void)state;
+	f.activity = ACTIVITY_RESCAN;
+	assert_int_equal(judge(&f).state, STATE_RESCAN);
+	f.activity = ACTIVITY_PASS;
+	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
+	f.went_back = true;
+	assert_int_equal(judge(&f).state, STATE_RESCAN);
+	assert_true(judge(&f).ready);
+}
+
+static void
+backlog_needs_waiting_bytes_and_an_old_checkpoint(void **state)
+{
+	struct state_facts f = good_facts();
+
+	(void)state;
+	f.backlog_bytes = 1;
+	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
+	f.lag_ns = STATE_BACKLOG_LAG_NS + 1;
+	assert_int_equal(judge(&f).state, STATE_BACKLOG);
+	f.backlog_bytes = 0;
+	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
+}
+
+/* Whatever is the case, there is a state, a reason, and an answer to "Ready?" that agrees with its reasons: see
+ * judge(). */
+static void
+every_combination_has_a_state_and_a_reason(void **state)
+{
+	(void)state;
+	for (unsigned bits = 0; bits < 1u << 14; bits++) {
+		struct state_facts f = good_facts();
+
+		f.opening = bits & 1;
+		f.store_status = bits & 2 ? -EIO : 0;
+		f.staging_full = bits & 4;
+		f.verify_status = bits & 8 ? -HF_EDIGEST : 0;
+		f.connected = bits & 16;
+		f.ever_connected = bits & 32;
+		f.refused = bits & 64 ? -HF_ECLONE : bits & 128 ? -HF_EVERSION : 0;
+		f.went_back = bits & 256;
+		f.volumes = bits & 512 ? 2 : 0;
+		f.volumes_filled = bits & 1024 && f.volumes ? 1 : f.volumes;
+		f.has_checkpoint = bits & 2048;
+		f.has_consistent = bits & 4096;
+		f.verified = bits & 8192;
+		strcpy(f.store_text, "store");
+		strcpy(f.verify_text, "verify");
+		strcpy(f.refused_text, "refused");
+		judge(&f);
 	}
 }
-
-static void
-what_was_saved_is_read_back(void **state)
-{
-	struct fixture *f = *state;
-	struct state *a = must_open(f, STATE_CREATE), *b;
-
-	assert_false(a->enrolled);
-	fill_in(a);
-	assert_int_equal(state_save(a, NULL), 0);
-	close(a->lock_fd);
-	a->lock_fd = -1;
-	b = must_open(f, STATE_EXISTING);
-	assert_true(b->enrolled);
-	assert_string_equal(a->source_id.text, b->source_id.text);
-	assert_memory_equal(a->nonce, b->nonce, sizeof a->nonce);
-	assert_int_equal(b->incarnation, 7);
-	assert_true(b->last_stream_id == a->last_stream_id && b->last_acked_sequence == a->last_acked_sequence);
-	assert_int_equal(b->server_count, 2);
-	assert_memory_equal(a->servers, b->servers, sizeof a->servers);
-	assert_int_equal(b->volume_count, 2);
-	assert_memory_equal(a->volumes, b->volumes, sizeof a->volumes);
-	state_close(a);
-	state_close(b);
-}
-
-static void
-the_directory_and_file_are_private(void **state)
-{
-	struct fixture *f = *state;
-	struct state *st = must_open(f, STATE_CREATE);
-	char path[PATH_MAX];
-	struct stat s;
-
-	fill_in(st);
-	assert_int_equal(state_save(st, NULL), 0);
-	assert_int_equal(stat(f->directory, &s), 0);
-	assert_int_equal(s.st_mode & 0777, 0700);
-	assert_int_equal(stat(state_path(f->directory, "agent.json", path), &s), 0);
-	assert_int_equal(s.st_mode & 0777, 0600);
-	state_close(st);
-}
-
-static void
-an_unchanged_state_is_not_written(void **state)
-{
-	struct fixture *f = *state;
-	struct state *st = must_open(f, STATE_CREATE);
-	char path[PATH_MAX];
-
-	fill_in(st);
-	assert_int_equal(state_save(st, NULL), 0);
-	unlink(state_path(f->directory, "agent.json", path));
-	assert_int_equal(state_save(st, NULL), 0);
-	assert_int_equal(access(path, F_OK), -1);
-	st->incarnation++;
-	assert_int_equal(state_save(st, NULL), 0);
-	assert_int_equal(access(path, F_OK), 0);
-	state_close(st);
-}
-
-static void
-the_largest_state_stays_small(void **state)
-{
-	struct fixture *f = *state;
-	struct state *st = must_open(f, STATE_CREATE);
-	char path[PATH_MAX];
-	struct stat s;
-
-	fill_in(st);
-	st->volume_count = VOLUMES_MAX;
-	for (int i = 0; i < VOLUMES_MAX; i++) {
-		memset(st->volumes[i].name, 'n', NAME_BYTES - 1);
-		memset(st->volumes[i].identity, 'i', NAME_BYTES - 1);
-		memset(st->volumes[i].path, 'p', PATH_BYTES - 1);
-	}
-	assert_int_equal(state_save(st, NULL), 0);
-	assert_int_equal(stat(state_path(f->directory, "agent.json", path), &s), 0);
-	assert_true(s.st_size < FILE_BYTES_MAX);
-	state_close(st);
-	st = must_open(f, STATE_EXISTING);
-	assert_int_equal(st->volume_count, VOLUMES_MAX);
-	state_close(st);
-}
-
-static void
-expect_refused(struct fixture *f, enum state_open_mode mode, int code)
-{
-	struct hf_error err = {0};
-	struct state *st;
-
-	assert_int_equal(state_open(f->directory, mode, &st, &err), code);
-	assert_true(strlen(err.text) > 20);
-}
-
-static void
-a_missing_directory_is_an_error_unless_it_may_be_made(void **state)
-{
-	expect_refused(*state, STATE_EXISTING, -ENOENT);
-}
-
-static void
-only_one_agent_has_the_directory(void **state)
-{
-	struct state *st = must_open(*state, STATE_CREATE);
-
-	expect_refused(*state, STATE_EXISTING, -EBUSY);
-	state_close(st);
-	st = must_open(*state, STATE_EXISTING);
-	state_close(st);
-}
-
-static void
-a_launched_copy_does_not_run(void **state)
-{
-	state_close(must_open(*state, STATE_CREATE));
-	write_text(*state, "launched-copy", "");
-	expect_refused(*state, STATE_EXISTING, -EPERM);
-	expect_refused(*state, STATE_REPLACE, -EPERM);
-}
-
-static void
-a_newer_format_is_refused(void **state)
-{
-	state_close(must_open(*state, STATE_CREATE));
-	write_text(*state, "agent.json", "{\"version\": 2}");
-	expect_refused(*state, STATE_EXISTING, -HF_EFORMAT);
-	expect_refused(*state, STATE_REPLACE, -HF_EFORMAT);
-}
-
-/* Every prefix of a good file is either refused, or (without the last newline) the same. */
-static void
-a_damaged_file_is_refused_unless_it_is_replaced(void **state)
-{
-	struct fixture *f = *state;
-	struct state *st = must_open(f, STATE_CREATE);
-	char *text;
-
-	fill_in(st);
-	assert_int_equal(state_save(st, NULL), 0);
-	text = strdup(st->written);
-	state_close(st);
-	for (size_t len = 0; len < strlen(text); len += 7) {
-		char *part = strndup(text, len);
-
-		write_text(f, "agent.json", part);
-		expect_refused(f, STATE_EXISTING, -EBADMSG);
-		st = must_open(f, STATE_REPLACE);
-		assert_false(st->enrolled);
-		assert_int_equal(st->volume_count, 0);
-		state_close(st);
-		free(part);
-	}
-	free(text);
-}
-
-/* ---- tokens ---- */
-
-#define FINGERPRINT "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
-
-static void
-a_token_is_read(void **state)
-{
-	/* base32 of the bytes 0 to 19 */
-	static const char text[] = "hf1.aaaqeayeaudaocajbifqydiob4ibceqt." FINGERPRINT;
-	struct hf_error err = {0};
-	struct token t;
-
-	assert_int_equal(token_parse(text, &t, &err), 0);
-	for (unsigned i = 0; i < TOKEN_SECRET_BYTES; i++)
-		assert_int_equal(t.secret[i], i);
-	for (unsigned i = 0; i < TLS_FINGERPRINT_BYTES; i++)
-		assert_int_equal(t.fingerprint[i], i % 16 * 0x11);
-}
-
-static void
-what_is_no_token_is_refused(void **state)
-{
-	static const char *const bad[] = {"", "hf1.", "hf2.aaaqeayeaudaocajbifqydiob4ibceqt." FINGERPRINT,
-	    "hf1.aaaqeayeaudaocajbifqydiob4ibceq1." FINGERPRINT, "hf1.aaaqeayeaudaocajbifqydiob4ibceq." FINGERPRINT "a",
-	    "hf1.AAAQEAYEAUDAOCAJBIFQYDIOB4IBCEQT." FINGERPRINT,
-	    "hf1.aaaqeayeaudaocajbifqydiob4ibceqt." FINGERPRINT "0",
-	    "hf1.aaaqeayeaudaocajbifqydiob4ibceqt.x" FINGERPRINT};
-	struct token t;
-
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-		assert_int_equal(token_parse(bad[i], &t, NULL), -EINVAL);
-}
-
-/* ---- addresses ---- */
-
-static void
-expect_address(const char *text, const char *host, unsigned port, const char *formatted)
-{
-	char buf[ADDRESS_TEXT_BYTES];
-	struct address a;
-
-	assert_int_equal(address_parse(text, 1501, &a, NULL), 0);
-	assert_string_equal(a.host, host);
-	assert_int_equal(a.port, port);
-	assert_string_equal(address_format(&a, buf), formatted);
-}
-
-static void
-addresses_are_read_with_and_without_a_port(void **state)
-{
-	expect_address("hold.example", "hold.example", 1501, "hold.example:1501");
-	expect_address("hold.example:99", "hold.example", 99, "hold.example:99");
-	expect_address("10.0.0.1:65535", "10.0.0.1", 65535, "10.0.0.1:65535");
-	expect_address("2001:db8::1", "2001:db8::1", 1501, "[2001:db8::1]:1501");
-	expect_address("[2001:db8::1]", "2001:db8::1", 1501, "[2001:db8::1]:1501");
-	expect_address("[::1]:7", "::1", 7, "[::1]:7");
-}
-
-static void
-what_is_no_address_is_refused(void **state)
-{
-	static const char *const bad[] = {
-	    "", ":1", "host:", "host:0", "host:65536", "host:1x", "host: 1", "[::1", "[::1]x", "[]"};
-	struct address a;
-
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-		assert_int_equal(address_parse(bad[i], 1501, &a, NULL), -EINVAL);
-}
-
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T(what_was_saved_is_read_back),
-	    T(the_directory_and_file_are_private),
-	    T(an_unchanged_state_is_not_written),
-	    T(the_largest_state_stays_small),
-	    T(a_missing_directory_is_an_error_unless_it_may_be_made),
-	    T(only_one_agent_has_the_directory),
-	    T(a_launched_copy_does_not_run),
-	    T(a_newer_format_is_refused),
-	    T(a_damaged_file_is_refused_unless_it_is_replaced),
-	    cmocka_unit_test(a_token_is_read),
-	    cmocka_unit_test(what_is_no_token_is_refused),
-	    cmocka_unit_test(addresses_are_read_with_and_without_a_port),
-	    cmocka_unit_test(what_is_no_address_is_refused),
+	    cmocka_unit_test(all_is_well),
+	    cmocka_unit_test(enrolled_and_never_seen_is_initiating),
+	    cmocka_unit_test(filling_is_initial_sync_and_says_how_far),
+	    cmocka_unit_test(a_new_volume_is_filled_while_the_old_point_keeps_the_source_ready),
+	    cmocka_unit_test(filled_without_a_point_is_creating_snapshot),
+	    cmocka_unit_test(only_fuzzy_points_are_not_enough_and_the_cure_is_told),
+	    cmocka_unit_test(a_point_counts_only_when_it_was_read_back),
+	    cmocka_unit_test(a_failed_read_back_is_an_integrity_error),
+	    cmocka_unit_test(disconnected_is_still_ready_if_there_is_a_point),
+	    cmocka_unit_test(a_clone_stalls_a_source_without_its_agent),
+	    cmocka_unit_test(a_clone_at_the_door_is_told_while_the_rightful_agent_streams),
+	    cmocka_unit_test(an_expired_certificate_names_its_cure),
+	    cmocka_unit_test(a_disk_without_identity_stalls),
+	    cmocka_unit_test(a_full_staging_area_stalls_but_points_stay),
+	    cmocka_unit_test(a_store_that_cannot_be_used_is_not_ready),
+	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
+	    cmocka_unit_test(backlog_needs_waiting_bytes_and_an_old_checkpoint),
+	    cmocka_unit_test(every_combination_has_a_state_and_a_reason),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/status.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/common/units.h"
+
+static int
+set_up(void **state)
+{
+	struct status_table *t;
+
+	if (status_table_create(&t) < 0)
+		return -1;
+	*state = t;
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	status_table_destroy(*state);
+	return 0;
+}
+
+static struct source_status *
+make_status(const char *id, size_t volumes, uint64_t mark)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+
+	snprintf(s->id.text, sizeof s->id.text, "%s", id);
+	s->backlog_bytes = mark;
+	s->volume_count = volumes;
+	for (size_t i = 0; i < volumes; i++)
+		s->volumes[i].total_bytes = mark + i;
+	return s;
+}
+
+static void
+publish(struct status_table *t, const char *id, size_t volumes, uint64_t mark)
+{
+	struct source_status *s = make_status(id, volumes, mark);
+
+	status_publish(t, s);
+	free(s);
+}
+
+static bool
+get(struct status_table *t, const char *id, struct source_status *ret_status)
+{
+	struct id key = {{0}};
+
+	snprintf(key.text, sizeof key.text, "%s", id);
+	return status_get(t, &key, ret_status);
+}
+
+static void
+a_snapshot_is_given_back_with_all_its_volumes(void **state)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+
+	publish(*state, "s-1", VOLUMES_MAX, 7);
+	assert_true(get(*state, "s-1", s));
+	assert_int_equal(s->backlog_bytes, 7);
+	assert_int_equal(s->volume_count, VOLUMES_MAX);
+	for (size_t i = 0; i < VOLUMES_MAX; i++)
+		assert_int_equal(s->volumes[i].total_bytes, 7 + i);
+	free(s);
+}
+
+static void
+the_newest_snapshot_replaces_the_one_before(void **state)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+
+	publish(*state, "s-1", 3, 1);
+	publish(*state, "s-1", 1, 2);
+	assert_true(get(*state, "s-1", s));
+	assert_int_equal(s->backlog_bytes, 2);
+	assert_int_equal(s->volume_count, 1);
+	free(s);
+}
+
+static void
+all_are_listed_in_the_order_of_their_ids(void **state)
+{
+	static const char *const ids[] = {"s-3", "s-1", "s-9", "s-2", "s-0"};
+	struct source_status *all;
+	size_t n;
+
+	for (size_t i = 0; i < 5; i++)
+		publish(*state, ids[i], 1, i);
+	assert_int_equal(status_get_all(*state, &all, &n), 0);
+	assert_int_equal(n, 5);
+	assert_string_equal(all[0].id.text, "s-0");
+	assert_string_equal(all[1].id.text, "s-1");
+	assert_string_equal(all[4].id.text, "s-9");
+	free(all);
+}
+
+static void
+a_removed_source_is_unknown(void **state)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+	struct id id = {"s-1"};
+
+	publish(*state, "s-1", 1, 1);
+	publish(*state, "s-2", 1, 2);
+	status_remove(*state, &id);
+	assert_false(get(*state, "s-1", s));
+	assert_true(get(*state, "s-2", s));
+	status_remove(*state, &id); /* and again: nothing happens */
+	free(s);
+}
+
+/* ---- readers and writers at once ---- */
+
+static atomic_bool ended;
+
+static void *
+keep_publishing(void *arg)
+{
+	for (uint64_t mark = 0; !atomic_load(&ended); mark += 1000)
+		publish(arg, "s-1", 1 + mark / 1000 % VOLUMES_MAX, mark);
+	return NULL;
+}
+
+static void
+a_reader_never_sees_two_snapshots_mixed(void **state)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+	pthread_t writer;
+
+	publish(*state, "s-1", 1, 0);
+	atomic_store(&ended, false);
+	assert_int_equal(pthread_create(&writer, NULL, keep_publishing, *state), 0);
+	for (int i = 0; i < 20000; i++) {
+		assert_true(get(*state, "s-1", s));
+		assert_int_equal(s->volume_count, 1 + s->backlog_bytes / 1000 % VOLUMES_MAX);
+		assert_int_equal(s->volumes[s->volume_count - 1].total_bytes, s->backlog_bytes + s->volume_count - 1);
+	}
+	atomic_store(&ended, true);
+	pthread_join(writer, NULL);
+	free(s);
+}
+
+static void
+lag_grows_with_the_clock_and_is_never_negative(void **state)
+{
+	(void)state;
+	assert_true(status_lag_seconds(0, 5 * NS_PER_SECOND) == -1);
+	assert_true(status_lag_seconds(2 * NS_PER_SECOND, 5 * NS_PER_SECOND) == 3);
+	assert_true(status_lag_seconds(6 * NS_PER_SECOND, 5 * NS_PER_SECOND) == 0);
+}
+
+static void
+every_state_has_the_name_the_drs_api_gives_it(void **state)
+{
+	(void)state;
+	assert_string_equal(replication_state_name(STATE_INITIAL_SYNC), "INITIAL_SYNC");
+	assert_string_equal(replication_state_name(STATE_CREATING_SNAPSHOT), "CREATING_SNAPSHOT");
+	for (int s = STATE_STOPPED; s <= STATE_DISCONNECTED; s++)
+		assert_string_not_equal(replication_state_name((enum replication_state)s), "?");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(a_snapshot_is_given_back_with_all_its_volumes, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(the_newest_snapshot_replaces_the_one_before, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(all_are_listed_in_the_order_of_their_ids, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_removed_source_is_unknown, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_reader_never_sees_two_snapshots_mixed, set_up, tear_down),
+	    cmocka_unit_test(lag_grows_with_the_clock_and_is_never_negative),
+	    cmocka_unit_test(every_state_has_the_name_the_drs_api_gives_it),
+	};
+
+	return cmocka_run_group_tests_name("status", tests, NULL, NULL);
+}
