@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,9 @@ static const char readme[] =
     "files of a volume hold its oldest state, not its newest. To get data out, at any point in time:\n"
     "\n"
     "    holdfastctl pit list SOURCE\n"
-    "    holdfastctl export file SOURCE --volume VOLUME --at PIT -o FILE\n";
+    "    holdfastctl export file SOURCE --volume VOLUME --at PIT -o FILE\n"
+    "\n"
+    "When holdfastd cannot run any more, both commands read this directory themselves with --data-dir DIRECTORY.\n";
 
 struct data_dir {
 	char path[256];
@@ -146,6 +149,13 @@ refuse_second(const struct data_dir *d, struct hf_error *err)
 	if (read_text(d, "LOCK", pid, sizeof pid) < 0)
 		pid[0] = '\0';
 	pid[strcspn(pid, "\n")] = '\0';
+	/* An export that reads the directory itself holds the lock, too; the pid is then of a daemon that is gone. */
+	if (kill((pid_t)atoi(pid), 0) < 0 && errno == ESRCH)
+		return hf_error_say(err, -EBUSY,
+		    "%s is in use by holdfastctl --data-dir, or by a holdfastd in another container: wait for it or "
+		    "stop "
+		    "it first",
+		    d->path);
 	return hf_error_say(err, -EBUSY, "%s is in use by another holdfastd (pid %s): stop that one first", d->path,
 	    pid[0] != '\0' ? pid : "not known");
 }

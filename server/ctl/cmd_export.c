@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* export file: a volume at a point in time into a sparse file, with the caller's rights. The daemon reads and verifies,
- * we write. */
+ * we write; with --data-dir we read and verify ourselves (offline.h). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "proto/common/digest.h"
 #include "proto/common/progress.h"
 #include "proto/common/units.h"
 #include "server/ctl/client.h"
 #include "server/ctl/extents.h"
 #include "server/ctl/find.h"
+#include "server/ctl/offline.h"
 #include "server/ctl/partial.h"
 #include "server/ctl/pick.h"
 
@@ -23,8 +25,10 @@ struct plan {
 
 struct export_run {
 	struct ctl *ctl;
+	struct offline *offline; /* NULL: the daemon reads */
 	struct plan plan;
 	struct partial *file;
+	uint64_t size_bytes; /* of the volume */
 	struct extents extents;
 	struct progress progress;
 	bool progress_begun;
@@ -50,26 +54,51 @@ choose_volume(const struct ctl *ctl, const json_t *source, struct plan *plan)
 		return EXIT_DONE;
 	}
 	fprintf(stderr, "holdfastctl: which volume? --volume takes one of these:\n");
-	json_array_foreach(disks, i, disk)
-	{
+	json_array_foreach (disks, i, disk) {
 		fprintf(stderr, "  %s  %s\n", pick_text(disk, "volumeID"), pick_text(disk, "name"));
 	}
 	return EXIT_USAGE;
 }
 
+static int
+get_source(struct export_run *run, json_t **ret_source)
+{
+	const char *text = run->ctl->operands[0];
+	int code;
+
+	if (run->offline == NULL)
+		return find_source(run->ctl, text, ret_source);
+	code = offline_open_source(run->offline, text);
+	if (code == EXIT_DONE)
+		*ret_source = offline_describe_source(run->offline);
+	return code;
+}
+
+static int
+get_pits(struct export_run *run, json_t **ret_pits)
+{
+	return run->offline == NULL ? find_pits(run->ctl, run->plan.source, ret_pits)
+				    : offline_list_pits(run->offline, ret_pits);
+}
+
 /* The point that --at means now. */
 static int
-choose_pit(struct ctl *ctl, struct plan *plan)
+choose_pit(struct export_run *run)
 {
+	struct plan *plan = &run->plan;
 	char gap[UNITS_TEXT_BYTES];
 	const json_t *pit;
 	json_t *pits;
 	int64_t gap_ns;
-	int code = find_pits(ctl, plan->source, &pits);
+	int code = get_pits(run, &pits);
 
 	if (code != EXIT_DONE)
 		return code;
-	pit = match_pit(pits, plan->at, ctl_given(ctl, OPT_FUZZY), clock_real_ns(), &gap_ns, &code);
+	pit = match_pit(pits, plan->at, ctl_given(run->ctl, OPT_FUZZY), clock_real_ns(), &gap_ns, &code);
+	if (pit == NULL && run->offline != NULL)
+		ctl_note("names of points are kept in the catalog, which --data-dir does not read; ids and times: "
+			 "holdfastctl pit list %s --data-dir %s",
+		    plan->source, run->ctl->values[OPT_DATA_DIR]);
 	if (pit != NULL) {
 		snprintf(plan->pit, sizeof plan->pit, "%s", pick_text(pit, "pointInTimeID"));
 		snprintf(plan->timestamp, sizeof plan->timestamp, "%s", pick_text(pit, "timestamp"));
@@ -83,7 +112,8 @@ choose_pit(struct ctl *ctl, struct plan *plan)
 	return code;
 }
 
-/* Does the state file speak of the same thing? Then its point stands, even if --at would mean a newer one today. */
+/* Does the state file speak of the same thing? Then its point stands, even if --at would mean a newer one today. A cut
+ * may have come inside of a block: reading goes on at its beginning. */
 static bool
 resume_plan(struct plan *plan, const struct partial *file)
 {
@@ -94,36 +124,37 @@ resume_plan(struct plan *plan, const struct partial *file)
 		return false;
 	snprintf(plan->pit, sizeof plan->pit, "%s", pick_text(state, "pit"));
 	snprintf(plan->timestamp, sizeof plan->timestamp, "%s", pick_text(state, "timestamp"));
-	plan->from = (uint64_t)pick_integer(state, "offset");
+	plan->from = (uint64_t)pick_integer(state, "offset") / BLOCK_BYTES * BLOCK_BYTES;
 	return true;
 }
 
 /* Is the point of a cut run still there? */
 static int
-pit_exists(struct ctl *ctl, const struct plan *plan, bool *ret_exists)
+pit_exists(struct export_run *run, bool *ret_exists)
 {
 	json_t *pits, *pit;
 	size_t i;
-	int code = find_pits(ctl, plan->source, &pits);
+	int code = get_pits(run, &pits);
 
 	if (code != EXIT_DONE)
 		return code;
 	*ret_exists = false;
-	json_array_foreach(pits, i, pit)
-	{
-		*ret_exists |= strcmp(pick_text(pit, "pointInTimeID"), plan->pit) == 0;
+	json_array_foreach (pits, i, pit) {
+		*ret_exists |= strcmp(pick_text(pit, "pointInTimeID"), run->plan.pit) == 0;
 	}
 	json_decref(pits);
 	return EXIT_DONE;
 }
 
 static int
-make_plan(struct ctl *ctl, const struct partial *file, struct plan *plan)
+make_plan(struct export_run *run)
 {
+	struct plan *plan = &run->plan;
+	struct ctl *ctl = run->ctl;
 	char done[UNITS_TEXT_BYTES];
 	json_t *source;
 	bool exists = false;
-	int code = find_source(ctl, ctl->operands[0], &source);
+	int code = get_source(run, &source);
 
 	if (code != EXIT_DONE)
 		return code;
@@ -131,8 +162,8 @@ make_plan(struct ctl *ctl, const struct partial *file, struct plan *plan)
 	snprintf(plan->at, sizeof plan->at, "%s", ctl_given(ctl, OPT_AT) ? ctl->values[OPT_AT] : "latest");
 	code = choose_volume(ctl, source, plan);
 	json_decref(source);
-	if (code == EXIT_DONE && resume_plan(plan, file))
-		code = pit_exists(ctl, plan, &exists);
+	if (code == EXIT_DONE && resume_plan(plan, run->file))
+		code = pit_exists(run, &exists);
 	if (code != EXIT_DONE)
 		return code;
 	if (exists) {
@@ -141,10 +172,10 @@ make_plan(struct ctl *ctl, const struct partial *file, struct plan *plan)
 		return EXIT_DONE;
 	}
 	plan->from = 0;
-	return choose_pit(ctl, plan);
+	return choose_pit(run);
 }
 
-/* ---- the stream ---- */
+/* ---- the file ---- */
 
 static enum progress_mode
 progress_mode(const struct ctl *ctl)
@@ -182,31 +213,45 @@ on_hole(void *arg, uint64_t len)
 }
 
 static int
-on_begin(void *arg, struct client *client)
+begin_file(struct export_run *run, uint64_t size_bytes)
 {
-	struct export_run *run = arg;
-	const struct extents_sink sink = {.data = on_data, .hole = on_hole, .arg = run};
-	const char *size_text = client_header(client, "X-Holdfast-Volume-Bytes");
 	const char *slash = strrchr(run->ctl->values[OPT_OUTPUT], '/');
 	const char *title = slash == NULL ? run->ctl->values[OPT_OUTPUT] : slash + 1;
 	const struct plan *p = &run->plan;
-	json_t *what;
+	json_t *what = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "source", p->source, "pit", p->pit, "timestamp",
+	    p->timestamp, "volume", p->volume, "at", p->at, "sizeBytes", (json_int_t)size_bytes);
+	int code = partial_begin(run->file, what, p->from, size_bytes);
+
+	json_decref(what);
+	run->size_bytes = size_bytes;
+	progress_begin(
+	    &run->progress, progress_mode(run->ctl), STDERR_FILENO, title, p->from, size_bytes, clock_monotonic_ns());
+	run->progress_begun = true;
+	return code;
+}
+
+static struct extents_sink
+file_sink(struct export_run *run)
+{
+	return (struct extents_sink){.data = on_data, .hole = on_hole, .arg = run};
+}
+
+/* ---- read by the daemon ---- */
+
+static int
+on_begin(void *arg, struct client *client)
+{
+	struct export_run *run = arg;
+	const struct extents_sink sink = file_sink(run);
+	const char *size_text = client_header(client, "X-Holdfast-Volume-Bytes");
 	uint64_t size;
-	int code;
 
 	if (size_text == NULL)
 		return ctl_fail(EXIT_FAILED,
 		    "the daemon does not say how large the volume is: it is no holdfastd, or a very different one");
 	size = strtoull(size_text, NULL, 10);
-	what = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "source", p->source, "pit", p->pit, "timestamp",
-	    p->timestamp, "volume", p->volume, "at", p->at, "sizeBytes", (json_int_t)size);
-	code = partial_begin(run->file, what, p->from, size);
-	json_decref(what);
-	extents_init(&run->extents, p->from, size, &sink);
-	progress_begin(
-	    &run->progress, progress_mode(run->ctl), STDERR_FILENO, title, p->from, size, clock_monotonic_ns());
-	run->progress_begun = true;
-	return code;
+	extents_init(&run->extents, run->plan.from, size, &sink);
+	return begin_file(run, size);
 }
 
 static int
@@ -219,7 +264,7 @@ on_bytes(void *arg, const unsigned char *bytes, size_t len)
 }
 
 static int
-receive(struct export_run *run)
+read_from_daemon(struct export_run *run)
 {
 	struct client_stream stream = {.admin = true, .begin = on_begin, .bytes = on_bytes, .arg = run};
 	char *volume = client_escape(run->ctl->client, run->plan.volume), path[2048];
@@ -229,12 +274,26 @@ receive(struct export_run *run)
 	    run->plan.pit, volume, run->plan.source, run->plan.from);
 	free(volume);
 	code = client_stream(run->ctl->client, &stream, path);
-	if (run->progress_begun)
-		progress_end(&run->progress, partial_offset(run->file), clock_monotonic_ns());
 	if (code == EXIT_DONE && !extents_complete(&run->extents))
 		code = ctl_fail(EXIT_FAILED, "the stream was cut");
 	return code;
 }
+
+/* ---- read here ---- */
+
+static int
+read_offline(struct export_run *run)
+{
+	const struct extents_sink sink = file_sink(run);
+	uint64_t size;
+	int code = offline_open_volume(run->offline, run->plan.volume, run->plan.pit, &size);
+
+	if (code == EXIT_DONE)
+		code = begin_file(run, size);
+	return code == EXIT_DONE ? offline_read(run->offline, run->plan.from, &sink) : code;
+}
+
+/* ---- the command ---- */
 
 static int
 say_how_to_go_on(struct export_run *run, int code)
@@ -265,18 +324,20 @@ print_result(const struct export_run *run)
 	if (ctl_given(run->ctl, OPT_JSON))
 		return print_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "sourceServerID", p->source,
 		    "pointInTimeID", p->pit, "timestamp", p->timestamp, "volume", p->volume, "file",
-		    run->ctl->values[OPT_OUTPUT], "sizeBytes", (json_int_t)run->extents.size_bytes));
+		    run->ctl->values[OPT_OUTPUT], "sizeBytes", (json_int_t)run->size_bytes));
 	printf("%s\n", run->ctl->values[OPT_OUTPUT]);
 	return EXIT_DONE;
 }
 
 static int
-export_from_daemon(struct export_run *run)
+export_volume(struct export_run *run)
 {
-	int code = make_plan(run->ctl, run->file, &run->plan);
+	int code = make_plan(run);
 
 	if (code == EXIT_DONE)
-		code = receive(run);
+		code = run->offline == NULL ? read_from_daemon(run) : read_offline(run);
+	if (run->progress_begun)
+		progress_end(&run->progress, partial_offset(run->file), clock_monotonic_ns());
 	if (code != EXIT_DONE)
 		return say_how_to_go_on(run, code);
 	code = partial_finish(run->file);
@@ -290,11 +351,12 @@ run_export_file(struct ctl *ctl)
 	int code = check_options(ctl);
 
 	if (code == EXIT_DONE && ctl_given(ctl, OPT_DATA_DIR))
-		code = ctl_fail(EXIT_FAILED, "--data-dir is not built into this program yet");
+		code = offline_open(ctl->values[OPT_DATA_DIR], &run.offline);
 	if (code == EXIT_DONE)
 		code = partial_open(ctl->values[OPT_OUTPUT], ctl_given(ctl, OPT_FORCE), &run.file);
 	if (code == EXIT_DONE)
-		code = export_from_daemon(&run);
+		code = export_volume(&run);
 	partial_close(run.file);
+	offline_close(run.offline);
 	return code;
 }

@@ -6,6 +6,7 @@
 #include "proto/common/units.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
+#include "server/ctl/offline.h"
 #include "server/ctl/pick.h"
 
 enum { CREATE_TIMEOUT_S = 60 }; /* a pass of the agent over large disks may take a while: --timeout */
@@ -27,7 +28,7 @@ static const struct table_column columns[] = {
     {"lsn", "LSN", true, false, true},
 };
 
-/* Why it is still there: "held", "hand", "rule 1,2", or only the journal window. */
+/* Why it is still there: "held", "hand", "rule 1,2", or only the journal window. Without the catalog nobody knows. */
 static void
 cell_kept(struct table *t, const json_t *pit)
 {
@@ -35,12 +36,15 @@ cell_kept(struct table *t, const json_t *pit)
 	json_t *rule;
 	size_t i;
 
+	if (pick(pit, "held") == NULL) {
+		table_set(t, "kept", "-", "", MOOD_PLAIN);
+		return;
+	}
 	if (pick_bool(pit, "held"))
 		strcat(text, "held ");
 	if (pick_bool(pit, "byHand"))
 		strcat(text, "hand ");
-	json_array_foreach(pick(pit, "ruleIDs"), i, rule)
-	{
+	json_array_foreach (pick(pit, "ruleIDs"), i, rule) {
 		size_t n = strlen(text);
 
 		snprintf(text + n, sizeof text - n, i == 0 ? "rule %d" : ",%d", (int)json_integer_value(rule));
@@ -60,8 +64,7 @@ cell_pit_size(struct table *t, const json_t *pit)
 	json_t *volume;
 	size_t i;
 
-	json_array_foreach(pick(pit, "volumes"), i, volume)
-	{
+	json_array_foreach (pick(pit, "volumes"), i, volume) {
 		total += pick_integer(volume, "sizeBytes");
 	}
 	snprintf(exact, sizeof exact, "%lld", (long long)total);
@@ -81,7 +84,10 @@ add_pit(struct table *t, const json_t *pit, int64_t now_ns)
 	cell_text(t, "name", pit, "name");
 	table_set(t, "consistency", consistency, NULL, strcmp(consistency, "fuzzy") == 0 ? MOOD_WARN : MOOD_PLAIN);
 	cell_bool(t, "complete", pit, "complete");
-	cell_bool(t, "verified", pit, "verified");
+	if (pick(pit, "verified") != NULL)
+		cell_bool(t, "verified", pit, "verified");
+	else
+		table_set(t, "verified", "-", "", MOOD_PLAIN);
 	cell_kept(t, pit);
 	cell_time(t, "planned", pit, "expectedTimestamp");
 	cell_pit_size(t, pit);
@@ -120,12 +126,48 @@ list_pits(struct ctl *ctl, json_t *all)
 	code = client_list(ctl->client, &sources, "/v1/source-servers?");
 	if (code != EXIT_DONE)
 		return code;
-	json_array_foreach(sources, i, source)
-	{
+	json_array_foreach (sources, i, source) {
 		if (code == EXIT_DONE)
 			code = list_of_source(ctl, source, all);
 	}
 	json_decref(sources);
+	return code;
+}
+
+static int
+list_of_folder(struct offline *o, const char *source, json_t *all)
+{
+	json_t *pits;
+	int code = offline_open_source(o, source);
+
+	if (code == EXIT_DONE)
+		code = offline_list_pits(o, &pits);
+	if (code != EXIT_DONE)
+		return code;
+	json_array_extend(all, pits);
+	json_decref(pits);
+	return EXIT_DONE;
+}
+
+/* The same with the daemon stopped. */
+static int
+list_pits_offline(struct ctl *ctl, json_t *all)
+{
+	struct offline *o;
+	int code = offline_open(ctl->values[OPT_DATA_DIR], &o);
+	json_t *id;
+	size_t i;
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl->operand_count > 0)
+		code = list_of_folder(o, ctl->operands[0], all);
+	json_array_foreach (ctl->operand_count > 0 ? NULL : offline_sources(o), i, id) {
+		int r = list_of_folder(o, json_string_value(id), all);
+
+		code = code == EXIT_DONE ? r : code;
+	}
+	offline_close(o);
 	return code;
 }
 
@@ -136,7 +178,7 @@ run_pit_list(struct ctl *ctl)
 	json_t *pits = json_array(), *pit;
 	struct table *t;
 	size_t i;
-	int code = list_pits(ctl, pits);
+	int code = ctl_given(ctl, OPT_DATA_DIR) ? list_pits_offline(ctl, pits) : list_pits(ctl, pits);
 
 	if (code != EXIT_DONE) {
 		json_decref(pits);
@@ -145,8 +187,7 @@ run_pit_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", pits));
 	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach(pits, i, pit)
-	{
+	json_array_foreach (pits, i, pit) {
 		add_pit(t, pit, now_ns);
 	}
 	json_decref(pits);

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ctl/offline.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "proto/common/digest.h"
+#include "proto/common/id.h"
+#include "proto/common/status.h"
+#include "proto/common/units.h"
+#include "server/ctl/pick.h"
+#include "storage/store.h"
+
+enum {
+	DIR_BYTES_MAX = 384, /* leaves room for the names of the files below it */
+	RING_DEPTH = 64,
+	CACHE_BYTES = 8 << 20,
+	READ_BYTES = VIEW_READ_BLOCKS_MAX * BLOCK_BYTES,
+};
+
+struct offline {
+	char dir[DIR_BYTES_MAX];
+	int lock_fd; /* -1: there is no LOCK, so no daemon either */
+	json_t *sources;
+	struct disk *disk;
+	struct run_cache *cache;
+	unsigned char *buf; /* READ_BYTES */
+
+	char source[ID_BYTES];
+	struct store *store;
+	struct store_volume volumes[STORE_VOLUMES_MAX];
+	size_t volume_count;
+
+	struct view *view;
+	char pit[ID_BYTES];
+	const struct store_volume *volume;
+	uint64_t size_bytes;
+};
+
+static int
+fail(const struct hf_error *err)
+{
+	int code = EXIT_FAILED;
+
+	if (err->code == -EACCES || err->code == -EPERM)
+		code = EXIT_NOT_ALLOWED;
+	else if (err->code == -ENOENT)
+		code = EXIT_NOT_FOUND;
+	return ctl_fail(code, "%s", err->text);
+}
+
+static int
+fail_errno(const char *path)
+{
+	struct hf_error err;
+
+	(void)hf_error_set(&err, -errno, "%s", path);
+	return fail(&err);
+}
+
+/* ---- the directory ---- */
+
+static int
+say_in_use(const struct offline *o)
+{
+	char pid[32] = "";
+	ssize_t n = read(o->lock_fd, pid, sizeof pid - 1);
+
+	pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
+	return ctl_fail(EXIT_FAILED, "%s is in use by holdfastd%s%s: stop holdfastd, or leave --data-dir out", o->dir,
+	    pid[0] == '\0' ? "" : ", pid ", pid);
+}
+
+/* Shared: several may read at once. The daemon makes LOCK before anything else, so a directory without it (a copy) is
+ * nobody's; we make none, which the daemon's user might not be able to open later. */
+static int
+lock_directory(struct offline *o)
+{
+	char path[DIR_BYTES_MAX + 8];
+
+	snprintf(path, sizeof path, "%s/LOCK", o->dir);
+	o->lock_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (o->lock_fd < 0)
+		return errno == ENOENT ? EXIT_DONE : fail_errno(path);
+	if (flock(o->lock_fd, LOCK_SH | LOCK_NB) == 0)
+		return EXIT_DONE;
+	return errno == EWOULDBLOCK ? say_in_use(o) : fail_errno(path);
+}
+
+static int
+compare_names(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int
+is_source(const struct dirent *e)
+{
+	return id_valid("s", e->d_name);
+}
+
+static int
+list_sources(struct offline *o)
+{
+	char path[DIR_BYTES_MAX + 16];
+	struct dirent **names;
+	int n;
+
+	snprintf(path, sizeof path, "%s/sources", o->dir);
+	n = scandir(path, &names, is_source, compare_names);
+	if (n < 0 && errno == ENOENT)
+		return ctl_fail(EXIT_FAILED, "%s is no staging area of holdfastd: it holds no sources", o->dir);
+	if (n < 0)
+		return fail_errno(path);
+	o->sources = json_array();
+	for (int i = 0; i < n; i++) {
+		json_array_append_new(o->sources, json_string(names[i]->d_name));
+		free(names[i]);
+	}
+	free(names);
+	return EXIT_DONE;
+}
+
+static int
+make_reader(struct offline *o)
+{
+	struct hf_error err;
+
+	if (disk_ring_create(RING_DEPTH, &o->disk, &err) < 0)
+		return fail(&err);
+	o->buf = buffer_alloc(READ_BYTES);
+	if (o->buf == NULL || run_cache_create(CACHE_BYTES, &o->cache) < 0)
+		return ctl_fail(EXIT_FAILED, "out of memory");
+	return EXIT_DONE;
+}
+
+int
+offline_open(const char *data_dir, struct offline **ret_offline)
+{
+	struct offline *o = calloc(1, sizeof *o);
+	int code = EXIT_DONE;
+
+	if (o == NULL)
+		return ctl_fail(EXIT_FAILED, "out of memory");
+	o->lock_fd = -1;
+	if (snprintf(o->dir, sizeof o->dir, "%s", data_dir) >= (int)sizeof o->dir)
+		code = ctl_fail(EXIT_USAGE, "%s: the path is too long", data_dir);
+	if (code == EXIT_DONE)
+		code = lock_directory(o);
+	if (code == EXIT_DONE)
+		code = list_sources(o);
+	if (code == EXIT_DONE)
+		code = make_reader(o);
+	if (code != EXIT_DONE) {
+		offline_close(o);
+		return code;
+	}
+	*ret_offline = o;
+	return EXIT_DONE;
+}
+
+static void
+close_volume(struct offline *o)
+{
+	if (o->view != NULL)
+		store_view_release(o->store, o->view);
+	o->view = NULL;
+}
+
+static void
+close_source(struct offline *o)
+{
+	close_volume(o);
+	store_close(o->store, o->disk);
+	o->store = NULL;
+}
+
+void
+offline_close(struct offline *o)
+{
+	if (o == NULL)
+		return;
+	close_source(o);
+	run_cache_destroy(o->cache);
+	buffer_free(o->buf, READ_BYTES);
+	disk_destroy(o->disk);
+	json_decref(o->sources);
+	if (o->lock_fd >= 0)
+		close(o->lock_fd);
+	free(o);
+}
+
+/* ---- sources ---- */
+
+const json_t *
+offline_sources(const struct offline *o)
+{
+	return o->sources;
+}
+
+/* The id that text is, or begins; NULL: none, or several. */
+static const char *
+match_id(const struct offline *o, const char *text)
+{
+	const char *found = NULL;
+	json_t *id;
+	size_t i;
+
+	json_array_foreach (o->sources, i, id) {
+		if (strncmp(json_string_value(id), text, strlen(text)) != 0)
+			continue;
+		if (found != NULL)
+			return NULL;
+		found = json_string_value(id);
+	}
+	return found;
+}
+
+static int
+say_sources(const struct offline *o, const char *text)
+{
+	json_t *id;
+	size_t i;
+
+	(void)ctl_fail(EXIT_NOT_FOUND, "no source, or more than one, is called \"%s\" in %s; there %s:", text, o->dir,
+	    json_array_size(o->sources) == 0 ? "is none" : "are");
+	json_array_foreach (o->sources, i, id) {
+		fprintf(stderr, "  %s\n", json_string_value(id));
+	}
+	return EXIT_NOT_FOUND;
+}
+
+int
+offline_open_source(struct offline *o, const char *text)
+{
+	const char *id = match_id(o, text);
+	char path[DIR_BYTES_MAX + 48];
+	struct hf_error err = {0};
+
+	if (id == NULL)
+		return say_sources(o, text);
+	close_source(o);
+	snprintf(o->source, sizeof o->source, "%s", id);
+	snprintf(path, sizeof path, "%s/sources/%s", o->dir, id);
+	if (store_open_offline(o->disk, path, &o->store, &err) < 0)
+		return fail(&err);
+	o->volume_count = store_list_volumes(o->store, o->volumes, STORE_VOLUMES_MAX);
+	return EXIT_DONE;
+}
+
+json_t *
+offline_describe_source(const struct offline *o)
+{
+	json_t *disks = json_array();
+
+	for (size_t i = 0; i < o->volume_count; i++)
+		json_array_append_new(
+		    disks, json_pack("{s:s, s:s}", "volumeID", o->volumes[i].id.text, "name", o->volumes[i].name));
+	return json_pack(
+	    "{s:s, s:{s:o}}", "sourceServerID", o->source, "dataReplicationInfo", "replicatedDisks", disks);
+}
+
+/* ---- points ---- */
+
+static const struct store_volume *
+find_number(const struct offline *o, uint32_t number)
+{
+	for (size_t i = 0; i < o->volume_count; i++)
+		if (o->volumes[i].volume == number)
+			return &o->volumes[i];
+	return NULL;
+}
+
+static json_t *
+describe_pit(const struct offline *o, const struct pit *p)
+{
+	json_t *volumes = json_array();
+	char time[UNITS_TEXT_BYTES], lsn[32];
+
+	for (uint32_t i = 0; i < p->checkpoint.volume_count; i++) {
+		const struct store_volume *v = find_number(o, p->checkpoint.volumes[i].volume);
+
+		json_array_append_new(volumes,
+		    json_pack("{s:s?, s:s?, s:I}", "volumeID", v == NULL ? NULL : v->id.text, "name",
+			v == NULL ? NULL : v->name, "sizeBytes", (json_int_t)p->checkpoint.volumes[i].size_bytes));
+	}
+	snprintf(lsn, sizeof lsn, "%" PRIu64, p->lsn);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "pointInTimeID", p->id.text, "sourceServerID",
+	    o->source, "timestamp", time_format(p->time_ns, time), "lsn", lsn, "consistency",
+	    checkpoint_consistency_name(p->consistency), "complete", p->complete, "volumes", volumes);
+}
+
+int
+offline_list_pits(const struct offline *o, json_t **ret_pits)
+{
+	json_t *pits = json_array();
+	struct pit *list;
+	size_t count;
+
+	if (store_list_pits(o->store, &list, &count) < 0) {
+		json_decref(pits);
+		return ctl_fail(EXIT_FAILED, "out of memory");
+	}
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(pits, describe_pit(o, &list[i]));
+	free(list);
+	*ret_pits = pits;
+	return EXIT_DONE;
+}
+
+/* ---- a volume ---- */
+
+static int
+open_view(struct offline *o, const char *pit)
+{
+	struct pit *list;
+	size_t count;
+	int r = store_list_pits(o->store, &list, &count);
+
+	if (r < 0)
+		return ctl_fail(EXIT_FAILED, "out of memory");
+	r = -HF_ENOPIT;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(list[i].id.text, pit) == 0)
+			r = store_view(o->store, list[i].lsn, &o->view);
+	free(list);
+	if (r == -HF_ENOPIT)
+		return ctl_fail(EXIT_NOT_FOUND, "there is no point %s any more", pit);
+	if (r < 0)
+		return ctl_fail(EXIT_FAILED, "point %s: %s", pit, hf_status_text(r));
+	snprintf(o->pit, sizeof o->pit, "%s", pit);
+	return EXIT_DONE;
+}
+
+static bool
+is_meant(const struct offline *o, const struct store_volume *v, const char *text)
+{
+	return (strcmp(v->id.text, text) == 0 || strcmp(v->name, text) == 0) &&
+	       view_find_volume(o->view, v->volume) != NULL;
+}
+
+static int
+say_volumes(const struct offline *o, const char *text)
+{
+	(void)ctl_fail(
+	    EXIT_NOT_FOUND, "no volume, or more than one, is called \"%s\" at point %s; there are:", text, o->pit);
+	for (size_t i = 0; i < o->volume_count; i++)
+		if (view_find_volume(o->view, o->volumes[i].volume) != NULL)
+			fprintf(stderr, "  %s  %s\n", o->volumes[i].id.text, o->volumes[i].name);
+	return EXIT_NOT_FOUND;
+}
+
+/* A disk that was replaced left its name to the new one: the point decides, it rarely knows both. */
+static int
+choose_volume(struct offline *o, const char *text)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < o->volume_count; i++)
+		if (is_meant(o, &o->volumes[i], text)) {
+			o->volume = &o->volumes[i];
+			found++;
+		}
+	return found == 1 ? EXIT_DONE : say_volumes(o, text);
+}
+
+int
+offline_open_volume(struct offline *o, const char *volume, const char *pit, uint64_t *ret_size_bytes)
+{
+	int code;
+
+	close_volume(o);
+	code = open_view(o, pit);
+	if (code == EXIT_DONE)
+		code = choose_volume(o, volume);
+	if (code != EXIT_DONE)
+		return code;
+	o->size_bytes = view_find_volume(o->view, o->volume->volume)->size_bytes;
+	*ret_size_bytes = o->size_bytes;
+	return EXIT_DONE;
+}
+
+static int
+say_unreadable(const struct offline *o, uint64_t block, int status)
+{
+	return ctl_fail(EXIT_FAILED, "volume %s, offset %" PRIu64 ", point %s: %s", o->volume->id.text,
+	    block * BLOCK_BYTES, o->pit, hf_status_text(status));
+}
+
+/* The last block may be larger than what is left of the volume. */
+static uint64_t
+bytes_between(const struct offline *o, uint64_t block, uint64_t next)
+{
+	uint64_t end = next * BLOCK_BYTES;
+
+	return (end < o->size_bytes ? end : o->size_bytes) - block * BLOCK_BYTES;
+}
+
+static bool
+is_zero(const unsigned char *p, size_t len)
+{
+	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+/* Data up to the next boundary of 1 MiB, or to the end. */
+static int
+read_data(struct offline *o, uint64_t *block, uint64_t blocks, const struct extents_sink *sink)
+{
+	uint64_t next = (*block / VIEW_READ_BLOCKS_MAX + 1) * VIEW_READ_BLOCKS_MAX, len;
+	struct view_fault fault = {.block = *block};
+	int r;
+
+	if (next > blocks)
+		next = blocks;
+	r = view_read(o->view, o->disk, o->cache, o->volume->volume, *block, (uint32_t)(next - *block), o->buf, &fault);
+	if (r < 0)
+		return say_unreadable(o, fault.block, r);
+	len = bytes_between(o, *block, next);
+	*block = next;
+	return is_zero(o->buf, len) ? sink->hole(sink->arg, len) : sink->data(sink->arg, o->buf, len);
+}
+
+static int
+read_range(struct offline *o, uint64_t *block, uint64_t blocks, const struct extents_sink *sink)
+{
+	uint64_t data, len;
+	int r = view_next_data(o->view, o->disk, o->cache, o->volume->volume, *block, &data);
+
+	if (r < 0)
+		return say_unreadable(o, *block, r);
+	if (data == *block)
+		return read_data(o, block, blocks, sink);
+	if (data > blocks)
+		data = blocks;
+	len = bytes_between(o, *block, data);
+	*block = data;
+	return sink->hole(sink->arg, len);
+}
+
+int
+offline_read(struct offline *o, uint64_t from, const struct extents_sink *sink)
+{
+	uint64_t block = from / BLOCK_BYTES, blocks = (o->size_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
+	int code = EXIT_DONE;
+
+	assert(from % BLOCK_BYTES == 0 || from == o->size_bytes);
+	if (from == o->size_bytes)
+		return EXIT_DONE;
+	while (block < blocks && code == EXIT_DONE)
+		code =
+		    ctl_interrupted() ? ctl_fail(EXIT_INTERRUPTED, "interrupted") : read_range(o, &block, blocks, sink);
+	return code;
+}
