@@ -33,8 +33,7 @@ add_source(struct table *t, const json_t *source, int64_t now_ns)
 	json_t *disk;
 	size_t i;
 
-	json_array_foreach(disks, i, disk)
-	{
+	json_array_foreach (disks, i, disk) {
 		total += pick_integer(disk, "totalStorageBytes");
 	}
 	table_add_row(t);
@@ -67,8 +66,7 @@ run_source_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", sources));
 	t = table_create(source_columns, sizeof source_columns / sizeof source_columns[0]);
-	json_array_foreach(sources, i, source)
-	{
+	json_array_foreach (sources, i, source) {
 		add_source(t, source, now_ns);
 	}
 	json_decref(sources);
@@ -133,8 +131,7 @@ show_reasons(const json_t *source)
 	size_t i;
 
 	show("ready", pick_bool(source, "ready") ? "yes" : "no");
-	json_array_foreach(pick(source, "reasons"), i, reason)
-	{
+	json_array_foreach (pick(source, "reasons"), i, reason) {
 		show("  because", pick_text(reason, "text"));
 		if (pick(reason, "cure") != NULL)
 			show("  cure", pick_text(reason, "cure"));
@@ -170,8 +167,7 @@ show_policy(const json_t *source)
 	json_t *rule;
 	size_t i;
 
-	json_array_foreach(pick(source, "pitPolicy"), i, rule)
-	{
+	json_array_foreach (pick(source, "pitPolicy"), i, rule) {
 		const char *units = short_unit(pick_text(rule, "units"));
 
 		snprintf(text, sizeof text, "every %" PRId64 " %s for %" PRId64 " %s%s", pick_integer(rule, "interval"),
@@ -201,8 +197,7 @@ show_volumes(const struct ctl *ctl, const json_t *source)
 	json_t *disk;
 	size_t i;
 
-	json_array_foreach(pick(source, "dataReplicationInfo.replicatedDisks"), i, disk)
-	{
+	json_array_foreach (pick(source, "dataReplicationInfo.replicatedDisks"), i, disk) {
 		char name[256];
 
 		snprintf(name, sizeof name, "  %s", pick_text(disk, "name"));
@@ -376,8 +371,7 @@ run_volume_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", volumes));
 	t = table_create(volume_columns, sizeof volume_columns / sizeof volume_columns[0]);
-	json_array_foreach(volumes, i, volume)
-	{
+	json_array_foreach (volumes, i, volume) {
 		add_volume(t, volume);
 	}
 	json_decref(volumes);

@@ -34,8 +34,7 @@ cell_done(struct table *t, const json_t *source)
 	json_t *disk;
 	size_t i;
 
-	json_array_foreach(pick(source, "dataReplicationInfo.replicatedDisks"), i, disk)
-	{
+	json_array_foreach (pick(source, "dataReplicationInfo.replicatedDisks"), i, disk) {
 		total += pick_integer(disk, "totalStorageBytes");
 		done += pick_integer(disk, "replicatedStorageBytes");
 	}
@@ -85,8 +84,7 @@ count_ready(const json_t *sources)
 	size_t i, ready = 0;
 	json_t *source;
 
-	json_array_foreach(sources, i, source)
-	{
+	json_array_foreach (sources, i, source) {
 		ready += pick_bool(source, "ready");
 	}
 	return ready;
@@ -112,8 +110,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	json_t *source;
 	size_t i;
 
-	json_array_foreach(sources, i, source)
-	{
+	json_array_foreach (sources, i, source) {
 		add_status(t, source, now_ns);
 	}
 	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS))
@@ -166,8 +163,7 @@ print_reasons(const json_t *source)
 	json_t *reason;
 	size_t i;
 
-	json_array_foreach(pick(source, "reasons"), i, reason)
-	{
+	json_array_foreach (pick(source, "reasons"), i, reason) {
 		printf("%s: %s\n", pick_text(reason, "code"), pick_text(reason, "text"));
 		if (pick(reason, "cure") != NULL)
 			printf("  cure: %s\n", pick_text(reason, "cure"));

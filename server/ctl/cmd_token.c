@@ -127,8 +127,7 @@ run_token_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", tokens));
 	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach(tokens, i, token)
-	{
+	json_array_foreach (tokens, i, token) {
 		table_add_row(t);
 		cell_text(t, "id", token, "tokenID");
 		cell_text(t, "state", token, "state");

@@ -28,8 +28,7 @@ say_candidates(const json_t *sources, const char *text, bool whole)
 	json_t *source;
 
 	fprintf(stderr, "holdfastctl: \"%s\" may be any of these; give the id:\n", text);
-	json_array_foreach(sources, i, source)
-	{
+	json_array_foreach (sources, i, source) {
 		if (is_meant(source, text, whole))
 			fprintf(stderr, "  %s  %s\n", pick_text(source, "sourceServerID"),
 			    pick_text(source, "sourceProperties.identificationHints.hostname"));
@@ -44,8 +43,7 @@ match_source(const json_t *sources, const char *text, int *ret_code)
 		size_t i, count = 0;
 		json_t *source;
 
-		json_array_foreach(sources, i, source)
-		{
+		json_array_foreach (sources, i, source) {
 			if (is_meant(source, text, whole)) {
 				found = source;
 				count++;
@@ -101,8 +99,7 @@ match_pit_exactly(const json_t *pits, const char *text, int *ret_code)
 	json_t *pit;
 	size_t i;
 
-	json_array_foreach(pits, i, pit)
-	{
+	json_array_foreach (pits, i, pit) {
 		if (strcmp(pick_text(pit, key), text) != 0)
 			continue;
 		if (found != NULL) {

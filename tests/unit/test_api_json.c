@@ -133,8 +133,7 @@ step_status(const json_t *json, const char *name)
 	json_t *step;
 	size_t i;
 
-	json_array_foreach(steps, i, step)
-	{
+	json_array_foreach (steps, i, step) {
 		if (strcmp(json_string_value(json_object_get(step, "name")), name) == 0)
 			return json_string_value(json_object_get(step, "status"));
 	}
