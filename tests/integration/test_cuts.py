@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection is cut: after every byte of a client's first 16 KiB, and without a word."""
+import concurrent.futures
+import os
+import random
+import socket
+import ssl
+import struct
+import time
+
+import pytest
+
+import hfagent
+from harness import BLOCK, IS_ROOT, MIB, SEED, SLOW, first_difference, patchwork, random_bytes, ready_agent, run, wait_for
+from hfagent import DATA, FRAME, Extent
+from history import History
+from tcp_proxy import TcpProxy
+
+CUT_MAX = 16 * 1024
+ALL_UP_TO = 4096   # every byte of handshake, HELLO, DECLARE and START, and of the first data
+STRIDE = 1 if os.environ.get("HOLDFAST_ALL_CUTS") else 5  # every 5th after that; which one of the five, SEED decides
+
+
+class Cut(Exception):
+    """The bytes a connection may send are used up."""
+
+
+class Line:
+    """A TLS connection that ends after `limit` bytes to the server, wherever that is. No threads, so thousands are quick."""
+
+    def __init__(self, context, address, limit):
+        self.limit, self.sent = limit, 0
+        self.socket = socket.create_connection(address, 20)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing)
+        self.reader = hfagent.FrameReader()
+        self.frames = []
+
+    def handshake(self):
+        self._until(self.tls.do_handshake)
+        self._flush()
+
+    def send(self, name, message, **options):
+        if not isinstance(message, bytes):
+            message = message.SerializeToString()
+        self.tls.write(hfagent.encode_frame(FRAME[name], message, **options))
+        self._flush()
+
+    def send_bytes(self, data):
+        self.tls.write(data)
+        self._flush()
+
+    def receive(self, name):
+        """The next frame of that type; others (heartbeats) are passed over."""
+        while True:
+            while self.frames:
+                frame = self.frames.pop(0)
+                if frame.type == FRAME["GOODBYE"]:
+                    raise hfagent.Goodbye(hfagent.protobuf().Goodbye.FromString(frame.message))
+                if frame.type == FRAME[name]:
+                    return frame
+            self.frames += self.reader.feed(self._until(lambda: self.tls.read(65536)))
+
+    def _until(self, operation):
+        while True:
+            try:
+                return operation()
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self.socket.recv(65536)
+                if not data:
+                    raise hfagent.Closed("the server closed the connection") from None
+                self.incoming.write(data)
+
+    def _flush(self):
+        data = self.outgoing.read()
+        allowed = data[:self.limit - self.sent]
+        self.socket.sendall(allowed)
+        self.sent += len(allowed)
+        if len(allowed) < len(data):
+            raise Cut()
+
+    def close(self, reset):
+        if reset:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+class Client:
+    """One source whose three blocks are always written together: never may the server hold some of one write and some of another."""
+
+    def __init__(self, directory, port, incarnation):
+        self.identity = hfagent.Identity(directory)
+        self.context = self.identity.tls_context()
+        self.address = ("127.0.0.1", port)
+        self.incarnation = incarnation
+        self.generation = 0
+        self.acked = 0
+
+    def session(self, limit, fill=False):
+        """A whole session: write the next generation, a checkpoint, and leave. Returns bytes sent; raises Cut."""
+        pb = hfagent.protobuf()
+        line = Line(self.context, self.address, limit)
+        try:
+            line.handshake()
+            line.send("HELLO", pb.Hello(protocol_version=1, protocol_version_min=1, role=1, installation_nonce=self.identity.nonce,
+                                        incarnation=self.incarnation, clock_ns=time.time_ns()))
+            self.seed = pb.Welcome.FromString(line.receive("WELCOME").message).digest_seed
+            line.send("DECLARE", pb.Declare(volumes=[pb.DeclaredVolume(name="v", identity="serial:cut", size_bytes=3 * BLOCK, state=1)]))
+            volume = pb.Volumes.FromString(line.receive("VOLUMES").message).volumes[0].volume
+            stream = hfagent.Stream()
+            line.send("START", pb.Start(stream_id=stream.id))
+            line.receive("ACK")
+            self.check(line, volume, fill)
+            self.generation += 1
+            content = [self.block(self.generation, i) for i in range(3)]
+            message = hfagent.data_message([Extent(0, 3, volume, hfagent.FILL if fill else DATA)], [hfagent.block_digest(self.seed, b) for b in content])
+            line.send_bytes(stream.next(FRAME["DATA"], message, b"".join(content)))
+            line.send_bytes(stream.next(FRAME["CHECKPOINT"], pb.Checkpoint(clock_ns=time.time_ns(), consistency=2).SerializeToString()))
+            while pb.Ack.FromString(line.receive("ACK").message).durable_sequence < 2:
+                pass
+            self.acked = self.generation
+            line.send("GOODBYE", pb.Goodbye())
+            return line.sent
+        finally:
+            line.close(reset=limit % 2 == 1)
+
+    def check(self, line, volume, fill):
+        """What the server holds is one generation, and none older than the newest acknowledged."""
+        if fill:
+            return
+        line.send("COMPARE", hfagent.protobuf().Compare(request_id=1, volume=volume, level=0, first=0, count=3))
+        digests = struct.unpack("<3Q", line.receive("COMPARED").payload)
+        for generation in range(self.acked, self.generation + 1):
+            if digests == tuple(hfagent.block_digest(self.seed, self.block(generation, i)) for i in range(3)):
+                return
+        raise AssertionError("after %d acknowledged and %d sent the server holds none of them" % (self.acked, self.generation))
+
+    @staticmethod
+    def block(generation, i):
+        return struct.pack("<QQ", generation, i) * (BLOCK // 16)
+
+
+def cut_many(directory, port, incarnation, limits):
+    """In a process of its own. Returns how many were cut."""
+    client = Client(directory, port, incarnation)
+    whole = client.session(1 << 30, fill=True)
+    assert whole > 12 * 1024, "a session is shorter than what is to be cut"
+    cuts = 0
+    for limit in limits:
+        try:
+            client.session(limit)
+        except Cut:
+            cuts += 1
+    client.session(1 << 30)
+    return cuts
+
+
+def test_after_a_cut_at_every_byte_the_server_holds_what_it_acknowledged(house):
+    daemon = house.served
+    phase = random.Random(SEED).randrange(STRIDE)
+    limits = list(range(ALL_UP_TO)) + list(range(ALL_UP_TO + phase, CUT_MAX, STRIDE))
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        jobs = []
+        for part in range(2):
+            identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), house.path("cut-%d" % part))
+            jobs.append(pool.submit(cut_many, identity.directory, daemon.port, 1, limits[part::2]))
+        cuts = sum(job.result() for job in jobs)
+    assert cuts > 0.9 * len([n for n in limits if n < 12 * 1024])
+    assert daemon.program.is_alive()
+    wait_for(lambda: not any(s["agent"]["connected"] for s in daemon.sources()), 15, "the sessions to be gone")
+
+
+def test_an_agent_whose_connection_breaks_all_the_time_arrives_all_the_same(house):
+    daemon = house.served
+    disk = house.file("broken-line", random_bytes(house.random, 6 * MIB))
+    proxy = TcpProxy(("127.0.0.1", daemon.port))
+    house.on_end(proxy.close)
+    agent = house.agent(daemon, {"root": disk}).go_through(proxy.port)
+    proxy.cut_after(2 * MIB + 12345)
+    agent.start()
+    daemon.wait_ready(agent.source)
+    assert proxy.connections >= 3
+    assert first_difference(disk, daemon.export(agent.source, "root", "latest")) is None
+    agent.stop()
+
+
+# ---- silence ----
+
+@pytest.fixture(name="far")
+def far_fixture(rig):
+    """A network name space behind a bridge, from which the path can be taken without anybody being told."""
+    if not IS_ROOT:
+        pytest.skip("network name spaces need root")
+    number = os.getpid() % 200 + 20
+    far = Far(rig, "hf%d" % os.getpid(), "10.213.%d" % number)
+    return far
+
+
+class Far:
+    def __init__(self, rig, name, net):
+        self.name, self.server_ip = name, net + ".1"
+        self.ip("link", "add", name + "b", "type", "bridge", "forward_delay", "0")
+        rig.on_end(self.ip, "link", "del", name + "b")
+        self.ip("addr", "add", net + ".1/24", "dev", name + "b")
+        self.ip("link", "set", name + "b", "up")
+        self.ip("netns", "add", name)
+        rig.on_end(self.ip, "netns", "del", name)
+        self.ip("link", "add", name + "a", "type", "veth", "peer", "name", "eth0", "netns", name)
+        self.give_path()
+        self.ip("link", "set", name + "a", "up")
+        self.ip("-n", name, "addr", "add", net + ".2/24", "dev", "eth0")
+        self.ip("-n", name, "link", "set", "eth0", "up")
+
+    @staticmethod
+    def ip(*arguments):
+        run("ip", *arguments)
+
+    def give_path(self):
+        self.ip("link", "set", self.name + "a", "master", self.name + "b")
+
+    def take_path(self):
+        self.ip("link", "set", self.name + "a", "nomaster")
+
+    @property
+    def prefix(self):
+        return ["ip", "netns", "exec", self.name]
+
+
+@pytest.mark.parametrize("seconds", [3, 8])
+def test_after_silence_the_agent_streams_within_two_seconds_of_the_paths_return(rig, far, seconds):
+    daemon = rig.daemon(host=far.server_ip)
+    history = History(rig.path("disk"), 512, rig.random)
+    agent = ready_agent(rig, daemon, {"root": history.path}, prefix=far.prefix)
+    far.take_path()
+    gone = time.monotonic()
+    history.write(20)
+    while time.monotonic() < gone + seconds:  # this is how long the path is gone, not a wait for something
+        time.sleep(0.05)
+    before = int(daemon.source(agent.source)["counters"]["lastLSN"])
+    far.give_path()
+    back = time.monotonic()
+    wait_for(lambda: int(daemon.source(agent.source)["counters"]["lastLSN"]) > before, 20, "the stream to go on")
+    took = time.monotonic() - back
+    assert took < 2 * SLOW, "it took %.1f s" % took
+    point = daemon.point(agent.source, "after")
+    assert history.check(daemon.export(agent.source, "root", point["pointInTimeID"])) == 20
+    agent.stop()
