@@ -866,7 +866,7 @@ compare_doubles(const void *a, const void *b)
 static double
 median(const struct figures *rounds, unsigned count, size_t offset)
 {
-	double v[ROUNDS_MAX];
+	double v[ROUNDS_MAX] = {0};
 
 	for (unsigned i = 0; i < count; i++)
 		memcpy(&v[i], (const char *)&rounds[i] + offset, sizeof v[i]);

@@ -285,6 +285,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="keep the data directory and the daemon's log")
     options = parser.parse_args()
     build = options.build.resolve()
+    (build / "bench.json").unlink(missing_ok=True)  # no run, no figures
     work = pathlib.Path(tempfile.mkdtemp(prefix="bench-run-", dir=build))
     try:
         figures = measure(build, work, options.rounds)
