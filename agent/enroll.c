@@ -294,6 +294,20 @@ prepare(const struct options *o, struct enrollment *e, struct hf_error *err)
 
 /* ---- what is kept ---- */
 
+/* The data port is on the address that was given for enrolment; several ports of it become one. */
+static void
+add_server(struct state *st, const struct address *enrolled_at, uint16_t data_port)
+{
+	struct address a = *enrolled_at;
+
+	a.port = data_port;
+	address_format(&a, st->servers[st->server_count]);
+	for (size_t i = 0; i < st->server_count; i++)
+		if (strcmp(st->servers[i], st->servers[st->server_count]) == 0)
+			return;
+	st->server_count++;
+}
+
 static int
 store(struct state *st, const struct enrollment *e, struct hf_error *err)
 {
@@ -310,13 +324,9 @@ store(struct state *st, const struct enrollment *e, struct hf_error *err)
 		return r;
 	st->source_id = e->answer.source_id;
 	memcpy(st->nonce, e->request.installation_nonce, sizeof st->nonce);
-	st->server_count = e->server_count;
-	for (size_t i = 0; i < e->server_count; i++) {
-		struct address data = e->servers[i];
-
-		data.port = (uint16_t)e->answer.data_port;
-		address_format(&data, st->servers[i]);
-	}
+	st->server_count = 0;
+	for (size_t i = 0; i < e->server_count; i++)
+		add_server(st, &e->servers[i], (uint16_t)e->answer.data_port);
 	return state_save(st, err);
 }
 

@@ -39,6 +39,8 @@ struct session {
 	int64_t heartbeat_ns, next_heartbeat_ns, next_report_ns;
 	uint64_t received_bytes; /* as of the last look; when it moved is heard_ns */
 	int64_t heard_ns;
+	int64_t next_look_ns; /* at the path; see check_path() */
+	int64_t stalled_ns;   /* since when it seems cut; 0 = it does not */
 	int64_t peer_clock_ns, peer_clock_heard_ns;
 
 	struct buffer waiting, writing; /* control frames; `writing` is on the wire */

@@ -3,8 +3,7 @@
  *
  * How it fails: every failure becomes WIRE_DEAD with a sentence, and nothing is repaired here; the
  * link dials anew. A cut path must be noticed within seconds, even with data in flight, and a
- * handshake or a write must never hang: TCP_USER_TIMEOUT ends the connection when sent bytes stay
- * unacknowledged, and the callers have deadlines. */
+ * handshake or a write must never hang: the callers have deadlines, and TCP has one too. */
 #include "agent/wire.h"
 
 #include <assert.h>
@@ -24,12 +23,9 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
-enum {
-	/* The kernel's retransmissions go 0.2, 0.6, 1.4, 3.0, 6.2 s after the first loss. Ending
-	 * the connection at 4 s, and dialling anew every second, leaves no gap of 2 s in which a
-	 * path that is back goes unnoticed. */
-	USER_TIMEOUT_MS = 4000,
-};
+/* A backstop, for the handshake above all; sessions look themselves, and sooner: wire_is_stalled(). */
+enum { USER_TIMEOUT_MS = 5000 };
+
 #define KEY_UPDATE_BYTES (64ull << 30) /* the protocol allows at most 256 GiB under one key */
 
 struct wire {
@@ -57,8 +53,7 @@ make_socket(const struct address_resolved *to)
 	/* Both only make things quicker; a kernel that refuses them still works. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
-	if (connect(fd, (const struct sockaddr *)&to->socket, to->len) < 0 &&
-	    errno != EINPROGRESS) {
+	if (connect(fd, (const struct sockaddr *)&to->socket, to->len) < 0 && errno != EINPROGRESS) {
 		int r = -errno;
 
 		(void)close(fd); /* never connected */
@@ -68,8 +63,8 @@ make_socket(const struct address_resolved *to)
 }
 
 int
-wire_open(const struct address_resolved *to, SSL_CTX *context, uint64_t key_update_bytes,
-    struct wire **ret_wire, struct hf_error *err)
+wire_open(const struct address_resolved *to, SSL_CTX *context, uint64_t key_update_bytes, struct wire **ret_wire,
+    struct hf_error *err)
 {
 	struct wire *w = calloc(1, sizeof *w);
 
@@ -142,8 +137,7 @@ die_of_tls(struct wire *w)
 	char text[256];
 
 	if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-		return die_saying(
-		    w, -ECONNRESET, "the server closed the connection without a goodbye");
+		return die_saying(w, -ECONNRESET, "the server closed the connection without a goodbye");
 	if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
 		snprintf(text, sizeof text,
 		    "this is not the server we enrolled at, or its certificate is bad (%s); "
@@ -166,10 +160,8 @@ tls_outcome(struct wire *w, int r)
 	switch (SSL_get_error(w->ssl, r)) {
 	case SSL_ERROR_WANT_READ: return WIRE_WAIT;
 	case SSL_ERROR_WANT_WRITE: w->want_write = true; return WIRE_WAIT;
-	case SSL_ERROR_ZERO_RETURN:
-		return die_saying(w, -ECONNRESET, "the server closed the connection");
-	case SSL_ERROR_SYSCALL:
-		return die(w, saved_errno != 0 ? -saved_errno : -ECONNRESET, "connection lost");
+	case SSL_ERROR_ZERO_RETURN: return die_saying(w, -ECONNRESET, "the server closed the connection");
+	case SSL_ERROR_SYSCALL: return die(w, saved_errno != 0 ? -saved_errno : -ECONNRESET, "connection lost");
 	default: return die_of_tls(w);
 	}
 }
@@ -268,8 +260,7 @@ wire_read(struct wire *w, struct wire_frame *ret_frame)
 	if (!w->have_header)
 		step = read_header(w);
 	if (step == WIRE_DONE)
-		step = fill(w,
-		    FRAME_HEADER_BYTES + (size_t)w->header.message_bytes + w->header.payload_bytes);
+		step = fill(w, FRAME_HEADER_BYTES + (size_t)w->header.message_bytes + w->header.payload_bytes);
 	w->unreadable = step == WIRE_DEAD;
 	if (step != WIRE_DONE)
 		return step;
@@ -314,6 +305,15 @@ wire_write(struct wire *w, const unsigned char *bytes, size_t len, size_t *ret_w
 }
 
 /* ---- waiting ---- */
+
+bool
+wire_is_stalled(const struct wire *w)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof info;
+
+	return getsockopt(w->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_retransmits > 0;
+}
 
 uint64_t
 wire_received(const struct wire *w)

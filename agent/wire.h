@@ -29,8 +29,8 @@ struct wire_frame { /* borrowed until the next wire_read() */
 
 /* Begin to connect. Shares context. key_update_bytes: new TLS keys after so many bytes sent, 0 = 64
  * GiB. 0 or -errno (then the address cannot even be tried). */
-int wire_open(const struct address_resolved *to, SSL_CTX *context, uint64_t key_update_bytes,
-    struct wire **ret_wire, struct hf_error *err);
+int wire_open(const struct address_resolved *to, SSL_CTX *context, uint64_t key_update_bytes, struct wire **ret_wire,
+    struct hf_error *err);
 
 /* Free; sends close_notify if the connection is good. NULL is allowed. */
 void wire_close(struct wire *w);
@@ -45,13 +45,15 @@ enum wire_step wire_read(struct wire *w, struct wire_frame *ret_frame);
 
 /* Write some of len bytes. DONE with *ret_written > 0, or wait. After WAIT the same bytes must be
  * offered again. */
-enum wire_step wire_write(
-    struct wire *w, const unsigned char *bytes, size_t len, size_t *ret_written);
+enum wire_step wire_write(struct wire *w, const unsigned char *bytes, size_t len, size_t *ret_written);
+
+/* True while TCP sends the same bytes again and nothing comes back. A peer that is there but does not
+ * read answers, and is not stalled. */
+bool wire_is_stalled(const struct wire *w);
 
 uint64_t wire_received(const struct wire *w); /* bytes, in all */
 int wire_fd(const struct wire *w);
-short wire_events(
-    const struct wire *w); /* for poll: POLLIN, and POLLOUT if the last step waits for that */
+short wire_events(const struct wire *w); /* for poll: POLLIN, and POLLOUT if the last step waits for that */
 
 /* Why it is dead: -errno or -HF_E... with words. */
 const struct hf_error *wire_error(const struct wire *w);
