@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points in time of several disks in use: the order of writes across disks is kept, or the point does not claim it.
+
+A writer puts record n on file system 1, waits until it is on the disk, then puts it on file system 2, waits, and goes on with
+n + 1, without pause. At no moment is disk 2 ahead of disk 1, so in no honest point is it.
+"""
+import os
+import struct
+import threading
+import time
+
+import pytest
+
+from harness import BLOCK, BUILD, IS_ROOT, MIB, is_mounted, run, wait_for
+
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason="mounting and freezing need root")
+POINTS = 12
+
+
+class Recorder:
+    """The writer. The record of a disk is one block of a file, always in the same place of the disk: readable without mounting."""
+
+    def __init__(self, mounts, devices):
+        self.files = [m / "record" for m in mounts]
+        self.number = 0
+        self.stopping = threading.Event()
+        for path in self.files:
+            path.write_bytes(self.record(0))
+        os.sync()
+        self.places = [place_of(path, device) for path, device in zip(self.files, devices)]
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    @staticmethod
+    def record(number):
+        return struct.pack("<Q", number) * (BLOCK // 8)
+
+    def start(self):
+        self.thread.start()
+        return self
+
+    def _run(self):
+        fds = [os.open(path, os.O_WRONLY) for path in self.files]
+        while not self.stopping.is_set():
+            self.number += 1
+            for fd in fds:
+                os.pwrite(fd, self.record(self.number), 0)
+                os.fsync(fd)
+        for fd in fds:
+            os.close(fd)
+
+    def stop(self):
+        self.stopping.set()
+        if self.thread.is_alive():
+            self.thread.join()
+
+    def read(self, image, which):
+        with open(image, "rb") as f:
+            f.seek(self.places[which])
+            block = f.read(BLOCK)
+        number = struct.unpack_from("<Q", block)[0]
+        assert block == self.record(number), "a torn record"
+        return number
+
+
+def place_of(path, device):
+    """Where the file's only block is on the disk, found by its content."""
+    extents = run("filefrag", "-v", "-b%d" % BLOCK, path).stdout
+    line = next(line for line in extents.splitlines() if line.strip().startswith("0:"))
+    return int(line.split(":")[2].split("..")[0]) * BLOCK
+
+
+@pytest.fixture(name="two")
+def two_fixture(rig):
+    """Two mounted disks with a writer, and a daemon."""
+    made = [rig.file_system("fs%d" % i, 24 * MIB, "ext4", "-b", BLOCK) for i in (1, 2)]
+    rig.mounts = [m for m, _, _ in made]
+    rig.devices = {"disk%d" % (i + 1): device for i, (_, device, _) in enumerate(made)}
+    rig.recorder = Recorder(rig.mounts, rig.devices.values())
+    rig.served = rig.daemon()
+    rig.on_end(rig.recorder.stop)
+    return rig
+
+
+def wait_points(rig, agent, count, good):
+    """At least `count` points that are as good(consistency)."""
+    def points():
+        found = [p for p in rig.served.points(agent.source) if good(p["consistency"])]
+        return found if len(found) >= count else None
+    return wait_for(points, 60, "%d points" % count)
+
+
+def records_of(rig, agent, point):
+    """What the two disks held in that point."""
+    images = [rig.served.export(agent.source, "disk%d" % (i + 1), point["pointInTimeID"], rig.path("record.img"), force=True) and
+              rig.recorder.read(rig.path("record.img"), i) for i in range(2)]
+    return images
+
+
+def test_frozen_points_keep_the_order_of_writes_across_disks(two):
+    freeze = [word for m in two.mounts for word in ("--freeze", m)]
+    agent = two.agent(two.served, two.devices, options=freeze).start()
+    two.served.wait_ready(agent.source)
+    two.recorder.start()
+    began = two.recorder.number
+    named = two.served.point(agent.source, "named")
+    points = wait_points(two, agent, POINTS, lambda c: c != "fuzzy")
+    assert named["consistency"] == "filesystem"
+    numbers = []
+    for point in points[-POINTS:] + [named]:
+        first, second = records_of(two, agent, point)
+        assert second <= first <= second + 1, "disk 2 is at %d, disk 1 at %d" % (second, first)
+        numbers.append(first)
+    assert len(set(numbers)) > POINTS // 2, "the writer did not write between the points"
+    assert two.recorder.number > began
+    agent.stop()
+    two.recorder.stop()
+
+
+def test_with_the_rule_switched_off_the_order_is_lost_and_this_test_sees_it(two):
+    agent = two.agent(two.served, two.devices, env={"HOLDFAST_TEST_CONSISTENCY": "always"}).start()
+    two.served.wait_ready(agent.source)
+    two.recorder.start()
+    mixed = set()
+
+    def one_is_ahead():
+        for point in two.served.points(agent.source):
+            if point["consistency"] != "fuzzy" and point["pointInTimeID"] not in mixed:
+                mixed.add(point["pointInTimeID"])
+                first, second = records_of(two, agent, point)
+                if second > first:
+                    return True
+        return False
+
+    wait_for(one_is_ahead, 30, "a point in which disk 2 is ahead: without it the other test proves nothing")
+    agent.stop()
+    two.recorder.stop()
+
+
+def test_without_a_freeze_disks_in_use_yield_only_fuzzy_points(two):
+    two.recorder.start()
+    agent = two.agent(two.served, two.devices).start()
+    wait_points(two, agent, 5, lambda c: c == "fuzzy")
+    assert not [p for p in two.served.points(agent.source) if p["consistency"] != "fuzzy"]
+    source = two.served.source(agent.source)
+    assert not source["ready"] and source["newestPointInTime"] is None
+    assert "NO_CONSISTENT_POINT" in [r["code"] for r in source["reasons"]]
+    assert two.served.ctl("ready", agent.source, check=6).stdout
+    two.recorder.stop()
+    two.served.wait_ready(agent.source)
+    agent.stop()
+
+
+def test_a_killed_agent_leaves_nothing_frozen(two):
+    freeze = [word for m in two.mounts for word in ("--freeze", m)]
+    agent = two.agent(two.served, two.devices, options=freeze, interval="0").start()
+    two.served.wait_ready(agent.source)
+    two.recorder.start()
+    for _ in range(8):
+        time.sleep(two.random.uniform(0, 0.5))
+        agent.kill()
+        before = two.recorder.number
+        wait_for(lambda: two.recorder.number > before + 2, 6, "the file systems to be writable again")
+        agent.start()
+        agent.wait_connected()
+    agent.stop()
+    two.recorder.stop()
+
+
+def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
+    agent = two.agent(two.served, two.devices)
+    inside = two.mounts[0] / "state"
+    run("cp", "-a", agent.state_dir, inside)
+    done = run(BUILD / "holdfast-agent", "run", "--state", inside, "--freeze", two.mounts[0], "--once", check=False)
+    assert done.returncode != 0 and "freeze" in done.stderr and str(two.mounts[0]) in done.stderr
+    assert is_mounted(two.mounts[0])

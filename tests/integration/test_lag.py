@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of lag, clocks and rates is true."""
+import datetime
+import glob
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import MIB, SLOW, BUILD, first_difference, random_bytes, ready_agent, wait_for
+from tcp_proxy import TcpProxy
+
+LAGS = ("receivedSeconds", "durableSeconds", "consistentSeconds")
+
+
+def lags(daemon, source):
+    lag = daemon.source(source)["lag"]
+    return [lag[name] for name in LAGS]
+
+
+def seconds_ago(timestamp):
+    then = datetime.datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+    return (datetime.datetime.now(datetime.timezone.utc) - then).total_seconds()
+
+
+def test_an_agent_stopped_for_five_seconds_raises_all_lags_by_five(house):
+    daemon = house.served
+    disk = house.file("disk", random_bytes(house.random, 4 * MIB))
+    agent = ready_agent(house, daemon, {"root": disk})
+    before = lags(daemon, agent.source)
+    agent.program.signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    before = lags(daemon, agent.source)
+    assert max(before) < 3 * SLOW
+    while time.monotonic() < stopped + 5:  # the five seconds are what is measured
+        time.sleep(0.05)
+    after = lags(daemon, agent.source)
+    agent.program.signal(signal.SIGCONT)
+    for name, x, y in zip(LAGS, before, after):
+        assert 4 <= y - x <= 6, "%s went from %g to %g" % (name, x, y)
+    wait_for(lambda: max(lags(daemon, agent.source)) < 3 * SLOW, 20, "the lags to fall again")
+    agent.stop()
+
+
+def test_the_lag_of_an_agent_that_is_gone_grows_with_the_clock(house):
+    daemon = house.served
+    disk = house.file("gone", random_bytes(house.random, MIB))
+    agent = ready_agent(house, daemon, {"root": disk})
+    agent.kill()
+    killed, first = time.monotonic(), lags(daemon, agent.source)
+    daemon.wait_state(agent.source, "DISCONNECTED")
+    passed, now = time.monotonic() - killed, lags(daemon, agent.source)
+    for x, y in zip(first, now):
+        assert abs((y - x) - passed) < 1
+    source = daemon.source(agent.source)
+    assert source["ready"], "what it had can still be recovered"
+    assert source["dataReplicationInfo"]["dataReplicationError"]["error"] == "AGENT_NOT_SEEN"
+    daemon.ctl("ready", agent.source)
+    daemon.ctl("ready", agent.source, "--max-lag", "1s", check=6)
+
+
+def faketime(offset):
+    """Environment in which the wall clock is off, and the monotonic one is not."""
+    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed")
+    preload = [library]
+    if SLOW > 1:
+        preload.insert(0, subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip())
+    return {"LD_PRELOAD": ":".join(preload), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_source_clock_that_is_an_hour_off_changes_nothing(house, hours):
+    daemon = house.served
+    disk = house.file("clock%d" % hours, random_bytes(house.random, 2 * MIB))
+    agent = ready_agent(house, daemon, {"root": disk}, env=faketime("%+dh" % hours))
+    source = wait_for(lambda: (s := daemon.source(agent.source))["agent"]["clockOffsetSeconds"] and s, 10, "the offset to be measured")
+    assert abs(source["agent"]["clockOffsetSeconds"] - 3600 * hours) < 2
+    assert source["dataReplicationInfo"]["dataReplicationState"] == "CONTINUOUS"
+    assert max(lags(daemon, agent.source)) < 3 * SLOW
+    point = daemon.point(agent.source, "off-by-an-hour")
+    assert abs(seconds_ago(point["timestamp"])) < 5 * SLOW
+    assert first_difference(disk, daemon.export(agent.source, "root", "off-by-an-hour")) is None
+    agent.stop()
+
+
+def test_a_link_of_one_megabyte_a_second_shows_that_rate(house):
+    daemon = house.served
+    disk = house.file("slow", random_bytes(house.random, 20 * MIB))
+    proxy = TcpProxy(("127.0.0.1", daemon.port))
+    house.on_end(proxy.close)
+    proxy.limit(1_000_000)
+    agent = house.agent(daemon, {"root": disk}).go_through(proxy.port).start()
+    wait_for(lambda: proxy.forwarded_bytes > 12_000_000, 30, "12 MB to have passed")
+    samples = []
+    wait_for(lambda: samples.append(daemon.source(agent.source)["rates"]["bytesPerSecond10s"]) or proxy.forwarded_bytes > 15_000_000, 30,
+             "15 MB to have passed")
+    assert all(900_000 <= s <= 1_100_000 for s in samples), (min(samples), max(samples))
+    source = daemon.source(agent.source)
+    assert source["dataReplicationInfo"]["dataReplicationState"] == "INITIAL_SYNC" and not source["ready"]
+    proxy.limit(None)
+    daemon.wait_ready(agent.source)
+    agent.stop()
