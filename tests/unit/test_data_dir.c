@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/data_dir.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "proto/common/status.h"
+
+struct fixture {
+	char top[64], path[128];
+	struct data_dir *dir;
+	struct hf_error err;
+};
+
+static int
+set_up(void **state)
+{
+	struct fixture *f = *state = calloc(1, sizeof *f);
+
+	strcpy(f->top, "/tmp/test_data_dir.XXXXXX");
+	if (mkdtemp(f->top) == NULL)
+		return -1;
+	snprintf(f->path, sizeof f->path, "%s/data", f->top);
+	return mkdir(f->path, 0700);
+}
+
+static int
+tear_down(void **state)
+{
+	struct fixture *f = *state;
+	char command[128];
+
+	data_dir_close(f->dir);
+	snprintf(command, sizeof command, "rm -rf %s", f->top);
+	(void)!system(command);
+	free(f);
+	return 0;
+}
+
+static void
+write_file(const struct fixture *f, const char *name, const char *text)
+{
+	char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof path, "%s/%s", f->path, name);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static bool
+exists(const struct fixture *f, const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof path, "%s/%s", f->path, name);
+	return access(path, F_OK) == 0;
+}
+
+static int
+open_it(struct fixture *f)
+{
+	return data_dir_open(f->path, false, &f->dir, &f->err);
+}
+
+static void
+an_empty_directory_becomes_ours_and_keeps_its_uuid(void **state)
+{
+	struct fixture *f = *state;
+	char uuid[UUID_TEXT_BYTES];
+
+	assert_int_equal(open_it(f), 0);
+	assert_true(exists(f, "README"));
+	strcpy(uuid, data_dir_uuid(f->dir));
+	assert_int_equal(strlen(uuid), 36);
+	data_dir_close(f->dir);
+	f->dir = NULL;
+	assert_int_equal(open_it(f), 0);
+	assert_string_equal(data_dir_uuid(f->dir), uuid);
+}
+
+static void
+a_second_daemon_is_refused_and_told_the_pid_of_the_first(void **state)
+{
+	struct fixture *f = *state;
+	struct data_dir *second;
+	char pid[32];
+
+	assert_int_equal(open_it(f), 0);
+	snprintf(pid, sizeof pid, "pid %d", (int)getpid());
+	assert_int_equal(data_dir_open(f->path, false, &second, &f->err), -EBUSY);
+	assert_non_null(strstr(f->err.text, pid));
+}
+
+static void
+a_directory_with_something_else_in_it_is_left_alone(void **state)
+{
+	struct fixture *f = *state;
+
+	write_file(f, "thesis.tex", "years of work");
+	assert_int_equal(open_it(f), -ENOTEMPTY);
+	assert_non_null(strstr(f->err.text, "thesis.tex"));
+	assert_false(exists(f, "LOCK"));
+	assert_false(exists(f, "IDENTITY"));
+}
+
+static void
+a_fresh_file_system_counts_as_empty(void **state)
+{
+	struct fixture *f = *state;
+	char path[256];
+
+	snprintf(path, sizeof path, "%s/lost+found", f->path);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(open_it(f), 0);
+}
+
+static void
+a_missing_directory_is_refused_unless_it_may_be_made(void **state)
+{
+	struct fixture *f = *state;
+
+	rmdir(f->path);
+	assert_int_equal(open_it(f), -ENOENT);
+	assert_non_null(strstr(f->err.text, "mkdir"));
+	strcat(f->path, "/deep/er");
+	assert_int_equal(data_dir_open(f->path, true, &f->dir, &f->err), 0);
+}
+
+static void
+a_newer_format_is_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	write_file(f, "IDENTITY", "holdfast data directory\nformat 2\nuuid 00000000-0000-4000-8000-000000000000\n");
+	assert_int_equal(open_it(f), -HF_EFORMAT);
+	assert_non_null(strstr(f->err.text, "newer"));
+}
+
+static void
+an_identity_that_is_not_ours_is_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	write_file(f, "IDENTITY", "something else\n");
+	assert_int_equal(open_it(f), -HF_ECORRUPT);
+}
+
+static void
+a_half_mounted_directory_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char path[256];
+
+	assert_int_equal(open_it(f), 0);
+	data_dir_close(f->dir);
+	f->dir = NULL;
+	snprintf(path, sizeof path, "%s/sources", f->path);
+	assert_int_equal(mkdir(path, 0700), 0); /* and no holdfast.db */
+	assert_int_equal(open_it(f), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, "mounted"));
+}
+
+static void
+what_a_cut_first_start_left_is_no_obstacle(void **state)
+{
+	struct fixture *f = *state;
+
+	write_file(f, "LOCK", "123\n");
+	write_file(f, "README", "...");
+	write_file(f, "IDENTITY.tmp", "hold");
+	assert_int_equal(open_it(f), 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(an_empty_directory_becomes_ours_and_keeps_its_uuid, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		a_second_daemon_is_refused_and_told_the_pid_of_the_first, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_directory_with_something_else_in_it_is_left_alone, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_fresh_file_system_counts_as_empty, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_missing_directory_is_refused_unless_it_may_be_made, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_newer_format_is_refused, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(an_identity_that_is_not_ours_is_refused, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_half_mounted_directory_is_refused, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(what_a_cut_first_start_left_is_no_obstacle, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests_name("data_dir", tests, NULL, NULL);
+}
