@@ -18,6 +18,7 @@
 #include "agent/pass.h"
 #include "agent/state.h"
 #include "agent/status.h"
+#include "proto/common/id.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
@@ -286,7 +287,18 @@ open_link(struct run *r, struct hf_error *err)
 }
 
 /* Raised and stored before a byte is sent: the server must be able to tell this process from every
- * earlier one. */
+ * earlier one, and from one that another machine started from a copy of this directory. Raised by one,
+ * both would arrive at the same number and look like one process that reconnects; so it is raised by
+ * a random amount, and whichever of the two is behind is refused. */
+static void
+raise_incarnation(struct state *st)
+{
+	uint32_t random;
+
+	random_bytes(&random, sizeof random);
+	st->incarnation += 1 + random % (1 << 20);
+}
+
 static int
 open_state(struct run *r, struct hf_error *err)
 {
@@ -302,7 +314,7 @@ open_state(struct run *r, struct hf_error *err)
 		    r->o->state_directory);
 	if (e < 0)
 		return e;
-	r->state->incarnation++;
+	raise_incarnation(r->state);
 	r->saved_ns = clock_monotonic_ns();
 	return state_save(r->state, err);
 }
