@@ -28,7 +28,7 @@ struct event;
 struct evconnlistener;
 struct worker;
 
-enum { WORKERS_MAX = 64 };
+enum { WORKERS_MAX = 256 };
 
 struct server {
 	struct config config;
