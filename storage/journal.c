@@ -182,6 +182,8 @@ journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t paylo
 	slab = slab_get(s->slabs);
 	if (slab == NULL) {
 		s->room_wanted = true;
+		s->waiter.wake = on_slab_free;
+		s->waiter.arg = s;
 		slabs_wait(s->slabs, &s->waiter);
 		return -EAGAIN;
 	}
@@ -190,8 +192,6 @@ journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t paylo
 		slab_put(s->slabs, slab);
 		return -ENOMEM;
 	}
-	s->waiter.wake = on_slab_free;
-	s->waiter.arg = s;
 	return 0;
 }
 
