@@ -240,6 +240,22 @@ a_full_disk_stalls_and_goes_on_by_itself(void **state)
 	check(g);
 }
 
+/* Every slab is held by others before this store's first frame. */
+static void
+a_first_frame_waits_for_a_slab(void **state)
+{
+	struct rig *g = *state;
+	struct slab *held[16], *s;
+	size_t n = 0;
+
+	while ((s = slab_get(g->slabs)) != NULL)
+		held[n++] = s;
+	assert_int_equal(send_extent(g, g->volume[0], 4, 0, 1, 1), -EAGAIN);
+	while (n > 0)
+		slab_put(g->slabs, held[--n]);
+	assert_int_equal(send_extent(g, g->volume[0], 4, 0, 1, 1), 0);
+}
+
 /* ---- points ---- */
 
 static struct pit
@@ -316,12 +332,32 @@ the_only_complete_point_is_not_deleted(void **state)
 }
 
 static void
+a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+
+	assert_int_equal(run(g, store_pit_keep(g->store, p.lsn, "", false)), 0);
+	assert_string_equal(store_newest_kept(g->store, false)->id.text, p.id.text);
+	assert_null(store_newest_kept(g->store, true));
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_VERIFIED)), 0);
+	assert_true(newest_pit(g).verified);
+	power_cut(g);
+	assert_true(newest_pit(g).verified && newest_pit(g).kept);
+	assert_string_equal(store_newest_kept(g->store, true)->id.text, p.id.text);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_UNVERIFIED)), 0);
+	assert_false(newest_pit(g).verified);
+	assert_null(store_newest_kept(g->store, true));
+}
+
+static void
 an_unknown_point_is_not_found(void **state)
 {
 	struct rig *g = *state;
 	struct id id = id_random("pit");
 
 	assert_int_equal(run(g, store_pit_change(g->store, &id, STORE_PIT_DELETE)), -HF_ENOPIT);
+	assert_int_equal(run(g, store_pit_change(g->store, &id, STORE_PIT_VERIFIED)), -HF_ENOPIT);
 	assert_int_equal(run(g, store_pit_keep(g->store, 999999, "x", false)), -HF_ENOPIT);
 }
 
@@ -465,9 +501,11 @@ main(void)
 	    TEST(a_failed_sync_of_a_staging_file_stops_the_fill),
 	    TEST(short_and_interrupted_transfers_are_carried_on),
 	    TEST(a_full_disk_stalls_and_goes_on_by_itself),
+	    TEST(a_first_frame_waits_for_a_slab),
 	    TEST(a_point_kept_by_hand_has_its_name_after_a_restart),
 	    TEST(a_held_point_is_not_deleted_until_it_is_released),
 	    TEST(the_only_complete_point_is_not_deleted),
+	    TEST(a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails),
 	    TEST(an_unknown_point_is_not_found),
 	    TEST(no_fold_passes_a_view),
 	    TEST(an_unchanged_checkpoint_is_extended_until_something_is_written),
