@@ -43,8 +43,7 @@ split(const char *text, const char **ret_host, size_t *ret_len, const char **ret
 }
 
 int
-address_parse(
-    const char *text, uint16_t default_port, struct address *ret_address, struct hf_error *err)
+address_parse(const char *text, uint16_t default_port, struct address *ret_address, struct hf_error *err)
 {
 	struct address a = {.port = default_port};
 	const char *host, *port;
@@ -52,8 +51,7 @@ address_parse(
 
 	if (split(text, &host, &len, &port) < 0 || len == 0 || len >= sizeof a.host ||
 	    (port != NULL && parse_port(port, &a.port) < 0))
-		return hf_error_say(err, -EINVAL,
-		    "'%s' is not an address: write HOST, HOST:PORT or [IPV6]:PORT", text);
+		return hf_error_say(err, -EINVAL, "'%s' is not an address: write HOST, HOST:PORT or [IPV6]:PORT", text);
 	memcpy(a.host, host, len);
 	*ret_address = a;
 	return 0;
@@ -64,14 +62,12 @@ address_format(const struct address *a, char *buf)
 {
 	bool v6 = strchr(a->host, ':') != NULL;
 
-	snprintf(
-	    buf, ADDRESS_TEXT_BYTES, "%s%s%s:%u", v6 ? "[" : "", a->host, v6 ? "]" : "", a->port);
+	snprintf(buf, ADDRESS_TEXT_BYTES, "%s%s%s:%u", v6 ? "[" : "", a->host, v6 ? "]" : "", a->port);
 	return buf;
 }
 
 int
-address_resolve(
-    const struct address *a, struct address_resolved *ret_resolved, struct hf_error *err)
+address_resolve(const struct address *a, struct address_resolved *ret_resolved, struct hf_error *err)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
 	struct addrinfo *found;
@@ -82,8 +78,7 @@ address_resolve(
 	r = getaddrinfo(a->host, port, &hints, &found);
 	if (r != 0)
 		return hf_error_say(err, -EHOSTUNREACH, "%s: %s", a->host, gai_strerror(r));
-	for (struct addrinfo *i = found; i != NULL && n < ADDRESS_RESOLVED_MAX;
-	     i = i->ai_next, n++) {
+	for (struct addrinfo *i = found; i != NULL && n < ADDRESS_RESOLVED_MAX; i = i->ai_next, n++) {
 		memcpy(&ret_resolved[n].socket, i->ai_addr, i->ai_addrlen);
 		ret_resolved[n].len = i->ai_addrlen;
 	}

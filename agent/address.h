@@ -29,15 +29,13 @@ struct address_resolved {
 
 /* Split text; without a port it is default_port. 0 or -EINVAL. A bare IPv6 address needs no
  * brackets. */
-int address_parse(
-    const char *text, uint16_t default_port, struct address *ret_address, struct hf_error *err);
+int address_parse(const char *text, uint16_t default_port, struct address *ret_address, struct hf_error *err);
 
 /* "HOST:PORT" into buf (ADDRESS_TEXT_BYTES); returns buf. */
 const char *address_format(const struct address *a, char *buf);
 
 /* The socket addresses of a. Blocks for as long as the resolver does. Returns how many (at least
  * 1), or -EHOSTUNREACH with the resolver's words. */
-int address_resolve(
-    const struct address *a, struct address_resolved *ret_resolved, struct hf_error *err);
+int address_resolve(const struct address *a, struct address_resolved *ret_resolved, struct hf_error *err);
 
 #endif

@@ -18,9 +18,8 @@
 static const char *
 remarks(const struct disk_info *d, char *buf, size_t size)
 {
-	snprintf(buf, size, "%s%s%s%s%s%s%s", d->boot_disk ? "boot " : "",
-	    d->removable ? "removable " : "", d->read_only ? "read-only " : "",
-	    d->loop ? "loop " : "", d->ram ? "ram " : "", d->member ? "member " : "",
+	snprintf(buf, size, "%s%s%s%s%s%s%s", d->boot_disk ? "boot " : "", d->removable ? "removable " : "",
+	    d->read_only ? "read-only " : "", d->loop ? "loop " : "", d->ram ? "ram " : "", d->member ? "member " : "",
 	    d->identity[0] == '\0' ? "no-identity " : "");
 	if (buf[0] != '\0')
 		buf[strlen(buf) - 1] = '\0';
@@ -30,14 +29,12 @@ remarks(const struct disk_info *d, char *buf, size_t size)
 static void
 print_table(FILE *to, const struct disk_info *disks, int count)
 {
-	fprintf(to, "  %3s   %-20s %10s  %-24s %-40s %s\n", "", "DISK", "SIZE", "MODEL", "IDENTITY",
-	    "");
+	fprintf(to, "  %3s   %-20s %10s  %-24s %-40s %s\n", "", "DISK", "SIZE", "MODEL", "IDENTITY", "");
 	for (int i = 0; i < count; i++) {
 		char size[UNITS_TEXT_BYTES], text[128];
 
-		fprintf(to, "%c %3d   %-20s %10s  %-24.24s %-40s %s\n",
-		    disks[i].by_default ? '*' : ' ', i + 1, disks[i].path,
-		    size_format(disks[i].size_bytes, size), disks[i].model, disks[i].identity,
+		fprintf(to, "%c %3d   %-20s %10s  %-24.24s %-40s %s\n", disks[i].by_default ? '*' : ' ', i + 1,
+		    disks[i].path, size_format(disks[i].size_bytes, size), disks[i].model, disks[i].identity,
 		    remarks(&disks[i], text, sizeof text));
 	}
 }
@@ -51,12 +48,11 @@ print_json(const struct disk_info *disks, int count)
 		const struct disk_info *d = &disks[i];
 
 		json_array_append_new(
-		    items, json_pack("{s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b}",
-			       "deviceName", d->path, "identity", d->identity, "model", d->model,
-			       "totalStorageBytes", (json_int_t)d->size_bytes, "wholeDisk",
-			       d->whole_disk, "removable", d->removable, "readOnly", d->read_only,
-			       "loop", d->loop, "ram", d->ram, "member", d->member, "isBootDisk",
-			       d->boot_disk, "byDefault", d->by_default));
+		    items, json_pack("{s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:b}", "deviceName",
+			       d->path, "identity", d->identity, "model", d->model, "totalStorageBytes",
+			       (json_int_t)d->size_bytes, "wholeDisk", d->whole_disk, "removable", d->removable,
+			       "readOnly", d->read_only, "loop", d->loop, "ram", d->ram, "member", d->member,
+			       "isBootDisk", d->boot_disk, "byDefault", d->by_default));
 	}
 	root = json_pack("{s:o}", "items", items);
 	json_dumpf(root, stdout, JSON_INDENT(2));
@@ -68,8 +64,7 @@ static struct disk_info *
 get_disks(int *ret_count, struct hf_error *err)
 {
 	struct disk_info *disks = calloc(DISKS_MAX, sizeof *disks);
-	int n = disks == NULL ? hf_error_set(err, -ENOMEM, "list disks")
-			      : disks_list("/sys", disks, DISKS_MAX, err);
+	int n = disks == NULL ? hf_error_set(err, -ENOMEM, "list disks") : disks_list("/sys", disks, DISKS_MAX, err);
 
 	*ret_count = n;
 	if (n >= 0)
@@ -109,11 +104,9 @@ add_volume(struct state *st, const char *name, const struct disk_info *d, struct
 	if (st->volume_count == VOLUMES_MAX)
 		return hf_error_say(err, -EINVAL, "more than %d volumes", VOLUMES_MAX);
 	if (name[0] == '\0' || strlen(name) >= sizeof v->name)
-		return hf_error_say(
-		    err, -EINVAL, "a volume's name has 1 to %zu characters", sizeof v->name - 1);
+		return hf_error_say(err, -EINVAL, "a volume's name has 1 to %zu characters", sizeof v->name - 1);
 	for (size_t i = 0; i < st->volume_count; i++)
-		if (strcmp(st->volumes[i].name, name) == 0 ||
-		    strcmp(st->volumes[i].identity, d->identity) == 0)
+		if (strcmp(st->volumes[i].name, name) == 0 || strcmp(st->volumes[i].identity, d->identity) == 0)
 			return hf_error_say(err, -EINVAL,
 			    "volumes %s (%s) and %s (%s) have the same name, or are the same disk "
 			    "(%s)",
@@ -169,8 +162,8 @@ add_defaults(struct state *st, struct disk_info *disks, int count, struct hf_err
 		if (disks[i].by_default)
 			r = add_disk(st, &disks[i], err);
 	if (r == 0 && st->volume_count == 0)
-		return hf_error_say(err, -EINVAL,
-		    "no disk here is replicated by default; name some: --volume NAME=PATH");
+		return hf_error_say(
+		    err, -EINVAL, "no disk here is replicated by default; name some: --volume NAME=PATH");
 	return r;
 }
 
@@ -186,8 +179,7 @@ add_numbers(struct state *st, struct disk_info *disks, int count, char *line, st
 		if (*one == '\0')
 			continue;
 		if (number < 1 || number > count)
-			return hf_error_say(
-			    err, -EINVAL, "'%s' is not one of the numbers 1 to %d", one, count);
+			return hf_error_say(err, -EINVAL, "'%s' is not one of the numbers 1 to %d", one, count);
 		r = add_disk(st, &disks[number - 1], err);
 	}
 	return r;
@@ -206,8 +198,7 @@ ask(struct state *st, struct disk_info *disks, int count, struct hf_error *err)
 		fprintf(stderr, "Replicate which? Enter = those with *, or numbers: ");
 		if (fgets(line, sizeof line, stdin) == NULL)
 			return hf_error_say(err, -EINVAL, "nothing was chosen");
-		r = line[0] == '\n' ? add_defaults(st, disks, count, err)
-				    : add_numbers(st, disks, count, line, err);
+		r = line[0] == '\n' ? add_defaults(st, disks, count, err) : add_numbers(st, disks, count, line, err);
 		if (r == 0 && st->volume_count > 0)
 			return 0;
 		st->volume_count = 0;

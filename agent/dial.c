@@ -46,8 +46,7 @@ visit(struct link *l, const struct address *server, int failures)
 	int n;
 
 	pthread_mutex_lock(&l->lock);
-	snprintf(l->status.server, sizeof l->status.server, "%.*s", NAME_BYTES - 1,
-	    address_format(server, text));
+	snprintf(l->status.server, sizeof l->status.server, "%.*s", NAME_BYTES - 1, address_format(server, text));
 	pthread_mutex_unlock(&l->lock);
 	n = address_resolve(server, to, &err);
 	if (n < 0) {

@@ -7,7 +7,7 @@
  *	4. key, certificate and CA are stored, agent.json last: with it we are enrolled
  *
  * The token works once, and whatever fails before 3 leaves it unused. Nothing is written before the
- *server answered. */
+ * server answered. */
 #include "agent/enroll.h"
 
 #include <errno.h>
@@ -72,7 +72,7 @@ int
 token_parse(const char *text, struct token *ret_token, struct hf_error *err)
 {
 	enum { SECRET_AT = 4, SECRET_LEN = TOKEN_SECRET_BYTES * 8 / 5, DOT_AT = SECRET_AT + SECRET_LEN };
-	struct token t;
+	struct token t = {0};
 
 	if (strncmp(text, "hf1.", SECRET_AT) != 0 || strlen(text) != DOT_AT + 1 + 2 * TLS_FINGERPRINT_BYTES ||
 	    text[DOT_AT] != '.' || !parse_base32(text + SECRET_AT, t.secret) ||

@@ -13,8 +13,7 @@ enum { FILE_BYTES_MAX = 64 * 1024 }; /* nothing the agent keeps is larger */
 
 /* Replace (or make) path with len bytes: written beside it, synced, renamed over it, directory
  * synced. Blocks. 0 or -errno, and then the old file stands. */
-int file_replace(
-    const char *path, mode_t mode, const void *bytes, size_t len, struct hf_error *err);
+int file_replace(const char *path, mode_t mode, const void *bytes, size_t len, struct hf_error *err);
 
 /* Read all of path into buf and end it with a NUL. Returns its length, -ENOENT without words when
  * there is none (the caller knows whether that is an error), -EFBIG if it does not fit, or -errno.

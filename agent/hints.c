@@ -47,8 +47,7 @@ is_real_interface(const struct ifaddrs *i)
 {
 	const struct sockaddr_ll *a = (const struct sockaddr_ll *)(const void *)i->ifa_addr;
 
-	return a != NULL && a->sll_family == AF_PACKET && a->sll_halen == 6 &&
-	       (i->ifa_flags & IFF_LOOPBACK) == 0;
+	return a != NULL && a->sll_family == AF_PACKET && a->sll_halen == 6 && (i->ifa_flags & IFF_LOOPBACK) == 0;
 }
 
 static void
@@ -64,8 +63,8 @@ gather_macs(struct message_hints *h)
 
 		if (is_real_interface(i))
 			snprintf(h->mac_addresses[h->mac_count++], sizeof h->mac_addresses[0],
-			    "%02x:%02x:%02x:%02x:%02x:%02x", a->sll_addr[0], a->sll_addr[1],
-			    a->sll_addr[2], a->sll_addr[3], a->sll_addr[4], a->sll_addr[5]);
+			    "%02x:%02x:%02x:%02x:%02x:%02x", a->sll_addr[0], a->sll_addr[1], a->sll_addr[2],
+			    a->sll_addr[3], a->sll_addr[4], a->sll_addr[5]);
 	}
 	freeifaddrs(all);
 }

@@ -41,8 +41,8 @@ static int
 copy_servers(struct link *l, const struct link_config *config, struct hf_error *err)
 {
 	if (config->server_count < 1 || config->server_count > LINK_SERVERS_MAX)
-		return hf_error_say(err, -EINVAL, "%zu servers named; 1 to %d can be",
-		    config->server_count, LINK_SERVERS_MAX);
+		return hf_error_say(
+		    err, -EINVAL, "%zu servers named; 1 to %d can be", config->server_count, LINK_SERVERS_MAX);
 	for (size_t i = 0; i < config->server_count; i++) {
 		int r = address_parse(config->servers[i], PORT_DATA, &l->servers[i], err);
 
@@ -61,8 +61,8 @@ copy_config(struct link *l, const struct link_config *config, struct hf_error *e
 	l->ca_path = strdup(config->ca_path);
 	l->compares = calloc(LINK_COMPARES_MAX, sizeof *l->compares);
 	l->notices = calloc(LINK_NOTICES_MAX, sizeof *l->notices);
-	if (l->key_path == NULL || l->certificate_path == NULL || l->ca_path == NULL ||
-	    l->compares == NULL || l->notices == NULL)
+	if (l->key_path == NULL || l->certificate_path == NULL || l->ca_path == NULL || l->compares == NULL ||
+	    l->notices == NULL)
 		return hf_error_set(err, -ENOMEM, "link");
 	memcpy(l->nonce, config->installation_nonce, sizeof l->nonce);
 	l->incarnation = config->incarnation;
@@ -70,8 +70,7 @@ copy_config(struct link *l, const struct link_config *config, struct hf_error *e
 	l->compressions = config->compressions;
 	l->last_stream_id = config->last_stream_id;
 	l->last_acked_sequence = config->last_acked_sequence;
-	l->window_bytes_max =
-	    config->window_bytes_max != 0 ? config->window_bytes_max : WINDOW_BYTES_DEFAULT;
+	l->window_bytes_max = config->window_bytes_max != 0 ? config->window_bytes_max : WINDOW_BYTES_DEFAULT;
 	l->key_update_bytes = config->key_update_bytes;
 	return copy_servers(l, config, err);
 }
@@ -134,8 +133,7 @@ link_create(const struct link_config *config, struct link **ret_link, struct hf_
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = l->wake_fd < 0 ? hf_error_set(err, -errno, "eventfd") : copy_config(l, config, err);
 	if (r == 0)
-		r = tls_context_create(
-		    l->key_path, l->certificate_path, l->ca_path, &l->context, err);
+		r = tls_context_create(l->key_path, l->certificate_path, l->ca_path, &l->context, err);
 	if (r == 0)
 		r = start_thread(l, err);
 	if (r < 0) {
@@ -161,8 +159,7 @@ wake_thread(struct link *l)
 {
 	const uint64_t one = 1;
 
-	(void)!write(l->wake_fd, &one,
-	    sizeof one); /* fails only when the counter is full: then it is awake */
+	(void)!write(l->wake_fd, &one, sizeof one); /* fails only when the counter is full: then it is awake */
 }
 
 void
@@ -188,9 +185,8 @@ link_note_failure(struct link *l, const struct hf_error *why, bool was_connected
 	l->status.connected_since_ns = 0;
 	l->status.reconnects += was_connected;
 	if (news && why->code != -ECANCELED)
-		log_warning(was_connected ? "disconnected" : "connect_failed",
-		    "server=%s close=%s msg=\"%s\"", l->status.server, hf_status_name(why->code),
-		    why->text);
+		log_warning(was_connected ? "disconnected" : "connect_failed", "server=%s close=%s msg=\"%s\"",
+		    l->status.server, hf_status_name(why->code), why->text);
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -265,9 +261,8 @@ stream_lose(struct link *l, const char *why)
 {
 	if (l->stream.state != STREAM_ACTIVE)
 		return;
-	log_notice("stream_lost", "stream=%016llx acked=%llu queued=%llu msg=\"%s\"",
-	    (unsigned long long)l->stream.id, (unsigned long long)l->stream.acked_sequence,
-	    (unsigned long long)l->stream.queued_sequence, why);
+	log_notice("stream_lost", "stream=%016llx acked=%llu queued=%llu msg=\"%s\"", (unsigned long long)l->stream.id,
+	    (unsigned long long)l->stream.acked_sequence, (unsigned long long)l->stream.queued_sequence, why);
 	l->stream.state = STREAM_LOST;
 	link_changed(l);
 }
@@ -309,16 +304,14 @@ seal_frame(struct link *l, struct retained *f, struct frame_header *h)
 	frame_header_encode(h, f->bytes);
 	f->sequence = h->sequence;
 	f->flags = h->flags;
-	f->chain =
-	    digest_chain(l->stream.queued_chain, f->bytes, FRAME_HEADER_BYTES + h->message_bytes);
+	f->chain = digest_chain(l->stream.queued_chain, f->bytes, FRAME_HEADER_BYTES + h->message_bytes);
 	f->len = FRAME_HEADER_BYTES + (size_t)h->message_bytes + h->payload_bytes;
 }
 
 static bool
 window_has_room(const struct link *l, size_t len)
 {
-	return l->stream.retained_bytes == 0 ||
-	       l->stream.retained_bytes + len <= l->window_bytes_max;
+	return l->stream.retained_bytes == 0 || l->stream.retained_bytes + len <= l->window_bytes_max;
 }
 
 /* Takes f. Waits for room in the window. */
@@ -349,8 +342,7 @@ queue_frame(struct link *l, struct retained *f)
 
 /* Put the blocks behind the message, compressed if the server wished so and it helps. */
 static void
-add_payload(
-    struct link *l, struct frame_header *h, unsigned char *at, const void *blocks, size_t len)
+add_payload(struct link *l, struct frame_header *h, unsigned char *at, const void *blocks, size_t len)
 {
 	size_t smaller = 0;
 	unsigned flag;
@@ -380,8 +372,7 @@ link_send_data(struct link *l, const struct data_message *m, const void *blocks)
 		return -ENOMEM;
 	data_message_encode(m, f->bytes + FRAME_HEADER_BYTES);
 	if (payload_bytes > 0)
-		add_payload(
-		    l, &h, f->bytes + FRAME_HEADER_BYTES + message_bytes, blocks, payload_bytes);
+		add_payload(l, &h, f->bytes + FRAME_HEADER_BYTES + message_bytes, blocks, payload_bytes);
 	seal_frame(l, f, &h);
 	return queue_frame(l, f);
 }
@@ -407,8 +398,7 @@ link_checkpoint(struct link *l, const struct message_checkpoint *m)
 
 	if (f == NULL)
 		return -ENOMEM;
-	h.message_bytes = (uint32_t)message_checkpoint_encode(
-	    m, f->bytes + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX);
+	h.message_bytes = (uint32_t)message_checkpoint_encode(m, f->bytes + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX);
 	seal_frame(l, f, &h);
 	sequence = f->sequence;
 	r = queue_frame(l, f);
@@ -424,8 +414,8 @@ link_flush(struct link *l)
 /* ---- declare ---- */
 
 int
-link_declare(struct link *l, const struct message_declare *volumes,
-    struct message_volumes *ret_volumes, struct hf_error *err)
+link_declare(
+    struct link *l, const struct message_declare *volumes, struct message_volumes *ret_volumes, struct hf_error *err)
 {
 	int r = 0;
 
@@ -466,8 +456,7 @@ link_compare_begin(struct link *l, const struct message_compare *request)
 	pthread_mutex_lock(&l->lock);
 	WAIT_FOR(l, l->compare_count < LINK_COMPARES_MAX, r);
 	if (r == 0) {
-		struct compare_slot *slot =
-		    &l->compares[(l->compare_first + l->compare_count) % LINK_COMPARES_MAX];
+		struct compare_slot *slot = &l->compares[(l->compare_first + l->compare_count) % LINK_COMPARES_MAX];
 
 		slot->request = *request;
 		slot->request.request_id = ++l->request_id;
@@ -539,8 +528,7 @@ link_wait(struct link *l, int64_t timeout_ns)
 	int64_t deadline_ns = clock_monotonic_ns() + timeout_ns;
 
 	pthread_mutex_lock(&l->lock);
-	while (
-	    stream_trouble(l) == 0 && l->request_count == 0 && clock_monotonic_ns() < deadline_ns)
+	while (stream_trouble(l) == 0 && l->request_count == 0 && clock_monotonic_ns() < deadline_ns)
 		wait_until(l, deadline_ns);
 	pthread_mutex_unlock(&l->lock);
 }

@@ -40,8 +40,8 @@ void link_destroy(struct link *l);
 /* Declare all volumes (and again whenever anything about them changes) and wait for the answer:
  * ret_volumes in the same order. Waits for a connection, for ever unless link_stop() is called
  * (-ECANCELED). */
-int link_declare(struct link *l, const struct message_declare *volumes,
-    struct message_volumes *ret_volumes, struct hf_error *err);
+int link_declare(
+    struct link *l, const struct message_declare *volumes, struct message_volumes *ret_volumes, struct hf_error *err);
 
 /* Begin a new stream, after link_declare(); and again after -HF_ESTREAM. Drops what was
  * unacknowledged. */
@@ -65,8 +65,7 @@ int link_flush(struct link *l);
  * waits when there are more), link_compare_end() gives the oldest's digests (count of them, host
  * order) and waits for it. Requests survive reconnects. The caller must not have anything
  * unacknowledged for the region (see docs/protocol.md). 0, -HF_E..., -ECANCELED. */
-int link_compare_begin(
-    struct link *l, const struct message_compare *request); /* the link fills in the request_id */
+int link_compare_begin(struct link *l, const struct message_compare *request); /* the link fills in the request_id */
 int link_compare_end(struct link *l, uint64_t *ret_digests, size_t count);
 
 /* 1 MiB nodes of a volume written lately, newest first. 0, -HF_ESTREAM, -ECANCELED. */
@@ -88,8 +87,7 @@ void link_set_unchanged_until(struct link *l, int64_t clock_ns);
 /* Never block; sent at the next chance, reports at most once a second. Notices queued while offline
  * are kept, up to 64. */
 void link_report(struct link *l, const struct message_report *report);
-void link_notice(struct link *l, const char *event, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void link_notice(struct link *l, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Make every waiting call return -ECANCELED soon. Async-signal-safe. */
 void link_stop(struct link *l);

@@ -43,8 +43,7 @@ enum stream_state {
 struct stream {
 	enum stream_state state;
 	uint64_t id;
-	uint64_t queued_sequence,
-	    queued_chain; /* of the newest frame in `retained`, or acked_... */
+	uint64_t queued_sequence, queued_chain; /* of the newest frame in `retained`, or acked_... */
 	uint64_t acked_sequence, acked_chain;
 	uint64_t sent_sequence; /* highest ever sent whole */
 	struct retained_list retained;

@@ -35,8 +35,8 @@ on_welcome(struct session *s, const struct wire_frame *f)
 	if (!decoded(s, message_welcome_decode(f->message, f->header.message_bytes, w), "Welcome"))
 		return;
 	if (w->protocol_version < PROTOCOL_VERSION_MIN || w->protocol_version > PROTOCOL_VERSION) {
-		session_end(s, -HF_EVERSION,
-		    "the server speaks a protocol version this agent does not; upgrade the agent");
+		session_end(
+		    s, -HF_EVERSION, "the server speaks a protocol version this agent does not; upgrade the agent");
 		return;
 	}
 	s->state = SESSION_DECLARING;
@@ -52,8 +52,8 @@ on_welcome(struct session *s, const struct wire_frame *f)
 	l->status.last_error[0] = '\0';
 	l->status.last_code = 0;
 	memcpy(l->status.source_id, w->source_id.text, sizeof l->status.source_id);
-	log_notice("connected", "source=%s server=%s session=%llx", w->source_id.text,
-	    l->status.server, (unsigned long long)w->session_id);
+	log_notice("connected", "source=%s server=%s session=%llx", w->source_id.text, l->status.server,
+	    (unsigned long long)w->session_id);
 }
 
 static bool
@@ -64,8 +64,7 @@ same_volumes(const struct message_volumes *a, const struct message_volumes *b, b
 	for (size_t i = 0; i < a->count; i++) {
 		const struct message_volume_answer *x = &a->volumes[i], *y = &b->volumes[i];
 
-		if (strcmp(x->identity, y->identity) != 0 || x->volume != y->volume ||
-		    x->state != y->state ||
+		if (strcmp(x->identity, y->identity) != 0 || x->volume != y->volume || x->state != y->state ||
 		    (frontiers_too && x->frontier_blocks != y->frontier_blocks))
 			return false;
 	}
@@ -81,8 +80,7 @@ accept_volumes(struct session *s)
 		bool fresh = !session_can_resume(s);
 
 		if (!same_volumes(&s->answer, &l->volumes, fresh))
-			stream_lose(l,
-			    "the server numbers the volumes otherwise, or is further, than before");
+			stream_lose(l, "the server numbers the volumes otherwise, or is further, than before");
 		return;
 	}
 	if (!l->declare_wanted)
@@ -103,8 +101,7 @@ on_volumes(struct session *s, const struct wire_frame *f)
 		session_end(s, -HF_EPROTOCOL, "Volumes that nobody asked for");
 		return;
 	}
-	if (!decoded(s, message_volumes_decode(f->message, f->header.message_bytes, &s->answer),
-		"Volumes"))
+	if (!decoded(s, message_volumes_decode(f->message, f->header.message_bytes, &s->answer), "Volumes"))
 		return;
 	if (s->answer.count != asked->count) {
 		session_end(s, -HF_EPROTOCOL, "the server answered for another number of volumes");
@@ -145,8 +142,7 @@ on_heartbeat(struct session *s, const struct wire_frame *f)
 {
 	struct message_heartbeat m;
 
-	if (!decoded(
-		s, message_heartbeat_decode(f->message, f->header.message_bytes, &m), "Heartbeat"))
+	if (!decoded(s, message_heartbeat_decode(f->message, f->header.message_bytes, &m), "Heartbeat"))
 		return;
 	s->peer_clock_ns = m.clock_ns;
 	s->peer_clock_heard_ns = clock_monotonic_ns();
@@ -158,8 +154,8 @@ on_checkpoint_request(struct session *s, const struct wire_frame *f)
 	struct link *l = s->l;
 	struct message_checkpoint_request m;
 
-	if (!decoded(s, message_checkpoint_request_decode(f->message, f->header.message_bytes, &m),
-		"CheckpointRequest"))
+	if (!decoded(
+		s, message_checkpoint_request_decode(f->message, f->header.message_bytes, &m), "CheckpointRequest"))
 		return;
 	for (size_t i = 0; i < l->request_count; i++)
 		if (l->requests[i] == m.request_id)
@@ -171,8 +167,7 @@ on_checkpoint_request(struct session *s, const struct wire_frame *f)
 }
 
 static void
-store_digests(
-    struct compare_slot *slot, const struct message_compared *m, const unsigned char *payload)
+store_digests(struct compare_slot *slot, const struct message_compared *m, const unsigned char *payload)
 {
 	slot->status = m->status;
 	if (m->status != 0)
@@ -187,8 +182,7 @@ answers(const struct message_compared *m, const struct message_compare *q, size_
 	size_t expected = m->status != 0 || m->all_zero ? 0 : (size_t)q->count * 8;
 
 	return m->request_id == q->request_id && m->volume == q->volume && m->level == q->level &&
-	       m->first == q->first && m->count == q->count && m->status <= 0 &&
-	       payload_bytes == expected;
+	       m->first == q->first && m->count == q->count && m->status <= 0 && payload_bytes == expected;
 }
 
 static void
@@ -198,16 +192,13 @@ on_compared(struct session *s, const struct wire_frame *f)
 	struct compare_slot *slot;
 	struct message_compared m;
 
-	if (!decoded(
-		s, message_compared_decode(f->message, f->header.message_bytes, &m), "Compared"))
+	if (!decoded(s, message_compared_decode(f->message, f->header.message_bytes, &m), "Compared"))
 		return;
 	if (l->stream.id != s->stream_id)
 		return; /* link_restart() has forgotten the question */
 	slot = &l->compares[(l->compare_first + l->compare_answered) % LINK_COMPARES_MAX];
-	if (l->compare_answered >= l->compare_asked ||
-	    !answers(&m, &slot->request, f->header.payload_bytes)) {
-		session_end(
-		    s, -HF_EPROTOCOL, "an answer that is not the one to our oldest Compare");
+	if (l->compare_answered >= l->compare_asked || !answers(&m, &slot->request, f->header.payload_bytes)) {
+		session_end(s, -HF_EPROTOCOL, "an answer that is not the one to our oldest Compare");
 		return;
 	}
 	store_digests(slot, &m, f->payload);
@@ -222,9 +213,7 @@ on_recent_answer(struct session *s, const struct wire_frame *f)
 
 	if (l->recent_state != RECENT_ASKED)
 		return;
-	if (!decoded(s,
-		message_recent_answer_decode(
-		    f->message, f->header.message_bytes, &l->recent_answer),
+	if (!decoded(s, message_recent_answer_decode(f->message, f->header.message_bytes, &l->recent_answer),
 		"RecentAnswer"))
 		return;
 	if (l->recent_answer.volume != l->recent.volume) {
@@ -289,8 +278,8 @@ on_renewed(struct session *s, const struct wire_frame *f)
 static bool
 condemns_stream(int status)
 {
-	static const int list[] = {HF_ESTREAM, HF_EPROTOCOL, HF_ETOOBIG, HF_EDIGEST, HF_ECREDIT,
-	    HF_EBEYOND, HF_EFRONTIER, HF_EVOLUME, HF_ESEQUENCE};
+	static const int list[] = {HF_ESTREAM, HF_EPROTOCOL, HF_ETOOBIG, HF_EDIGEST, HF_ECREDIT, HF_EBEYOND,
+	    HF_EFRONTIER, HF_EVOLUME, HF_ESEQUENCE};
 
 	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
 		if (status == -list[i])
@@ -310,15 +299,13 @@ on_goodbye(struct session *s, const struct wire_frame *f)
 	if (s->state == SESSION_STREAMING && condemns_stream(code))
 		stream_lose(s->l, m.text);
 	hf_error_say(&s->why, code, "the server ended the session: %s%s%s",
-	    m.text[0] != '\0' ? m.text : hf_status_text(code),
-	    m.cure[0] != '\0' ? "; to cure it: " : "", m.cure);
+	    m.text[0] != '\0' ? m.text : hf_status_text(code), m.cure[0] != '\0' ? "; to cure it: " : "", m.cure);
 }
 
 void
 session_hear(struct session *s, const struct wire_frame *f)
 {
-	if (s->state == SESSION_GREETING && f->header.type != FRAME_WELCOME &&
-	    f->header.type != FRAME_GOODBYE) {
+	if (s->state == SESSION_GREETING && f->header.type != FRAME_WELCOME && f->header.type != FRAME_GOODBYE) {
 		session_end(s, -HF_EPROTOCOL, "the server did not begin with Welcome");
 		return;
 	}

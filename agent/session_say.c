@@ -42,15 +42,14 @@ put_frame(struct session *s, enum frame_type type, size_t message_bytes)
 }
 
 /* Queue a control frame: X(HELLO, hello) gives send_hello(s, &m). */
-#define SENDER(TYPE, name)                                                                    \
-	static void send_##name(struct session *s, const struct message_##name *m)            \
-	{                                                                                     \
-		unsigned char *room = buffer_room(s, FRAME_HEADER_BYTES + FRAME_MESSAGE_MAX); \
-                                                                                              \
-		if (room != NULL)                                                             \
-			put_frame(s, FRAME_##TYPE,                                            \
-			    message_##name##_encode(                                          \
-				m, room + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX));            \
+#define SENDER(TYPE, name)                                                                             \
+	static void send_##name(struct session *s, const struct message_##name *m)                     \
+	{                                                                                              \
+		unsigned char *room = buffer_room(s, FRAME_HEADER_BYTES + FRAME_MESSAGE_MAX);          \
+                                                                                                       \
+		if (room != NULL)                                                                      \
+			put_frame(s, FRAME_##TYPE,                                                     \
+			    message_##name##_encode(m, room + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX)); \
 	}
 SENDER(HELLO, hello)
 SENDER(DECLARE, declare)
@@ -140,8 +139,8 @@ session_can_resume(const struct session *s)
 static bool
 can_begin(const struct stream *st, const struct message_welcome *w)
 {
-	return !st->begun || (st->acked_sequence == 0 && w->stream_id == st->prior_id &&
-				 w->durable_sequence == st->prior_sequence);
+	return !st->begun ||
+	       (st->acked_sequence == 0 && w->stream_id == st->prior_id && w->durable_sequence == st->prior_sequence);
 }
 
 /* Frames are sent again byte for byte: a compression that this session did not negotiate cannot be.
@@ -178,8 +177,8 @@ start(struct session *s, bool resume)
 	s->stream_id = st->id;
 	s->state = SESSION_STREAMING;
 	send_start(s, &m);
-	log_info("stream_started", "stream=%016llx resume=%d sequence=%llu",
-	    (unsigned long long)st->id, resume, (unsigned long long)st->acked_sequence);
+	log_info("stream_started", "stream=%016llx resume=%d sequence=%llu", (unsigned long long)st->id, resume,
+	    (unsigned long long)st->acked_sequence);
 	link_changed(l);
 }
 
@@ -191,12 +190,10 @@ start_if_due(struct session *s)
 
 	if (s->state == SESSION_STREAMING && st->id != s->stream_id)
 		session_end(s, -ECONNABORTED, "reconnecting, to begin a new stream");
-	if (s->state != SESSION_DECLARING || !s->declared || s->declare_asked ||
-	    st->state != STREAM_ACTIVE)
+	if (s->state != SESSION_DECLARING || !s->declared || s->declare_asked || st->state != STREAM_ACTIVE)
 		return;
 	if (!frames_allowed(st, &s->welcome))
-		stream_lose(
-		    l, "the server no longer takes the compression of what waits to be sent");
+		stream_lose(l, "the server no longer takes the compression of what waits to be sent");
 	else if (session_can_resume(s))
 		start(s, true);
 	else if (can_begin(st, &s->welcome))
@@ -213,9 +210,7 @@ ask_if_due(struct session *s)
 	if (s->state != SESSION_STREAMING || s->why.code != 0)
 		return;
 	for (; l->compare_asked < l->compare_count; l->compare_asked++)
-		send_compare(
-		    s, &l->compares[(l->compare_first + l->compare_asked) % LINK_COMPARES_MAX]
-			    .request);
+		send_compare(s, &l->compares[(l->compare_first + l->compare_asked) % LINK_COMPARES_MAX].request);
 	if (l->recent_state == RECENT_WANTED) {
 		send_recent(s, &l->recent);
 		l->recent_state = RECENT_ASKED;

@@ -35,9 +35,8 @@ pack_volumes(const struct state *st)
 	for (size_t i = 0; i < st->volume_count; i++) {
 		const struct state_volume *v = &st->volumes[i];
 
-		json_array_append_new(list,
-		    json_pack("{s:s, s:s, s:s, s:I}", "name", v->name, "identity", v->identity,
-			"path", v->path, "sizeBytes", (json_int_t)v->size_bytes));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "name", v->name, "identity", v->identity,
+						"path", v->path, "sizeBytes", (json_int_t)v->size_bytes));
 	}
 	return list;
 }
@@ -69,10 +68,10 @@ state_text(const struct state *st)
 
 	format_nonce(st->nonce, nonce);
 	snprintf(stream, sizeof stream, "%016llx", (unsigned long long)st->last_stream_id);
-	root = json_pack("{s:i, s:s, s:o, s:s, s:I, s:s, s:I, s:o}", "version", STATE_VERSION,
-	    "sourceServerID", st->source_id.text, "servers", pack_servers(st), "nonce", nonce,
-	    "incarnation", (json_int_t)st->incarnation, "lastStream", stream, "lastAckedSequence",
-	    (json_int_t)st->last_acked_sequence, "volumes", pack_volumes(st));
+	root = json_pack("{s:i, s:s, s:o, s:s, s:I, s:s, s:I, s:o}", "version", STATE_VERSION, "sourceServerID",
+	    st->source_id.text, "servers", pack_servers(st), "nonce", nonce, "incarnation", (json_int_t)st->incarnation,
+	    "lastStream", stream, "lastAckedSequence", (json_int_t)st->last_acked_sequence, "volumes",
+	    pack_volumes(st));
 	if (root != NULL)
 		text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
@@ -92,8 +91,7 @@ state_save(struct state *st, struct hf_error *err)
 		free(text);
 		return 0;
 	}
-	r = file_replace(
-	    state_path(st->directory, "agent.json", path), 0600, text, strlen(text), err);
+	r = file_replace(state_path(st->directory, "agent.json", path), 0600, text, strlen(text), err);
 	if (r < 0) {
 		free(text);
 		return r;
@@ -134,14 +132,13 @@ parse_volumes(json_t *list, struct state *st)
 
 	if (!json_is_array(list) || json_array_size(list) > VOLUMES_MAX)
 		return false;
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach (list, i, item) {
 		struct state_volume *v = &st->volumes[i];
 		const char *name, *identity, *path;
 		json_int_t size;
 
-		if (json_unpack(item, "{s:s, s:s, s:s, s:I}", "name", &name, "identity", &identity,
-			"path", &path, "sizeBytes", &size) < 0 ||
+		if (json_unpack(item, "{s:s, s:s, s:s, s:I}", "name", &name, "identity", &identity, "path", &path,
+			"sizeBytes", &size) < 0 ||
 		    !copy_text(v->name, sizeof v->name, name) ||
 		    !copy_text(v->identity, sizeof v->identity, identity) ||
 		    !copy_text(v->path, sizeof v->path, path) || size < 0)
@@ -158,12 +155,11 @@ parse_servers(json_t *list, struct state *st)
 	json_t *item;
 	size_t i;
 
-	if (!json_is_array(list) || json_array_size(list) < 1 ||
-	    json_array_size(list) > STATE_SERVERS_MAX)
+	if (!json_is_array(list) || json_array_size(list) < 1 || json_array_size(list) > STATE_SERVERS_MAX)
 		return false;
-	json_array_foreach(
-	    list, i, item) if (!copy_text(st->servers[st->server_count++], ADDRESS_TEXT_BYTES,
-				   json_string_value(item))) return false;
+	json_array_foreach (list, i, item)
+		if (!copy_text(st->servers[st->server_count++], ADDRESS_TEXT_BYTES, json_string_value(item)))
+			return false;
 	return true;
 }
 
@@ -179,13 +175,12 @@ parse_state(json_t *root, struct state *st)
 		return -EBADMSG;
 	if (version != STATE_VERSION)
 		return -HF_EFORMAT;
-	if (json_unpack(root, "{s:s, s:o, s:s, s:I, s:s, s:I, s:o}", "sourceServerID", &source_id,
-		"servers", &servers, "nonce", &nonce, "incarnation", &incarnation, "lastStream",
-		&stream, "lastAckedSequence", &acked, "volumes", &volumes) < 0)
+	if (json_unpack(root, "{s:s, s:o, s:s, s:I, s:s, s:I, s:o}", "sourceServerID", &source_id, "servers", &servers,
+		"nonce", &nonce, "incarnation", &incarnation, "lastStream", &stream, "lastAckedSequence", &acked,
+		"volumes", &volumes) < 0)
 		return -EBADMSG;
-	if (!id_parse("s", source_id, &st->source_id) ||
-	    !parse_hex(nonce, st->nonce, NONCE_BYTES) || !parse_servers(servers, st) ||
-	    !parse_volumes(volumes, st))
+	if (!id_parse("s", source_id, &st->source_id) || !parse_hex(nonce, st->nonce, NONCE_BYTES) ||
+	    !parse_servers(servers, st) || !parse_volumes(volumes, st))
 		return -EBADMSG;
 	st->incarnation = (uint64_t)incarnation;
 	st->last_acked_sequence = (uint64_t)acked;
@@ -198,8 +193,7 @@ load(struct state *st, struct hf_error *err)
 {
 	static char text[FILE_BYTES_MAX];
 	char path[PATH_MAX];
-	ssize_t n =
-	    file_read(state_path(st->directory, "agent.json", path), text, sizeof text, err);
+	ssize_t n = file_read(state_path(st->directory, "agent.json", path), text, sizeof text, err);
 	json_t *root;
 	int r;
 
@@ -211,8 +205,7 @@ load(struct state *st, struct hf_error *err)
 	r = root == NULL ? -EBADMSG : parse_state(root, st);
 	json_decref(root);
 	if (r == -HF_EFORMAT)
-		return hf_error_say(
-		    err, r, "%s was written by a newer holdfast-agent; upgrade this one", path);
+		return hf_error_say(err, r, "%s was written by a newer holdfast-agent; upgrade this one", path);
 	if (r < 0)
 		return hf_error_say(err, r,
 		    "%s is damaged; enrol again with --force and a token made by: holdfastctl "
@@ -258,8 +251,7 @@ lock(struct state *st, struct hf_error *err)
 {
 	char path[PATH_MAX];
 
-	st->lock_fd =
-	    open(state_path(st->directory, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	st->lock_fd = open(state_path(st->directory, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (st->lock_fd < 0)
 		return hf_error_set(err, -errno, "open %s", path);
 	if (flock(st->lock_fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
@@ -286,8 +278,7 @@ refuse_launched_copy(const struct state *st, struct hf_error *err)
 }
 
 int
-state_open(const char *directory, enum state_open_mode mode, struct state **ret_state,
-    struct hf_error *err)
+state_open(const char *directory, enum state_open_mode mode, struct state **ret_state, struct hf_error *err)
 {
 	struct state *st = calloc(1, sizeof *st);
 	int r;

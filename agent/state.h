@@ -52,8 +52,7 @@ enum state_open_mode {
 /* Open and lock the directory and read agent.json. Gives the state. 0, -ENOENT (no directory),
  * -EBUSY (another agent runs on it), -EPERM (launched copy), -HF_EFORMAT, -EBADMSG (damaged),
  * -errno. */
-int state_open(const char *directory, enum state_open_mode mode, struct state **ret_state,
-    struct hf_error *err);
+int state_open(const char *directory, enum state_open_mode mode, struct state **ret_state, struct hf_error *err);
 
 /* Unlock and free. Writes nothing. NULL is allowed. */
 void state_close(struct state *st);

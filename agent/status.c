@@ -37,8 +37,7 @@ open_directory(const char *directory, struct sockaddr_un *ret_address)
 	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	ret_address->sun_family = AF_UNIX;
-	snprintf(ret_address->sun_path, sizeof ret_address->sun_path,
-	    "/proc/self/fd/%d/" SOCKET_NAME, fd);
+	snprintf(ret_address->sun_path, sizeof ret_address->sun_path, "/proc/self/fd/%d/" SOCKET_NAME, fd);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -52,10 +51,8 @@ listen_in(const char *directory)
 
 	if (dir < 0)
 		return dir;
-	(void)unlink(
-	    address.sun_path); /* left by an agent that was killed; the lock says it is gone */
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-	    listen(fd, 8) < 0) {
+	(void)unlink(address.sun_path); /* left by an agent that was killed; the lock says it is gone */
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 8) < 0) {
 		r = -errno;
 		if (fd >= 0)
 			(void)close(fd); /* nobody is connected */
@@ -76,8 +73,7 @@ answer(struct status_server *s)
 
 	if (fd < 0)
 		return;
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience,
-	    sizeof patience); /* else a reader could hold us */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience); /* else a reader could hold us */
 	text = s->cb(s->arg);
 	len = text != NULL ? strlen(text) : 0;
 	while (done < len) {
@@ -97,8 +93,7 @@ serve(void *arg)
 	struct status_server *s = arg;
 
 	for (;;) {
-		struct pollfd p[2] = {
-		    {.fd = s->fd, .events = POLLIN}, {.fd = s->stop_fd, .events = POLLIN}};
+		struct pollfd p[2] = {{.fd = s->fd, .events = POLLIN}, {.fd = s->stop_fd, .events = POLLIN}};
 
 		if (poll(p, 2, -1) < 0)
 			continue;
@@ -133,8 +128,8 @@ free_server(struct status_server *s)
 }
 
 int
-status_server_start(const char *state_directory, status_text_cb *cb, void *arg,
-    struct status_server **ret_server, struct hf_error *err)
+status_server_start(
+    const char *state_directory, status_text_cb *cb, void *arg, struct status_server **ret_server, struct hf_error *err)
 {
 	struct status_server *s = calloc(1, sizeof *s);
 	char path[PATH_MAX];
@@ -221,8 +216,7 @@ print_size(const char *label, json_t *object, const char *key)
 {
 	char size[UNITS_TEXT_BYTES];
 
-	printf("%-12s %s\n", label,
-	    size_format((uint64_t)json_integer_value(json_object_get(object, key)), size));
+	printf("%-12s %s\n", label, size_format((uint64_t)json_integer_value(json_object_get(object, key)), size));
 }
 
 static void
@@ -235,9 +229,8 @@ print_volume(json_t *v)
 	if (total > 0)
 		snprintf(percent, sizeof percent, "%.1f %%", 100.0 * (double)done / (double)total);
 	printf("  %-16s %10s %8s  %-10s %s\n", text_of(v, "name"),
-	    size_format(
-		(uint64_t)json_integer_value(json_object_get(v, "totalStorageBytes")), size),
-	    percent, text_of(v, "state"), text_of(v, "deviceName"));
+	    size_format((uint64_t)json_integer_value(json_object_get(v, "totalStorageBytes")), size), percent,
+	    text_of(v, "state"), text_of(v, "deviceName"));
 }
 
 static void
@@ -260,7 +253,9 @@ print_status(json_t *root)
 	print_size("Sent", root, "sentBytes");
 	print_size("Sent again", root, "resentBytes");
 	printf("Volumes\n");
-	json_array_foreach(json_object_get(root, "volumes"), i, volume) print_volume(volume);
+	json_array_foreach (json_object_get(root, "volumes"), i, volume) {
+		print_volume(volume);
+	}
 }
 
 int

@@ -14,8 +14,8 @@ struct status_server;
 typedef char *status_text_cb(void *arg);
 
 /* Listen in the state directory; a thread answers until status_server_stop(). 0 or -errno. */
-int status_server_start(const char *state_directory, status_text_cb *cb, void *arg,
-    struct status_server **ret_server, struct hf_error *err);
+int status_server_start(const char *state_directory, status_text_cb *cb, void *arg, struct status_server **ret_server,
+    struct hf_error *err);
 
 /* Stop, remove the socket, free. NULL is allowed. */
 void status_server_stop(struct status_server *s);

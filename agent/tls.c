@@ -56,12 +56,10 @@ make_context(void)
 		return NULL;
 	SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
 	SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION);
-	SSL_CTX_set_ciphersuites(
-	    context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
+	SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
-	SSL_CTX_set_mode(
-	    context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_default_passwd_cb(context, no_password);
 	SSL_CTX_set_purpose(context, X509_PURPOSE_SSL_SERVER);
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, on_verify);
@@ -69,26 +67,24 @@ make_context(void)
 }
 
 static int
-load_files(SSL_CTX *context, const char *key_path, const char *certificate_path,
-    const char *ca_path, struct hf_error *err)
+load_files(
+    SSL_CTX *context, const char *key_path, const char *certificate_path, const char *ca_path, struct hf_error *err)
 {
 	if (SSL_CTX_use_certificate_chain_file(context, certificate_path) != 1)
-		return hf_error_say(
-		    err, -EINVAL, "certificate %s: %s", certificate_path, tls_error_text());
+		return hf_error_say(err, -EINVAL, "certificate %s: %s", certificate_path, tls_error_text());
 	if (SSL_CTX_use_PrivateKey_file(context, key_path, SSL_FILETYPE_PEM) != 1)
 		return hf_error_say(err, -EINVAL, "key %s: %s", key_path, tls_error_text());
 	if (SSL_CTX_check_private_key(context) != 1)
-		return hf_error_say(err, -EINVAL, "key %s does not belong to certificate %s: %s",
-		    key_path, certificate_path, tls_error_text());
+		return hf_error_say(err, -EINVAL, "key %s does not belong to certificate %s: %s", key_path,
+		    certificate_path, tls_error_text());
 	if (SSL_CTX_load_verify_file(context, ca_path) != 1)
-		return hf_error_say(
-		    err, -EINVAL, "CA certificate %s: %s", ca_path, tls_error_text());
+		return hf_error_say(err, -EINVAL, "CA certificate %s: %s", ca_path, tls_error_text());
 	return 0;
 }
 
 int
-tls_context_create(const char *key_path, const char *certificate_path, const char *ca_path,
-    SSL_CTX **ret_context, struct hf_error *err)
+tls_context_create(const char *key_path, const char *certificate_path, const char *ca_path, SSL_CTX **ret_context,
+    struct hf_error *err)
 {
 	SSL_CTX *context = make_context();
 	int r;
@@ -152,8 +148,7 @@ on_verify_enroll(X509_STORE_CTX *store, void *fingerprint)
 }
 
 int
-tls_context_create_enroll(
-    const unsigned char *fingerprint, SSL_CTX **ret_context, struct hf_error *err)
+tls_context_create_enroll(const unsigned char *fingerprint, SSL_CTX **ret_context, struct hf_error *err)
 {
 	SSL_CTX *context = make_context();
 
@@ -227,8 +222,7 @@ int
 tls_key_save(const char *path, EVP_PKEY *key, struct hf_error *err)
 {
 	BIO *bio = BIO_new(BIO_s_secmem());
-	int made =
-	    bio == NULL ? 0 : PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL);
+	int made = bio == NULL ? 0 : PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL);
 
 	return save_bio(path, 0600, bio, made, err);
 }
@@ -248,8 +242,7 @@ make_request(EVP_PKEY *key, const char *common_name)
 }
 
 int
-tls_csr_make(
-    EVP_PKEY *key, const char *common_name, struct message_blob *ret_csr, struct hf_error *err)
+tls_csr_make(EVP_PKEY *key, const char *common_name, struct message_blob *ret_csr, struct hf_error *err)
 {
 	X509_REQ *request = make_request(key, common_name);
 	unsigned char *p = ret_csr->bytes;
@@ -265,8 +258,7 @@ tls_csr_make(
 }
 
 int
-tls_certificate_save(
-    const char *path, const struct message_blob *certificate, EVP_PKEY *key, struct hf_error *err)
+tls_certificate_save(const char *path, const struct message_blob *certificate, EVP_PKEY *key, struct hf_error *err)
 {
 	const unsigned char *p = certificate->bytes;
 	X509 *x = d2i_X509(NULL, &p, (long)certificate->len);
@@ -274,8 +266,7 @@ tls_certificate_save(
 	int made, r;
 
 	if (x == NULL || (key != NULL && X509_check_private_key(x, key) != 1)) {
-		r = hf_error_say(err, -EBADMSG,
-		    "the certificate received from the server is not usable: %s",
+		r = hf_error_say(err, -EBADMSG, "the certificate received from the server is not usable: %s",
 		    x == NULL ? tls_error_text() : "it is for another key");
 		X509_free(x);
 		return r;
@@ -306,8 +297,7 @@ tls_check_ca(const char *path, const struct message_blob *certificate, struct hf
 	if (x == NULL || X509_digest(x, EVP_sha256(), ours, NULL) != 1)
 		r = hf_error_say(err, -EINVAL, "CA certificate %s: %s", path, tls_error_text());
 	else if (memcmp(ours, theirs, TLS_FINGERPRINT_BYTES) != 0)
-		r = hf_error_say(
-		    err, -EACCES, "the server named another CA than the one we enrolled under");
+		r = hf_error_say(err, -EACCES, "the server named another CA than the one we enrolled under");
 	X509_free(x);
 	BIO_free(bio);
 	return r;

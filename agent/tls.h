@@ -17,13 +17,12 @@ enum { TLS_FINGERPRINT_BYTES = 32 }; /* SHA-256 of a certificate's DER */
 
 /* Context of the data port: our key and certificate, their CA. All paths PEM. Gives the context. 0,
  * -errno, or -EINVAL when the files do not fit together, with the reason. */
-int tls_context_create(const char *key_path, const char *certificate_path, const char *ca_path,
-    SSL_CTX **ret_context, struct hf_error *err);
+int tls_context_create(const char *key_path, const char *certificate_path, const char *ca_path, SSL_CTX **ret_context,
+    struct hf_error *err);
 
 /* Context of the enrolment port: accepts exactly a server under the CA with this fingerprint.
  * Borrows the fingerprint for the context's life. */
-int tls_context_create_enroll(
-    const unsigned char *fingerprint, SSL_CTX **ret_context, struct hf_error *err);
+int tls_context_create_enroll(const unsigned char *fingerprint, SSL_CTX **ret_context, struct hf_error *err);
 
 /* After the handshake: the certificate must say that it is for servers, not merely fail to say the
  * contrary. */
@@ -35,13 +34,11 @@ int tls_key_load(const char *path, EVP_PKEY **ret_key, struct hf_error *err);
 int tls_key_save(const char *path, EVP_PKEY *key, struct hf_error *err); /* 0600, atomically */
 
 /* A PKCS#10 request with this common name (the server ignores it: it names us), signed by key. */
-int tls_csr_make(
-    EVP_PKEY *key, const char *common_name, struct message_blob *ret_csr, struct hf_error *err);
+int tls_csr_make(EVP_PKEY *key, const char *common_name, struct message_blob *ret_csr, struct hf_error *err);
 
 /* Check that the DER certificate parses and, unless key is NULL, that it is for that key; write it
  * as PEM, atomically. */
-int tls_certificate_save(
-    const char *path, const struct message_blob *certificate, EVP_PKEY *key, struct hf_error *err);
+int tls_certificate_save(const char *path, const struct message_blob *certificate, EVP_PKEY *key, struct hf_error *err);
 
 /* 0 if certificate is the CA kept in path, else -EACCES. */
 int tls_check_ca(const char *path, const struct message_blob *certificate, struct hf_error *err);

@@ -56,8 +56,7 @@ make_certificate(EVP_PKEY *public_key, const char *common_name, const struct fak
 	ASN1_INTEGER_set(X509_get_serialNumber(x), serial & 0x7fffffff);
 	X509_gmtime_adj(X509_getm_notBefore(x), -3600);
 	X509_time_adj_ex(X509_getm_notAfter(x), days, -1800, NULL);
-	X509_NAME_add_entry_by_txt(
-	    name, "CN", MBSTRING_ASC, (const unsigned char *)common_name, -1, -1, 0);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)common_name, -1, -1, 0);
 	X509_set_subject_name(x, name);
 	X509_set_issuer_name(x, issuer != NULL ? X509_get_subject_name(issuer->certificate) : name);
 	X509_NAME_free(name);
@@ -68,14 +67,12 @@ make_certificate(EVP_PKEY *public_key, const char *common_name, const struct fak
 }
 
 struct fake_identity
-fake_identity_make(
-    const struct fake_identity *issuer, const char *common_name, enum fake_usage usage, int days)
+fake_identity_make(const struct fake_identity *issuer, const char *common_name, enum fake_usage usage, int days)
 {
 	struct fake_identity i = {.key = EVP_EC_gen("P-256")};
 
 	must(i.key != NULL, "key");
-	i.certificate = make_certificate(
-	    i.key, common_name, issuer, issuer != NULL ? issuer->key : i.key, usage, days);
+	i.certificate = make_certificate(i.key, common_name, issuer, issuer != NULL ? issuer->key : i.key, usage, days);
 	return i;
 }
 
@@ -87,8 +84,7 @@ fake_identity_free(struct fake_identity *i)
 }
 
 X509 *
-fake_pki_sign_request(
-    const struct fake_identity *ca, const struct message_blob *csr, const char *common_name)
+fake_pki_sign_request(const struct fake_identity *ca, const struct message_blob *csr, const char *common_name)
 {
 	const unsigned char *p = csr->bytes;
 	X509_REQ *request = d2i_X509_REQ(NULL, &p, (long)csr->len);
@@ -124,7 +120,5 @@ fake_pki_write_key(const char *path, EVP_PKEY *key)
 {
 	FILE *f = fopen(path, "w");
 
-	must(f != NULL && PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL) == 1 &&
-		 fclose(f) == 0,
-	    path);
+	must(f != NULL && PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL) == 1 && fclose(f) == 0, path);
 }

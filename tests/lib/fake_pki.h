@@ -21,8 +21,7 @@ struct fake_identity fake_identity_make(
 void fake_identity_free(struct fake_identity *i);
 
 /* Sign the public key of a certificate request, as a client. Gives the certificate. */
-X509 *fake_pki_sign_request(
-    const struct fake_identity *ca, const struct message_blob *csr, const char *common_name);
+X509 *fake_pki_sign_request(const struct fake_identity *ca, const struct message_blob *csr, const char *common_name);
 
 void fake_pki_to_blob(X509 *certificate, struct message_blob *ret_blob);
 void fake_pki_write_certificate(const char *path, X509 *certificate);

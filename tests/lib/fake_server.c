@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -516,8 +517,12 @@ serve(void *arg)
 		if (poll(&p, 1, TICK_MS) < 1)
 			continue;
 		fd = accept(s->listen_fd, NULL, NULL);
-		if (fd >= 0)
+		if (fd >= 0) {
+			const int one = 1;
+
+			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 			serve_connection(s, fd);
+		}
 	}
 	return NULL;
 }

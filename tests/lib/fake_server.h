@@ -40,16 +40,16 @@ struct fake_server {
 	uint64_t credit_window; /* credit = stream bytes received on the connection + this */
 	uint64_t durable_max;   /* frames up to it become durable as they arrive */
 	uint64_t ack_max;       /* ... and up to it the agent is told */
-	uint64_t cut_at;       /* drop the connection when this sequence arrived, once; 0 = never */
-	uint32_t first_volume; /* number of the first volume declared */
-	uint64_t chain_lie;    /* added to the chain in Welcome */
-	bool mute;             /* send nothing */
-	bool deaf;             /* read nothing */
-	bool cut_at_compare;   /* drop the connection at the next COMPARE, once */
-	bool cut_now;          /* drop the connection, once */
-	int goodbye;           /* answer HELLO with this status */
-	uint64_t request_id;   /* send a CHECKPOINT_REQUEST, once */
-	bool renew;            /* send a RENEW_REQUEST, once */
+	uint64_t cut_at;        /* drop the connection when this sequence arrived, once; 0 = never */
+	uint32_t first_volume;  /* number of the first volume declared */
+	uint64_t chain_lie;     /* added to the chain in Welcome */
+	bool mute;              /* send nothing */
+	bool deaf;              /* read nothing */
+	bool cut_at_compare;    /* drop the connection at the next COMPARE, once */
+	bool cut_now;           /* drop the connection, once */
+	int goodbye;            /* answer HELLO with this status */
+	uint64_t request_id;    /* send a CHECKPOINT_REQUEST, once */
+	bool renew;             /* send a RENEW_REQUEST, once */
 
 	/* books, under the lock */
 	uint64_t stream_id, received, durable, chain, durable_chain;
@@ -77,8 +77,8 @@ void fake_server_stop(struct fake_server *s); /* and free what it holds */
 
 /* Wait until condition(s, arg) holds, at most 20 s; false if it never did. Takes the lock around
  * the condition. */
-bool fake_server_wait(struct fake_server *s,
-    bool (*condition)(const struct fake_server *s, uint64_t arg), uint64_t arg);
+bool fake_server_wait(
+    struct fake_server *s, bool (*condition)(const struct fake_server *s, uint64_t arg), uint64_t arg);
 
 /* Change knobs or read books: fake_server_lock(s); ...; fake_server_unlock(s), which also wakes the
  * server. */
