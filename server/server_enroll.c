@@ -11,6 +11,7 @@
 #include "server/enroll.h"
 #include "server/server.h"
 #include "server/source.h"
+#include "storage/catalog.h"
 #include "storage/store.h"
 
 struct enroll_job {
@@ -81,6 +82,28 @@ post(void *arg, void (*work)(void *job), void (*done)(void *job), void *job)
 	jobs_post(sv->catalog, &e->job);
 }
 
+/* What the configuration says for new sources: a policy is the source's own from then on. */
+static int
+set_policy(const struct server *sv, const char *dir, struct hf_error *err)
+{
+	struct policy policy;
+	struct catalog *c;
+	char path[600];
+	int r;
+
+	policy_default(&policy);
+	if (policy.journal_window_ns == sv->config.journal_window_ns)
+		return 0;
+	policy.journal_window_ns = sv->config.journal_window_ns;
+	snprintf(path, sizeof path, "%s/catalog.db", dir);
+	r = catalog_open(path, NULL, false, NULL, &c, err);
+	if (r < 0)
+		return r;
+	r = catalog_set_policy(c, &policy, err);
+	catalog_close(c);
+	return r;
+}
+
 static int
 on_enrolled(void *arg, const struct id *source, bool is_new, const struct message_hints *hints, struct hf_error *err)
 {
@@ -96,6 +119,8 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 	if (!data_dir_join(sv->data_dir, name, dir, sizeof dir))
 		return hf_error_set(err, -ENAMETOOLONG, "the store of %s", source->text);
 	r = store_create(sv->catalog_disk, &config, source, err);
+	if (r == 0)
+		r = set_policy(sv, dir, err);
 	if (r == 0)
 		sv->enrolled = *source;
 	return r;
