@@ -268,12 +268,14 @@ converse(struct session *s)
 	while (s->why.code == 0 && !atomic_load(&s->l->stopping)) {
 		bool more;
 
-		session_say(s);
-		more = transmit(s);
-		more |= receive(s);
+		/* Heard before said: what came may be credit, or an answer to act on. */
+		more = receive(s);
+		if (s->why.code == 0)
+			session_say(s);
+		more |= transmit(s);
 		check_deadlines(s);
 		if (s->why.code == 0)
-			wire_poll(s->wire, s->l->wake_fd, more || s->waiting.len > 0 ? 0 : session_deadline(s));
+			wire_poll(s->wire, s->l->wake_fd, more ? 0 : session_deadline(s));
 		drain_wake(s->l);
 	}
 	if (s->why.code == 0 && s->welcomed_ns != 0)
