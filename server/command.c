@@ -166,7 +166,7 @@ on_owner(struct mail *mail)
 	src = worker_find_source(c->worker, &c->source);
 	if (src == NULL)
 		answer(c, -ENOENT, "no such source server");
-	else
+	else if (!source_wait_open(src, mail))
 		c->at_source(c, src);
 }
 

@@ -220,8 +220,11 @@ open_at_owner(struct mail *mail)
 	struct export *e = export_from_mail(mail);
 	struct source *src = worker_find_source(e->worker, &e->source);
 	const char *text = NULL;
-	int r = src == NULL ? -ENOENT : source_status(src, &text);
+	int r;
 
+	if (src != NULL && source_wait_open(src, mail))
+		return;
+	r = src == NULL ? -ENOENT : source_status(src, &text);
 	if (r == 0)
 		r = find_pit(e, src->store);
 	if (r == 0)

@@ -42,6 +42,26 @@ source_store(struct source *src)
 	return src->store;
 }
 
+bool
+source_wait_open(struct source *src, struct mail *mail)
+{
+	if (src->life != SOURCE_OPENING)
+		return false;
+	mail->next = NULL;
+	LL_APPEND(src->waiting, mail);
+	return true;
+}
+
+static void
+wake_waiting(struct source *src)
+{
+	struct mail *mail, *next, *waiting = src->waiting;
+
+	src->waiting = NULL; /* first: whoever is delivered may wait again */
+	LL_FOREACH_SAFE(waiting, mail, next)
+	mail->deliver(mail);
+}
+
 uint64_t
 source_durable_sequence(const struct source *src)
 {
@@ -212,6 +232,7 @@ on_opened(struct job *job)
 			session_end(src->newcomer, o->status, src->store_text, "");
 	}
 	free(o);
+	wake_waiting(src);
 	if (src->shutting_down)
 		source_shutdown(src);
 	src->dirty = true;
@@ -311,7 +332,8 @@ on_source_job(struct job *job)
 
 	src->jobs_out--;
 	src->dirty = true;
-	log_failed_job(j);
+	if (j->finished == NULL) /* else somebody waits for the answer */
+		log_failed_job(j);
 	store_job_finish(src->store, j->work, j->finished != NULL);
 	if (j->finished != NULL) {
 		j->finished(j->arg, j->work);

@@ -8,6 +8,7 @@
 #define HF_SERVER_SOURCE_H
 
 #include "server/command.h"
+#include "server/mailbox.h"
 #include "server/registry.h"
 
 struct session;
@@ -70,6 +71,9 @@ void source_tick(struct source *src, int64_t now_ns, bool second); /* monotonic;
  * -ENOMEM (job NULL), or what keeps the store from being used; then finished() never runs. */
 typedef void source_job_finished(void *arg, struct store_job *job);
 int source_run_job(struct source *src, struct store_job *job, source_job_finished *finished, void *arg);
+
+/* While the store is being opened: keep mail and deliver it again when that is over. False: it is not, go on. */
+bool source_wait_open(struct source *src, struct mail *mail);
 
 /* Why the store cannot be used now: 0 if it can. */
 int source_status(const struct source *src, const char **ret_text);

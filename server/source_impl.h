@@ -56,7 +56,8 @@ struct source {
 
 	struct registry_source facts;
 	enum source_life life;
-	struct store *store; /* NULL while OPENING and BROKEN */
+	struct store *store;  /* NULL while OPENING and BROKEN */
+	struct mail *waiting; /* for the store to be opened, oldest first */
 	char dir[512];
 	int store_status; /* why it is BROKEN */
 	char store_text[SENTENCE_BYTES];
