@@ -230,7 +230,7 @@ list_pits(struct command *c, struct source *src)
 
 	if (store_usable(c, src) < 0)
 		return;
-	r = store_list_pits(source_store(src), &c->pits, &c->answer.pit_count);
+	r = source_list_pits(src, &c->pits, &c->answer.pit_count);
 	if (r < 0) {
 		answer(c, r, NULL);
 		return;
@@ -250,7 +250,7 @@ static void
 answer_pit(struct command *c, struct source *src, uint64_t lsn)
 {
 	size_t n = 0, i = 0;
-	int r = store_list_pits(source_store(src), &c->pits, &n);
+	int r = source_list_pits(src, &c->pits, &n);
 
 	if (r < 0) {
 		answer(c, r, NULL);

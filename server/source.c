@@ -211,6 +211,7 @@ take_store(struct source *src, struct store *store)
 	src->store_status = 0;
 	src->received_sequence = src->durable_sequence = 0;
 	src->failed = false;
+	source_begin_verify(src);
 	store_attach(store, src->worker->disk, src->worker->slabs, &events, src);
 	log_info("source_open", "source=%s worker=%u", src->id.text, src->worker->index);
 }

@@ -109,8 +109,9 @@ struct source {
 	/* points */
 	struct pit_request requests[PIT_REQUESTS_MAX];
 	uint64_t next_request_id;
-	uint64_t verified_lsn;
-	int64_t verified_ns;
+	uint64_t verified_lsn; /* read back last, and good; 0 = none */
+	uint64_t marked_lsn;   /* its row was told, or that was tried */
+	int64_t verified_ns;   /* the last read-back ended; 0 = none since the store was opened */
 	bool verifying;
 	int verify_status;
 	char verify_text[SENTENCE_BYTES];
@@ -146,6 +147,7 @@ void source_point_durable(struct source *src, const struct checkpoint *c);
 void source_send_requests(struct source *src); /* to a session that begins to stream */
 void source_expire_requests(struct source *src, int64_t now_ns);
 void source_end_requests(struct source *src, int status, const char *text);
+void source_begin_verify(struct source *src); /* the store was opened */
 void source_pump_verify(struct source *src, int64_t now_ns);
 
 /* source_status.c */

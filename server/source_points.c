@@ -6,7 +6,8 @@
  * reconnect loses none.
  *
  * Read-back: of every volume of the point some blocks at random places are read through the same path as an export,
- * digests checked. With every block's digest checked on arrival, this proves that the way back works. */
+ * digests checked. With every block's digest checked on arrival, this proves that the way back works. A point that is
+ * kept has it in its row: after a restart it counts at once. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -165,6 +166,16 @@ source_point_durable(struct source *src, const struct checkpoint *c)
 	}
 }
 
+int
+source_list_pits(struct source *src, struct pit **ret_pits, size_t *ret_count)
+{
+	int r = store_list_pits(src->store, ret_pits, ret_count);
+
+	for (size_t i = 0; r == 0 && i < *ret_count; i++)
+		(*ret_pits)[i].verified |= (*ret_pits)[i].lsn == src->verified_lsn;
+	return r;
+}
+
 /* ---- read-back ---- */
 
 struct verify_job {
@@ -219,20 +230,46 @@ run_verify(struct job *job, struct disk *d, struct run_cache *cache)
 }
 
 static void
+mark_row(struct source *src, const struct id *pit, enum store_pit_verb verb)
+{
+	(void)source_run_job(src, store_pit_change(src->store, pit, verb), NULL, NULL);
+}
+
+/* If the newest kept point is the one read back, its row says so: it counts after a restart, and the newest such point
+ * never expires. Tried once: a row that could not be written is written after the next start. */
+static void
+mark_verified(struct source *src)
+{
+	const struct pit *kept = store_newest_kept(src->store, false);
+
+	if (kept == NULL || kept->verified || kept->lsn != src->verified_lsn || kept->lsn == src->marked_lsn)
+		return;
+	src->marked_lsn = kept->lsn;
+	mark_row(src, &kept->id, STORE_PIT_VERIFIED);
+}
+
+static void
 note_verified(struct source *src, const struct verify_job *v)
 {
 	src->verify_status = 0;
 	src->verified_lsn = v->lsn;
 	src->verified_ns = src->worker->now_ns;
+	mark_verified(src);
 }
 
 static void
 note_damaged(struct source *src, const struct verify_job *v)
 {
+	const struct pit *verified = store_newest_kept(src->store, true);
+
 	snprintf(src->verify_text, sizeof src->verify_text, "%s, volume %u, offset %" PRIu64 ": %s", v->pit.text,
 	    v->fault.volume, v->fault.block * BLOCK_BYTES, hf_status_text(v->status));
 	if (src->verify_status != v->status)
 		server_event(src->server, &src->id, "integrity_error", "reading back failed: %s", src->verify_text);
+	if (verified != NULL && verified->lsn == v->lsn)
+		mark_row(src, &v->pit, STORE_PIT_UNVERIFIED);
+	if (src->verified_lsn == v->lsn)
+		src->verified_lsn = src->marked_lsn = 0;
 	src->verify_status = v->status;
 	src->verified_ns = src->worker->now_ns; /* again in a minute, not at once */
 }
@@ -246,6 +283,8 @@ on_verified(struct job *job)
 	src->jobs_out--;
 	src->verifying = false;
 	source_view_release(src, v->view);
+	log_debug("point_read_back", "source=%s point=%s status=%s", src->id.text, v->pit.text,
+	    v->status == 0 ? "good" : hf_status_name(v->status));
 	if (v->status == 0)
 		note_verified(src, v);
 	else if (v->status != -ENOMEM)
@@ -254,23 +293,11 @@ on_verified(struct job *job)
 	free(v);
 }
 
-static bool
-verify_is_due(const struct source *src, const struct checkpoint *c, int64_t now_ns)
+static void
+verify(struct source *src, const struct checkpoint *c)
 {
-	if (c == NULL || src->verifying || c->lsn == src->verified_lsn)
-		return false;
-	return src->verified_ns == 0 || now_ns - src->verified_ns > VERIFY_INTERVAL_NS;
-}
+	struct verify_job *v = calloc(1, sizeof *v);
 
-void
-source_pump_verify(struct source *src, int64_t now_ns)
-{
-	const struct checkpoint *c = store_newest_consistent(src->store);
-	struct verify_job *v;
-
-	if (!verify_is_due(src, c, now_ns))
-		return;
-	v = calloc(1, sizeof *v);
 	if (v == NULL)
 		return; /* at the next tick */
 	v->checkpoint = *c;
@@ -287,4 +314,31 @@ source_pump_verify(struct source *src, int64_t now_ns)
 	src->verifying = true;
 	src->jobs_out++;
 	jobs_post(src->server->readers, &v->job);
+}
+
+/* What was read back before a restart counts at once; it is read back again all the same. */
+void
+source_begin_verify(struct source *src)
+{
+	const struct pit *p = store_newest_kept(src->store, true);
+
+	src->verified_lsn = src->marked_lsn = p != NULL ? p->lsn : 0;
+	src->verified_ns = 0;
+}
+
+/* Every point that is kept is read back once, soon after it came; beside that the newest one, once a minute. */
+void
+source_pump_verify(struct source *src, int64_t now_ns)
+{
+	const struct checkpoint *newest = store_newest_consistent(src->store);
+	const struct pit *kept = store_newest_kept(src->store, false);
+	bool rested = src->verified_ns == 0 || now_ns - src->verified_ns > VERIFY_INTERVAL_NS;
+
+	if (src->verifying)
+		return;
+	mark_verified(src);
+	if (kept != NULL && !kept->verified && kept->lsn != src->verified_lsn && (rested || src->verify_status == 0))
+		verify(src, &kept->checkpoint);
+	else if (newest != NULL && rested && (newest->lsn != src->verified_lsn || src->verified_ns == 0))
+		verify(src, newest);
 }

@@ -161,12 +161,21 @@ int store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count);
 /* [owner] The newest checkpoint, or NULL; the newest complete one of consistency crash or better, or NULL. Borrowed until the next call. */
 const struct checkpoint *store_newest_checkpoint(const struct store *s);
 const struct checkpoint *store_newest_consistent(const struct store *s);
+/* [owner] The newest kept point to recover from (complete, crash or better; verified: such a one that was read back), or NULL.
+ * Borrowed until the next store_job_finish(). */
+const struct pit *store_newest_kept(const struct store *s, bool verified);
 
 /* Changes of points are jobs. [owner] NULL when out of memory.
  * keep: the checkpoint at lsn becomes a kept point with this name (may be ""). hold/release/delete by id. store_job_status() after finish: 0, -HF_ENOPIT,
  * -EBUSY (delete of the only complete point, or of a held one). */
 struct store_job *store_pit_keep(struct store *s, uint64_t lsn, const char *name, bool hold);
-enum store_pit_verb { STORE_PIT_HOLD, STORE_PIT_RELEASE, STORE_PIT_DELETE };
+enum store_pit_verb {
+	STORE_PIT_HOLD,
+	STORE_PIT_RELEASE,
+	STORE_PIT_DELETE,
+	STORE_PIT_VERIFIED,   /* it was read back; of kept points alone, as the next */
+	STORE_PIT_UNVERIFIED, /* reading it back failed */
+};
 struct store_job *store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb verb);
 struct store_job *store_set_policy(struct store *s, const struct policy *policy);
 void store_get_policy(const struct store *s, struct policy *ret_policy); /* [owner] */

@@ -487,6 +487,10 @@ change_pit(struct store_job *job, struct pit *p)
 			return job_say(job, -EBUSY, "%s is the only complete point of this source", p->id.text);
 		r = catalog_delete_pits(job->store->catalog, &p->id, 1, &err);
 		return r < 0 ? job_say(job, r, "%s", err.text) : 0;
+	case STORE_PIT_VERIFIED:
+	case STORE_PIT_UNVERIFIED:
+		p->verified = job->verb == STORE_PIT_VERIFIED;
+		return put_pit(job, p);
 	}
 	return -EINVAL;
 }
@@ -556,6 +560,18 @@ find_mark_by_pit(const struct store *s, const struct id *pit, struct checkpoint 
 		return true;
 	}
 	return false;
+}
+
+const struct pit *
+store_newest_kept(const struct store *s, bool verified)
+{
+	for (size_t i = s->pit_count; i > 0; i--) {
+		const struct pit *p = &s->pits[i - 1];
+
+		if (pit_eligible(&p->checkpoint) && (p->verified || !verified))
+			return p;
+	}
+	return NULL;
 }
 
 struct store_job *
