@@ -37,10 +37,9 @@
 
 enum { READ_BUFFER_BYTES = 128 * 1024 }; /* eight TLS records a read(2) */
 
-#define DAY_NS          (86400 * NS_PER_SECOND)
-#define CA_LIFE_NS      (3650 * DAY_NS)
-#define SERVER_LIFE_NS  (90 * DAY_NS)
-#define CLOCK_LEEWAY_NS (300 * NS_PER_SECOND) /* agents whose clock is behind ours */
+#define DAY_NS         (86400 * NS_PER_SECOND)
+#define CA_LIFE_NS     (3650 * DAY_NS)
+#define SERVER_LIFE_NS (90 * DAY_NS)
 
 struct pki {
 	pthread_mutex_t mutex; /* of server */
@@ -72,7 +71,7 @@ make_ca(int64_t now_ns, struct key_pair *ret_ca, struct hf_error *err)
 		ca.certificate = certificate_make(&(struct certificate_recipe){
 		    .common_name = name,
 		    .key = ca.key,
-		    .not_before_ns = now_ns - CLOCK_LEEWAY_NS,
+		    .not_before_ns = now_ns - PKI_CLOCK_LEEWAY_NS,
 		    .not_after_ns = now_ns + CA_LIFE_NS,
 		    .constraints = "critical,CA:TRUE,pathlen:0",
 		    .usage = "critical,keyCertSign,cRLSign",
@@ -93,7 +92,7 @@ certify_server(const struct key_pair *ca, EVP_PKEY *key, int64_t now_ns)
 	    .common_name = "holdfastd",
 	    .key = key,
 	    .issuer = ca,
-	    .not_before_ns = now_ns - CLOCK_LEEWAY_NS,
+	    .not_before_ns = now_ns - PKI_CLOCK_LEEWAY_NS,
 	    .not_after_ns = now_ns + SERVER_LIFE_NS,
 	    .constraints = "critical,CA:FALSE",
 	    .usage = "critical,digitalSignature",
@@ -377,7 +376,7 @@ certify_source(struct pki *p, EVP_PKEY *key, const struct id *source, int64_t li
 	    .common_name = source->text,
 	    .key = key,
 	    .issuer = &p->ca,
-	    .not_before_ns = now_ns - CLOCK_LEEWAY_NS,
+	    .not_before_ns = now_ns - PKI_CLOCK_LEEWAY_NS,
 	    .not_after_ns = end_ns < ca_end_ns ? end_ns : ca_end_ns,
 	    .constraints = "critical,CA:FALSE",
 	    .usage = "critical,digitalSignature",

@@ -9,9 +9,13 @@
 #include <openssl/types.h>
 #include <stdbool.h>
 
+#include "proto/common/units.h"
 #include "server/registry.h"
 
 struct pki;
+
+/* Certificates are dated back by this much, for agents whose clock is behind ours. */
+#define PKI_CLOCK_LEEWAY_NS (300 * NS_PER_SECOND)
 
 enum {
 	FINGERPRINT_TEXT_BYTES = 2 * FINGERPRINT_BYTES + 1,

@@ -458,14 +458,15 @@ on_recent(struct session *s, const unsigned char *message, size_t len)
 
 /* ---- certificates ---- */
 
-/* Between 2/3 and 3/4 of its life, by the source's number, so that not all of them come at once. */
+/* Between 2/3 and 3/4 of its life, by its own fingerprint, so that not all of them come at once. */
 static int64_t
 renewal_due_ns(const struct session *s)
 {
-	int64_t life = s->certificate.not_after_ns - s->certificate.not_before_ns;
+	int64_t issued = s->certificate.not_before_ns + PKI_CLOCK_LEEWAY_NS;
+	int64_t life = s->certificate.not_after_ns - issued;
 	int64_t jitter = life / 12 / 256 * s->certificate.fingerprint[0];
 
-	return s->certificate.not_before_ns + life / 3 * 2 + jitter;
+	return issued + life / 3 * 2 + jitter;
 }
 
 void
