@@ -95,7 +95,7 @@ is_our_fault(const char *error)
 }
 
 json_t *
-api_json_health(const struct server_facts *facts, const struct source_status *sources, size_t count, bool *ret_healthy)
+api_json_server_reasons(const struct server_facts *facts)
 {
 	json_t *reasons = json_array();
 
@@ -104,15 +104,22 @@ api_json_health(const struct server_facts *facts, const struct source_status *so
 	if (facts->staging_total_bytes > 0 && facts->staging_free_bytes < facts->staging_total_bytes / 100)
 		add_reason(
 		    reasons, "STAGING_NEARLY_FULL", "less than 1 % of the staging area's file system is free", "");
-	for (size_t i = 0; i < count; i++) {
-		const struct source_status *s = &sources[i];
+	return reasons;
+}
 
-		if (s->store.failed)
-			add_reason(reasons, "STORE_FAILED", "the store of this source acknowledges nothing any more",
-			    s->id.text);
-		else if (is_our_fault(s->error))
-			add_reason(reasons, s->error, s->raw_error, s->id.text);
-	}
+void
+api_json_add_source_reasons(json_t *reasons, const struct source_status *s)
+{
+	if (s->store.failed)
+		add_reason(
+		    reasons, "STORE_FAILED", "the store of this source acknowledges nothing any more", s->id.text);
+	else if (is_our_fault(s->error))
+		add_reason(reasons, s->error, s->raw_error, s->id.text);
+}
+
+json_t *
+api_json_health(json_t *reasons, bool *ret_healthy)
+{
 	*ret_healthy = json_array_size(reasons) == 0;
 	return json_pack("{s:s, s:o}", "status", *ret_healthy ? "ok" : "failing", "reasons", reasons);
 }

@@ -24,10 +24,12 @@ json_t *api_json_pit(const struct id *source, const struct pit *pit, const struc
 json_t *api_json_token(const struct registry_token *token, int64_t now_ns);
 json_t *api_json_event(const struct registry_event *event);
 
-/* {status: "ok"|"failing", reasons: [{code, text, sourceServerID}]}. What is wrong with the server
- * itself; a source that lags is not. *ret_healthy says which. */
-json_t *api_json_health(
-    const struct server_facts *facts, const struct source_status *sources, size_t count, bool *ret_healthy);
+/* {status: "ok"|"failing", reasons: [{code, text, sourceServerID}]}. What is wrong with the server itself; a source
+ * that lags is not. The reasons: the server's own (a new array), then those that a source knows, added for each; health
+ * takes them, and *ret_healthy says which it is. */
+json_t *api_json_server_reasons(const struct server_facts *facts);
+void api_json_add_source_reasons(json_t *reasons, const struct source_status *s);
+json_t *api_json_health(json_t *reasons, bool *ret_healthy);
 
 /* application/problem+json. code is a negative errno or hf_status; hint: what to do next, NULL or
  * "" = none. */

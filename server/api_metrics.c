@@ -15,10 +15,12 @@
 
 enum { STATES = STATE_DISCONNECTED + 1 };
 
+/* One pass over the sources fills all families at once: each has a text of its own until they are joined. */
+enum { VALUE_FAMILIES = 12, FAMILY_INFO = VALUE_FAMILIES, FAMILY_STATE, FAMILY_LAG, FAMILIES };
+
 struct metrics {
-	struct evbuffer *out;
-	const struct source_status *sources;
-	size_t count;
+	struct evbuffer *out, *families[FAMILIES];
+	size_t count; /* sources */
 	struct server_facts facts;
 	int64_t now_ns;
 };
@@ -100,7 +102,7 @@ get_certificate_expiry_timestamp_seconds(const struct source_status *s)
 static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct source_status *s);
-} families[] = {
+} values[VALUE_FAMILIES] = {
     {"holdfast_source_connected", "gauge", "1 while the source's agent is connected", get_connected},
     {"holdfast_source_ready", "gauge",
 	"1 if a complete, verified point exists from which all volumes can be restored now", get_ready},
@@ -126,83 +128,73 @@ static const struct {
 };
 
 static void
-write_family(struct metrics *m, const char *name, const char *type, const char *help)
+begin_family(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
-	evbuffer_add_printf(m->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+	evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 static void
-write_single(struct metrics *m, const char *name, const char *type, const char *help, double value)
+add_values(struct metrics *m, const struct source_status *s)
 {
-	write_family(m, name, type, help);
-	evbuffer_add_printf(m->out, "%s %.17g\n", name, value);
-}
-
-static void
-write_source_families(struct metrics *m)
-{
-	for (size_t f = 0; f < sizeof families / sizeof families[0]; f++) {
-		write_family(m, families[f].name, families[f].type, families[f].help);
-		for (size_t i = 0; i < m->count; i++)
-			evbuffer_add_printf(m->out, "%s{source=\"%s\"} %.17g\n", families[f].name,
-			    m->sources[i].id.text, families[f].value(&m->sources[i]));
-	}
+	for (size_t f = 0; f < VALUE_FAMILIES; f++)
+		evbuffer_add_printf(
+		    m->families[f], "%s{source=\"%s\"} %.17g\n", values[f].name, s->id.text, values[f].value(s));
 }
 
 /* ---- families with more than one ---- */
 
 static void
-write_lag(struct metrics *m, const struct source_status *s, const char *stage, int64_t at_ns)
+add_lag(struct metrics *m, const struct source_status *s, const char *stage, int64_t at_ns)
 {
 	double seconds = status_lag_seconds(at_ns, m->now_ns);
 
 	if (seconds >= 0) /* never yet: no sample, rather than one that looks good */
-		evbuffer_add_printf(m->out, "holdfast_source_lag_seconds{source=\"%s\",stage=\"%s\"} %.3f\n",
-		    s->id.text, stage, seconds);
+		evbuffer_add_printf(m->families[FAMILY_LAG],
+		    "holdfast_source_lag_seconds{source=\"%s\",stage=\"%s\"} %.3f\n", s->id.text, stage, seconds);
 }
 
 static void
-write_lags(struct metrics *m)
+add_lags(struct metrics *m, const struct source_status *s)
 {
-	write_family(m, "holdfast_source_lag_seconds", "gauge",
-	    "Age of the newest moment received, durable, and consistently restorable (the RPO "
-	    "now); grows while an agent is silent");
-	for (size_t i = 0; i < m->count; i++) {
-		write_lag(m, &m->sources[i], "received", m->sources[i].received_at_ns);
-		write_lag(m, &m->sources[i], "durable", m->sources[i].durable_at_ns);
-		write_lag(m, &m->sources[i], "consistent", m->sources[i].consistent_at_ns);
-	}
+	add_lag(m, s, "received", s->received_at_ns);
+	add_lag(m, s, "durable", s->durable_at_ns);
+	add_lag(m, s, "consistent", s->consistent_at_ns);
 }
 
 static void
-write_states(struct metrics *m)
+add_states(struct metrics *m, const struct source_status *s)
 {
-	write_family(m, "holdfast_source_state", "gauge", "1 for the state the source is in, 0 for the others");
-	for (size_t i = 0; i < m->count; i++)
-		for (int state = 0; state < STATES; state++)
-			evbuffer_add_printf(m->out, "holdfast_source_state{source=\"%s\",state=\"%s\"} %d\n",
-			    m->sources[i].id.text, replication_state_name((enum replication_state)state),
-			    m->sources[i].state == (enum replication_state)state);
+	for (int state = 0; state < STATES; state++)
+		evbuffer_add_printf(m->families[FAMILY_STATE], "holdfast_source_state{source=\"%s\",state=\"%s\"} %d\n",
+		    s->id.text, replication_state_name((enum replication_state)state),
+		    s->state == (enum replication_state)state);
 }
 
-/* Host names by id, to join on: a label of one family alone, so that a renamed host breaks no
- * series. */
+/* Host names by id, to join on: a label of one family alone, so that a renamed host breaks no series. */
 static void
-write_info(struct metrics *m)
+add_info(struct metrics *m, const struct source_status *s)
 {
-	write_family(m, "holdfast_source_info", "gauge", "The source's host name, as its agent says");
-	for (size_t i = 0; i < m->count; i++) {
-		evbuffer_add_printf(m->out, "holdfast_source_info{source=\"%s\",hostname=\"", m->sources[i].id.text);
-		for (const char *p = m->sources[i].hints.hostname; *p != '\0'; p++)
-			evbuffer_add_printf(m->out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
-		evbuffer_add_printf(m->out, "\"} 1\n");
-	}
+	struct evbuffer *out = m->families[FAMILY_INFO];
+
+	evbuffer_add_printf(out, "holdfast_source_info{source=\"%s\",hostname=\"", s->id.text);
+	for (const char *p = s->hints.hostname; *p != '\0'; p++)
+		evbuffer_add_printf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+	evbuffer_add_printf(out, "\"} 1\n");
+}
+
+/* ---- the server ---- */
+
+static void
+write_single(struct metrics *m, const char *name, const char *type, const char *help, double value)
+{
+	begin_family(m->out, name, type, help);
+	evbuffer_add_printf(m->out, "%s %.17g\n", name, value);
 }
 
 static void
 write_server(struct metrics *m)
 {
-	write_family(m, "holdfast_build_info", "gauge", "1; the version is the label");
+	begin_family(m->out, "holdfast_build_info", "gauge", "1; the version is the label");
 	evbuffer_add_printf(m->out, "holdfast_build_info{version=\"%s\"} 1\n", m->facts.version);
 	write_single(m, "holdfast_start_time_seconds", "gauge", "When the server started, seconds since 1970",
 	    (double)m->facts.started_ns / NS_PER_SECOND);
@@ -213,28 +205,77 @@ write_server(struct metrics *m)
 	    m, "holdfast_staging_free_bytes", "gauge", "What is free of it", (double)m->facts.staging_free_bytes);
 }
 
+/* ---- the whole ---- */
+
+static void
+begin_families(struct metrics *m)
+{
+	for (size_t f = 0; f < VALUE_FAMILIES; f++)
+		begin_family(m->families[f], values[f].name, values[f].type, values[f].help);
+	begin_family(
+	    m->families[FAMILY_INFO], "holdfast_source_info", "gauge", "The source's host name, as its agent says");
+	begin_family(m->families[FAMILY_STATE], "holdfast_source_state", "gauge",
+	    "1 for the state the source is in, 0 for the others");
+	begin_family(m->families[FAMILY_LAG], "holdfast_source_lag_seconds", "gauge",
+	    "Age of the newest moment received, durable, and consistently restorable (the RPO now); grows while an "
+	    "agent is silent");
+}
+
+static void
+add_source(struct metrics *m, const struct source_status *s)
+{
+	m->count++;
+	add_info(m, s);
+	add_values(m, s);
+	add_states(m, s);
+	add_lags(m, s);
+}
+
+static void
+join_families(struct metrics *m)
+{
+	write_server(m);
+	evbuffer_add_buffer(m->out, m->families[FAMILY_INFO]);
+	for (size_t f = 0; f < FAMILIES; f++)
+		evbuffer_add_buffer(m->out, m->families[f]); /* moves: the second time nothing */
+}
+
+static bool
+make_buffers(struct metrics *m)
+{
+	bool made = (m->out = evbuffer_new()) != NULL;
+
+	for (size_t f = 0; f < FAMILIES; f++)
+		made &= (m->families[f] = evbuffer_new()) != NULL;
+	return made;
+}
+
+static void
+free_families(struct metrics *m)
+{
+	for (size_t f = 0; f < FAMILIES; f++)
+		if (m->families[f] != NULL)
+			evbuffer_free(m->families[f]);
+}
+
 void
 get_metrics(struct call *call)
 {
 	struct metrics m = {.now_ns = clock_real_ns()};
-	struct source_status *sources = NULL;
-	int r;
+	struct source_status *s = calloc(1, sizeof *s);
 
-	m.out = evbuffer_new();
-	r = m.out == NULL ? -ENOMEM : status_get_all(server_status(call->api->sv), &sources, &m.count);
-	if (r < 0) {
+	if (make_buffers(&m) && s != NULL) {
+		begin_families(&m);
+		while (status_next(server_status(call->api->sv), &s->id, s))
+			add_source(&m, s);
+		server_get_facts(call->api->sv, &m.facts);
+		join_families(&m);
+		call_reply_body(call, 200, "text/plain; version=0.0.4; charset=utf-8", m.out);
+	} else {
 		if (m.out != NULL)
 			evbuffer_free(m.out);
-		call_reply_error(call, r, "metrics", NULL);
-		return;
+		call_reply_error(call, -ENOMEM, "metrics", NULL);
 	}
-	m.sources = sources;
-	server_get_facts(call->api->sv, &m.facts);
-	write_server(&m);
-	write_info(&m);
-	write_source_families(&m);
-	write_states(&m);
-	write_lags(&m);
-	free(sources);
-	call_reply_body(call, 200, "text/plain; version=0.0.4; charset=utf-8", m.out);
+	free_families(&m);
+	free(s);
 }

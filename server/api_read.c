@@ -28,21 +28,21 @@ get_version(struct call *call)
 void
 get_health(struct call *call)
 {
-	struct source_status *sources;
+	struct source_status *s = calloc(1, sizeof *s);
 	struct server_facts facts;
+	json_t *reasons, *json;
 	bool healthy = false;
-	json_t *json;
-	size_t count;
-	int r;
 
-	r = status_get_all(server_status(call->api->sv), &sources, &count);
-	if (r < 0) {
-		call_reply_error(call, r, "status", NULL);
+	if (s == NULL) {
+		call_reply_error(call, -ENOMEM, "status", NULL);
 		return;
 	}
 	server_get_facts(call->api->sv, &facts);
-	json = api_json_health(&facts, sources, count, &healthy);
-	free(sources);
+	reasons = api_json_server_reasons(&facts);
+	while (status_next(server_status(call->api->sv), &s->id, s))
+		api_json_add_source_reasons(reasons, s);
+	free(s);
+	json = api_json_health(reasons, &healthy);
 	call_reply_json(call, healthy ? 200 : 503, json);
 }
 
@@ -78,13 +78,19 @@ list_add(struct list *l, json_t *item)
 	json_decref(item);
 }
 
+static void
+list_drop(struct list *l)
+{
+	if (l->body != NULL)
+		evbuffer_free(l->body);
+}
+
 /* Ends the call. next_cursor: text, or NULL when the list is whole. */
 static void
 list_reply(struct list *l, struct call *call, const char *next_cursor)
 {
 	if (l->failed) {
-		if (l->body != NULL)
-			evbuffer_free(l->body);
+		list_drop(l);
 		call_reply_error(call, -ENOMEM, "the list is too long for what memory is left", NULL);
 		return;
 	}
@@ -112,96 +118,87 @@ prepare_source_filter(struct call *call, struct hf_error *err)
 	return call_param_source(call, false, err);
 }
 
-/* The sources the call asks for: the one, or all. An array the caller frees. -ENOENT. */
-static int
-get_asked_sources(struct call *call, struct source_status **ret_sources, size_t *ret_count)
-{
-	struct status_table *table = server_status(call->api->sv);
-	struct source_status *s;
-
-	if (call->source.text[0] == '\0')
-		return status_get_all(table, ret_sources, ret_count);
-	s = malloc(sizeof *s);
-	if (s == NULL)
-		return -ENOMEM;
-	if (!status_get(table, &call->source, s)) {
-		free(s);
-		return -ENOENT;
-	}
-	*ret_sources = s;
-	*ret_count = 1;
-	return 0;
-}
-
-/* -ENOENT and the like, in words. Ends the call. */
+/* In words, and ends the call. */
 static void
-reply_no_source(struct call *call, int code)
+reply_no_source(struct call *call)
 {
 	char text[128];
 
 	snprintf(text, sizeof text, "no source server %s is known here", call->source.text);
-	call_reply_error(call, code, code == -ENOENT ? text : "status",
-	    code == -ENOENT ? "holdfastctl source list shows them" : NULL);
+	call_reply_error(call, -ENOENT, text, "holdfastctl source list shows them");
+}
+
+/* The sources the call asks for, the one or all, one after the other into s, whose id is "" at first. False: no more.
+ */
+static bool
+next_asked(const struct call *call, struct source_status *s)
+{
+	struct status_table *table = server_status(call->api->sv);
+
+	if (call->source.text[0] == '\0')
+		return status_next(table, &s->id, s);
+	return s->id.text[0] == '\0' && status_get(table, &call->source, s);
+}
+
+static void
+reply_for_each(struct call *call, void (*add)(struct list *l, const struct source_status *s))
+{
+	struct source_status *s = calloc(1, sizeof *s);
+	struct list list;
+
+	if (s == NULL) {
+		call_reply_error(call, -ENOMEM, "status", NULL);
+		return;
+	}
+	list_begin(&list);
+	while (next_asked(call, s))
+		add(&list, s);
+	if (call->source.text[0] != '\0' && s->id.text[0] == '\0') {
+		list_drop(&list);
+		reply_no_source(call);
+	} else {
+		list_reply(&list, call, NULL);
+	}
+	free(s);
+}
+
+static void
+add_source(struct list *l, const struct source_status *s)
+{
+	list_add(l, api_json_source(s, clock_real_ns()));
 }
 
 void
 get_sources(struct call *call)
 {
-	int64_t now_ns = clock_real_ns();
-	struct source_status *sources;
-	struct list list;
-	size_t count;
-	int r;
-
-	r = get_asked_sources(call, &sources, &count);
-	if (r < 0) {
-		reply_no_source(call, r);
-		return;
-	}
-	list_begin(&list);
-	for (size_t i = 0; i < count; i++)
-		list_add(&list, api_json_source(&sources[i], now_ns));
-	free(sources);
-	list_reply(&list, call, NULL);
+	reply_for_each(call, add_source);
 }
 
 void
 get_source(struct call *call)
 {
-	struct source_status *source;
-	json_t *json;
-	size_t count;
-	int r;
+	struct source_status *s = malloc(sizeof *s);
 
-	r = get_asked_sources(call, &source, &count);
-	if (r < 0) {
-		reply_no_source(call, r);
-		return;
-	}
-	json = api_json_source(source, clock_real_ns());
-	free(source);
-	call_reply_json(call, 200, json);
+	if (s == NULL)
+		call_reply_error(call, -ENOMEM, "status", NULL);
+	else if (status_get(server_status(call->api->sv), &call->source, s))
+		call_reply_json(call, 200, api_json_source(s, clock_real_ns()));
+	else
+		reply_no_source(call);
+	free(s);
+}
+
+static void
+add_volumes(struct list *l, const struct source_status *s)
+{
+	for (size_t i = 0; i < s->volume_count; i++)
+		list_add(l, api_json_volume(s, &s->volumes[i]));
 }
 
 void
 get_volumes(struct call *call)
 {
-	struct source_status *sources;
-	struct list list;
-	size_t count;
-	int r;
-
-	r = get_asked_sources(call, &sources, &count);
-	if (r < 0) {
-		reply_no_source(call, r);
-		return;
-	}
-	list_begin(&list);
-	for (size_t i = 0; i < count; i++)
-		for (size_t j = 0; j < sources[i].volume_count; j++)
-			list_add(&list, api_json_volume(&sources[i], &sources[i].volumes[j]));
-	free(sources);
-	list_reply(&list, call, NULL);
+	reply_for_each(call, add_volumes);
 }
 
 /* ---- points in time ---- */

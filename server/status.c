@@ -196,20 +196,18 @@ status_get(struct status_table *t, const struct id *source, struct source_status
 	return found;
 }
 
-int
-status_get_all(struct status_table *t, struct source_status **ret_all, size_t *ret_count)
+bool
+status_next(struct status_table *t, const struct id *after, struct source_status *ret_status)
 {
-	struct source_status *all;
+	bool found;
+	size_t slot;
 
 	pthread_mutex_lock(&t->lock);
-	all = calloc(t->count + 1, sizeof *all);
-	for (size_t i = 0; all != NULL && i < t->count; i++)
-		unpack(&t->entries[i], &all[i]);
-	if (all != NULL)
-		*ret_count = t->count;
+	slot = find_slot(t, after, &found);
+	slot += found;
+	found = slot < t->count;
+	if (found)
+		unpack(&t->entries[slot], ret_status);
 	pthread_mutex_unlock(&t->lock);
-	if (all == NULL)
-		return -ENOMEM;
-	*ret_all = all;
-	return 0;
+	return found;
 }

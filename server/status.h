@@ -99,8 +99,11 @@ void status_table_destroy(struct status_table *t);
 void status_publish(struct status_table *t, const struct source_status *s);
 void status_remove(struct status_table *t, const struct id *source);
 
-/* Copy one out (false: unknown), or all of them, in order of id, into an array the caller frees. */
+/* Copy one out. False: unknown. */
 bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);
-int status_get_all(struct status_table *t, struct source_status **ret_all, size_t *ret_count);
+
+/* Copy out the one that follows `after` in order of id; "" is before all, and after may be ret_status->id. False: it was
+ * the last. The way through all of them in the memory of one; those that come or go meanwhile disturb nothing. */
+bool status_next(struct status_table *t, const struct id *after, struct source_status *ret_status);
 
 #endif

@@ -94,17 +94,41 @@ static void
 all_are_listed_in_the_order_of_their_ids(void **state)
 {
 	static const char *const ids[] = {"s-3", "s-1", "s-9", "s-2", "s-0"};
-	struct source_status *all;
-	size_t n;
+	static const char *const ordered[] = {"s-0", "s-1", "s-2", "s-3", "s-9"};
+	struct source_status *s = calloc(1, sizeof *s);
 
+	assert_false(status_next(*state, &s->id, s));
 	for (size_t i = 0; i < 5; i++)
 		publish(*state, ids[i], 1, i);
-	assert_int_equal(status_get_all(*state, &all, &n), 0);
-	assert_int_equal(n, 5);
-	assert_string_equal(all[0].id.text, "s-0");
-	assert_string_equal(all[1].id.text, "s-1");
-	assert_string_equal(all[4].id.text, "s-9");
-	free(all);
+	for (size_t i = 0; i < 5; i++) {
+		assert_true(status_next(*state, &s->id, s));
+		assert_string_equal(s->id.text, ordered[i]);
+	}
+	assert_false(status_next(*state, &s->id, s));
+	free(s);
+}
+
+static void
+a_list_goes_on_over_sources_that_come_and_go(void **state)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+	struct id gone = {"s-3"};
+
+	publish(*state, "s-1", 1, 1);
+	publish(*state, "s-3", 1, 3);
+	publish(*state, "s-7", 2, 7);
+	assert_true(status_next(*state, &s->id, s));
+	assert_true(status_next(*state, &s->id, s));
+	assert_string_equal(s->id.text, "s-3");
+	status_remove(*state, &gone);
+	publish(*state, "s-5", 3, 5);
+	assert_true(status_next(*state, &s->id, s));
+	assert_string_equal(s->id.text, "s-5");
+	assert_int_equal(s->volume_count, 3);
+	assert_true(status_next(*state, &s->id, s));
+	assert_string_equal(s->id.text, "s-7");
+	assert_false(status_next(*state, &s->id, s));
+	free(s);
 }
 
 static void
@@ -179,6 +203,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_snapshot_is_given_back_with_all_its_volumes, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(the_newest_snapshot_replaces_the_one_before, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(all_are_listed_in_the_order_of_their_ids, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come_and_go, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_removed_source_is_unknown, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_reader_never_sees_two_snapshots_mixed, set_up, tear_down),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_is_never_negative),
