@@ -80,6 +80,12 @@ enum {
 #define REOPEN_DELAY_NS     (1 * NS_PER_SECOND)
 #define REOPEN_DELAY_MAX_NS (60 * NS_PER_SECOND)
 
+/* A store says "full" only until it tries again, every second: it counts as full for so long after it last said so. */
+#define FULL_HOLD_NS (3 * NS_PER_SECOND)
+
+/* A job of a store that fails in the same way again and again is logged no more often. */
+#define JOB_LOG_INTERVAL_NS (60 * NS_PER_SECOND)
+
 /* How often a renewal is asked for again if the agent does not answer. */
 #define RENEW_RETRY_NS (600 * NS_PER_SECOND)
 

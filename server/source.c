@@ -109,6 +109,7 @@ on_durable(void *arg, uint64_t sequence)
 	struct source *src = source_from_arg(arg);
 
 	src->durable_sequence = sequence;
+	src->full_ns = 0;
 	src->dirty = true;
 	if (src->session != NULL)
 		session_touch(src->session);
@@ -315,14 +316,18 @@ run_source_job(struct job *job, struct disk *d, struct run_cache *cache)
 }
 
 static void
-log_failed_job(const struct source_job *j)
+log_failed_job(struct source *src, const struct store_job *job)
 {
+	int64_t now = src->worker->now_ns;
 	const char *text;
-	int r = store_job_status(j->work, &text);
+	int r = store_job_status(job, &text);
 
-	if (r < 0)
-		log_warning("store_job_failed", "source=%s job=\"%s\" status=%s msg=\"%s\"", j->source->id.text,
-		    store_job_name(j->work), hf_status_name(r), text);
+	if (r == 0 || (r == src->job_status && now - src->job_logged_ns < JOB_LOG_INTERVAL_NS))
+		return;
+	src->job_status = r;
+	src->job_logged_ns = now;
+	log_warning("store_job_failed", "source=%s job=\"%s\" status=%s msg=\"%s\"", src->id.text, store_job_name(job),
+	    hf_status_name(r), text);
 }
 
 static void
@@ -334,7 +339,7 @@ on_source_job(struct job *job)
 	src->jobs_out--;
 	src->dirty = true;
 	if (j->finished == NULL) /* else somebody waits for the answer */
-		log_failed_job(j);
+		log_failed_job(src, j->work);
 	store_job_finish(src->store, j->work, j->finished != NULL);
 	if (j->finished != NULL) {
 		j->finished(j->arg, j->work);

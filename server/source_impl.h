@@ -64,7 +64,10 @@ struct source {
 	int64_t retry_ns, retry_delay_ns;
 	bool shutting_down; /* the process ends: do not open again */
 	bool failed;        /* the store said so; looked at when the turn ends */
-	unsigned jobs_out;  /* of any kind that uses the store */
+	int64_t full_ns;    /* the store last said that it is full; 0 = something was written since */
+	int job_status;     /* of the last job that failed, as logged at job_logged_ns */
+	int64_t job_logged_ns;
+	unsigned jobs_out; /* of any kind that uses the store */
 	unsigned views_out;
 
 	/* session */

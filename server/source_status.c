@@ -181,7 +181,10 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 	s->durable_bytes = s->store.durable_bytes;
 	gather_volumes(src, s, f);
 	gather_points(src, s, f);
-	f->staging_full = s->store.full || atomic_load(&src->server->staging_full);
+	if (s->store.full)
+		src->full_ns = src->worker->now_ns;
+	f->staging_full = atomic_load(&src->server->staging_full) ||
+			  (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
 	f->verify_status = src->verify_status;
 	snprintf(f->verify_text, sizeof f->verify_text, "%s", src->verify_text);
 }
@@ -218,6 +221,8 @@ note_change(struct source *src, const struct state_verdict *v)
 		log_info("state", "source=%s state=%s msg=\"%s\"", src->id.text, replication_state_name(v->state),
 		    v->reason);
 	}
+	if (src->evaluated && v->state != src->state && v->state == STATE_STALLED)
+		server_event(src->server, &src->id, "stalled", "%s", v->reason);
 	if (src->evaluated && v->ready != src->was_ready)
 		server_event(src->server, &src->id, v->ready ? "ready" : "not_ready", "%s",
 		    v->ready ? "a point in time was read back: all volumes can be restored" : v->reasons[0].text);
