@@ -92,7 +92,27 @@ def test_without_the_agent_only_the_newest_durable_point_can_be_kept(rig):
     with pytest.raises(Refusal) as refusal:
         daemon.point(agent.source, "now")
     assert "newest" in refusal.value.problem["detail"] + str(refusal.value.problem["hint"])
-    daemon.point(agent.source, "then", newest=True)
+    daemon.ctl("pit", "create", agent.source, "--name", "then", "--newest")
     assert first_difference(copy, daemon.export(agent.source, "root", "then")) is None
-    daemon.ctl("pit", "create", agent.source, "--name", "again", "--newest")
+    again = daemon.ctl("pit", "create", agent.source, "--name", "again", "--newest", check=1)
+    assert "then" in again.stderr, "nothing has changed, so it is the same point"
     assert daemon.source(agent.source)["ready"], "a source that is gone may still be recovered"
+
+
+def test_of_a_block_that_rotted_nothing_is_handed_out(rig):
+    daemon = rig.daemon()
+    disk = rig.file("disk", random_bytes(rig.random, 2 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    point = daemon.point(agent.source, "sound")["pointInTimeID"]
+    agent.stop()
+    staging = next((daemon.data / "sources" / agent.source).glob("vol-*.img"))
+    with open(staging, "r+b") as f:
+        f.seek(300 * BLOCK + 77)
+        byte = f.read(1)[0]
+        f.seek(300 * BLOCK + 77)
+        f.write(bytes([byte ^ 4]))
+    to = daemon.export(agent.source, "root", point, check=1)
+    assert not to.exists()
+    event = wait_for(lambda: daemon.events("integrity_error"), 5, "the event")[-1]
+    for word in (str(300 * BLOCK), point, "vol-"):
+        assert word in event["text"]

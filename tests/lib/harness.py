@@ -12,7 +12,7 @@ Whatever a rig has started, mounted or attached is undone when it ends, in rever
 else is touched. Nobody sleeps for a time: wait_for() waits for a condition, with a deadline that only a failure reaches.
 """
 import contextlib
-import ctypes
+import datetime
 import fcntl
 import http.client
 import json
@@ -29,6 +29,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HOLDFAST_BUILD", ROOT / "build")).resolve()
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # an ordinary user's has not mke2fs and the like
 BLOCK = 4096
 MIB = 1 << 20
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
@@ -69,6 +70,11 @@ def run(*command, check=True, **options):
     if check and done.returncode != 0:
         raise Trouble("%s: exit %d\n%s%s" % (" ".join(map(str, command)), done.returncode, done.stdout, done.stderr))
     return done
+
+
+def parse_time(text):
+    """Seconds since 1970 of an RFC 3339 time."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def free_port():
@@ -292,11 +298,13 @@ class Rig:
         """From here on is what log_tails() shows."""
         self.marks = {name: log.stat().st_size for name, log in self.logs.items() if log.exists()}
 
-    def log_tails(self, size=6000):
+    tail_bytes = 6000
+
+    def log_tails(self):
         for name, log in self.logs.items():
             text = log.read_bytes()[self.marks.get(name, 0):] if log.exists() else b""
             if text:
-                yield name, text[-size:].decode(errors="replace")
+                yield name, text[-self.tail_bytes:].decode(errors="replace")
 
 
 def is_mounted(where):
