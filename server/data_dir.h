@@ -6,7 +6,7 @@
  *	README    why not to touch it
  *
  * A directory that is missing, foreign, or only half there (a file system not mounted) is refused, never initialised.
-*/
+ */
 #ifndef HF_SERVER_DATA_DIR_H
 #define HF_SERVER_DATA_DIR_H
 

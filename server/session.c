@@ -506,7 +506,7 @@ drop_oldest_handshake(struct worker *w)
 {
 	struct session *s;
 
-	DL_FOREACH (w->sessions, s)
+	for (s = w->sessions; s != NULL; s = s->next)
 		if (s->state == SESSION_HANDSHAKE) {
 			log_notice("handshake_dropped",
 			    "session=%" PRIu64 " peer=%s msg=\"too many connections shake hands\"", s->number, s->peer);

@@ -55,11 +55,13 @@ source_wait_open(struct source *src, struct mail *mail)
 static void
 wake_waiting(struct source *src)
 {
-	struct mail *mail, *next, *waiting = src->waiting;
+	struct mail *waiting = src->waiting, *next;
 
 	src->waiting = NULL; /* first: whoever is delivered may wait again */
-	LL_FOREACH_SAFE(waiting, mail, next)
-	mail->deliver(mail);
+	for (; waiting != NULL; waiting = next) {
+		next = waiting->next;
+		waiting->deliver(waiting);
+	}
 }
 
 uint64_t

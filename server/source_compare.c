@@ -29,10 +29,9 @@ source_drop_compare_view(struct source *src)
 void
 source_drop_compares(struct source *src)
 {
-	struct compare *c, *next;
+	while (src->compares != NULL) {
+		struct compare *c = src->compares;
 
-	LL_FOREACH_SAFE(src->compares, c, next)
-	{
 		LL_DELETE(src->compares, c);
 		free(c);
 	}

@@ -37,8 +37,8 @@ free_dead_sessions(struct worker *w)
 {
 	struct session *s, *next;
 
-	LL_FOREACH_SAFE2(w->dead_sessions, s, next, next_dead)
-	{
+	for (s = w->dead_sessions; s != NULL; s = next) {
+		next = s->next_dead;
 		if (s->jobs_out > 0)
 			continue; /* a job still points to it: its end touches the worker again */
 		LL_DELETE2(w->dead_sessions, s, next_dead);
@@ -88,8 +88,10 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	bool second = ++w->ticks % (NS_PER_SECOND / TICK_NS) == 0;
 
 	w->now_ns = clock_monotonic_ns();
-	DL_FOREACH_SAFE(w->sessions, s, next)
-	session_tick(s, w->now_ns);
+	for (s = w->sessions; s != NULL; s = next) {
+		next = s->next; /* it may be buried meanwhile, but it is not freed before the turn ends */
+		session_tick(s, w->now_ns);
+	}
 	for (struct source *src = w->sources; src != NULL; src = src->hh.next)
 		source_tick(src, w->now_ns, second);
 	worker_touch(w);
@@ -195,10 +197,14 @@ on_drain(struct mail *mail)
 	w->drained = m->drained;
 	free(m);
 	w->draining = true;
-	DL_FOREACH_SAFE(w->sessions, s, next)
-	session_end(s, -HF_ESHUTDOWN, "the server is shutting down", "");
-	HASH_ITER (hh, w->sources, src, next_source)
+	for (s = w->sessions; s != NULL; s = next) {
+		next = s->next;
+		session_end(s, -HF_ESHUTDOWN, "the server is shutting down", "");
+	}
+	for (src = w->sources; src != NULL; src = next_source) {
+		next_source = src->hh.next;
 		source_shutdown(src);
+	}
 	worker_touch(w);
 }
 
