@@ -77,8 +77,10 @@ get_source(struct export_run *run, json_t **ret_source)
 static int
 get_pits(struct export_run *run, json_t **ret_pits)
 {
-	return run->offline == NULL ? find_pits(run->ctl, run->plan.source, ret_pits)
-				    : offline_list_pits(run->offline, ret_pits);
+	if (run->offline == NULL)
+		return find_pits(run->ctl, run->plan.source, ret_pits);
+	*ret_pits = offline_list_pits(run->offline);
+	return EXIT_DONE;
 }
 
 /* The point that --at means now. */
@@ -96,9 +98,9 @@ choose_pit(struct export_run *run)
 		return code;
 	pit = match_pit(pits, plan->at, ctl_given(run->ctl, OPT_FUZZY), clock_real_ns(), &gap_ns, &code);
 	if (pit == NULL && run->offline != NULL)
-		ctl_note("names of points are kept in the catalog, which --data-dir does not read; ids and times: "
-			 "holdfastctl pit list %s --data-dir %s",
-		    plan->source, run->ctl->values[OPT_DATA_DIR]);
+		ctl_note("holdfastctl pit list %s --data-dir %s shows the points%s", plan->source,
+		    run->ctl->values[OPT_DATA_DIR],
+		    offline_knows_names(run->offline) ? "" : "; without the catalog they have ids and times alone");
 	if (pit != NULL) {
 		snprintf(plan->pit, sizeof plan->pit, "%s", pick_text(pit, "pointInTimeID"));
 		snprintf(plan->timestamp, sizeof plan->timestamp, "%s", pick_text(pit, "timestamp"));

@@ -140,10 +140,9 @@ list_of_folder(struct offline *o, const char *source, json_t *all)
 	json_t *pits;
 	int code = offline_open_source(o, source);
 
-	if (code == EXIT_DONE)
-		code = offline_list_pits(o, &pits);
 	if (code != EXIT_DONE)
 		return code;
+	pits = offline_list_pits(o);
 	json_array_extend(all, pits);
 	json_decref(pits);
 	return EXIT_DONE;

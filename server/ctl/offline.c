@@ -15,7 +15,7 @@
 #include "proto/common/id.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
-#include "server/ctl/pick.h"
+#include "server/ctl/kept.h"
 #include "storage/store.h"
 
 enum {
@@ -37,6 +37,9 @@ struct offline {
 	struct store *store;
 	struct store_volume volumes[STORE_VOLUMES_MAX];
 	size_t volume_count;
+	struct pit *pits; /* in LSN order */
+	size_t pit_count;
+	bool knows_names; /* the catalog could be read */
 
 	struct view *view;
 	char pit[ID_BYTES];
@@ -180,6 +183,8 @@ close_source(struct offline *o)
 	close_volume(o);
 	store_close(o->store, o->disk);
 	o->store = NULL;
+	free(o->pits);
+	o->pits = NULL;
 }
 
 void
@@ -237,6 +242,40 @@ say_sources(const struct offline *o, const char *text)
 	return EXIT_NOT_FOUND;
 }
 
+/* Rows replace what the journal says of the same point, and add the one at the base, whose record may be gone. */
+static void
+merge_pits(struct offline *o, const struct pit *found, size_t found_count, const struct pit *rows, size_t row_count)
+{
+	size_t i = 0, k = 0;
+
+	while (i < found_count || k < row_count) {
+		bool row = i == found_count || (k < row_count && rows[k].lsn <= found[i].lsn);
+
+		i += i < found_count && (!row || rows[k].lsn == found[i].lsn);
+		o->pits[o->pit_count++] = row ? rows[k++] : found[i - 1];
+	}
+}
+
+static int
+load_pits(struct offline *o, const char *source_dir)
+{
+	struct pit *found = NULL, *rows = NULL;
+	size_t found_count = 0, row_count = 0;
+	struct hf_error err;
+	int r = store_list_pits(o->store, &found, &found_count);
+
+	o->knows_names = r == 0 && kept_read(source_dir, &rows, &row_count, &err) == 0;
+	if (r == 0 && !o->knows_names)
+		ctl_note("points have no names: %s", err.text);
+	o->pits = calloc(found_count + row_count + 1, sizeof *o->pits);
+	o->pit_count = 0;
+	if (o->pits != NULL)
+		merge_pits(o, found, found_count, rows, row_count);
+	free(found);
+	free(rows);
+	return r == 0 && o->pits != NULL ? EXIT_DONE : ctl_fail(EXIT_FAILED, "out of memory");
+}
+
 int
 offline_open_source(struct offline *o, const char *text)
 {
@@ -252,7 +291,13 @@ offline_open_source(struct offline *o, const char *text)
 	if (store_open_offline(o->disk, path, &o->store, &err) < 0)
 		return fail(&err);
 	o->volume_count = store_list_volumes(o->store, o->volumes, STORE_VOLUMES_MAX);
-	return EXIT_DONE;
+	return load_pits(o, path);
+}
+
+bool
+offline_knows_names(const struct offline *o)
+{
+	return o->knows_names;
 }
 
 json_t *
@@ -279,9 +324,32 @@ find_number(const struct offline *o, uint32_t number)
 }
 
 static json_t *
+describe_rules(uint32_t rules)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < PIT_RULES_MAX; i++)
+		if (rules & 1u << i)
+			json_array_append_new(list, json_integer(i + 1));
+	return list;
+}
+
+/* A point without a row is there because the journal still is: neither held nor kept. */
+static void
+add_row(const struct pit *p, json_t *json)
+{
+	char time[UNITS_TEXT_BYTES];
+
+	json_object_update_new(
+	    json, json_pack("{s:s?, s:b, s:b, s:b, s:b, s:s, s:o}", "name", p->name[0] == '\0' ? NULL : p->name,
+		      "verified", p->verified, "held", p->held, "byHand", p->by_hand, "kept", p->kept,
+		      "expectedTimestamp", time_format(p->planned_ns, time), "ruleIDs", describe_rules(p->rules)));
+}
+
+static json_t *
 describe_pit(const struct offline *o, const struct pit *p)
 {
-	json_t *volumes = json_array();
+	json_t *volumes = json_array(), *json;
 	char time[UNITS_TEXT_BYTES], lsn[32];
 
 	for (uint32_t i = 0; i < p->checkpoint.volume_count; i++) {
@@ -292,27 +360,22 @@ describe_pit(const struct offline *o, const struct pit *p)
 			v == NULL ? NULL : v->name, "sizeBytes", (json_int_t)p->checkpoint.volumes[i].size_bytes));
 	}
 	snprintf(lsn, sizeof lsn, "%" PRIu64, p->lsn);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "pointInTimeID", p->id.text, "sourceServerID",
+	json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "pointInTimeID", p->id.text, "sourceServerID",
 	    o->source, "timestamp", time_format(p->time_ns, time), "lsn", lsn, "consistency",
 	    checkpoint_consistency_name(p->consistency), "complete", p->complete, "volumes", volumes);
+	if (o->knows_names)
+		add_row(p, json);
+	return json;
 }
 
-int
-offline_list_pits(const struct offline *o, json_t **ret_pits)
+json_t *
+offline_list_pits(const struct offline *o)
 {
 	json_t *pits = json_array();
-	struct pit *list;
-	size_t count;
 
-	if (store_list_pits(o->store, &list, &count) < 0) {
-		json_decref(pits);
-		return ctl_fail(EXIT_FAILED, "out of memory");
-	}
-	for (size_t i = 0; i < count; i++)
-		json_array_append_new(pits, describe_pit(o, &list[i]));
-	free(list);
-	*ret_pits = pits;
-	return EXIT_DONE;
+	for (size_t i = 0; i < o->pit_count; i++)
+		json_array_append_new(pits, describe_pit(o, &o->pits[i]));
+	return pits;
 }
 
 /* ---- a volume ---- */
@@ -320,17 +383,11 @@ offline_list_pits(const struct offline *o, json_t **ret_pits)
 static int
 open_view(struct offline *o, const char *pit)
 {
-	struct pit *list;
-	size_t count;
-	int r = store_list_pits(o->store, &list, &count);
+	int r = -HF_ENOPIT;
 
-	if (r < 0)
-		return ctl_fail(EXIT_FAILED, "out of memory");
-	r = -HF_ENOPIT;
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(list[i].id.text, pit) == 0)
-			r = store_view(o->store, list[i].lsn, &o->view);
-	free(list);
+	for (size_t i = 0; i < o->pit_count; i++)
+		if (strcmp(o->pits[i].id.text, pit) == 0)
+			r = store_view(o->store, o->pits[i].lsn, &o->view);
 	if (r == -HF_ENOPIT)
 		return ctl_fail(EXIT_NOT_FOUND, "there is no point %s any more", pit);
 	if (r < 0)

@@ -93,8 +93,29 @@ def test_points_are_listed_with_the_ids_they_always_had(stopped, area):
     for pit, point in stopped.listed.items():
         for key in ("timestamp", "lsn", "consistency", "complete", "sourceServerID"):
             assert listed[pit][key] == point[key], key
-    rows = ctl("pit", "list", stopped.source[:6], "--data-dir", area, "-Hp", "-o", "id,name,verified,kept").stdout.splitlines()
-    assert sorted(row.split("\t") for row in rows) == sorted([pit, "", "", ""] for pit in listed)
+
+
+def test_names_are_the_catalogs_if_it_can_be_read(stopped):
+    columns = ["pit", "list", stopped.source[:6], "-Hp", "-o", "id,name,kept", "--data-dir"]
+    rows = {row.split("\t")[0]: row.split("\t")[1:] for row in ctl(*columns, stopped.served.data).stdout.splitlines()}
+    for point, _ in stopped.points:
+        assert rows[point["pointInTimeID"]][0] == point["name"] and "hand" in rows[point["pointInTimeID"]][1]
+    to = stopped.path("by-name.img")
+    export(stopped.served.data, stopped.source, "data", "two", to)
+    assert first_difference(stopped.points[1][1]["data"], to) is None
+    done = ctl(*columns, stopped.bare)
+    assert sorted(row.split("\t") for row in done.stdout.splitlines()) == sorted([pit, "", ""] for pit in rows)
+    assert "points have no names" in done.stderr
+
+
+def test_a_damaged_catalog_costs_the_names_alone(stopped):
+    damaged = stopped.path("damaged")
+    shutil.copytree(stopped.served.data, damaged)
+    for catalog in damaged.glob("sources/*/catalog.db"):
+        catalog.write_bytes(b"not a database" * 1000)
+    to = stopped.path("damaged.img")
+    assert "points have no names" in export(damaged, stopped.source, "root", stopped.points[0][0]["pointInTimeID"], to).stderr
+    assert first_difference(stopped.points[0][1]["root"], to) is None
 
 
 def test_volumes_are_found_by_id_and_named_when_they_are_not(stopped, area):
@@ -111,7 +132,7 @@ def test_volumes_are_found_by_id_and_named_when_they_are_not(stopped, area):
 def test_what_is_not_there_is_said(stopped, area):
     never = stopped.path("never.img")
     assert stopped.source in export(area, "s-00000000000000000", "root", "latest", never, check=NOT_FOUND).stderr
-    assert "pit list" in export(area, stopped.source, "root", "one", never, check=NOT_FOUND).stderr
+    assert "pit list" in export(area, stopped.source, "root", "seventeen", never, check=NOT_FOUND).stderr
     assert "no staging area" in export(never.parent / "nowhere", stopped.source, "root", "latest", never, check=FAILED).stderr
     assert not list(never.parent.glob("never.img*"))
 
