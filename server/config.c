@@ -550,6 +550,7 @@ check_whole(struct reading *r, const char *path)
 {
 	struct config *c = &r->config;
 
+	c->data_dir_set = was_set(r, VALUE(data_dir));
 	if (geteuid() != 0 && !was_set(r, VALUE(runtime_dir)))
 		default_runtime_dir(c);
 	if (c->data_dir[0] != '/' || c->runtime_dir[0] != '/') {

@@ -4,6 +4,7 @@
 #ifndef HF_SERVER_CONFIG_H
 #define HF_SERVER_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct config {
 	/* [storage] */
 	char data_dir[CONFIG_TEXT_BYTES]; /* /var/lib/holdfast; not root: $XDG_STATE_HOME/holdfast
 					     or ~/.local/state/holdfast */
+	bool data_dir_set;                /* by a file: one that is missing is then not made */
 	uint64_t segment_bytes;           /* 256MiB */
 	/* [ingest] */
 	uint64_t memory_bytes; /* 256MiB: all slabs of all workers */

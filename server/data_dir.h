@@ -19,9 +19,9 @@ struct data_dir;
 
 enum { DATA_DIR_FORMAT = 1, UUID_TEXT_BYTES = 37 };
 
-/* Take the directory, or make it ours if it is empty. make: it may also be made (the default path of an ordinary user).
- * Blocks. -EBUSY (the text names the pid), -ENOENT, -ENOTEMPTY (not ours), -HF_ECORRUPT (half there), -HF_EFORMAT
- * (newer), -errno. */
+/* Take the directory, or make it ours if it is empty. make: it may also be made, 0700, with its parents (the default
+ * path). Blocks. -EBUSY (the text names the pid), -ENOENT, -ENOTEMPTY (not ours), -HF_ECORRUPT (half there),
+ * -HF_EFORMAT (newer), -errno. */
 int data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_error *err);
 void data_dir_close(struct data_dir *d); /* NULL allowed */
 

@@ -341,19 +341,10 @@ raise_descriptors(void)
 }
 
 /* A path that nobody set may be made; one that was set and is not there is more likely not mounted. */
-static bool
-is_default_data_dir(const struct server *sv)
-{
-	struct config defaults;
-
-	config_default(&defaults);
-	return strcmp(defaults.data_dir, sv->config.data_dir) == 0;
-}
-
 static int
 open_data_dir(struct server *sv, struct hf_error *err)
 {
-	int r = data_dir_open(sv->config.data_dir, is_default_data_dir(sv), &sv->data_dir, err);
+	int r = data_dir_open(sv->config.data_dir, !sv->config.data_dir_set, &sv->data_dir, err);
 
 	if (r == 0)
 		r = measure_staging(sv);

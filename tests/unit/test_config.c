@@ -117,6 +117,18 @@ empty_file_gives_the_defaults(void **state)
 	assert_int_equal(defaults.memory_bytes, 256 << 20);
 }
 
+/* Also when it is the default's own path. */
+static void
+a_data_dir_that_is_set_is_told_from_the_default(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(read_text(f, "[storage]\nsegment_size = 1MiB\n"), 0);
+	assert_false(f->config.data_dir_set);
+	assert_int_equal(read_text(f, "[storage]\ndata_dir = /var/lib/holdfast\n"), 0);
+	assert_true(f->config.data_dir_set);
+}
+
 static void
 every_kind_of_value_is_read(void **state)
 {
@@ -292,7 +304,7 @@ printed_configuration_reads_back_the_same(void **state)
 	FILE *out;
 
 	assert_int_equal(read_text(f, "[server]\nlisten = localhost:0\nheartbeat_interval = "
-				      "1500ms\n[ingest]\nmemory = 16777217\n"
+				      "1500ms\n[storage]\ndata_dir = /srv/x\n[ingest]\nmemory = 16777217\n"
 				      "credit = 5MiB\n[tls]\ntoken_lifetime = 90m\n[pit]\njournal_window = 0\n"),
 	    0);
 	first = f->config;
@@ -404,6 +416,7 @@ sample_file_shows_every_key_with_its_default(void **state)
 		memmove(line + 1, line + 2, strlen(line + 2) + 1);
 	}
 	config_default(&defaults);
+	defaults.data_dir_set = true; /* the only default that is not the same when it is written down */
 	assert_int_equal(read_text(f, sample), 0);
 	assert_string_equal(f->problems, "");
 	if (geteuid() == 0)
@@ -418,6 +431,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    T(empty_file_gives_the_defaults),
+	    T(a_data_dir_that_is_set_is_told_from_the_default),
 	    T(every_kind_of_value_is_read),
 	    T(unknown_keys_and_sections_are_refused_with_their_line),
 	    T(key_given_twice_is_refused),
