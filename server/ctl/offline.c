@@ -355,9 +355,10 @@ describe_pit(const struct offline *o, const struct pit *p)
 	for (uint32_t i = 0; i < p->checkpoint.volume_count; i++) {
 		const struct store_volume *v = find_number(o, p->checkpoint.volumes[i].volume);
 
-		json_array_append_new(volumes,
-		    json_pack("{s:s?, s:s?, s:I}", "volumeID", v == NULL ? NULL : v->id.text, "name",
-			v == NULL ? NULL : v->name, "sizeBytes", (json_int_t)p->checkpoint.volumes[i].size_bytes));
+		json_array_append_new(
+		    volumes, json_pack("{s:i, s:s?, s:s?, s:I}", "volumeNumber", (int)p->checkpoint.volumes[i].volume,
+				 "volumeID", v == NULL ? NULL : v->id.text, "name", v == NULL ? NULL : v->name,
+				 "sizeBytes", (json_int_t)p->checkpoint.volumes[i].size_bytes));
 	}
 	snprintf(lsn, sizeof lsn, "%" PRIu64, p->lsn);
 	json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "pointInTimeID", p->id.text, "sourceServerID",
