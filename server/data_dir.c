@@ -267,8 +267,8 @@ read_identity(struct data_dir *d, struct hf_error *err)
 		return hf_error_set(err, -HF_ECORRUPT, "%s/IDENTITY is not ours", d->path);
 	if (format > DATA_DIR_FORMAT)
 		return hf_error_say(err, -HF_EFORMAT,
-		    "%s was written by a newer holdfastd (format %u, this one knows %d): use that one", d->path, format,
-		    DATA_DIR_FORMAT);
+		    "%s/IDENTITY was written by a newer holdfastd (format %u, this one knows %d): use that one",
+		    d->path, format, DATA_DIR_FORMAT);
 	return 0;
 }
 

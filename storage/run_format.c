@@ -183,10 +183,11 @@ run_header_decode(const unsigned char *page, struct run_info *ret_info, struct r
 {
 	struct run_info info = {.volume_count = get_le32(page + 12)};
 
-	if (memcmp(page, run_magic, sizeof run_magic) != 0 || get_le32(page + 8) != RUN_VERSION)
-		return -HF_EFORMAT;
-	if (run_page_check(page, get_le64(page + 40), get_le64(page + 48), 0, RUN_PAGE_HEADER) < 0)
+	if (memcmp(page, run_magic, sizeof run_magic) != 0 ||
+	    run_page_check(page, get_le64(page + 40), get_le64(page + 48), 0, RUN_PAGE_HEADER) < 0)
 		return -HF_ECORRUPT;
+	if (get_le32(page + 8) != RUN_VERSION)
+		return -HF_EFORMAT;
 	if (info.volume_count > STORE_VOLUMES_MAX)
 		return -HF_ECORRUPT;
 	decode_info(page, &info);
