@@ -24,7 +24,7 @@ open_buffered(const char *path)
 
 	if (fd < 0)
 		return -errno;
-	log_notice("direct_io_refused", "path=%s reads go through the page cache", path);
+	log_notice("direct_io_refused", "path=%s msg=\"reads go through the page cache\"", path);
 	return fd;
 }
 
@@ -85,7 +85,7 @@ become_buffered(struct reader_file *f)
 	int flags = fcntl(f->fd, F_GETFL);
 
 	if (flags >= 0 && fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) == 0 && atomic_exchange(&f->direct, false))
-		log_notice("direct_io_refused", "fd=%d reads go through the page cache", f->fd);
+		log_notice("direct_io_refused", "fd=%d msg=\"reads go through the page cache\"", f->fd);
 }
 
 /* Read what exists of [offset, offset + len); the end of the file may come early. Returns bytes

@@ -260,7 +260,7 @@ add_event(struct enroll_job *job)
 	}
 	message_text_set(event.text, sizeof event.text, text);
 	if (registry_add_event(job->enroll->config.registry, &event, &err) < 0)
-		log_err("event_lost", "event=%s msg=\"%s\"", event.event, err.text);
+		log_warning("event_not_kept", "kept_event=%s msg=\"%s\"", event.event, err.text);
 }
 
 static void
