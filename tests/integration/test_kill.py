@@ -43,8 +43,8 @@ KILLS = pytest.mark.parametrize("kill", [kill_server, kill_agent])
 
 @KILLS
 def test_a_first_fill_goes_on_after_every_kill(rig, daemon, kill):
-    disk = rig.file("disk", random_bytes(rig.random, 64 * MIB))
-    agent = rig.agent(daemon, {"root": disk}, options=["--read-limit", "12MiB"]).start()
+    disk = rig.file("disk", random_bytes(rig.random, 40 * MIB))
+    agent = rig.agent(daemon, {"root": disk}, options=["--read-limit", "8MiB"]).start()
     daemon.wait_streaming(agent.source)
     kills_while_filling = 0
     for _ in range(FILL_KILLS):
@@ -52,6 +52,8 @@ def test_a_first_fill_goes_on_after_every_kill(rig, daemon, kill):
         kills_while_filling += daemon.source(agent.source)["newestPointInTime"] is None
         assert kill(daemon, agent) <= CREDIT + FRAME_MAX
     assert kills_while_filling >= FILL_KILLS // 2, "the fill was over too soon to be killed in"
+    agent.options = []  # the rest at full speed
+    agent.restart("stop")
     daemon.wait_ready(agent.source)
     assert first_difference(disk, daemon.export(agent.source, "root", "latest")) is None
     agent.stop()
@@ -84,10 +86,18 @@ def test_points_are_true_after_every_kill(rig, daemon, kill):
 
 def name_a_point(daemon, agent, history, name):
     """(point, number of writes that must be in it)."""
-    daemon.wait_streaming(agent.source)
     with history.lock:
         written = len(history.writes)
-    return daemon.point(agent.source, name), written
+
+    def point():
+        try:
+            return daemon.point(agent.source, name)
+        except Refusal as refusal:
+            if refusal.problem["code"] != "ENOTCONN":
+                raise
+            return None  # it has just been started again
+
+    return wait_for(point, 10, "the agent to take a request"), written
 
 
 def forget_before(daemon, agent, limit):
