@@ -248,8 +248,8 @@ def content(server, identity):
 
 def test_enrolment_yields_an_identity(server, agent):
     assert agent.identity.source_id == SOURCE
-    assert agent.incarnation == 1
-    assert hfagent.Agent(agent.identity).incarnation == 2
+    assert agent.incarnation >= 1
+    assert hfagent.Agent(agent.identity).incarnation > agent.incarnation
 
 
 def test_a_wrong_token_is_refused_with_its_cure(server, tmp_path):

@@ -298,7 +298,7 @@ class Identity:
         replace_file(self.path("agent.json"), json.dumps(self.facts).encode())
 
     def next_incarnation(self):
-        self.save(incarnation=self.facts["incarnation"] + 1)
+        self.save(incarnation=self.facts["incarnation"] + random.SystemRandom().randint(1, 1 << 20))
         return self.facts["incarnation"]
 
     def save_certificate(self, der):
