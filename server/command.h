@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* command.h: what the control sockets ask of a running server. Everything here is called on the main thread and answered on the
- * main thread, later, by the command's own callback: exactly once, never inside the call. Reads of state do not come here: see status.h. */
+/* command.h: what the control sockets ask of a running server. Everything here is called on the main thread and
+ * answered on the main thread, later, by the command's own callback: exactly once, never inside the call. Reads of
+ * state do not come here: see status.h. */
 #ifndef HF_SERVER_COMMAND_H
 #define HF_SERVER_COMMAND_H
 
@@ -23,14 +24,15 @@ struct server_facts {
 };
 void server_get_facts(struct server *sv, struct server_facts *ret_facts);
 
-/* Answer of every command: status 0 or negative, text for people. pits/token as the verb says; borrowed for the call. */
+/* Answer of every command: status 0 or negative, text for people. pits/token as the verb says; borrowed for the call.
+ */
 struct command_answer {
 	int status;
 	char text[SENTENCE_BYTES];
 	const struct pit *pits;
 	size_t pit_count;
 	struct id token_id;
-	char token[256];        /* once, in the answer of token create */
+	char token[256]; /* once, in the answer of token create */
 	int64_t expires_ns;
 };
 typedef void command_done(void *arg, const struct command_answer *answer);
@@ -38,15 +40,20 @@ typedef void command_done(void *arg, const struct command_answer *answer);
 /* Points of a source (all of them), in LSN order. */
 void command_list_pits(struct server *sv, const struct id *source, command_done *done, void *arg);
 
-/* A point by hand: asks the agent for a checkpoint now and waits until it is durable and kept (pits[0]), at most timeout_ns; newest: takes the newest
- * complete durable one instead. -HF_ENOPIT, -ETIMEDOUT, -ENOTCONN (agent not connected; the text says --newest). */
-void command_create_pit(struct server *sv, const struct id *source, const char *name, bool newest, int64_t timeout_ns, command_done *done, void *arg);
-void command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done, void *arg); /* finds the source by the point's id */
+/* A point by hand: asks the agent for a checkpoint now and waits until it is durable and kept (pits[0]), at most
+ * timeout_ns; newest: takes the newest complete durable one instead. -HF_ENOPIT, -ETIMEDOUT, -ENOTCONN (agent not
+ * connected; the text says --newest). */
+void command_create_pit(struct server *sv, const struct id *source, const char *name, bool newest, int64_t timeout_ns,
+    command_done *done, void *arg);
+void command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done,
+    void *arg); /* finds the source by the point's id */
 
-void command_create_token(struct server *sv, const struct id *bound_source /* or NULL */, int64_t lifetime_ns, command_done *done, void *arg);
+void command_create_token(
+    struct server *sv, const struct id *bound_source /* or NULL */, int64_t lifetime_ns, command_done *done, void *arg);
 void command_revoke_token(struct server *sv, const struct id *token, command_done *done, void *arg);
 void command_adopt(struct server *sv, const struct id *source, command_done *done, void *arg);
-void command_revoke_source(struct server *sv, const struct id *source, command_done *done, void *arg); /* certificates; cuts the live session */
+void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
+    void *arg); /* certificates; cuts the live session */
 
 /* ---- export: a volume of a point as a stream of verified ranges ---- */
 struct export;
@@ -68,7 +75,8 @@ struct export_facts {
 typedef void export_opened(void *arg, int status, const char *text, struct export *e, const struct export_facts *facts);
 
 /* Open point (a pit id of the source) and volume (vol- id, or its name) for reading from byte `from` on. */
-void export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from, export_opened *opened, void *arg);
+void export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
+    export_opened *opened, void *arg);
 /* Ask for the next chunk: each() is called once per call of this. After END or ERROR only export_close() is legal. */
 void export_next(struct export *e, export_each *each, void *arg);
 void export_close(struct export *e); /* legal at any time; a chunk under way is dropped */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* status.h: the published snapshot: what is true of every source, copied out by its owner when it changes (and four times
- * a second), read by the control sockets without ever waiting for a worker. Names and meaning as in the DRS API. */
+/* status.h: the published snapshot: what is true of every source, copied out by its owner when it changes (and four
+ * times a second), read by the control sockets without ever waiting for a worker. Names and meaning as in the DRS API.
+ */
 #ifndef HF_SERVER_STATUS_H
 #define HF_SERVER_STATUS_H
 
@@ -39,7 +40,7 @@ struct volume_status {
 enum { STATUS_REASONS_MAX = 8 };
 
 struct status_reason {
-	char code[32];     /* "NO_CONSISTENT_POINT", "INITIAL_SYNC", ... */
+	char code[32]; /* "NO_CONSISTENT_POINT", "INITIAL_SYNC", ... */
 	char text[SENTENCE_BYTES];
 	char cure[SENTENCE_BYTES]; /* the one command or act that cures it; "" = none */
 };
@@ -59,9 +60,11 @@ struct source_status {
 	int64_t added_ns, first_byte_ns, last_seen_ns; /* 0 = never */
 	int64_t certificate_expires_ns;
 
-	/* lag: at `taken_ns` our clock said so; readers add the time since (lag grows with the clock). -1 = no such moment yet */
+	/* lag: at `taken_ns` our clock said so; readers add the time since (lag grows with the clock). -1 = no such
+	 * moment yet */
 	int64_t taken_ns;
-	int64_t received_at_ns, durable_at_ns, consistent_at_ns; /* our time of the newest moment received / durable / restorable; 0 = none */
+	int64_t received_at_ns, durable_at_ns,
+	    consistent_at_ns; /* our time of the newest moment received / durable / restorable; 0 = none */
 	int64_t clock_offset_ns, round_trip_ns;
 
 	uint64_t backlog_bytes;
@@ -102,8 +105,8 @@ void status_remove(struct status_table *t, const struct id *source);
 /* Copy one out. False: unknown. */
 bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);
 
-/* Copy out the one that follows `after` in order of id; "" is before all, and after may be ret_status->id. False: it was
- * the last. The way through all of them in the memory of one; those that come or go meanwhile disturb nothing. */
+/* Copy out the one that follows `after` in order of id; "" is before all, and after may be ret_status->id. False: it
+ * was the last. The way through all of them in the memory of one; those that come or go meanwhile disturb nothing. */
 bool status_next(struct status_table *t, const struct id *after, struct source_status *ret_status);
 
 #endif

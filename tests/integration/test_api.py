@@ -60,7 +60,7 @@ def test_events_come_as_lines_and_follow(house, source):
     code, body = curl(house, "/v1/events")
     assert code == 200
     lines = [json.loads(line) for line in body.splitlines() if line]
-    assert any(e["event"] == "source_enrolled" and e["sourceServerID"] == source for e in lines)
+    assert sum(e["event"] == "source_enrolled" and e["sourceServerID"] == source for e in lines) == 1
     following = house.program("curl-events", ["curl", "-sSN", "--unix-socket", house.served.run_dir / "monitor.sock",
                                               "http://localhost/v1/events?follow=1"])
     wait_for(lambda: "source_enrolled" in following.log.read_text(), 10, "the old events")
