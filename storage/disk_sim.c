@@ -705,19 +705,36 @@ disk_sim_is_cut(struct disk *d)
 	return sim_of(d)->cut;
 }
 
+static void
+forget_process(struct sim *s)
+{
+	drop_flights(s);
+	for (struct disk_file *f = s->files; f != NULL; f = f->next)
+		detach(s, f);
+	memset(s->faults, 0, sizeof s->faults);
+	s->cut_at = 0;
+	s->cut = false;
+}
+
 void
 disk_sim_restart(struct disk *d, enum sim_survival survival, uint64_t seed)
 {
 	struct sim *s = sim_of(d);
 	struct sim_random random = {seed};
 
-	drop_flights(s);
-	for (struct disk_file *f = s->files; f != NULL; f = f->next)
-		detach(s, f);
+	forget_process(s);
 	sim_tree_crash(&s->tree, survival, &random);
-	memset(s->faults, 0, sizeof s->faults);
-	s->cut_at = 0;
-	s->cut = false;
+}
+
+void
+disk_sim_revive(struct disk *d)
+{
+	struct sim *s = sim_of(d);
+
+	for (size_t n = 0; n < s->flights_count; n++)
+		if (s->flights[n].change != NULL)
+			completed_now(s, s->flights[n].change);
+	forget_process(s);
 }
 
 unsigned

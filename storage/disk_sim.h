@@ -35,6 +35,10 @@ bool disk_sim_is_cut(struct disk *d);
 enum sim_survival { SIM_SURVIVE_RANDOM, SIM_SURVIVE_NONE, SIM_SURVIVE_ALL };
 void disk_sim_restart(struct disk *d, enum sim_survival survival, uint64_t seed);
 
+/* After a cut: it was the process alone that died, at that operation. The machine goes on: what it had submitted completes, readers see all
+ * of it, and what was pending is pending still. Handles are stale and locks gone, as after a restart. */
+void disk_sim_revive(struct disk *d);
+
 /* Number of pending (unsynced) writes and directory operations now. */
 unsigned disk_sim_pending(struct disk *d);
 

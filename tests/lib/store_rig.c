@@ -13,7 +13,6 @@
 #include "storage/catalog_vfs.h"
 
 #define VFS_NAME "rig"
-#define DIR      "/data/sources/s-00000000000000001"
 
 static struct slabs *shared_slabs; /* made once: pre-faulting them for every crash state would cost more than all the rest */
 static struct rig *clock_rig; /* the store asks for the time without an argument */
@@ -128,7 +127,7 @@ static struct store_config
 rig_config(void)
 {
 	return (struct store_config){
-	    .dir = DIR,
+	    .dir = RIG_DIR,
 	    .catalog_vfs = VFS_NAME,
 	    .segment_bytes_first = 64 * 1024,
 	    .segment_bytes_max = 128 * 1024,
@@ -594,7 +593,13 @@ rig_check(struct rig *g)
 	for (size_t i = 0; i < count && ok; i++)
 		ok = (i == 0 || pits[i - 1].lsn < pits[i].lsn || fault(g, "points are out of order")) && check_pit(g, &pits[i]);
 	free(pits);
-	return ok && check_at(g, UINT64_MAX, &g->states[g->acked], "newest");
+	return ok && rig_check_newest(g);
+}
+
+bool
+rig_check_newest(struct rig *g)
+{
+	return g->fault[0] == '\0' && check_at(g, UINT64_MAX, &g->states[g->acked], "newest");
 }
 
 bool

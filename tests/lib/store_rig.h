@@ -10,6 +10,8 @@
 #include "storage/disk_sim.h"
 #include "storage/store.h"
 
+#define RIG_DIR "/data/sources/s-00000000000000001"
+
 enum { RIG_VOLUMES = 2, RIG_BLOCKS_MAX = 160, RIG_FRAMES_MAX = 400 };
 
 enum rig_frame_kind { RIG_FILL, RIG_DATA, RIG_CHECKPOINT };
@@ -64,6 +66,7 @@ void rig_run_jobs(struct rig *g, unsigned max);
 
 /* Everything that must be true of an open, settled store; fills g->fault and returns false if it is not. */
 bool rig_check(struct rig *g);
+bool rig_check_newest(struct rig *g); /* of that, only the newest state: for scripts that declare volumes their own way */
 
 /* After a restart: what is durable is a prefix of what was sent, and nothing acknowledged is missing. Sets g->sent to it. */
 bool rig_check_recovered(struct rig *g);
