@@ -8,6 +8,7 @@
 
 enum {
 	INTERVAL_ENTRIES_MAX = 256 * 1024, /* 10 MiB of entries: a segment is closed when it has more */
+	INTERVAL_CHECKPOINTS_MAX = 4096,   /* 5 MiB of checkpoints: the same */
 	INTERVAL_CHUNKS_MAX = 32,          /* sizes at least double, so 2^32 entries fit */
 };
 

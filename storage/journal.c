@@ -149,11 +149,13 @@ group_free(struct store *s, struct group *g)
 }
 
 static bool
-group_has_room(const struct store *s, const struct group *g, bool fill, size_t record_bytes, size_t payload_bytes)
+group_has_room(const struct store *s, const struct group *g, bool fill, size_t record_bytes, size_t payload_bytes,
+    uint32_t entry_count)
 {
 	return g->fill == fill && g->stream_id == s->stream_id &&
 	       g->head_used + record_bytes <= DESCRIPTOR_BYTES_MAX &&
-	       g->payload_used + payload_bytes <= SLAB_PAYLOAD_BYTES;
+	       g->payload_used + payload_bytes <= SLAB_PAYLOAD_BYTES &&
+	       g->entry_count + entry_count <= GROUP_ENTRIES_MAX;
 }
 
 static void
@@ -165,16 +167,18 @@ on_slab_free(void *arg)
 }
 
 int
-journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t payload_bytes)
+journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t payload_bytes, uint32_t entry_count)
 {
 	struct slab *slab;
 
 	if (s->failed != 0)
 		return s->failed;
-	if (s->open != NULL && !group_has_room(s, s->open, fill, record_bytes, payload_bytes))
+	if (s->open != NULL && !group_has_room(s, s->open, fill, record_bytes, payload_bytes, entry_count))
 		journal_close_group(s);
-	if (s->open != NULL)
+	if (s->open != NULL) {
+		assert(s->open->fill == fill && s->open->stream_id == s->stream_id);
 		return 0;
+	}
 	if (s->group_count >= GROUPS_MAX) {
 		s->room_wanted = true;
 		return -EAGAIN;
@@ -193,6 +197,18 @@ journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t paylo
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+/* A group without a record would keep its slab, its kind and its stream, for a frame that may never come. */
+void
+journal_drop_empty_group(struct store *s)
+{
+	struct group *g = s->open;
+
+	if (g == NULL || g->record_count > 0)
+		return;
+	s->open = NULL;
+	group_free(s, g);
 }
 
 /* Its records are final: the descriptor moves to the end of the head room, right before the payload. */
@@ -259,7 +275,8 @@ segment_has_room(const struct store *s, const struct group *g)
 	if (!tail->begun)
 		return true;
 	return tail->bytes + g->header.descriptor_bytes + g->header.payload_bytes <= tail->capacity &&
-	       tail->interval->count < INTERVAL_ENTRIES_MAX;
+	       tail->interval->count < INTERVAL_ENTRIES_MAX &&
+	       tail->interval->checkpoint_count < INTERVAL_CHECKPOINTS_MAX;
 }
 
 /* The segment g goes into, NULL while the next one is being prepared. */
@@ -325,6 +342,7 @@ write_group(struct store *s, struct group *g, struct segment *seg)
 
 	g->segment = seg;
 	g->header.segment = seg->number;
+	g->header.digest_seed = s->digest_seed;
 	g->header.lsn_durable = s->durable.lsn_last;
 	g->header.chain_before = s->placed.chain;
 	group_header_encode(&g->header, descriptor);
@@ -416,7 +434,7 @@ note_frontiers(struct store *s)
 		if (v == NULL)
 			continue;
 		v->info.frontier_blocks = d->frontier_blocks;
-		if (d->frontier_blocks == volume_blocks(v)) {
+		if (d->frontier_blocks == volume_blocks(v) && !v->growing) {
 			free(v->cursor);
 			v->cursor = NULL;
 		}

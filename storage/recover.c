@@ -2,12 +2,14 @@
 /* recover.c: what a source's folder says after any stop: read, brought in order, and synced before anything relies on it.
  *
  *	1  volumes from the headers of their digest files; what is declared and how it is called from the catalog
- *	2  segments in order of number: those folded into the base are removed; each must begin where the journal stands after the one
- *	   before. The state after a segment comes from its run, else from reading its descriptors.
- *	3  a segment off the chain is what a cut or a failed write left: it is removed, unless it proves that acknowledged
- *	   records are missing
- *	4  the tail is synced, and sealed: nothing is ever appended to a segment after a restart
- *	5  whatever lies beyond a volume's frontier in its staging and digest files is swept away
+ *	2  segments in order of number, from the last that begins before the base: each must begin where the journal stands after the one
+ *	   before. The state after a segment comes from its run, else from reading its descriptors. What is not known to have been durable
+ *	   is written once more where it lies, and synced: a sync that failed before the restart would otherwise report success now.
+ *	3  does the journal begin and end where the catalog, or any segment, proves that it must? Else acknowledged records are
+ *	   missing: the source is not opened, and nothing is changed
+ *	4  segments folded into the base, and those off the chain (what a cut or a failed write left) are removed
+ *	5  the tail is sealed: nothing is ever appended to a segment after a restart
+ *	6  whatever lies beyond a volume's frontier in its staging and digest files is swept away
  *
  * Read-only (offline export) takes the same way and changes nothing. */
 #include "storage/store_impl.h"
@@ -111,9 +113,16 @@ open_volume(struct recovery *v, struct volume *vol)
 	}
 	if (strcmp(h.source.text, s->source.text) != 0 || h.digest_seed != s->digest_seed)
 		return hf_error_say(v->err, -HF_ECORRUPT, "%s belongs to another source (%s)", path, h.source.text);
+	if (strcmp(h.volume_id.text, vol->info.id.text) != 0)
+		return hf_error_say(v->err, -HF_ECORRUPT, "%s is the digest file of another volume (%s)", path, h.volume_id.text);
+	if (h.volume == 0 || store_find_volume(s, h.volume) != NULL)
+		return hf_error_say(v->err, -HF_ECORRUPT, "%s: there is another volume of number %u", path, h.volume);
 	vol->info.volume = h.volume;
 	vol->info.size_bytes = h.size_bytes;
-	vol->info.declared = vol->readable = true;
+	vol->readable = true;
+	vol->info.declared = s->catalog == NULL; /* else its row says so */
+	if (h.volume > s->volume_last)
+		s->volume_last = h.volume;
 	snprintf(vol->info.name, sizeof vol->info.name, "%s", h.name);
 	snprintf(vol->info.identity, sizeof vol->info.identity, "%s", h.identity);
 	if (h.fold_lsn > s->fold_lsn)
@@ -121,26 +130,50 @@ open_volume(struct recovery *v, struct volume *vol)
 	return 0;
 }
 
-/* A volume whose making was cut off before its header was durable: nothing was ever acknowledged of it. */
 static bool
-is_unmade(struct recovery *v, struct volume *vol)
+file_is_missing(struct recovery *v, const struct volume *vol, const char *suffix)
 {
-	uint64_t bytes;
+	struct disk_file *f = NULL;
 	char path[PATH_MAX_BYTES];
-	struct disk_file *f;
-	struct sum_header h;
+	int r;
+
+	volume_path(path, v->s, &vol->info.id, suffix);
+	r = disk_open(v->d, path, DISK_READ, &f);
+	if (r == 0)
+		disk_close(v->d, f);
+	return r == -ENOENT;
+}
+
+/* Nothing, or nothing but zeros, where the header's one sector goes. */
+static bool
+header_is_missing(struct recovery *v, const struct volume *vol)
+{
+	enum { SECTOR_BYTES = 512 };
+	unsigned char *page = buffer_alloc(BLOCK_BYTES);
+	struct disk_file *f = NULL;
+	char path[PATH_MAX_BYTES];
+	uint64_t bytes = 0;
+	bool missing = false;
 	int r;
 
 	volume_path(path, v->s, &vol->info.id, "sum");
-	if (disk_open(v->d, path, DISK_READ, &f) < 0)
-		return false;
-	r = disk_size(v->d, f, &bytes);
+	r = page == NULL ? -ENOMEM : disk_open(v->d, path, DISK_READ, &f);
+	if (r == 0)
+		r = disk_size(v->d, f, &bytes);
 	if (r == 0 && bytes >= BLOCK_BYTES)
-		r = sum_header_read(v->d, f, &h);
-	else if (r == 0)
-		r = -HF_ECORRUPT;
+		r = disk_read_now(v->d, f, page, BLOCK_BYTES, 0);
+	if (r == 0)
+		missing = page[0] == 0 && memcmp(page, page + 1, SECTOR_BYTES - 1) == 0;
 	disk_close(v->d, f);
-	return r == -HF_ECORRUPT;
+	buffer_free(page, BLOCK_BYTES);
+	return missing;
+}
+
+/* A volume whose making was cut off before both names and its header were durable: nothing was ever acknowledged of it. */
+static bool
+is_unmade(struct recovery *v, const struct volume *vol)
+{
+	return file_is_missing(v, vol, "img") || header_is_missing(v, vol);
 }
 
 static void
@@ -148,8 +181,6 @@ name_volume(struct store *s, const struct catalog_volume *row)
 {
 	struct volume *vol = store_find_volume(s, row->volume);
 
-	if (vol == NULL)
-		return;
 	vol->info.declared = !row->retired;
 	vol->info.boot_disk = row->boot_disk;
 	snprintf(vol->info.name, sizeof vol->info.name, "%s", row->name);
@@ -211,7 +242,9 @@ recover_volumes(struct recovery *v)
 	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
 		r = open_volume(v, s->volumes[i]);
 	for (size_t i = 0; i < row_count && r == 0; i++) {
-		if (store_find_volume(s, rows[i].volume) == NULL)
+		const struct volume *vol = store_find_volume(s, rows[i].volume);
+
+		if (vol == NULL || strcmp(vol->info.id.text, rows[i].id.text) != 0)
 			r = hf_error_say(v->err, -HF_ECORRUPT, "the files of %s (%s) are missing from %s", rows[i].id.text, rows[i].name,
 			    s->dir);
 		else
@@ -379,14 +412,15 @@ remove_segment(struct recovery *v, struct found *f)
 	return r < 0 ? hf_error_set(v->err, r, "%s/%s", v->s->journal_dir, name) : 0;
 }
 
-/* The first segment still needed: the last whose start is not beyond the base. Everything in those before is in the base. */
+/* The first segment still needed: the last that begins before the base. Everything in those before is in the base, and of the record at the
+ * base the checkpoint is still wanted. */
 static size_t
 first_needed(const struct recovery *v)
 {
 	size_t first = 0;
 
 	for (size_t i = 0; i < v->count; i++)
-		if (v->found[i].valid && v->found[i].header.start.lsn_last <= v->s->base_lsn)
+		if (v->found[i].valid && v->found[i].header.start.lsn_last < v->s->base_lsn)
 			first = i;
 	return first;
 }
@@ -440,11 +474,14 @@ on_record(void *arg, const struct segment_header *h, const struct group_header *
 static int
 scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
 {
-	static const struct segment_scan_events events = {.record = on_record};
+	const struct segment_scan_events events = {.record = on_record, .settle = !v->read_only};
 	int r;
 
 	v->scanning = g;
 	r = segment_scan(v->d, g->file->file, &f->header, limit, &v->state, &g->bytes, &events, v);
+	if (r == -HF_ECORRUPT)
+		return hf_error_say(v->err, r, "acknowledged records are missing from %s: it can be read up to LSN %llu, but more was durable",
+		    g->file->path, (unsigned long long)v->state.lsn_last);
 	if (r < 0)
 		return hf_error_set(v->err, r, "%s", g->file->path);
 	if (v->read_only)
@@ -465,7 +502,8 @@ load_run(struct recovery *v, struct found *f, struct segment *g)
 
 	run_path(path, sizeof path, v->s->journal_dir, f->number);
 	r = run_open(v->d, path, &g->run, &g->info, &err);
-	if (r == 0 && g->info.lsn_first != f->header.start.lsn_last + 1)
+	if (r == 0 && (g->info.number != f->number || g->info.digest_seed != v->s->digest_seed ||
+			  g->info.lsn_first != f->header.start.lsn_last + 1))
 		r = -HF_ECORRUPT;
 	if (r == 0)
 		r = run_checkpoints(g->run, v->d, &checkpoints, &count);
@@ -523,36 +561,98 @@ take_segment(struct recovery *v, struct found *f, uint64_t limit)
 	return 0;
 }
 
-/* ---- 3: off the chain ---- */
+/* ---- 3 and 4: what is missing, and what is off the chain ---- */
 
-/* Does the first group of a segment that does not fit say that more was durable than we have found? */
+static int
+say_missing(struct recovery *v, uint64_t lsn, const char *who)
+{
+	return hf_error_say(v->err, -HF_ECORRUPT,
+	    "acknowledged records are missing from %s: the journal can be read up to LSN %llu, but %s shows that %llu was durable",
+	    v->s->journal_dir, (unsigned long long)v->state.lsn_last, who, (unsigned long long)lsn);
+}
+
+/* Does any group of a segment that is not part of the journal say that more was durable than we have found? */
 static int
 check_dropped(struct recovery *v, const struct found *f)
 {
-	unsigned char *page;
-	struct group_header g;
-	uint64_t bytes;
-	int r;
+	uint64_t lsn = 0;
+	int r = segment_claim(v->d, f->file->file, f->number, v->s->digest_seed, SEGMENT_HEADER_BYTES, &lsn);
 
-	if (!f->valid || f->file == NULL || disk_size(v->d, f->file->file, &bytes) < 0 || bytes < 2 * SEGMENT_HEADER_BYTES)
-		return 0;
-	page = buffer_alloc(SEGMENT_HEADER_BYTES);
-	if (page == NULL)
-		return -ENOMEM;
-	r = disk_read_now(v->d, f->file->file, page, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
-	if (r == 0 && group_header_decode(page, &g) == 0 && g.segment == f->number &&
-	    g.chain_before == f->header.start.chain && g.lsn_durable > v->state.lsn_last)
-		r = hf_error_say(v->err, -HF_ECORRUPT,
-		    "acknowledged records are missing from %s: the journal can be read up to LSN %llu, but %llu was durable",
-		    v->s->journal_dir, (unsigned long long)v->state.lsn_last, (unsigned long long)g.lsn_durable);
-	buffer_free(page, SEGMENT_HEADER_BYTES);
-	return r;
+	if (r < 0)
+		return hf_error_set(v->err, r, "%s", f->file->path);
+	return lsn > v->state.lsn_last ? say_missing(v, lsn, f->file->path) : 0;
+}
+
+/* What the catalog and the digest files say was durable, and how far back the journal must reach. */
+static int
+check_reach(struct recovery *v)
+{
+	struct store *s = v->s;
+	uint64_t lsn = s->base_lsn > s->fold_lsn ? s->base_lsn : s->fold_lsn;
+
+	if (s->pit_count > 0 && s->pits[s->pit_count - 1].lsn > lsn)
+		lsn = s->pits[s->pit_count - 1].lsn;
+	if (lsn > v->state.lsn_last)
+		return say_missing(v, lsn, "what is kept of it");
+	if (s->segments != NULL && s->catalog != NULL && s->segments->lsn_first > s->base_lsn + 1)
+		return hf_error_say(v->err, -HF_ECORRUPT, "the journal in %s begins at LSN %llu, but it is needed from %llu on", s->journal_dir,
+		    (unsigned long long)s->segments->lsn_first, (unsigned long long)s->base_lsn + 1);
+	return 0;
 }
 
 static bool
 fits(const struct recovery *v, const struct found *f)
 {
 	return f->valid && f->header.start.lsn_last == v->state.lsn_last && f->header.start.chain == v->state.chain;
+}
+
+/* Offline nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in the staging files, and points before
+ * the fold LSN are gone. */
+static bool
+follows_a_gap(const struct recovery *v, const struct found *f)
+{
+	return v->read_only && f->valid && f->header.start.lsn_last > v->state.lsn_last &&
+	       f->header.start.lsn_last < v->s->fold_lsn;
+}
+
+static void
+forget_segments(struct recovery *v)
+{
+	struct store *s = v->s;
+
+	while (s->segments != NULL) {
+		struct segment *g = s->segments;
+
+		s->segments = g->next;
+		segment_destroy(g, v->d);
+	}
+	s->segments_tail = NULL;
+	marks_fini(&s->marks);
+	s->has_checkpoint = s->has_consistent = false;
+}
+
+/* Follow the chain from the first segment that is needed. */
+static int
+take_segments(struct recovery *v, size_t first)
+{
+	int r = 0;
+
+	v->first = true;
+	for (size_t i = first; i < v->count && r == 0; i++) {
+		struct found *f = &v->found[i];
+
+		if (follows_a_gap(v, f)) {
+			forget_segments(v);
+			v->first = true;
+		}
+		if (v->first && f->valid) {
+			v->state = f->header.start;
+			v->first = false;
+		}
+		if (fits(v, f))
+			r = take_segment(v, f, lsn_limit(v, i));
+	}
+	return r;
 }
 
 static int
@@ -565,34 +665,21 @@ recover_journal(struct recovery *v)
 	if (r < 0)
 		return r;
 	first = first_needed(v);
-	for (size_t i = 0; i < first && r == 0; i++)
-		r = remove_segment(v, &v->found[i]);
-	v->first = true;
-	for (size_t i = first; i < v->count && r == 0; i++) {
-		struct found *f = &v->found[i];
-
-		if (v->first && f->valid) {
-			v->state = f->header.start;
-			v->first = false;
-		}
-		if (fits(v, f))
-			r = take_segment(v, f, lsn_limit(v, i));
-	}
+	r = take_segments(v, first);
 	for (size_t i = first; i < v->count && r == 0; i++)
 		if (v->found[i].file != NULL)
 			r = check_dropped(v, &v->found[i]);
-	for (size_t i = first; i < v->count && r == 0; i++)
+	if (r == 0)
+		r = check_reach(v);
+	for (size_t i = 0; i < v->count && r == 0; i++)
 		if (v->found[i].file != NULL)
 			r = remove_segment(v, &v->found[i]);
-	if (r == 0 && !v->first && v->state.lsn_last < s->base_lsn)
-		r = hf_error_say(v->err, -HF_ECORRUPT, "the journal in %s ends at LSN %llu, before the base (%llu)", s->journal_dir,
-		    (unsigned long long)v->state.lsn_last, (unsigned long long)s->base_lsn);
 	if (r == 0 && !v->read_only)
 		r = disk_sync_dir(v->d, s->journal_dir);
 	return r;
 }
 
-/* ---- 5: beyond the frontier ---- */
+/* ---- 6: beyond the frontier ---- */
 
 static int
 sweep_staging(struct recovery *v, struct volume *vol, uint64_t frontier)

@@ -143,6 +143,7 @@ group_header_encode(struct group_header *h, unsigned char *descriptor)
 	put_le64(descriptor + 40, h->payload_bytes);
 	put_le64(descriptor + 48, h->chain_before);
 	put_le64(descriptor + 56, h->stream_id);
+	put_le64(descriptor + 64, h->digest_seed);
 	h->chain = digest_chain(h->chain_before, descriptor, h->descriptor_bytes);
 	put_le64(descriptor + GROUP_CHECKSUM_OFFSET, h->chain);
 }
@@ -159,6 +160,7 @@ group_header_decode(const unsigned char *page, struct group_header *ret_header)
 	    .payload_bytes = get_le64(page + 40),
 	    .chain_before = get_le64(page + 48),
 	    .stream_id = get_le64(page + 56),
+	    .digest_seed = get_le64(page + 64),
 	    .chain = get_le64(page + GROUP_CHECKSUM_OFFSET),
 	};
 
@@ -595,6 +597,24 @@ scan_records(struct scan *s, const struct group_header *g, struct journal_state 
 	return r;
 }
 
+/* Not known to have been durable: a sync before the restart may have failed and marked it clean. */
+static int
+settle_group(struct scan *s, const struct group_header *g)
+{
+	int r = disk_write_now(s->d, s->f, s->descriptor, g->descriptor_bytes, s->offset);
+
+	if (r == 0 && g->payload_bytes > 0)
+		r = disk_write_now(s->d, s->f, s->payload, g->payload_bytes, s->offset + g->descriptor_bytes);
+	return r;
+}
+
+static int
+settle_header(struct scan *s)
+{
+	segment_header_encode(s->header, s->descriptor);
+	return disk_write_now(s->d, s->f, s->descriptor, SEGMENT_HEADER_BYTES, 0);
+}
+
 /* The newest durable LSN that any group of the file, from here on, claims: payload up to it need not be read. */
 static int
 find_durable_lsn(struct scan *s, struct journal_state state, uint64_t *ret_lsn)
@@ -615,6 +635,36 @@ find_durable_lsn(struct scan *s, struct journal_state state, uint64_t *ret_lsn)
 	return r;
 }
 
+/* The next group, if it is whole: 1; 0: the journal ends here; 2: it goes on in a later segment; -errno. */
+static int
+scan_next(struct scan *s, uint64_t lsn_until, uint64_t lsn_durable, bool settle, const struct journal_state *state,
+    struct group_header *ret_group)
+{
+	int r = scan_group(s, state, ret_group);
+
+	if (r <= 0)
+		return r;
+	if (ret_group->lsn_first > lsn_until)
+		return 2;
+	if (ret_group->lsn_first + ret_group->record_count - 1 <= lsn_durable || PLANTED(7))
+		return 1;
+	r = scan_payload(s, ret_group);
+	if (r <= 0 || !settle)
+		return r;
+	r = settle_group(s, ret_group);
+	return r < 0 ? r : 1;
+}
+
+/* A torn tail and damage in the middle look alike, but behind the damage lie groups that were written when more was durable. */
+static int
+check_tail(const struct scan *s, const struct journal_state *state)
+{
+	uint64_t lsn = 0;
+	int r = segment_claim(s->d, s->f, s->header->number, s->header->digest_seed, s->offset, &lsn);
+
+	return r == 0 && lsn > state->lsn_last ? -HF_ECORRUPT : r;
+}
+
 static int
 scan_groups(struct scan *s, uint64_t lsn_until, struct journal_state *state, const struct segment_scan_events *events, void *arg)
 {
@@ -622,20 +672,15 @@ scan_groups(struct scan *s, uint64_t lsn_until, struct journal_state *state, con
 	uint64_t lsn_durable;
 	int r = find_durable_lsn(s, *state, &lsn_durable);
 
-	while (r >= 0 && (r = scan_group(s, state, &g)) > 0) {
-		if (g.lsn_first > lsn_until)
-			return 0;
-		if (g.lsn_first + g.record_count - 1 > lsn_durable && !PLANTED(7)) {
-			r = scan_payload(s, &g);
-			if (r <= 0)
-				return r;
-		}
+	while (r >= 0 && (r = scan_next(s, lsn_until, lsn_durable, events->settle, state, &g)) == 1) {
 		r = scan_records(s, &g, state, events, arg);
 		if (r != 0)
 			return r;
 		s->offset += g.descriptor_bytes + g.payload_bytes;
 	}
-	return r;
+	if (r == 0)
+		return check_tail(s, state);
+	return r < 0 ? r : 0;
 }
 
 int
@@ -651,11 +696,84 @@ segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h
 	s.descriptor = buffer_alloc(SLAB_HEAD_BYTES);
 	if (s.descriptor == NULL)
 		r = -ENOMEM;
-	else
+	if (r == 0 && events->settle)
+		r = settle_header(&s);
+	if (r == 0)
 		r = scan_groups(&s, lsn_until, state, events, arg);
 	*ret_bytes = s.offset;
 	buffer_free(s.descriptor, SLAB_HEAD_BYTES);
 	buffer_free(s.payload, SLAB_PAYLOAD_BYTES);
+	return r;
+}
+
+/* ---- what a file claims ---- */
+
+struct claim {
+	struct scan scan;
+	uint64_t number, digest_seed;
+	uint64_t lsn;
+};
+
+/* Is there a group of this journal at the offset, whole as far as its descriptor goes? 1, 0, -errno. */
+static int
+read_claim(struct claim *c, struct group_header *ret_group)
+{
+	struct scan *s = &c->scan;
+	int r = disk_read_now(s->d, s->f, s->descriptor, BLOCK_BYTES, s->offset);
+
+	if (r < 0)
+		return r;
+	if (group_header_decode(s->descriptor, ret_group) < 0 || ret_group->segment != c->number ||
+	    ret_group->digest_seed != c->digest_seed || s->offset + ret_group->descriptor_bytes > s->file_bytes)
+		return 0;
+	if (ret_group->descriptor_bytes > BLOCK_BYTES)
+		r = disk_read_now(s->d, s->f, s->descriptor + BLOCK_BYTES, ret_group->descriptor_bytes - BLOCK_BYTES,
+		    s->offset + BLOCK_BYTES);
+	if (r == 0)
+		r = group_check(ret_group, s->descriptor);
+	return r == 0 ? 1 : r == -HF_ECORRUPT ? 0 : r;
+}
+
+static int
+find_claims(struct claim *c)
+{
+	struct scan *s = &c->scan;
+	struct group_header g;
+	uint64_t data;
+	int r = 0;
+
+	while (s->offset + BLOCK_BYTES <= s->file_bytes) {
+		r = disk_next_data(s->d, s->f, s->offset, &data);
+		if (r < 0 || data < s->offset)
+			return r;
+		s->offset = data / BLOCK_BYTES * BLOCK_BYTES;
+		if (s->offset + BLOCK_BYTES > s->file_bytes)
+			return 0;
+		r = read_claim(c, &g);
+		if (r < 0)
+			return r;
+		if (r > 0 && g.lsn_durable > c->lsn)
+			c->lsn = g.lsn_durable;
+		s->offset += r > 0 ? g.descriptor_bytes + g.payload_bytes : BLOCK_BYTES;
+	}
+	return 0;
+}
+
+int
+segment_claim(struct disk *d, struct disk_file *f, uint64_t number, uint64_t digest_seed, uint64_t offset, uint64_t *ret_lsn)
+{
+	struct claim c = {.scan = {.d = d, .f = f, .offset = offset}, .number = number, .digest_seed = digest_seed};
+	int r = disk_size(d, f, &c.scan.file_bytes);
+
+	if (r < 0)
+		return r;
+	c.scan.descriptor = buffer_alloc(SLAB_HEAD_BYTES);
+	if (c.scan.descriptor == NULL)
+		return -ENOMEM;
+	r = find_claims(&c);
+	buffer_free(c.scan.descriptor, SLAB_HEAD_BYTES);
+	if (r == 0)
+		*ret_lsn = c.lsn;
 	return r;
 }
 

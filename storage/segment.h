@@ -46,6 +46,7 @@ void segment_header_encode(const struct segment_header *h, unsigned char *ret_pa
 int segment_header_decode(const unsigned char *page, struct segment_header *ret_header);
 
 struct group_header {
+	uint64_t digest_seed; /* of the source: journals of others may well be part of a payload */
 	uint64_t segment;
 	uint64_t lsn_first;
 	uint64_t lsn_durable; /* known durable when the group was written */
@@ -131,11 +132,17 @@ struct run_volume *journal_state_volume(struct journal_state *st, uint32_t volum
 struct segment_scan_events {
 	/* One record of the journal, in order. Non-zero stops the scan and is returned. */
 	int (*record)(void *arg, const struct segment_header *s, const struct group_header *g, const struct record *r, uint64_t payload_file_offset);
+	bool settle; /* write what is not known to be durable once more, in its place: the caller's sync then means it */
 };
 /* From the header's start state to the last whole group with an LSN <= lsn_until; payload beyond the durable LSN is read and
- * checked. *state is the state after it (volumes, stream, chain), *ret_bytes the valid length of the file. -errno on I/O errors. */
+ * checked. *state is the state after it (volumes, stream, chain), *ret_bytes the valid length of the file. -errno on I/O errors; -HF_ECORRUPT:
+ * a group behind the last whole one says that more was durable, so this is no torn tail but damage. */
 int segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h, uint64_t lsn_until, struct journal_state *state,
     uint64_t *ret_bytes, const struct segment_scan_events *events, void *arg);
+
+/* The newest durable LSN that any group with a right checksum from that offset on states, whether it continues anything or not; 0: there is none.
+ * Blocking; holes are skipped. */
+int segment_claim(struct disk *d, struct disk_file *f, uint64_t number, uint64_t digest_seed, uint64_t offset, uint64_t *ret_lsn);
 
 /* "<dir>/00000042.seg" and ".run". */
 void segment_path(char *ret_path, size_t size, const char *dir, uint64_t number);

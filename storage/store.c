@@ -366,7 +366,11 @@ store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns)
 {
 	struct mark *newest = s->marks.count > 0 ? &s->marks.list[s->marks.count - 1] : NULL;
 
-	if (newest == NULL || unchanged_until_ns <= newest->unchanged_until_ns)
+	if (newest == NULL)
+		return;
+	if (unchanged_until_ns - newest->clock_offset_ns > store_clock(s))
+		unchanged_until_ns = store_clock(s) + newest->clock_offset_ns; /* nobody knows what will be: see settle_clock() */
+	if (unchanged_until_ns <= newest->unchanged_until_ns)
 		return;
 	if (newest->lsn != s->durable.lsn_last)
 		return; /* something was written since: it no longer describes the volumes */
@@ -450,6 +454,8 @@ check_extents(struct store *s, const struct record_extent *extents, size_t count
 			return -HF_EPROTOCOL;
 	}
 	s->frame.entry_count = s->frame.fill ? 0 : entries;
+	if (s->frame.entry_count > GROUP_ENTRIES_MAX)
+		return -HF_EPROTOCOL;
 	return digests == digest_count ? 0 : -HF_EPROTOCOL;
 }
 
@@ -491,7 +497,7 @@ log_volumes(struct store *s)
 
 		if (v->logged)
 			continue;
-		r = journal_open_group(s, false, RECORD_VOLUME_BYTES, 0);
+		r = journal_open_group(s, false, RECORD_VOLUME_BYTES, 0, 0);
 		if (r < 0)
 			return r;
 		record_volume_encode(record_place(s), s->sequence, s->chain, &rv);
@@ -532,7 +538,7 @@ store_frame_begin(struct store *s, uint64_t sequence, uint64_t chain, const stru
 	if (r == 0)
 		r = log_volumes(s);
 	if (r == 0)
-		r = journal_open_group(s, s->frame.fill, bytes, digest_count * BLOCK_BYTES);
+		r = journal_open_group(s, s->frame.fill, bytes, digest_count * BLOCK_BYTES, s->frame.entry_count);
 	if (r < 0)
 		return r;
 	record_extents_encode(record_place(s), s->frame.fill ? RECORD_FILL : RECORD_DATA, sequence, chain, x, extent_count,
@@ -575,8 +581,10 @@ store_frame_end(struct store *s, size_t *ret_bad)
 	assert(s->frame_begun && g != NULL);
 	s->frame_begun = false;
 	e = verify_payload(s, &r, ret_bad);
-	if (e < 0)
+	if (e < 0) {
+		journal_drop_empty_group(s);
 		return e;
+	}
 	if (s->frame.fill) {
 		for (size_t i = 0; i < s->frame.extent_count; i++)
 			x[i] = record_extent_get(&r, i);
@@ -600,13 +608,14 @@ void
 store_frame_abort(struct store *s)
 {
 	s->frame_begun = false; /* nothing of it was committed: its room is used again */
+	journal_drop_empty_group(s);
 }
 
 /* The checkpoint as it stands at this place in the stream. */
 static void
 describe_volumes(const struct store *s, struct checkpoint *c)
 {
-	c->complete = true;
+	c->complete = !s->unmade;
 	c->volume_count = 0;
 	for (uint32_t i = 0; i < s->volume_count; i++) {
 		const struct volume *v = s->volumes[i];
@@ -623,6 +632,15 @@ describe_volumes(const struct store *s, struct checkpoint *c)
 		c->complete = false;
 }
 
+/* A moment after the checkpoint's arrival cannot be what it describes: the source's clock was stepped and we have not measured it yet. Left
+ * so, it would age every point by that step, and expire them. */
+static void
+settle_clock(struct checkpoint *c)
+{
+	if (checkpoint_time_ns(c) > c->received_ns)
+		c->clock_offset_ns = c->clock_ns - c->received_ns;
+}
+
 int
 store_checkpoint(struct store *s, uint64_t sequence, uint64_t chain, const struct checkpoint *checkpoint)
 {
@@ -633,11 +651,14 @@ store_checkpoint(struct store *s, uint64_t sequence, uint64_t chain, const struc
 	assert(!s->frame_begun);
 	if (r < 0)
 		return r;
+	if (c.consistency < CHECKPOINT_FUZZY || c.consistency > CHECKPOINT_APPLICATION)
+		return -HF_EPROTOCOL; /* recovery would call the journal damaged */
+	settle_clock(&c);
 	describe_volumes(s, &c);
 	bytes = record_checkpoint_bytes(c.volume_count);
 	r = log_volumes(s);
 	if (r == 0)
-		r = journal_open_group(s, s->open != NULL && s->open->fill, bytes, 0);
+		r = journal_open_group(s, s->open != NULL && s->open->fill, bytes, 0, 0);
 	if (r < 0)
 		return r;
 	c.lsn = s->lsn_next;
@@ -732,14 +753,28 @@ collect_runs(struct store *s, struct view_parts *parts)
 	return 0;
 }
 
+enum view_volumes { VOLUMES_AT_LSN, VOLUMES_DECLARED, VOLUMES_ALL };
+
+static bool
+belongs_to_view(const struct store *s, enum view_volumes which, uint64_t lsn, const struct volume *v, uint64_t *ret_size)
+{
+	*ret_size = v->info.size_bytes;
+	switch (which) {
+	case VOLUMES_AT_LSN: return volume_size_at(s, lsn, v, ret_size);
+	case VOLUMES_DECLARED: return v->info.declared;
+	case VOLUMES_ALL: break;
+	}
+	return true;
+}
+
 static void
-collect_volumes(struct store *s, struct view_parts *parts)
+collect_volumes(struct store *s, enum view_volumes which, struct view_parts *parts)
 {
 	for (uint32_t i = 0; i < s->volume_count; i++) {
 		struct volume *v = s->volumes[i];
 		struct view_volume *vv = &parts->volumes[parts->volume_count];
 
-		if (!volume_size_at(s, parts->lsn, v, &vv->size_bytes))
+		if (!belongs_to_view(s, which, parts->lsn, v, &vv->size_bytes))
 			continue;
 		vv->volume = v->info.volume;
 		vv->frontier_blocks = v->info.frontier_blocks;
@@ -749,20 +784,19 @@ collect_volumes(struct store *s, struct view_parts *parts)
 	}
 }
 
-int
-store_view(struct store *s, uint64_t lsn, struct view **ret_view)
+static int
+make_view(struct store *s, uint64_t lsn, enum view_volumes which, struct view **ret_view)
 {
-	struct view_parts parts = {.digest_seed = s->digest_seed, .base_lsn = s->base_lsn};
+	struct view_parts parts = {.digest_seed = s->digest_seed, .base_lsn = s->base_lsn, .lsn = lsn};
 	int r;
 
 	if (s->view_count == VIEWS_MAX)
 		return -EAGAIN;
-	parts.lsn = lsn == UINT64_MAX ? s->durable.lsn_last : lsn;
 	if (parts.lsn < s->base_lsn || parts.lsn < s->fold_lsn || parts.lsn > s->durable.lsn_last)
 		return -HF_ENOPIT;
 	r = collect_runs(s, &parts);
 	if (r == 0)
-		collect_volumes(s, &parts);
+		collect_volumes(s, which, &parts);
 	if (r == 0) {
 		r = view_create(&parts, s->disk, ret_view);
 	} else {
@@ -777,6 +811,22 @@ store_view(struct store *s, uint64_t lsn, struct view **ret_view)
 	s->views[s->view_count].lsn = parts.lsn;
 	s->view_count++;
 	return 0;
+}
+
+/* The newest state is of the volumes as they are declared, though the last record may be a checkpoint of before. */
+int
+store_view(struct store *s, uint64_t lsn, struct view **ret_view)
+{
+	if (lsn == UINT64_MAX)
+		return make_view(s, s->durable.lsn_last, VOLUMES_DECLARED, ret_view);
+	return make_view(s, lsn, VOLUMES_AT_LSN, ret_view);
+}
+
+/* What a fold leaves out is lost with the segments: a disk that was taken away may come back. */
+int
+store_fold_view(struct store *s, uint64_t lsn, struct view **ret_view)
+{
+	return make_view(s, lsn, VOLUMES_ALL, ret_view);
 }
 
 void
@@ -852,13 +902,18 @@ store_get_policy(const struct store *s, struct policy *ret_policy)
 	*ret_policy = s->policy;
 }
 
-/* A volume that was full, has grown, and is being filled again: the fill's cursor holds digest pages that a fold would change under it. */
+/* A volume is partly filled and may be filled on: the cursor holds digest pages that a fold would change under it. */
 static bool
-grown_and_filling(const struct store *s)
+is_filling(const struct store *s)
 {
-	for (uint32_t i = 0; i < s->volume_count; i++)
-		if (s->volumes[i]->cursor != NULL && s->volumes[i]->cursor->frontier > 0)
+	for (uint32_t i = 0; i < s->volume_count; i++) {
+		const struct volume *v = s->volumes[i];
+
+		if (v->cursor != NULL && v->cursor->frontier > 0)
 			return true;
+		if (v->info.frontier_received_blocks != v->info.frontier_blocks)
+			return true; /* taken away meanwhile, its last frames still on their way */
+	}
 	return false;
 }
 
@@ -869,7 +924,7 @@ store_fold_target(const struct store *s)
 	const struct segment *oldest = s->segments;
 	uint64_t target = UINT64_MAX;
 
-	if (!s->has_consistent || oldest == NULL || oldest->run == NULL || grown_and_filling(s))
+	if (!s->has_consistent || oldest == NULL || oldest->run == NULL || is_filling(s))
 		return 0;
 	if (s->pit_count > 0)
 		target = s->pits[0].lsn;
@@ -887,7 +942,7 @@ store_fold_target(const struct store *s)
 	for (unsigned i = 0; i < s->view_count; i++)
 		if (s->views[i].lsn < target)
 			target = s->views[i].lsn;
-	if (target <= s->base_lsn || oldest->info.lsn_last > target || oldest->next == NULL)
-		return 0; /* nothing would be freed */
+	if (target <= s->base_lsn || oldest->info.lsn_last >= target || oldest->next == NULL)
+		return 0; /* nothing would be freed: the record at the target stays, it may be a point that no row keeps */
 	return target;
 }

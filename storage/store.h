@@ -103,7 +103,9 @@ void store_get_stats(const struct store *s, struct store_stats *ret_stats);
 /* ---- volumes ---- */
 
 /* Bring the volumes in line with a declaration: a job, because files are made; finish it like any other, then ask store_list_volumes().
- * statuses[i] (set when the job is finished): 0, -HF_ETOOLARGE, -HF_ESHRUNK..., see ret_statuses. [owner] NULL when out of memory. */
+ * One at a time: until it is finished or destroyed no other may be made. Frames may go on meanwhile. Statuses per volume: 0, -HF_ETOOLARGE,
+ * -HF_EIDENTITY (shrunk), -HF_EFULL (more disks than one source may ever have), -EAGAIN (history is being folded: declare again later), -errno.
+ * While a declared volume has no files here, or cannot be read, no checkpoint is complete. [owner] NULL when out of memory. */
 struct store_declaration {
 	char name[128], identity[128], device_name[256];
 	uint64_t size_bytes;
@@ -135,10 +137,11 @@ int store_frame_begin(struct store *s, uint64_t sequence, uint64_t chain, const 
 int store_frame_end(struct store *s, size_t *ret_bad);
 void store_frame_abort(struct store *s); /* the session died in the middle; legal when none is begun */
 
-/* Queue a checkpoint (lsn, complete and volumes are filled in here). 0, -HF_ESEQUENCE, -HF_EFULL, -EIO. */
+/* Queue a checkpoint (lsn, complete and volumes are filled in here; a moment after received_ns is taken for received_ns). 0, -EAGAIN,
+ * -HF_ESEQUENCE, -HF_EPROTOCOL (no such consistency), -HF_ESHUTDOWN, -EIO. */
 int store_checkpoint(struct store *s, uint64_t sequence, uint64_t chain, const struct checkpoint *c);
 
-/* The newest checkpoint still described the volumes at clock_ns (source's clock). */
+/* The newest checkpoint still described the volumes then (source's clock; not later than now). */
 void store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns);
 
 /* Nothing more to read just now: let the open group go if nothing is in flight. Call at the end of each read burst. */
@@ -146,7 +149,7 @@ void store_flush(struct store *s);
 
 /* ---- reading [owner makes, another thread reads] ---- */
 
-/* View at lsn (UINT64_MAX: newest durable). Counts as a reader: no fold passes it. 0, -HF_ENOPIT (before the base or a begun fold), -ENOMEM. */
+/* View at lsn (UINT64_MAX: newest durable, of the volumes declared today). Counts as a reader: no fold passes it. 0, -HF_ENOPIT (before the base or a begun fold), -ENOMEM. */
 int store_view(struct store *s, uint64_t lsn, struct view **ret_view);
 /* Give it back. [owner] (a reader thread posts it to the owner) */
 void store_view_release(struct store *s, struct view *v);

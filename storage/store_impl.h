@@ -11,6 +11,7 @@
 
 enum {
 	GROUPS_MAX = 8,           /* closed groups of one store: more wait in the agent, under its credit */
+	GROUP_ENTRIES_MAX = 128 * 1024, /* index entries of one group, 5 MiB: few bytes of zeroed ranges can ask for any number */
 	GROUP_EARLY_BYTES = 1024 * 1024, /* a group this large goes out although others are in flight */
 	PREPARE_FAILURES_MAX = 3, /* tries to make the next segment, a second apart, before the store is failed; a full disk is no failure */
 	FAILOVERS_MAX = 1,        /* new segments tried after an error before the store is failed */
@@ -24,6 +25,7 @@ struct volume {
 	struct store_volume info;      /* frontier_blocks = durable, frontier_received_blocks = with what is queued */
 	struct shared_file *img, *sum;
 	struct sum_cursor *cursor;     /* while the first fill goes on */
+	bool growing;                  /* a declaration is out that makes it larger: the cursor stays */
 	bool readable;                 /* the agent says it can read it */
 	bool logged;                   /* its VOLUME record (this size) is queued or durable */
 };
@@ -125,6 +127,8 @@ struct store {
 
 	struct volume *volumes[STORE_VOLUMES_MAX]; /* every volume that has files here, retired ones too */
 	uint32_t volume_count;
+	uint32_t volume_last; /* highest number ever given: none is given twice */
+	bool unmade;          /* a declared volume has no files here: no checkpoint is complete */
 
 	/* journal */
 	struct segment *segments, *segments_tail; /* the tail is the one written to */
@@ -177,12 +181,14 @@ struct store {
 
 	struct store_job *out[JOB_KINDS]; /* at most one of each kind */
 	unsigned asked_jobs;              /* declarations and changes of points that are out */
-	int64_t retry_ns;                 /* clock_monotonic: not before, after a failed job */
+	int64_t retry_ns[JOB_KINDS];      /* clock_monotonic: not before, after a failed job of that kind */
 	struct store_stats stats;
 };
 
 /* journal.c */
-int journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t payload_bytes); /* s->open has room; -EAGAIN, -EIO */
+int journal_open_group(struct store *s, bool fill, size_t record_bytes, size_t payload_bytes,
+    uint32_t entry_count); /* s->open has room; -EAGAIN, -EIO */
+void journal_drop_empty_group(struct store *s);
 void journal_close_group(struct store *s);
 void journal_pump(struct store *s);
 void journal_group_staged(struct store *s); /* staging.c: some groups became STAGED, or staging failed */
@@ -207,6 +213,7 @@ uint64_t volume_blocks(const struct volume *v);
 void store_note_checkpoint(struct store *s, const struct checkpoint *c); /* durable, or found by recovery */
 void store_note_entry(struct store *s, const struct entry *e);
 int64_t store_clock(const struct store *s);
+int store_fold_view(struct store *s, uint64_t lsn, struct view **ret_view); /* of every volume that has files, declared or not */
 void store_wake_job(struct store *s);
 void store_say_room(struct store *s);
 void store_refresh_stats(struct store *s);

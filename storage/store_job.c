@@ -15,14 +15,16 @@
 #include "proto/common/units.h"
 #include "storage/plant.h"
 
-#define RETRY_NS NS_PER_SECOND
+#define RETRY_NS       NS_PER_SECOND
+#define SIZE_BYTES_MAX ((uint64_t)1 << 60) /* of a volume: its blocks can be numbered in a run */
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
 	struct store_volume was; /* volume = 0: not known yet */
+	bool filling;            /* it had a cursor then, which goes on meanwhile */
 	bool grown, made;
 	struct volume *files; /* made */
-	struct sum_cursor *cursor; /* loaded for a volume that grew */
+	struct sum_cursor *cursor; /* loaded for a volume that was full and grew, or comes back half filled */
 	uint32_t volume;
 	int status;
 	char text[256];
@@ -30,6 +32,7 @@ struct declared { /* one row of a declaration, and what became of it */
 
 struct store_job {
 	enum job_kind kind;
+	bool finished;
 	struct store *store; /* read only what never changes, or what no other thread changes while the job is out */
 	int status;
 	char text[512];
@@ -53,9 +56,9 @@ struct store_job {
 	size_t pit_count;
 	bool pits_valid;
 
-	struct declared *declared; /* DECLARE */
-	size_t declared_count;
-	uint32_t volume_last;
+	struct declared *declared; /* DECLARE: those declared, then those that no longer are */
+	size_t declared_count, retired_count;
+	uint32_t volume_last, volume_count;
 	bool folding; /* DECLARE: a fold was out when it was made */
 };
 
@@ -187,7 +190,7 @@ finish_prepare(struct store *s, struct store_job *job)
 		bool full = job->status == -ENOSPC || job->status == -EDQUOT;
 
 		s->full |= full;
-		s->retry_ns = clock_monotonic_ns() + RETRY_NS;
+		s->retry_ns[JOB_PREPARE] = clock_monotonic_ns() + RETRY_NS;
 		if (!full && ++s->prepare_failures >= PREPARE_FAILURES_MAX)
 			store_fail(s, job->status, "%s (%s)", job->text, hf_status_text(job->status));
 		return;
@@ -259,7 +262,7 @@ finish_build(struct store *s, struct store_job *job)
 	job->segment = NULL;
 	g->building = false;
 	if (job->status < 0) {
-		s->retry_ns = clock_monotonic_ns() + RETRY_NS;
+		s->retry_ns[JOB_BUILD] = clock_monotonic_ns() + RETRY_NS;
 		return;
 	}
 	g->run = job->run;
@@ -280,6 +283,16 @@ reload_pits(struct store_job *job)
 		return job_say(job, r, "%s", err.text);
 	job->pits_valid = true;
 	return 0;
+}
+
+/* They are changed now: read again before the owner may have them. */
+static void
+drop_pits(struct store_job *job)
+{
+	free(job->pits);
+	job->pits = NULL;
+	job->pit_count = 0;
+	job->pits_valid = false;
 }
 
 static struct pit *
@@ -366,15 +379,13 @@ run_points(struct store_job *job)
 			p.planned_ns = planned_ns;
 		p.rules |= due;
 		r = put_pit(job, &p);
-		free(job->pits);
-		job->pits = NULL;
+		drop_pits(job);
 		if (r == 0)
 			r = reload_pits(job);
 	}
 	if (r == 0)
 		r = expire_pits(job, until_ns);
-	free(job->pits);
-	job->pits = NULL;
+	drop_pits(job);
 	return r < 0 ? r : reload_pits(job);
 }
 
@@ -393,7 +404,8 @@ points_due(struct store *s)
 	expired = calloc(s->pit_count + 1, sizeof *expired);
 	due = false;
 	if (copy != NULL && expired != NULL) {
-		memcpy(copy, s->pits, s->pit_count * sizeof *copy);
+		if (s->pit_count > 0)
+			memcpy(copy, s->pits, s->pit_count * sizeof *copy);
 		due = pit_expire(&s->policy, copy, s->pit_count, until_ns, expired) > 0;
 	}
 	free(copy);
@@ -450,8 +462,7 @@ run_pit_keep(struct store_job *job)
 	p.held |= job->hold;
 	snprintf(p.name, sizeof p.name, "%s", job->name);
 	r = put_pit(job, &p);
-	free(job->pits);
-	job->pits = NULL;
+	drop_pits(job);
 	return r < 0 ? r : reload_pits(job);
 }
 
@@ -505,17 +516,14 @@ run_pit_change(struct store_job *job)
 		return r;
 	p = find_pit(job, &job->pit);
 	r = p == NULL ? -HF_ENOPIT : change_pit(job, p);
-	free(job->pits);
-	job->pits = NULL;
-	if (r < 0)
-		return r;
-	return reload_pits(job);
+	drop_pits(job);
+	return r < 0 ? r : reload_pits(job);
 }
 
 static void
 finish_points(struct store *s, struct store_job *job)
 {
-	if (!job->pits_valid || job->pits == NULL)
+	if (!job->pits_valid)
 		return;
 	free(s->pits);
 	s->pits = job->pits;
@@ -635,25 +643,42 @@ list_released(struct store_job *job, const struct store *s)
 	job->numbers = calloc(n + 1, sizeof *job->numbers);
 	if (job->numbers == NULL)
 		return -ENOMEM;
-	/* The newest segment stays whatever happens: LSN, chain and stream go on from it. */
-	for (const struct segment *g = s->segments; g->next != NULL && g->run != NULL && g->info.lsn_last <= job->lsn; g = g->next)
+	/* The newest segment stays whatever happens: LSN, chain and stream go on from it. So does the one with the record at
+	 * the target, for its checkpoint may be a point that only the journal knows. */
+	for (const struct segment *g = s->segments; g->next != NULL && g->run != NULL && g->info.lsn_last < job->lsn; g = g->next)
 		job->numbers[job->number_count++] = g->number;
 	return 0;
+}
+
+/* Nobody fills a disk that is not declared; when it comes back, its cursor is loaded again. */
+static void
+drop_idle_cursors(struct store *s)
+{
+	if (s->frame_begun && s->frame.fill)
+		return; /* it was declared when the frame began */
+	for (uint32_t i = 0; i < s->volume_count; i++)
+		if (!s->volumes[i]->info.declared) {
+			free(s->volumes[i]->cursor);
+			s->volumes[i]->cursor = NULL;
+		}
 }
 
 static struct store_job *
 make_fold(struct store *s)
 {
-	uint64_t target = store_fold_target(s);
 	struct store_job *job;
+	uint64_t target;
 
+	if (s->asked_jobs == 0)
+		drop_idle_cursors(s);
+	target = store_fold_target(s);
 	if (target == 0 || s->shutting_down || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL)
 		return NULL; /* what is about to be kept must not be folded away */
 	job = job_create(s, JOB_FOLD);
 	if (job == NULL)
 		return NULL;
 	job->lsn = target;
-	if (list_released(job, s) < 0 || store_view(s, target, &job->view) < 0) {
+	if (list_released(job, s) < 0 || store_fold_view(s, target, &job->view) < 0) {
 		store_job_destroy(job);
 		return NULL;
 	}
@@ -730,7 +755,7 @@ finish_fold(struct store *s, struct store_job *job)
 	store_view_release(s, job->view);
 	job->view = NULL;
 	if (job->status < 0) {
-		s->retry_ns = clock_monotonic_ns() + 30 * RETRY_NS;
+		s->retry_ns[JOB_FOLD] = clock_monotonic_ns() + 30 * RETRY_NS;
 		return;
 	}
 	s->base_lsn = job->lsn;
@@ -740,29 +765,80 @@ finish_fold(struct store *s, struct store_job *job)
 
 /* ---- declare ---- */
 
+static struct volume *
+find_by_identity(const struct store *s, const char *identity)
+{
+	for (uint32_t i = 0; i < s->volume_count; i++)
+		if (strcmp(s->volumes[i]->info.identity, identity) == 0)
+			return s->volumes[i];
+	return NULL;
+}
+
+/* What is known of it now. While the job is out the fill may go on: the cursor of one that grows is kept for it. */
+static void
+look_up(const struct store *s, struct declared *x)
+{
+	struct volume *v = find_by_identity(s, x->want.identity);
+
+	if (v == NULL)
+		return;
+	x->was = v->info;
+	x->filling = v->cursor != NULL;
+	v->growing = x->want.ok && x->want.size_bytes > v->info.size_bytes;
+}
+
+static bool
+is_declared(const struct store_declaration *volumes, size_t count, const char *identity)
+{
+	for (size_t k = 0; k < count; k++)
+		if (strcmp(volumes[k].identity, identity) == 0)
+			return true;
+	return false;
+}
+
+static void
+list_retired(const struct store *s, struct store_job *job, const struct store_declaration *volumes, size_t count)
+{
+	for (uint32_t i = 0; i < s->volume_count; i++) {
+		const struct store_volume *v = &s->volumes[i]->info;
+		struct declared *x = &job->declared[count + job->retired_count];
+
+		if (!v->declared || is_declared(volumes, count, v->identity))
+			continue;
+		x->was = *v;
+		x->volume = v->volume;
+		snprintf(x->want.name, sizeof x->want.name, "%s", v->name);
+		snprintf(x->want.identity, sizeof x->want.identity, "%s", v->identity);
+		snprintf(x->want.device_name, sizeof x->want.device_name, "%s", v->device_name);
+		x->want.boot_disk = v->boot_disk;
+		job->retired_count++;
+	}
+}
+
 struct store_job *
 store_declare(struct store *s, const struct store_declaration *volumes, size_t count)
 {
-	struct store_job *job = job_create(s, JOB_DECLARE);
+	struct store_job *job;
 
+	assert(s->out[JOB_DECLARE] == NULL && count <= STORE_VOLUMES_MAX);
+	job = job_create(s, JOB_DECLARE);
 	if (job == NULL)
 		return NULL;
-	job->declared = calloc(count + 1, sizeof *job->declared);
-	if (job->declared == NULL || count > STORE_VOLUMES_MAX) {
+	s->out[JOB_DECLARE] = job;
+	job->declared = calloc(count + s->volume_count + 1, sizeof *job->declared);
+	if (job->declared == NULL) {
 		store_job_destroy(job);
 		return NULL;
 	}
 	job->declared_count = count;
 	job->folding = s->out[JOB_FOLD] != NULL;
-	for (uint32_t i = 0; i < s->volume_count; i++)
-		if (s->volumes[i]->info.volume > job->volume_last)
-			job->volume_last = s->volumes[i]->info.volume;
+	job->volume_last = s->volume_last;
+	job->volume_count = s->volume_count;
 	for (size_t k = 0; k < count; k++) {
 		job->declared[k].want = volumes[k];
-		for (uint32_t i = 0; i < s->volume_count; i++)
-			if (strcmp(s->volumes[i]->info.identity, volumes[k].identity) == 0)
-				job->declared[k].was = s->volumes[i]->info;
+		look_up(s, &job->declared[k]);
 	}
+	list_retired(s, job, volumes, count);
 	return job;
 }
 
@@ -841,14 +917,18 @@ static int
 make_volume(struct store_job *job, struct declared *x, struct disk *d)
 {
 	struct store *s = job->store;
-	struct volume *v = calloc(1, sizeof *v);
+	struct volume *v;
 	struct sum_header h;
 	int r;
 
+	if (job->volume_count == STORE_VOLUMES_MAX)
+		return declared_say(x, -HF_EFULL, "%s: this source has had %d disks already, and no more can be kept of one source",
+		    x->want.name, STORE_VOLUMES_MAX);
+	v = calloc(1, sizeof *v);
 	if (v == NULL)
 		return -ENOMEM;
 	v->info.id = id_random("vol");
-	v->info.volume = job->volume_last + 1;
+	v->info.volume = ++job->volume_last;
 	h = header_for(s, x, &v->info.id, v->info.volume, 0);
 	r = open_volume_files(s, d, v, DISK_WRITE | DISK_CREATE);
 	if (r == 0)
@@ -868,7 +948,7 @@ make_volume(struct store_job *job, struct declared *x, struct disk *d)
 		volume_destroy(v, d);
 		return size_refused(x, r, s->dir);
 	}
-	job->volume_last++;
+	job->volume_count++;
 	x->files = v;
 	x->volume = v->info.volume;
 	x->made = true;
@@ -892,14 +972,56 @@ grow_volume(struct store_job *job, struct declared *x, struct disk *d)
 		h.size_bytes = x->want.size_bytes;
 		r = sum_header_write(d, v->sum->file, &h);
 	}
-	if (r == 0 && (x->cursor = calloc(1, sizeof *x->cursor)) == NULL)
-		r = -ENOMEM;
-	if (r == 0)
-		r = sum_cursor_load(x->cursor, d, v->sum->file, s->digest_seed, x->was.frontier_blocks);
 	if (r < 0)
 		return size_refused(x, r, s->dir);
 	x->grown = true;
 	return 0;
+}
+
+static bool
+needs_cursor(const struct declared *x)
+{
+	return !x->filling && x->was.frontier_blocks < file_bytes(x->want.size_bytes) / BLOCK_BYTES;
+}
+
+static int
+load_cursor(struct store_job *job, struct declared *x, struct disk *d)
+{
+	struct store *s = job->store;
+	struct volume *v = store_find_volume(s, x->was.volume);
+	int r;
+
+	x->cursor = calloc(1, sizeof *x->cursor);
+	if (x->cursor == NULL)
+		return -ENOMEM;
+	r = sum_cursor_load(x->cursor, d, v->sum->file, s->digest_seed, x->was.frontier_blocks);
+	if (r < 0) {
+		free(x->cursor);
+		x->cursor = NULL;
+	}
+	return r;
+}
+
+/* The cursor first: once the volume has grown nothing may fail any more. */
+static int
+run_known(struct store_job *job, struct declared *x, struct disk *d)
+{
+	bool grows = x->want.size_bytes > x->was.size_bytes;
+	int r;
+
+	if (x->want.size_bytes < x->was.size_bytes)
+		return declared_say(x, -HF_EIDENTITY, "%s has shrunk from %llu to %llu bytes: a smaller disk is another disk",
+		    x->want.name, (unsigned long long)x->was.size_bytes, (unsigned long long)x->want.size_bytes);
+	if (job->folding && (grows || needs_cursor(x)))
+		return declared_say(x, -EAGAIN, "%s grows, or comes back, while history is being folded", x->want.name);
+	if (needs_cursor(x)) {
+		if (x->was.frontier_blocks != x->was.frontier_received_blocks)
+			return declared_say(x, -EAGAIN, "%s comes back while its last frames are being written", x->want.name);
+		r = load_cursor(job, x, d);
+		if (r < 0)
+			return declared_say(x, r, "%s: %s", x->want.name, hf_status_text(r));
+	}
+	return grows ? grow_volume(job, x, d) : 0;
 }
 
 static int
@@ -908,25 +1030,16 @@ run_declared(struct store_job *job, struct declared *x, struct disk *d)
 	x->volume = x->was.volume;
 	if (!x->want.ok)
 		return 0; /* as it was; nothing is known of it today */
-	if (x->volume == 0)
-		return make_volume(job, x, d);
-	if (x->want.size_bytes < x->was.size_bytes)
-		return declared_say(x, -HF_EIDENTITY, "%s has shrunk from %llu to %llu bytes: a smaller disk is another disk",
-		    x->want.name, (unsigned long long)x->was.size_bytes, (unsigned long long)x->want.size_bytes);
-	if (x->want.size_bytes > x->was.size_bytes) {
-		if (job->folding)
-			return declared_say(x, -EAGAIN, "%s grows while its history is being folded", x->want.name);
-		if (x->was.frontier_blocks != x->was.frontier_received_blocks)
-			return declared_say(x, -EAGAIN, "%s grows while it is being filled", x->want.name);
-		return grow_volume(job, x, d);
-	}
-	return 0;
+	if (x->want.size_bytes == 0 || x->want.size_bytes > SIZE_BYTES_MAX)
+		return declared_say(x, -HF_ETOOLARGE, "%s: a disk of %llu bytes", x->want.name, (unsigned long long)x->want.size_bytes);
+	return x->volume == 0 ? make_volume(job, x, d) : run_known(job, x, d);
 }
 
 static int
-put_row(struct store_job *job, const struct declared *x)
+put_row(struct store_job *job, const struct declared *x, bool retired)
 {
-	struct catalog_volume row = {.volume = x->volume, .size_bytes = x->want.ok ? x->want.size_bytes : x->was.size_bytes};
+	struct catalog_volume row = {
+	    .volume = x->volume, .size_bytes = x->want.ok ? x->want.size_bytes : x->was.size_bytes, .retired = retired};
 	struct hf_error err;
 	int r;
 
@@ -956,47 +1069,83 @@ run_declare(struct store_job *job, struct disk *d)
 		x->status = run_declared(job, x, d);
 		if (x->status < 0 || x->volume == 0 || same_row(x))
 			continue;
-		r = put_row(job, x);
+		r = put_row(job, x, false);
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < job->retired_count; i++) {
+		int r = put_row(job, &job->declared[job->declared_count + i], true);
+
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
+/* Whatever became of the rest of the job: these files are there, and the next start would find them. */
 static void
-apply_declared(struct store *s, struct declared *x)
+take_files(struct store *s, struct declared *x)
 {
 	struct volume *v = x->made ? x->files : store_find_volume(s, x->volume);
 
-	if (v == NULL)
-		return;
 	if (x->made) {
 		assert(s->volume_count < STORE_VOLUMES_MAX);
 		s->volumes[s->volume_count++] = v;
 		x->files = NULL;
-	}
-	if (x->grown) {
-		free(v->cursor);
-		v->cursor = x->cursor;
-		x->cursor = NULL;
+		snprintf(v->info.identity, sizeof v->info.identity, "%s", x->want.identity);
 	}
 	if (x->made || x->grown) {
 		v->info.size_bytes = x->want.size_bytes;
 		v->logged = false;
 	}
+	if (x->cursor != NULL && x->status == 0) {
+		assert(v->cursor == NULL);
+		v->cursor = x->cursor;
+		x->cursor = NULL;
+	}
+}
+
+static void
+apply_declared(struct store *s, const struct declared *x)
+{
+	struct volume *v = store_find_volume(s, x->volume);
+
+	if (v == NULL) {
+		s->unmade = true;
+		return;
+	}
 	v->info.declared = true;
 	v->readable = x->want.ok && x->status == 0;
 	v->info.boot_disk = x->want.boot_disk;
 	snprintf(v->info.name, sizeof v->info.name, "%s", x->want.name);
-	snprintf(v->info.identity, sizeof v->info.identity, "%s", x->want.identity);
 	snprintf(v->info.device_name, sizeof v->info.device_name, "%s", x->want.device_name);
+}
+
+/* A cursor that was kept for a volume that did not grow after all. */
+static void
+end_growing(struct store *s)
+{
+	for (uint32_t i = 0; i < s->volume_count; i++) {
+		struct volume *v = s->volumes[i];
+
+		if (v->growing && v->info.frontier_blocks == volume_blocks(v)) {
+			free(v->cursor);
+			v->cursor = NULL;
+		}
+		v->growing = false;
+	}
 }
 
 static void
 finish_declare(struct store *s, struct store_job *job)
 {
+	s->volume_last = job->volume_last;
+	for (size_t i = 0; i < job->declared_count; i++)
+		take_files(s, &job->declared[i]);
+	end_growing(s);
 	if (job->status < 0)
 		return;
+	s->unmade = false;
 	for (uint32_t i = 0; i < s->volume_count; i++)
 		s->volumes[i]->info.declared = false;
 	for (size_t i = 0; i < job->declared_count; i++)
@@ -1021,13 +1170,14 @@ store_job_next(struct store *s)
 {
 	static struct store_job *(*const makers[])(struct store *s) = {make_prepare, make_build, make_points, make_fold};
 	static const enum job_kind order[] = {JOB_PREPARE, JOB_BUILD, JOB_POINTS, JOB_FOLD};
+	int64_t now = clock_monotonic_ns();
 
-	if (s->failed != 0 || !s->attached || clock_monotonic_ns() < s->retry_ns)
+	if (s->failed != 0 || !s->attached)
 		return NULL;
 	for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
 		struct store_job *job;
 
-		if (s->out[order[i]] != NULL || (kinds[order[i]].points && s->out[JOB_FOLD] != NULL))
+		if (s->out[order[i]] != NULL || (kinds[order[i]].points && s->out[JOB_FOLD] != NULL) || now < s->retry_ns[order[i]])
 			continue;
 		job = makers[i](s);
 		if (job != NULL) {
@@ -1067,13 +1217,22 @@ store_job_run(struct store_job *job, struct disk *d, struct run_cache *cache)
 	assert(!"a job kind");
 }
 
-void
-store_job_finish(struct store *s, struct store_job *job, bool keep)
+/* It is out no longer. */
+static void
+job_ended(struct store *s, struct store_job *job)
 {
+	assert(!job->finished);
+	job->finished = true;
 	if (s->out[job->kind] == job)
 		s->out[job->kind] = NULL;
 	if (is_asked_for(job->kind))
 		s->asked_jobs--;
+}
+
+void
+store_job_finish(struct store *s, struct store_job *job, bool keep)
+{
+	job_ended(s, job);
 	switch (job->kind) {
 	case JOB_PREPARE: finish_prepare(s, job); break;
 	case JOB_BUILD: finish_build(s, job); break;
@@ -1103,6 +1262,11 @@ store_job_destroy(struct store_job *job)
 {
 	if (job == NULL)
 		return;
+	if (!job->finished) { /* it was never run */
+		job_ended(job->store, job);
+		if (job->kind == JOB_DECLARE)
+			end_growing(job->store);
+	}
 	if (job->kind == JOB_PREPARE)
 		segment_destroy(job->segment, job->store->disk);
 	for (size_t i = 0; i < job->declared_count; i++) {

@@ -119,6 +119,93 @@ data_beyond_the_frontier_is_refused(void **state)
 	assert_int_equal(send_extent(g, g->volume[0], 4, 0, 1, 1), 0);
 }
 
+/* A frame of zeros, or of one block of ones. */
+static int
+begin_block(struct rig *g, uint32_t kind, uint64_t block, uint64_t sequence, void **ret_payload)
+{
+	struct store_extent x = {.block = block, .count = 1, .volume = g->volume[0], .kind = kind};
+	unsigned char ones[BLOCK_BYTES];
+	uint64_t digest;
+
+	memset(ones, 1, sizeof ones);
+	digest = digest_block(store_digest_seed(g->store), ones);
+	return store_frame_begin(g->store, sequence, sequence * 7, &x, 1, &digest, 1, ret_payload);
+}
+
+static void
+drain(struct rig *g)
+{
+	do {
+		store_flush(g->store);
+		rig_run_jobs(g, 10);
+		disk_submit(g->disk);
+	} while (disk_drain(g->disk) > 0);
+}
+
+static void
+a_frame_that_is_aborted_leaves_nothing_to_the_next(void **state)
+{
+	struct rig *g = *state;
+	void *payload;
+	size_t bad;
+
+	assert_int_equal(send_extent(g, g->volume[0], 4, 0, 1, 1), 0); /* begun and aborted: a fill */
+	assert_int_equal(begin_block(g, 3, 0, 1, &payload), 0);
+	memset(payload, 1, BLOCK_BYTES);
+	assert_int_equal(store_frame_end(g->store, &bad), 0);
+	drain(g);
+	assert_int_equal(g->acked, 1);
+	assert_int_equal(begin_block(g, 3, 1, 2, &payload), 0);
+	memset(payload, 2, BLOCK_BYTES);
+	assert_int_equal(store_frame_end(g->store, &bad), -HF_EDIGEST); /* refused: a fill again */
+	assert_int_equal(begin_block(g, 1, 0, 2, &payload), 0);
+	memset(payload, 1, BLOCK_BYTES);
+	assert_int_equal(store_frame_end(g->store, &bad), 0);
+	drain(g);
+	assert_int_equal(g->acked, 2);
+}
+
+static void
+a_frame_that_is_aborted_gives_its_slab_back(void **state)
+{
+	struct rig *g = *state;
+	unsigned before;
+
+	fill(g);
+	before = slabs_free_count(g->slabs);
+	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, g->sent + 1), 0);
+	assert_int_equal(slabs_free_count(g->slabs), before);
+}
+
+static void
+a_frame_aborted_on_the_old_stream_does_not_name_the_new_one(void **state)
+{
+	struct rig *g = *state;
+	uint64_t stream, sequence, chain;
+
+	fill(g);
+	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, g->sent + 1), 0);
+	assert_int_equal(store_stream_start(g->store, 4711, false), 0);
+	g->acked = 0;
+	assert_int_equal(store_checkpoint(g->store, 1, 99, &(struct checkpoint){.consistency = CHECKPOINT_FUZZY}), 0);
+	drain(g);
+	assert_int_equal(g->acked, 1);
+	store_get_stream(g->store, &stream, &sequence, &chain);
+	assert_int_equal(stream, 4711);
+	assert_int_equal(sequence, 1);
+}
+
+static void
+a_checkpoint_that_makes_no_sense_is_refused(void **state)
+{
+	struct rig *g = *state;
+	struct checkpoint c = {.consistency = 0};
+
+	assert_int_equal(store_checkpoint(g->store, 1, 1, &c), -HF_EPROTOCOL);
+	c.consistency = 5;
+	assert_int_equal(store_checkpoint(g->store, 1, 1, &c), -HF_EPROTOCOL);
+}
+
 static void
 a_stream_that_is_not_the_newest_cannot_be_resumed(void **state)
 {
@@ -284,6 +371,61 @@ run(struct rig *g, struct store_job *job)
 	return r;
 }
 
+/* A frame made here, so that the model knows it. */
+static struct rig_frame *
+next_frame(struct rig *g, enum rig_frame_kind kind)
+{
+	struct rig_frame *f = &g->frames[++g->sent];
+
+	*f = (struct rig_frame){.kind = kind, .chain = g->sent * 1000 + 7};
+	g->states[g->sent] = g->states[g->sent - 1];
+	return f;
+}
+
+static void
+checkpoint_at(struct rig *g, int64_t clock_ns)
+{
+	struct checkpoint c = {.clock_ns = clock_ns, .received_ns = g->now_ns, .consistency = CHECKPOINT_CRASH};
+	struct rig_frame *f = next_frame(g, RIG_CHECKPOINT);
+
+	f->clock_ns = clock_ns;
+	assert_int_equal(store_checkpoint(g->store, g->sent, f->chain, &c), 0);
+	rig_settle(g);
+	assert_int_equal(g->acked, g->sent);
+}
+
+static void
+zero_block(struct rig *g, uint64_t block)
+{
+	struct rig_frame *f = next_frame(g, RIG_DATA);
+	void *payload;
+	size_t bad;
+
+	f->extents[f->extent_count++] = (struct store_extent){.block = block, .count = 1, .volume = g->volume[0], .kind = 2};
+	g->states[g->sent].tags[0][block] = 0;
+	assert_int_equal(store_frame_begin(g->store, g->sent, f->chain, f->extents, 1, NULL, 0, &payload), 0);
+	assert_int_equal(store_frame_end(g->store, &bad), 0);
+	drain(g);
+	assert_int_equal(g->acked, g->sent);
+}
+
+static bool
+is_listed(struct rig *g, uint64_t lsn, bool *ret_kept)
+{
+	struct pit *pits;
+	size_t count;
+	bool found = false;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (pits[i].lsn == lsn) {
+			found = true;
+			*ret_kept = pits[i].kept;
+		}
+	free(pits);
+	return found;
+}
+
 /* Step until there is a complete point. */
 static struct pit
 complete_pit(struct rig *g)
@@ -351,6 +493,167 @@ a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails(voi
 }
 
 static void
+the_last_kept_point_is_gone_when_it_is_deleted(void **state)
+{
+	struct rig *g = *state;
+	const struct checkpoint *c;
+	struct pit p;
+	bool kept;
+
+	checkpoint_at(g, g->now_ns); /* nothing is filled: it is not complete, so it may go */
+	c = store_newest_checkpoint(g->store);
+	p.id = checkpoint_pit_id(store_source(g->store), c->lsn);
+	assert_int_equal(run(g, store_pit_keep(g->store, c->lsn, "early", false)), 0);
+	assert_true(is_listed(g, c->lsn, &kept) && kept);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), 0);
+	assert_true(is_listed(g, c->lsn, &kept) && !kept); /* the journal window still has it */
+}
+
+static void
+set_policy(struct rig *g, size_t rule_count, int64_t window_ns)
+{
+	struct policy p = {.rule_count = rule_count, .journal_window_ns = window_ns};
+
+	p.rules[0] = (struct pit_rule){.rule_id = 1, .unit = "MINUTE", .interval = 1, .retention = 60, .enabled = true};
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+}
+
+/* No row keeps it, only the journal window does, and its record is the last of a segment. */
+static void
+the_point_a_fold_goes_to_is_still_a_point_after_a_restart(void **state)
+{
+	struct rig *g = *state;
+	uint64_t lsn;
+	bool kept;
+
+	fill(g);
+	power_cut(g); /* seals a segment that can go */
+	set_policy(g, 0, NS_PER_SECOND);
+	g->now_ns += 100 * NS_PER_SECOND;
+	checkpoint_at(g, g->now_ns);
+	lsn = store_newest_checkpoint(g->store)->lsn;
+	power_cut(g); /* seals the one that ends with the checkpoint */
+	set_policy(g, 0, NS_PER_SECOND);
+	g->folds = 0;
+	zero_block(g, 0);
+	rig_run_jobs(g, 100);
+	assert_true(g->folds > 0);
+	assert_true(is_listed(g, lsn, &kept) && !kept);
+	power_cut(g);
+	set_policy(g, 0, NS_PER_SECOND);
+	assert_true(is_listed(g, lsn, &kept) && !kept);
+	assert_int_equal(store_newest_consistent(g->store)->lsn, lsn);
+}
+
+static size_t
+count_pits(struct rig *g)
+{
+	struct pit *pits;
+	size_t count;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	free(pits);
+	return count;
+}
+
+static void
+a_clock_far_ahead_expires_nothing(void **state)
+{
+	static const int64_t year_ns = 365ll * 86400 * NS_PER_SECOND;
+	struct rig *g = *state;
+	size_t before;
+
+	complete_pit(g);
+	set_policy(g, 1, 60 * NS_PER_SECOND);
+	for (unsigned i = 0; i < 5; i++) {
+		g->now_ns += 61 * NS_PER_SECOND;
+		checkpoint_at(g, g->now_ns);
+		rig_run_jobs(g, 100);
+	}
+	before = count_pits(g);
+	checkpoint_at(g, g->now_ns + 10 * year_ns);
+	rig_run_jobs(g, 100);
+	assert_true(count_pits(g) >= before);
+	store_extend_checkpoint(g->store, g->now_ns + 20 * year_ns);
+	rig_run_jobs(g, 100);
+	assert_true(count_pits(g) >= before);
+}
+
+/* Steps until the next job is of that name; the caller runs it. */
+static struct store_job *
+wait_for_job(struct rig *g, const char *name)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		struct store_job *job = store_job_next(g->store);
+
+		if (job == NULL) {
+			g->now_ns += 30 * NS_PER_SECOND;
+			checkpoint_at(g, g->now_ns);
+			continue;
+		}
+		if (strcmp(store_job_name(job), name) == 0)
+			return job;
+		store_job_run(job, g->disk, g->cache);
+		store_job_finish(g->store, job, false);
+	}
+	fail_msg("no job \"%s\" came", name);
+	return NULL;
+}
+
+static void
+a_fold_that_fails_does_not_hold_up_the_journal(void **state)
+{
+	struct rig *g = *state;
+	struct store_job *job;
+
+	fill(g);
+	set_policy(g, 0, NS_PER_SECOND);
+	job = wait_for_job(g, "fold");
+	disk_sim_fail(g->disk, '*', 1, true, SIM_FAULT_EIO);
+	store_job_run(job, g->disk, g->cache);
+	disk_sim_fail(g->disk, '*', 1, true, SIM_FAULT_NONE);
+	assert_true(store_job_status(job, NULL) < 0);
+	store_job_finish(g->store, job, false);
+	for (unsigned i = 0; i < 100; i++) /* more than one segment of them */
+		zero_block(g, 0);
+	check(g);
+}
+
+static void
+a_change_that_was_never_run_is_forgotten(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+
+	store_job_destroy(store_pit_keep(g->store, p.lsn, "never", false));
+	for (unsigned i = 0; i < SETTLED_STEPS; i++)
+		rig_step(g);
+	rig_settle(g);
+	rig_run_jobs(g, 100);
+	assert_true(g->folds > 0);
+	check(g);
+}
+
+static void
+a_flood_of_checkpoints_is_spread_over_segments(void **state)
+{
+	struct rig *g = *state;
+	struct store_stats t;
+	struct checkpoint c = {.consistency = CHECKPOINT_FUZZY};
+
+	for (uint64_t i = 1; i <= 10000; i++) {
+		while (store_checkpoint(g->store, i, i, &c) == -EAGAIN)
+			drain(g);
+		if (i % 100 == 0)
+			drain(g);
+	}
+	drain(g);
+	assert_int_equal(g->acked, 10000);
+	store_get_stats(g->store, &t);
+	assert_true(t.segment_count > 2);
+}
+
+static void
 an_unknown_point_is_not_found(void **state)
 {
 	struct rig *g = *state;
@@ -391,6 +694,7 @@ an_unchanged_checkpoint_is_extended_until_something_is_written(void **state)
 	struct pit p = complete_pit(g);
 	int64_t until = p.checkpoint.clock_ns + 5 * NS_PER_SECOND;
 
+	g->now_ns += 10 * NS_PER_SECOND;
 	store_extend_checkpoint(g->store, until);
 	assert_int_equal(store_newest_consistent(g->store)->unchanged_until_ns, until);
 	while (g->frames[g->sent].kind == RIG_CHECKPOINT)
@@ -495,6 +799,10 @@ main(void)
 	    TEST(frames_that_break_the_rules_are_refused),
 	    TEST(data_beyond_the_frontier_is_refused),
 	    TEST(a_stream_that_is_not_the_newest_cannot_be_resumed),
+	    TEST(a_frame_that_is_aborted_leaves_nothing_to_the_next),
+	    TEST(a_frame_that_is_aborted_gives_its_slab_back),
+	    TEST(a_frame_aborted_on_the_old_stream_does_not_name_the_new_one),
+	    TEST(a_checkpoint_that_makes_no_sense_is_refused),
 	    TEST(one_failed_sync_costs_a_segment_and_nothing_else),
 	    TEST(one_failed_write_costs_a_segment_and_nothing_else),
 	    TEST(syncs_that_keep_failing_stop_all_acknowledgements),
@@ -506,6 +814,12 @@ main(void)
 	    TEST(a_held_point_is_not_deleted_until_it_is_released),
 	    TEST(the_only_complete_point_is_not_deleted),
 	    TEST(a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails),
+	    TEST(the_last_kept_point_is_gone_when_it_is_deleted),
+	    TEST(the_point_a_fold_goes_to_is_still_a_point_after_a_restart),
+	    TEST(a_clock_far_ahead_expires_nothing),
+	    TEST(a_fold_that_fails_does_not_hold_up_the_journal),
+	    TEST(a_change_that_was_never_run_is_forgotten),
+	    TEST(a_flood_of_checkpoints_is_spread_over_segments),
 	    TEST(an_unknown_point_is_not_found),
 	    TEST(no_fold_passes_a_view),
 	    TEST(an_unchanged_checkpoint_is_extended_until_something_is_written),
