@@ -490,7 +490,8 @@ scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
 	return r < 0 ? hf_error_set(v->err, r, "%s", g->file->path) : 0;
 }
 
-/* Its end state and checkpoints from the run; -HF_ECORRUPT if that is damaged: the segment itself is read instead. */
+/* Its end state and checkpoints from the run; -HF_ECORRUPT if that is damaged: the segment itself is read instead. One of a newer version
+ * (-HF_EFORMAT, told) is not ours to do without and to write anew. */
 static int
 load_run(struct recovery *v, struct found *f, struct segment *g)
 {
@@ -510,7 +511,7 @@ load_run(struct recovery *v, struct found *f, struct segment *g)
 	if (r < 0) {
 		run_unref(g->run, v->d);
 		g->run = NULL;
-		return r;
+		return r == -HF_EFORMAT ? hf_error_set(v->err, r, "%s", path) : r;
 	}
 	for (size_t i = 0; i < count; i++)
 		store_note_checkpoint(v->s, &checkpoints[i]);
@@ -546,7 +547,7 @@ take_segment(struct recovery *v, struct found *f, uint64_t limit)
 	store_append_segment(s, g);
 	if (f->has_run)
 		r = load_run(v, f, g);
-	if (r < 0)
+	if (r < 0 && r != -HF_EFORMAT)
 		r = scan(v, f, g, limit);
 	if (r < 0)
 		return r;
