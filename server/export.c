@@ -179,14 +179,16 @@ find_pit(struct export *e, struct store *store)
 	return i < n ? 0 : -HF_ENOPIT;
 }
 
+/* By id or name, among the volumes of the point: a disk that was replaced since had the same name, perhaps, and lives on in it. */
 static const struct store_volume *
 find_volume(const struct export *e, struct source *src)
 {
 	struct store_volume *list = src->worker->volume_scratch;
-	size_t n = store_list_volumes(src->store, list, STORE_VOLUMES_MAX);
+	size_t n = store_list_all_volumes(src->store, list, STORE_VOLUMES_MAX);
 
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(list[i].id.text, e->volume) == 0 || strcmp(list[i].name, e->volume) == 0)
+		if ((strcmp(list[i].id.text, e->volume) == 0 || strcmp(list[i].name, e->volume) == 0) &&
+		    view_find_volume(e->view, list[i].volume) != NULL)
 			return &list[i];
 	return NULL;
 }
@@ -194,21 +196,19 @@ find_volume(const struct export *e, struct source *src)
 static int
 open_view(struct export *e, struct source *src)
 {
-	const struct store_volume *v = find_volume(e, src);
+	const struct store_volume *v;
 	const struct view_volume *at;
-	int r;
+	int r = source_view(src, e->facts.pit.lsn, &e->view);
 
+	if (r < 0)
+		return r;
+	v = find_volume(e, src);
 	if (v == NULL)
-		return -HF_EVOLUME;
+		return -HF_EVOLUME; /* unknown, or not there at that point */
 	e->digest_seed = store_digest_seed(src->store);
 	e->number = v->volume;
 	e->facts.volume = v->id;
-	r = source_view(src, e->facts.pit.lsn, &e->view);
-	if (r < 0)
-		return r;
 	at = view_find_volume(e->view, e->number);
-	if (at == NULL)
-		return -HF_EVOLUME; /* it was not there yet at that point */
 	e->facts.size_bytes = at->size_bytes;
 	e->blocks = (at->size_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
 	return e->block <= e->blocks ? 0 : -EINVAL;

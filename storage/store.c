@@ -272,6 +272,16 @@ store_list_volumes(const struct store *s, struct store_volume *ret_volumes, size
 	return n;
 }
 
+size_t
+store_list_all_volumes(const struct store *s, struct store_volume *ret_volumes, size_t max)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < s->volume_count && n < max; i++)
+		ret_volumes[n++] = s->volumes[i]->info;
+	return n;
+}
+
 void
 store_get_stats(const struct store *s, struct store_stats *ret_stats)
 {

@@ -87,7 +87,9 @@ struct store_volume {
 	bool boot_disk;
 	char name[128], identity[128], device_name[256];
 };
-size_t store_list_volumes(const struct store *s, struct store_volume *ret_volumes, size_t max); /* retired ones not included */
+size_t store_list_volumes(const struct store *s, struct store_volume *ret_volumes, size_t max); /* declared ones */
+/* The retired ones too: disks that were replaced or taken away and live on in old points. Names may repeat. */
+size_t store_list_all_volumes(const struct store *s, struct store_volume *ret_volumes, size_t max);
 
 struct store_stats {
 	uint64_t lsn_last, lsn_durable, base_lsn;

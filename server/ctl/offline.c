@@ -290,7 +290,7 @@ offline_open_source(struct offline *o, const char *text)
 	snprintf(path, sizeof path, "%s/sources/%s", o->dir, id);
 	if (store_open_offline(o->disk, path, &o->store, &err) < 0)
 		return fail(&err);
-	o->volume_count = store_list_volumes(o->store, o->volumes, STORE_VOLUMES_MAX);
+	o->volume_count = store_list_all_volumes(o->store, o->volumes, STORE_VOLUMES_MAX);
 	return load_pits(o, path);
 }
 

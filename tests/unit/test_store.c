@@ -281,15 +281,16 @@ a_failed_sync_of_a_staging_file_stops_the_fill(void **state)
 }
 
 static void
-short_and_interrupted_transfers_are_carried_on(void **state)
+a_write_that_ends_short_costs_a_segment_and_nothing_else(void **state)
 {
 	struct rig *g = *state;
 
-	for (unsigned i = 1; i < 8; i++)
-		disk_sim_fail(g->disk, 'w', 3 * i, false, i % 2 ? SIM_FAULT_SHORT : SIM_FAULT_EAGAIN);
 	fill(g);
+	disk_sim_fail(g->disk, 'w', 2, false, SIM_FAULT_SHORT);
+	disk_sim_fail(g->disk, 'w', 12, false, SIM_FAULT_EAGAIN);
 	steps(g, STEPS);
 	rig_settle(g);
+	assert_false(g->failed);
 	check(g);
 	power_cut(g);
 }
@@ -723,6 +724,26 @@ declare_first(struct rig *g, uint64_t size_bytes, uint32_t *ret_volume)
 }
 
 static void
+a_replaced_disk_lives_on_in_the_points_that_have_it(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+	struct store_declaration d = {.name = "disk0", .identity = "serial:new", .size_bytes = 8 * BLOCK_BYTES, .ok = true};
+	struct store_volume v[STORE_VOLUMES_MAX];
+	struct view *view;
+
+	assert_int_equal(run(g, store_declare(g->store, &d, 1)), 0);
+	assert_int_equal(store_list_volumes(g->store, v, STORE_VOLUMES_MAX), 1);
+	assert_int_not_equal(v[0].volume, g->volume[0]);
+	assert_int_equal(store_list_all_volumes(g->store, v, STORE_VOLUMES_MAX), RIG_VOLUMES + 1);
+	assert_int_equal(store_view(g->store, p.lsn, &view), 0);
+	assert_non_null(view_find_volume(view, g->volume[0]));
+	assert_null(view_find_volume(view, v[RIG_VOLUMES].volume));
+	store_view_release(g->store, view);
+	check(g);
+}
+
+static void
 a_shrunk_disk_is_refused_by_identity(void **state)
 {
 	struct rig *g = *state;
@@ -807,7 +828,7 @@ main(void)
 	    TEST(one_failed_write_costs_a_segment_and_nothing_else),
 	    TEST(syncs_that_keep_failing_stop_all_acknowledgements),
 	    TEST(a_failed_sync_of_a_staging_file_stops_the_fill),
-	    TEST(short_and_interrupted_transfers_are_carried_on),
+	    TEST(a_write_that_ends_short_costs_a_segment_and_nothing_else),
 	    TEST(a_full_disk_stalls_and_goes_on_by_itself),
 	    TEST(a_first_frame_waits_for_a_slab),
 	    TEST(a_point_kept_by_hand_has_its_name_after_a_restart),
@@ -823,6 +844,7 @@ main(void)
 	    TEST(an_unknown_point_is_not_found),
 	    TEST(no_fold_passes_a_view),
 	    TEST(an_unchanged_checkpoint_is_extended_until_something_is_written),
+	    TEST(a_replaced_disk_lives_on_in_the_points_that_have_it),
 	    TEST(a_shrunk_disk_is_refused_by_identity),
 	    TEST(a_grown_disk_is_filled_from_its_old_end),
 	    TEST(lately_written_nodes_are_known),
