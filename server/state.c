@@ -7,7 +7,10 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
-#define FREEZE_CURE "holdfast-agent run --freeze MOUNTPOINT on the source, or let the disk rest for two passes"
+/* All data is read within the freeze: see agent/frozen.c. */
+#define FREEZE_CURE                                                                                        \
+	"holdfast-agent run --freeze MOUNTPOINT on the source, with --freeze-timeout long enough to read " \
+	"its disks; or let them rest for two passes"
 
 /* ---- what may be the case ---- */
 

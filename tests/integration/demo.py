@@ -98,6 +98,7 @@ class MountedDisk:
         self.mount, self.path, _ = rig.file_system("web", WEB_BYTES, "ext4", "-b", BLOCK, "-m", "0")
         files, size = copy_files(self.mount, FILES_BYTES)
         os.sync()
+        # The whole disk is read within each freeze (agent/frozen.c); on a busy machine 512 MiB can take longer than the usual 5 s.
         self.agent_options = ["--freeze", self.mount, "--freeze-timeout", "60s"]
         self.writes = 0
         self.stopping = threading.Event()

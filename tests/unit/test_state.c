@@ -133,7 +133,8 @@ only_fuzzy_points_are_not_enough_and_the_cure_is_told(void **state)
 	assert_int_equal(v.state, STATE_CREATING_SNAPSHOT);
 	assert_string_equal(v.error, "NO_CONSISTENT_POINT");
 	assert_false(v.ready);
-	assert_non_null(strstr(v.reasons[0].cure, "--freeze"));
+	assert_non_null(strstr(v.reasons[0].cure, "--freeze MOUNTPOINT"));
+	assert_non_null(strstr(v.reasons[0].cure, "--freeze-timeout"));
 }
 
 static void
