@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <openssl/err.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,13 +205,17 @@ tls_set_rekey_bytes(struct tls_stream *t, uint64_t bytes)
 
 /* ---- I/O steps ---- */
 
+/* Of a certificate OpenSSL only says that it did not pass: what was wrong with it is kept elsewhere. */
 static void
-note_failure(void)
+note_failure(const SSL *ssl)
 {
 	unsigned long code = ERR_peek_last_error();
 	const char *reason = ERR_reason_error_string(code);
+	bool about_certificate = ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
 
-	snprintf(failure, sizeof failure, "%s", reason != NULL ? reason : "TLS failed");
+	snprintf(failure, sizeof failure, "%s%s%s", reason != NULL ? reason : "TLS failed",
+	    about_certificate ? ": " : "",
+	    about_certificate ? X509_verify_cert_error_string(SSL_get_verify_result(ssl)) : "");
 }
 
 /* What a failed OpenSSL call means; saved_errno: as the call left it. */
@@ -226,7 +231,7 @@ status_from_ssl(struct tls_stream *t, int ssl_ret, int saved_errno, bool *needs_
 	}
 	if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
 		return -ECONNRESET;
-	note_failure();
+	note_failure(t->ssl);
 	return -EPROTO;
 }
 
