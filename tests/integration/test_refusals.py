@@ -49,7 +49,9 @@ class Victim:
 
 def enroll(house, token=None, daemon=None, **options):
     daemon = daemon or house.served
-    return hfagent.enroll(("127.0.0.1", daemon.enroll_port), token or daemon.token(), house.path(house.unique("py-agent")), **options)
+    identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), token or daemon.token(), house.path(house.unique("py-agent")), **options)
+    identity.daemon = daemon
+    return identity
 
 
 @pytest.fixture(name="victim", scope="module")
@@ -72,20 +74,35 @@ def refusal_of(agent, name, seconds=10):
     assert goodbye is not None, "the session ended without a word"
     assert goodbye.name == name, goodbye
     assert goodbye.text
+    wait_for(lambda: is_told(agent, name), 5, "the event of the refusal")
     return goodbye
+
+
+def is_told(agent, name):
+    """The event names the source, the status, and the connection: nobody else's will do."""
+    words = ["(status %s," % name, "from 127.0.0.1:%d)" % agent.local_port]
+    return [e for e in agent.identity.daemon.events("session_refused")
+            if e["sourceServerID"] == agent.identity.source_id and all(w in e["text"] for w in words)]
 
 
 # ---- at the door ----
 
-def knock(house, context, send=b""):
-    """What the data port answers to a TLS client: bytes, or the exception."""
-    try:
-        with socket.create_connection(("127.0.0.1", house.served.port), 10) as raw, context.wrap_socket(raw) as tls:
-            if send:
-                tls.sendall(send)
-            return tls.recv(65536)
-    except OSError as e:
-        return e
+def knock(victim, context):
+    """What the data port answers to a client that shows itself like this and says HELLO as the victim would: (bytes or the
+    exception, why the daemon's log says that the handshake of just this connection failed, or None)."""
+    hello = hfagent.protobuf().Hello(protocol_version=1, protocol_version_min=1, role=1, installation_nonce=victim.identity.nonce,
+                                     incarnation=victim.identity.next_incarnation(), clock_ns=time.time_ns())
+    with socket.create_connection(("127.0.0.1", victim.daemon.port), 10) as raw:
+        peer = "peer=127.0.0.1:%d " % raw.getsockname()[1]
+        try:
+            with context.wrap_socket(raw) as tls:
+                tls.sendall(hfagent.encode_frame(hfagent.FRAME["HELLO"], hello.SerializeToString()))
+                answer = tls.recv(65536)
+        except OSError as e:
+            answer = e
+    end = wait_for(lambda: [line for line in victim.daemon.program.log.read_text().splitlines()
+                            if peer in line and ("event=handshake_failed" in line or "event=session_" in line)], 10, "the end in the log")[-1]
+    return answer, end.split("msg=", 1)[1].strip('"') if "event=handshake_failed" in end else None
 
 
 def client_context(certificate=None, key=None):
@@ -97,8 +114,11 @@ def client_context(certificate=None, key=None):
     return context
 
 
-def refused_in_handshake(answer):
-    return isinstance(answer, (ssl.SSLError, ConnectionError)) or answer == b""
+def refused_in_handshake(victim, context, reason):
+    """Not a byte is answered, and the log says why."""
+    answer, logged = knock(victim, context)
+    assert isinstance(answer, (ssl.SSLError, ConnectionError)) or answer == b"", answer
+    assert logged == reason
 
 
 def make_certificate(house, name, subject, usage, ca=None, ca_key=None):
@@ -118,19 +138,27 @@ def make_certificate(house, name, subject, usage, ca=None, ca_key=None):
     return out, key
 
 
-def test_no_certificate(house, victim):
-    assert refused_in_handshake(knock(house, client_context()))
+def test_the_certificate_we_gave(victim):
+    """Against which the refusals below are to be held: the same knock, let in."""
+    answer, logged = knock(victim, client_context(victim.identity.path("cert.pem"), victim.identity.path("key.pem")))
+    assert logged is None
+    _, kind, _, _, _, _ = hfagent.HEADER.unpack_from(answer)
+    assert kind == hfagent.FRAME["WELCOME"]
+
+
+def test_no_certificate(victim):
+    refused_in_handshake(victim, client_context(), "peer did not return a certificate")
 
 
 def test_a_certificate_of_another_ca(house, victim):
     certificate, key = make_certificate(house, "foreign", victim.source, "clientAuth")
-    assert refused_in_handshake(knock(house, client_context(certificate, key)))
+    refused_in_handshake(victim, client_context(certificate, key), "certificate verify failed: unable to get local issuer certificate")
 
 
 def test_a_certificate_of_our_ca_for_another_use(house, victim):
     pki = house.served.data / "pki"
     certificate, key = make_certificate(house, "server-use", victim.source, "serverAuth", pki / "ca.pem", pki / "ca.key")
-    assert refused_in_handshake(knock(house, client_context(certificate, key)))
+    refused_in_handshake(victim, client_context(certificate, key), "certificate verify failed: unsuitable certificate purpose")
 
 
 def test_a_certificate_of_our_ca_that_we_never_gave(house, victim):
@@ -144,10 +172,10 @@ def test_a_certificate_of_our_ca_that_we_never_gave(house, victim):
     victim.check_untouched()
 
 
-def test_tls_1_2(house, victim):
+def test_tls_1_2(victim):
     context = client_context(victim.identity.path("cert.pem"), victim.identity.path("key.pem"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    assert refused_in_handshake(knock(house, context))
+    refused_in_handshake(victim, context, "unsupported protocol")
 
 
 def test_bytes_that_are_not_tls(house):
@@ -324,6 +352,7 @@ def test_a_clone_is_refused_until_it_is_adopted(house):
     shutil.copytree(identity.directory, identity.directory + "-clone")
     clone = hfagent.Identity(identity.directory + "-clone")
     clone.save(nonce=os.urandom(16).hex())
+    clone.daemon = house.served
     adopt = "holdfastctl source adopt %s" % source
     refused_clone(clone, adopt)
     error = wait_for(lambda: house.served.source(source)["dataReplicationInfo"]["dataReplicationError"], 5, "the error")
@@ -346,6 +375,7 @@ def refused_clone(identity, cure):
     with pytest.raises(Goodbye) as refusal:
         agent.open([Volume("root", "serial:clone", BLOCK)])
     assert refusal.value.name == "CLONE" and refusal.value.cure == cure
+    wait_for(lambda: is_told(agent, "CLONE"), 5, "the event of the refusal")
     agent.cut()
 
 
@@ -567,6 +597,7 @@ def refused_hello(victim, name, **fields):
     with pytest.raises(Goodbye) as refusal:
         agent.hello(**fields)
     assert refusal.value.name == name
+    wait_for(lambda: is_told(agent, name), 5, "the event of the refusal")
     agent.cut()
     return refusal.value
 
@@ -632,5 +663,3 @@ def test_after_all_refusals_the_victim_is_whole(house, victim):
     agent.close()
     for volume in ("root", "half"):
         assert first_difference(expected, house.served.export(victim.source, volume, "latest")) is None
-    told = {e["event"] for e in house.served.events()}
-    assert told, "no refusal became an event"

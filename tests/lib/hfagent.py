@@ -453,6 +453,7 @@ class Agent:
         context = self.context or self.identity.tls_context()
         raw = socket.create_connection(self.address, self.timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.local_port = raw.getsockname()[1]
         self.socket = context.wrap_socket(raw)
         self.socket.setblocking(False)
         self.wake_read, self.wake_write = socket.socketpair()
