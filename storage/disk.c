@@ -225,12 +225,6 @@ disk_next_data(struct disk *d, struct disk_file *f, uint64_t from, uint64_t *ret
 }
 
 int
-disk_lock(struct disk *d, struct disk_file *f, bool exclusive)
-{
-	return d->ops->lock(d, f, exclusive);
-}
-
-int
 disk_mkdir(struct disk *d, const char *path)
 {
 	return d->ops->mkdir(d, path);

@@ -95,9 +95,6 @@ int disk_punch(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t le
 /* First offset >= from that may hold data (SEEK_DATA); the file's size if there is none. */
 int disk_next_data(struct disk *d, struct disk_file *f, uint64_t from, uint64_t *ret_offset);
 
-/* flock: shared or exclusive, never waits: -EWOULDBLOCK. Given up by disk_close(). */
-int disk_lock(struct disk *d, struct disk_file *f, bool exclusive);
-
 int disk_mkdir(struct disk *d, const char *path); /* 0700; -EEXIST */
 int disk_rename(struct disk *d, const char *from, const char *to);
 int disk_unlink(struct disk *d, const char *path);

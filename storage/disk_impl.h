@@ -27,7 +27,6 @@ struct disk_ops {
 	int (*allocate)(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len);
 	int (*punch)(struct disk *d, struct disk_file *f, uint64_t offset, uint64_t len);
 	int (*next_data)(struct disk *d, struct disk_file *f, uint64_t from, uint64_t *ret_offset);
-	int (*lock)(struct disk *d, struct disk_file *f, bool exclusive);
 	int (*mkdir)(struct disk *d, const char *path);
 	int (*rename)(struct disk *d, const char *from, const char *to);
 	int (*unlink)(struct disk *d, const char *path);

@@ -28,7 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -468,17 +467,6 @@ ring_next_data(struct disk *d, struct disk_file *f, uint64_t from, uint64_t *ret
 }
 
 static int
-ring_lock(struct disk *d, struct disk_file *f, bool exclusive)
-{
-	int r;
-
-	do
-		r = flock(fd_of(f), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB);
-	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : 0;
-}
-
-static int
 ring_mkdir(struct disk *d, const char *path)
 {
 	return mkdir(path, 0700) < 0 ? -errno : 0;
@@ -564,7 +552,6 @@ static const struct disk_ops ring_ops = {
     .allocate = ring_allocate,
     .punch = ring_punch,
     .next_data = ring_next_data,
-    .lock = ring_lock,
     .mkdir = ring_mkdir,
     .rename = ring_rename,
     .unlink = ring_unlink,

@@ -58,13 +58,10 @@ struct sim {
 	unsigned flip_stamp;
 };
 
-enum lock { LOCK_NONE, LOCK_SHARED, LOCK_EXCLUSIVE };
-
 struct disk_file {
 	unsigned magic;
 	struct sim_inode *inode; /* used; NULL = stale, the machine was restarted */
 	bool writable;
-	enum lock lock;
 	unsigned in_flight;
 	struct disk_file *next, **link;
 };
@@ -416,23 +413,12 @@ sim_open(struct disk *d, const char *path, unsigned flags, struct disk_file **re
 	return 0;
 }
 
-static void
-unlock(struct disk_file *f)
-{
-	if (f->lock == LOCK_SHARED)
-		f->inode->locked_shared--;
-	if (f->lock == LOCK_EXCLUSIVE)
-		f->inode->locked_exclusive = false;
-	f->lock = LOCK_NONE;
-}
-
 /* The handle no longer reaches anything. */
 static void
 detach(struct sim *s, struct disk_file *f)
 {
 	if (f->inode == NULL)
 		return;
-	unlock(f);
 	sim_inode_unuse(&s->tree, f->inode);
 	f->inode = NULL;
 }
@@ -529,25 +515,6 @@ sim_next_data(struct disk *d, struct disk_file *f, uint64_t from, uint64_t *ret_
 	if (r == 0)
 		*ret_offset = sim_content_next_data(&f->inode->visible, from);
 	return r;
-}
-
-/* As flock(2): a conversion gives up the old lock first, even if the new one is refused. */
-static int
-sim_lock(struct disk *d, struct disk_file *f, bool exclusive)
-{
-	int r = look(sim_of(d), f);
-
-	if (r < 0)
-		return r;
-	unlock(f);
-	if (f->inode->locked_exclusive || (exclusive && f->inode->locked_shared > 0))
-		return -EWOULDBLOCK;
-	f->lock = exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED;
-	if (exclusive)
-		f->inode->locked_exclusive = true;
-	else
-		f->inode->locked_shared++;
-	return 0;
 }
 
 /* ---- blocking: names ---- */
@@ -660,7 +627,6 @@ static const struct disk_ops sim_ops = {
     .allocate = sim_allocate,
     .punch = sim_punch,
     .next_data = sim_next_data,
-    .lock = sim_lock,
     .mkdir = sim_mkdir,
     .rename = sim_rename,
     .unlink = sim_unlink,

@@ -21,7 +21,7 @@ enum sim_fault { SIM_FAULT_NONE, SIM_FAULT_EIO, SIM_FAULT_ENOSPC, SIM_FAULT_SHOR
 int disk_sim_create(uint64_t seed, struct disk **ret_disk);
 
 /* Operations so far, counting every read, write, sync, open, rename, ... (every kind of disk_sim_fail()) as one: the crash
- * points. What only looks (size, next_data, list, free_bytes), locks and closes is not counted. */
+ * points. What only looks (size, next_data, list, free_bytes) or closes is not counted. */
 uint64_t disk_sim_operations(struct disk *d);
 
 /* From operation number n from now on (1 = the next one) the power is off: n itself and all later ones fail with -EIO and
@@ -30,13 +30,13 @@ void disk_sim_cut_at(struct disk *d, uint64_t n);
 bool disk_sim_is_cut(struct disk *d);
 
 /* The machine comes back: pending changes survive or not, chosen by seed (survive_all / survive_none for the extremes), all
- * handles are stale (-ESTALE; closing them stays legal, but is not required), locks are gone, faults and the cut are
+ * handles are stale (-ESTALE; closing them stays legal, but is not required), faults and the cut are
  * forgotten, callbacks of what was in flight never run. Works without a cut, too. */
 enum sim_survival { SIM_SURVIVE_RANDOM, SIM_SURVIVE_NONE, SIM_SURVIVE_ALL };
 void disk_sim_restart(struct disk *d, enum sim_survival survival, uint64_t seed);
 
 /* After a cut: it was the process alone that died, at that operation. The machine goes on: what it had submitted completes, readers see all
- * of it, and what was pending is pending still. Handles are stale and locks gone, as after a restart. */
+ * of it, and what was pending is pending still. Handles are stale, as after a restart. */
 void disk_sim_revive(struct disk *d);
 
 /* Number of pending (unsynced) writes and directory operations now. */

@@ -51,8 +51,6 @@ struct sim_inode {
 	bool differs; /* visible from durable, perhaps */
 	struct sim_change *changes, **changes_end;
 	struct sim_names visible_names, durable_names;
-	unsigned locked_shared; /* flock */
-	bool locked_exclusive;
 	bool survives_in_order, survival_over; /* while a power cut is decided */
 };
 

@@ -423,24 +423,6 @@ allocate_grows_the_file_and_reads_as_zeros(void **state)
 	disk_close(f->disk, file);
 }
 
-static void
-locks_conflict_between_opens_and_end_with_close(void **state)
-{
-	struct fixture *f = get(state);
-	struct disk_file *a = create_file(f), *b, *c;
-
-	assert_int_equal(disk_open(f->disk, f->path, DISK_READ, &b), 0);
-	assert_int_equal(disk_open(f->disk, f->path, DISK_READ, &c), 0);
-	assert_int_equal(disk_lock(f->disk, a, false), 0);
-	assert_int_equal(disk_lock(f->disk, b, false), 0);
-	assert_int_equal(disk_lock(f->disk, c, true), -EWOULDBLOCK);
-	disk_close(f->disk, a);
-	assert_int_equal(disk_lock(f->disk, c, true), -EWOULDBLOCK);
-	disk_close(f->disk, b);
-	assert_int_equal(disk_lock(f->disk, c, true), 0);
-	disk_close(f->disk, c);
-}
-
 struct names {
 	char all[256];
 };
@@ -720,7 +702,6 @@ main(void)
 	    ON_DISK(a_file_opened_for_reading_refuses_writes),
 	    ON_DISK(punched_ranges_read_as_zeros_and_are_no_data),
 	    ON_DISK(allocate_grows_the_file_and_reads_as_zeros),
-	    ON_DISK(locks_conflict_between_opens_and_end_with_close),
 	    ON_DISK(list_is_in_byte_order),
 	    ON_DISK(names_behave_as_posix_says),
 	    ON_DISK(a_write_refused_half_way_reports_the_refusal),

@@ -473,20 +473,18 @@ what_is_in_flight_at_the_cut_fails_and_counts_as_pending(void **state)
 }
 
 static void
-after_a_restart_old_handles_are_stale_and_locks_are_gone(void **state)
+after_a_restart_old_handles_are_stale(void **state)
 {
 	struct disk *d = *state;
 	struct disk_file *old = create_file(d, "/f"), *f;
 	uint64_t bytes;
 
-	assert_int_equal(disk_lock(d, old, true), 0);
 	disk_sim_restart(d, SIM_SURVIVE_ALL, 1);
 	f = open_file(d, "/f", DISK_WRITE);
-	assert_int_equal(disk_lock(d, f, true), 0);
 	assert_int_equal(write_blocks(d, old, 'x', 1, 0), -ESTALE);
 	assert_int_equal(disk_size(d, old, &bytes), -ESTALE);
 	disk_close(d, old);
-	assert_int_equal(disk_lock(d, f, true), 0);
+	assert_int_equal(write_blocks(d, f, 'y', 1, 0), 0);
 	disk_close(d, f);
 }
 
@@ -666,24 +664,6 @@ names_behave_as_posix_says(void **state)
 	assert_string_equal(names, "Z b ");
 	assert_int_equal(disk_sync_dir(d, "/d"), -ENOENT);
 	assert_int_equal(disk_sync_dir(d, "/e/b"), -ENOTDIR);
-}
-
-static void
-locks_conflict_between_opens_and_end_with_close(void **state)
-{
-	struct disk *d = *state;
-	struct disk_file *a = create_file(d, "/f"), *b = open_file(d, "/f", DISK_READ),
-			 *c = open_file(d, "/f", DISK_READ);
-
-	assert_int_equal(disk_lock(d, a, false), 0);
-	assert_int_equal(disk_lock(d, b, false), 0);
-	assert_int_equal(disk_lock(d, c, true), -EWOULDBLOCK);
-	disk_close(d, a);
-	assert_int_equal(disk_lock(d, b, true), 0);
-	assert_int_equal(disk_lock(d, c, false), -EWOULDBLOCK);
-	disk_close(d, b);
-	assert_int_equal(disk_lock(d, c, false), 0);
-	disk_close(d, c);
 }
 
 static void
@@ -880,7 +860,7 @@ main(void)
 	    ON_DISK(a_file_without_a_name_is_readable_until_closed),
 	    ON_DISK(from_the_cut_on_everything_fails_and_nothing_becomes_durable),
 	    ON_DISK(what_is_in_flight_at_the_cut_fails_and_counts_as_pending),
-	    ON_DISK(after_a_restart_old_handles_are_stale_and_locks_are_gone),
+	    ON_DISK(after_a_restart_old_handles_are_stale),
 	    ON_DISK(the_nth_operation_of_a_kind_fails_once_or_for_ever),
 	    ON_DISK(a_short_write_leaves_its_first_half_and_an_error),
 	    ON_DISK(a_full_disk_refuses_new_blocks_only),
@@ -888,7 +868,6 @@ main(void)
 	    ON_DISK(huge_sparse_files_cost_nothing),
 	    ON_DISK(cut_off_and_punched_bytes_read_as_zeros),
 	    ON_DISK(names_behave_as_posix_says),
-	    ON_DISK(locks_conflict_between_opens_and_end_with_close),
 	    ON_DISK(a_file_opened_for_reading_refuses_changes),
 	    ON_DISK(callbacks_run_from_drain_after_submit_in_order),
 	    ON_DISK(reordering_mixes_completions_and_loses_none),
