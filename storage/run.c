@@ -226,36 +226,6 @@ run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info
 	return 0;
 }
 
-/* ---- facts ---- */
-
-uint64_t
-run_lsn_first(const struct run *r)
-{
-	return r->layout.lsn_first;
-}
-
-uint64_t
-run_lsn_last(const struct run *r)
-{
-	return r->layout.lsn_last;
-}
-
-uint64_t
-run_entry_count(const struct run *r)
-{
-	return r->layout.narrow_count + r->layout.wide_count;
-}
-
-size_t
-run_memory_bytes(const struct run *r)
-{
-	size_t bytes = sizeof *r;
-
-	if (r->file == NULL)
-		bytes += r->layout.narrow_count * sizeof *r->narrow + r->layout.wide_count * sizeof *r->wide;
-	return bytes;
-}
-
 /* ---- pages through the cache ---- */
 
 struct reader {

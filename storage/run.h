@@ -51,11 +51,6 @@ struct run *run_ref(struct run *r);
  * allowed. */
 void run_unref(struct run *r, struct disk *d);
 
-uint64_t run_lsn_first(const struct run *r); /* smallest and largest LSN of its entries; 1 and 0 if it has none */
-uint64_t run_lsn_last(const struct run *r);
-uint64_t run_entry_count(const struct run *r);
-size_t run_memory_bytes(const struct run *r);
-
 /* Read all checkpoints of a file run, in LSN order, into an array the caller frees. */
 int run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_checkpoints, size_t *ret_count);
 

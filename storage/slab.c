@@ -154,12 +154,6 @@ slab_put(struct slabs *p, struct slab *slab)
 	wake_waiters(p);
 }
 
-unsigned
-slabs_free_count(const struct slabs *p)
-{
-	return p->free_count;
-}
-
 void
 slabs_wait(struct slabs *p, struct slab_waiter *w)
 {

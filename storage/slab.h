@@ -25,7 +25,6 @@ void slabs_destroy(struct slabs *p); /* all slabs must be back. NULL allowed */
 
 struct slab *slab_get(struct slabs *p); /* NULL: none free; see slabs_wait() */
 void slab_put(struct slabs *p, struct slab *slab);
-unsigned slabs_free_count(const struct slabs *p);
 
 /* Have wake(arg) called, once, when a slab comes back: in the order of asking, from inside slab_put(). It may call
  * slab_get(), and slabs_wait() again. The waiter is embedded by the caller. */

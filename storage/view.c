@@ -133,18 +133,6 @@ view_destroy(struct view *v, struct disk *d)
 
 /* ---- facts ---- */
 
-uint64_t
-view_lsn(const struct view *v)
-{
-	return v->lsn;
-}
-
-uint64_t
-view_base_lsn(const struct view *v)
-{
-	return v->base_lsn;
-}
-
 const struct view_volume *
 view_find_volume(const struct view *v, uint32_t volume)
 {

@@ -48,8 +48,6 @@ struct view_parts { /* all references are taken over by view_create() */
 int view_create(const struct view_parts *parts, struct disk *d, struct view **ret_view);
 void view_destroy(struct view *v, struct disk *d); /* NULL allowed */
 
-uint64_t view_lsn(const struct view *v);
-uint64_t view_base_lsn(const struct view *v);
 const struct view_volume *view_find_volume(
     const struct view *v, uint32_t volume); /* NULL if it is not part of the view */
 

@@ -60,13 +60,16 @@ slabs_are_aligned_and_do_not_overlap(void **state)
 static void
 pool_works_unregistered_when_memory_may_not_be_locked(void **state)
 {
+	struct slab *slab;
 	struct slabs *p;
 	bool ok = true;
 
 	registered.answer = -ENOMEM;
 	assert_int_equal(slabs_create(&disk, 1, &p, &ok), 0);
 	assert_false(ok);
-	assert_int_equal(slabs_free_count(p), 1);
+	slab = slab_get(p);
+	assert_non_null(slab);
+	slab_put(p, slab);
 	slabs_destroy(p);
 }
 
@@ -80,7 +83,6 @@ empty_pool_gives_null_until_one_is_back(void **state)
 	a = slab_get(p);
 	assert_non_null(a);
 	assert_null(slab_get(p));
-	assert_int_equal(slabs_free_count(p), 0);
 	slab_put(p, a);
 	assert_ptr_equal(slab_get(p), a);
 	slab_put(p, a);

@@ -165,6 +165,17 @@ a_frame_that_is_aborted_leaves_nothing_to_the_next(void **state)
 	assert_int_equal(g->acked, 2);
 }
 
+static unsigned
+count_free_slabs(struct slabs *p)
+{
+	struct slab *slab = slab_get(p);
+	unsigned count = slab == NULL ? 0 : 1 + count_free_slabs(p);
+
+	if (slab != NULL)
+		slab_put(p, slab);
+	return count;
+}
+
 static void
 a_frame_that_is_aborted_gives_its_slab_back(void **state)
 {
@@ -172,9 +183,9 @@ a_frame_that_is_aborted_gives_its_slab_back(void **state)
 	unsigned before;
 
 	fill(g);
-	before = slabs_free_count(g->slabs);
+	before = count_free_slabs(g->slabs);
 	assert_int_equal(send_extent(g, g->volume[0], 2, 0, 1, g->sent + 1), 0);
-	assert_int_equal(slabs_free_count(g->slabs), before);
+	assert_int_equal(count_free_slabs(g->slabs), before);
 }
 
 static void
