@@ -100,13 +100,12 @@ void status_table_destroy(struct status_table *t);
 
 /* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
 void status_publish(struct status_table *t, const struct source_status *s);
-void status_remove(struct status_table *t, const struct id *source);
 
 /* Copy one out. False: unknown. */
 bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);
 
 /* Copy out the one that follows `after` in order of id; "" is before all, and after may be ret_status->id. False: it
- * was the last. The way through all of them in the memory of one; those that come or go meanwhile disturb nothing. */
+ * was the last. The way through all of them in the memory of one; those that come meanwhile disturb nothing. */
 bool status_next(struct status_table *t, const struct id *after, struct source_status *ret_status);
 
 #endif

@@ -125,19 +125,6 @@ cell_seconds(struct table *t, const char *column, const json_t *json, const char
 }
 
 void
-cell_integer(struct table *t, const char *column, const json_t *json, const char *path)
-{
-	char text[32];
-
-	if (pick(json, path) == NULL) {
-		cell_absent(t, column);
-		return;
-	}
-	snprintf(text, sizeof text, "%lld", (long long)pick_integer(json, path));
-	table_set(t, column, text, NULL, MOOD_PLAIN);
-}
-
-void
 cell_bool(struct table *t, const char *column, const json_t *json, const char *path)
 {
 	table_set(t, column, pick_bool(json, path) ? "yes" : "no", NULL, MOOD_PLAIN);
@@ -173,7 +160,8 @@ cell_state(struct table *t, const char *column, const json_t *source)
 
 /* ---- output ---- */
 
-bool
+/* As --color, NO_COLOR, TERM and the terminal say. */
+static bool
 use_color(const struct ctl *ctl)
 {
 	const char *when = ctl->values[OPT_COLOR], *no_color = getenv("NO_COLOR"), *term = getenv("TERM");

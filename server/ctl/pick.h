@@ -25,7 +25,6 @@ void cell_text(struct table *t, const char *column, const json_t *json, const ch
 void cell_bytes(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_rate(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_seconds(struct table *t, const char *column, const json_t *json, const char *path);
-void cell_integer(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_bool(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_relative(struct table *t, const char *column, const json_t *json, const char *path, int64_t now_ns);
 void cell_time(struct table *t, const char *column, const json_t *json, const char *path);
@@ -36,8 +35,5 @@ int print_table(const struct ctl *ctl, struct table *t);
 
 /* The document as it is. Takes it. */
 int print_json(json_t *json);
-
-/* As --color, NO_COLOR, TERM and the terminal say. */
-bool use_color(const struct ctl *ctl);
 
 #endif

@@ -109,10 +109,9 @@ all_are_listed_in_the_order_of_their_ids(void **state)
 }
 
 static void
-a_list_goes_on_over_sources_that_come_and_go(void **state)
+a_list_goes_on_over_sources_that_come(void **state)
 {
 	struct source_status *s = calloc(1, sizeof *s);
-	struct id gone = {"s-3"};
 
 	publish(*state, "s-1", 1, 1);
 	publish(*state, "s-3", 1, 3);
@@ -120,7 +119,6 @@ a_list_goes_on_over_sources_that_come_and_go(void **state)
 	assert_true(status_next(*state, &s->id, s));
 	assert_true(status_next(*state, &s->id, s));
 	assert_string_equal(s->id.text, "s-3");
-	status_remove(*state, &gone);
 	publish(*state, "s-5", 3, 5);
 	assert_true(status_next(*state, &s->id, s));
 	assert_string_equal(s->id.text, "s-5");
@@ -128,21 +126,6 @@ a_list_goes_on_over_sources_that_come_and_go(void **state)
 	assert_true(status_next(*state, &s->id, s));
 	assert_string_equal(s->id.text, "s-7");
 	assert_false(status_next(*state, &s->id, s));
-	free(s);
-}
-
-static void
-a_removed_source_is_unknown(void **state)
-{
-	struct source_status *s = calloc(1, sizeof *s);
-	struct id id = {"s-1"};
-
-	publish(*state, "s-1", 1, 1);
-	publish(*state, "s-2", 1, 2);
-	status_remove(*state, &id);
-	assert_false(get(*state, "s-1", s));
-	assert_true(get(*state, "s-2", s));
-	status_remove(*state, &id); /* and again: nothing happens */
 	free(s);
 }
 
@@ -203,8 +186,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_snapshot_is_given_back_with_all_its_volumes, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(the_newest_snapshot_replaces_the_one_before, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(all_are_listed_in_the_order_of_their_ids, set_up, tear_down),
-	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come_and_go, set_up, tear_down),
-	    cmocka_unit_test_setup_teardown(a_removed_source_is_unknown, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_reader_never_sees_two_snapshots_mixed, set_up, tear_down),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_is_never_negative),
 	    cmocka_unit_test(every_state_has_the_name_the_drs_api_gives_it),
