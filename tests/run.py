@@ -6,155 +6,265 @@ usage: run.py --build DIR (all | layering | unit | crash | planted | fuzz | inte
 
 Unit and crash tests are programs that print TAP (cmocka with CMOCKA_MESSAGE_OUTPUT=TAP, or `ok N - name` lines by themselves);
 integration tests are pytest files. A program that dies counts as a failure; a skip has its reason printed.
+
+Every program gets a directory of its own for what it makes (TMPDIR), and leaves it empty: a file, process, mount or loop device
+that is still there at the end is a failure of its own. The integration tests mostly wait, so what only computes runs beside them.
 """
 import argparse
+import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FUZZ_RUNS = 1_000_000
-TAP = re.compile(r"^(ok|not ok)\s+\d+(?:\s*-\s*(.*))?$")
+UNIT_JOBS = 2  # unit tests with disks and links wait more than they compute
+# cmocka says "not ok N # SKIP name" of a skipped test.
+TAP = re.compile(r"^(ok|not ok)\s+\d+(?:\s*-\s*|\s+(?=#)|$)(.*)$")
+SKIP = re.compile(r"^# SKIP\s*(.*)$", re.IGNORECASE)
 
 
 class Counts:
+    """What was found so far; told as it comes, by several threads."""
+
     def __init__(self):
         self.passed = self.failed = 0
         self.skipped = []
         self.failures = []
+        self.lock = threading.Lock()
+
+    def add(self, passed, skipped=()):
+        with self.lock:
+            self.passed += passed
+            self.skipped += skipped
 
     def fail(self, name, text=""):
-        self.failed += 1
-        self.failures.append(name)
-        print(f"FAILED {name}\n{text}", flush=True)
+        with self.lock:
+            self.failed += 1
+            self.failures.append(name)
+            print(f"FAILED {name}\n{text}", flush=True)
+
+    def say(self, text):
+        with self.lock:
+            print(text, flush=True)
 
 
-def run(command, timeout, env=None):
-    """Run a command in a session of its own; on timeout the whole of it is killed. Returns (code, output)."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                               errors="replace", env={**os.environ, **(env or {})}, start_new_session=True, cwd=ROOT)
+# ---- a place of its own, empty afterwards ----
+
+def processes_of(scratch):
+    """(pid, command) of what was started with this scratch directory in its environment and still lives."""
+    mark = f"TMPDIR={scratch}".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if mark in pathlib.Path("/proc", pid, "environ").read_bytes().split(b"\0"):
+                yield int(pid), pathlib.Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+def mounts_in(scratch):
+    lines = pathlib.Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return [where for where in (line.split()[1] for line in lines) if where.startswith(f"{scratch}/")]
+
+
+def loops_in(scratch):
+    for backing in pathlib.Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if backing.read_text(encoding="utf-8").startswith(f"{scratch}/"):
+                yield f"/dev/{backing.parts[3]}"
+
+
+def clear(scratch):
+    """Undo what was left behind; a line for each thing."""
+    left = []
+    deadline = time.monotonic() + 5  # helpers that end with their parent have begun to
+    while any(processes_of(scratch)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid, command in processes_of(scratch):
+        left.append(f"process {pid}: {command}")
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    for where in reversed(mounts_in(scratch)):
+        left.append(f"mount {where}")
+        subprocess.run(["umount", "--lazy", where], check=False)
+    for device in loops_in(scratch):
+        left.append(f"loop device {device}")
+        subprocess.run(["losetup", "--detach", device], check=False)
+    left += [f"file {entry}" for entry in sorted(scratch.iterdir())]
+    shutil.rmtree(scratch, ignore_errors=True)
+    return left
+
+
+@contextlib.contextmanager
+def scratch_for(counts, name):
+    """The directory and environment one program of the tests runs with."""
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="hf-", dir=os.environ.get("HOLDFAST_SCRATCH", "/var/tmp")))
+    scratch.chmod(0o711)  # tests that become somebody else go through it
     try:
-        output, _ = process.communicate(timeout=timeout)
-        return process.returncode, output
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        return -1, output + f"\ntimed out after {timeout} s"
+        yield scratch, {"TMPDIR": str(scratch), "HOLDFAST_SCRATCH": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"}
+    finally:
+        left = clear(scratch)
+        if left:
+            counts.fail(f"{name} left something behind", "\n".join(left))
 
 
-def run_tap(counts, program, timeout, arguments=()):
-    began = time.monotonic()
-    code, output = run([str(program), *arguments], timeout, {"CMOCKA_MESSAGE_OUTPUT": "TAP"})
-    ok = bad = 0
+def run(command, timeout, env):
+    """Run a command in a session of its own; on timeout the whole of it is killed. Returns (code, output).
+    Its output goes to a file: a process it leaves behind would hold a pipe open."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                   env={**os.environ, **env}, start_new_session=True, cwd=ROOT)
+        try:
+            code, note = process.wait(timeout), ""
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            code, note = process.wait(), f"\ntimed out after {timeout} s"
+        log.seek(0)
+        return code, log.read().decode(errors="replace") + note
+
+
+# ---- programs that print TAP ----
+
+def read_tap(program, output):
+    """Names of what passed and what failed, and what was skipped with its reason: the last line before it that gives one."""
+    passed, failed, skipped = [], [], []
+    reason = "no reason given"
     for line in output.splitlines():
         m = TAP.match(line)
         if not m:
+            said = re.match(r"^#?\s*skipped: (.*)", line)
+            reason = said.group(1) if said else reason
             continue
-        name = f"{program.name}: {m.group(2) or ''}"
-        if m.group(1) == "not ok":
-            bad += 1
-            counts.fail(name)
-        elif "# SKIP" in line.upper():
-            counts.skipped.append(name)
+        skip = SKIP.match(m.group(2))
+        if skip:
+            skipped.append(f"{program}: {skip.group(1)}: {reason}")
         else:
-            ok += 1
-    counts.passed += ok
-    if code == 77 and ok == 0 and bad == 0:
-        counts.skipped.append(f"{program.name}: {output.strip().splitlines()[-1] if output.strip() else 'no reason given'}")
-    elif code != 0 and bad == 0:
+            (passed if m.group(1) == "ok" else failed).append(f"{program}: {m.group(2)}")
+    return passed, failed, skipped
+
+
+def run_tap(counts, program, timeout, arguments=(), prefix=()):
+    began = time.monotonic()
+    with scratch_for(counts, program.name) as (_, env):
+        code, output = run([*prefix, program, *arguments], timeout, {**env, "CMOCKA_MESSAGE_OUTPUT": "TAP"})
+    passed, failed, skipped = read_tap(program.name, output)
+    counts.add(len(passed), skipped)
+    for name in failed:
+        counts.fail(name)
+    if failed:
+        counts.say(output[-6000:])
+    elif code != 0:
         counts.fail(f"{program.name} (exit {code})", output[-6000:])
-    elif bad:
-        print(output[-6000:], flush=True)
-    elif ok == 0:
+    elif not passed and not skipped:
         counts.fail(f"{program.name} ran no test", output[-2000:])
-    print(f"  {program.name:<28} {ok:4} ok {bad:3} failed  {time.monotonic() - began:6.1f} s", flush=True)
+    counts.say(f"  {program.name:<28} {len(passed):4} ok {len(failed):3} failed  {time.monotonic() - began:6.1f} s")
 
 
-def run_programs(counts, folder, timeout):
-    programs = sorted(p for p in folder.glob("test_*") if os.access(p, os.X_OK) and p.suffix == "")
+def programs_in(counts, folder, pattern):
+    programs = sorted(p for p in folder.glob(pattern) if os.access(p, os.X_OK) and p.suffix == "")
     if not programs:
         counts.fail(f"no programs in {folder}")
-    for program in programs:
-        run_tap(counts, program, timeout)
+    return programs
 
+
+def run_units(counts, build):
+    with concurrent.futures.ThreadPoolExecutor(UNIT_JOBS) as pool:
+        for done in [pool.submit(run_tap, counts, program, 180) for program in programs_in(counts, build / "unit", "test_*")]:
+            done.result()
+
+
+def run_crash(counts, build):
+    for program in programs_in(counts, build / "crash", "test_*"):
+        run_tap(counts, program, 900, prefix=["nice"])
+
+
+def run_planted(counts, build):
+    run_tap(counts, ROOT / "tests/crash/planted.py", 900, [build], prefix=["nice"])
+
+
+# ---- fuzz targets, integration tests, layering ----
 
 def run_fuzz(counts, build):
-    fuzzers = sorted(p for p in (build / "fuzz").glob("fuzz_*") if os.access(p, os.X_OK) and p.suffix == "")
-    if not fuzzers:
-        counts.fail("no fuzz targets")
-    for fuzzer in fuzzers:
+    for fuzzer in programs_in(counts, build / "fuzz", "fuzz_*"):
         began = time.monotonic()
-        with tempfile.TemporaryDirectory() as scratch:
-            corpus = ROOT / "tests/fuzz/corpus" / fuzzer.name.removeprefix("fuzz_")
-            code, output = run([str(fuzzer), f"-runs={FUZZ_RUNS}", f"-artifact_prefix={scratch}/", "-verbosity=0",
-                                "-print_final_stats=1", scratch, str(corpus)], 900)
-            done = re.search(r"stat::number_of_executed_units:\s*(\d+)", output)
-            executed = int(done.group(1)) if done else 0
-            if code != 0 or executed < FUZZ_RUNS:
-                counts.fail(f"{fuzzer.name} ({executed} executions, exit {code})", output[-4000:])
-            else:
-                counts.passed += 1
-            print(f"  {fuzzer.name:<28} {executed} executions  {time.monotonic() - began:6.1f} s", flush=True)
+        corpus = ROOT / "tests/fuzz/corpus" / fuzzer.name.removeprefix("fuzz_")
+        with scratch_for(counts, fuzzer.name) as (scratch, env), tempfile.TemporaryDirectory() as found:
+            code, output = run(["nice", fuzzer, f"-runs={FUZZ_RUNS}", f"-artifact_prefix={found}/", "-verbosity=0",
+                                "-print_final_stats=1", found, corpus], 900, env)
+        done = re.search(r"stat::number_of_executed_units:\s*(\d+)", output)
+        executed = int(done.group(1)) if done else 0
+        if code != 0 or executed < FUZZ_RUNS:
+            counts.fail(f"{fuzzer.name} ({executed} executions, exit {code})", output[-4000:])
+        else:
+            counts.add(1)
+        counts.say(f"  {fuzzer.name:<28} {executed} executions  {time.monotonic() - began:6.1f} s")
 
 
 def run_pytest(counts, build):
-    with tempfile.TemporaryDirectory() as scratch:
-        report = pathlib.Path(scratch) / "report.xml"
-        code, output = run([sys.executable, "-m", "pytest", "-q", "-x" if os.environ.get("FIRST") else "-q", "-p", "no:cacheprovider",
-                            "--durations=15", f"--junit-xml={report}", "tests/integration"], 1500,
-                           {"HOLDFAST_BUILD": str(build.resolve()), "PYTHONDONTWRITEBYTECODE": "1"})
-        print(output[-20000:], flush=True)
-        if not report.exists():
+    began = time.monotonic()
+    with scratch_for(counts, "integration") as (scratch, env), tempfile.TemporaryDirectory() as own:
+        report = pathlib.Path(own) / "report.xml"
+        code, output = run([sys.executable, "-m", "pytest", "-q", *(["-x"] if os.environ.get("FIRST") else []), "-p", "no:cacheprovider",
+                            "--durations=15", f"--basetemp={own}/pytest", f"--junit-xml={report}", "tests/integration"], 1500,
+                           {**env, "HOLDFAST_BUILD": str(build.resolve())})
+        counts.say(output[-20000:])
+        if report.exists():
+            read_report(counts, report)
+        else:
             counts.fail("pytest", f"exit {code}, no report")
-            return
-        for suite in xml.etree.ElementTree.parse(report).getroot().iter("testsuite"):
-            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-            counts.failed += failed
-            counts.passed += int(suite.get("tests", 0)) - failed - int(suite.get("skipped", 0))
-            for case in suite.iter("testcase"):
-                name = f"{case.get('classname')}.{case.get('name')}"
-                if case.find("failure") is not None or case.find("error") is not None:
-                    counts.failures.append(name)
-                skip = case.find("skipped")
-                if skip is not None:
-                    counts.skipped.append(f"{name}: {skip.get('message')}")
+    counts.say(f"  {'integration':<28} {time.monotonic() - began:24.1f} s")
 
 
-def run_layering(counts):
-    code, output = run([sys.executable, "tests/lib/layering.py"], 60)
+def read_report(counts, report):
+    for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            counts.fail(name)
+        elif skip is not None:
+            counts.add(0, [f"{name}: {skip.get('message')}"])
+        else:
+            counts.add(1)
+
+
+def run_layering(counts, build):
+    code, output = run([sys.executable, "tests/lib/layering.py"], 60, {})
     if code == 0:
-        counts.passed += 1
+        counts.add(1)
     else:
         counts.fail("layering", output)
+
+
+PARTS = {"layering": run_layering, "unit": run_units, "crash": run_crash, "planted": run_planted, "fuzz": run_fuzz,
+         "integration": run_pytest}
+
+
+def run_parts(counts, build, parts):
+    for part in parts:
+        try:
+            PARTS[part](counts, build)
+        except Exception as e:  # a fault of this file is not to pass for a part that ran
+            counts.fail(part, repr(e))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    parser.add_argument("what", nargs="+", choices=["all", "unit", "crash", "fuzz", "integration", "layering", "planted"])
+    parser.add_argument("what", nargs="+", choices=["all", *PARTS])
     arguments = parser.parse_args()
-    what = set(arguments.what)
-    if "all" in what:
-        what = {"unit", "crash", "fuzz", "integration", "layering", "planted"}
+    parts = [part for part in PARTS if part in arguments.what or "all" in arguments.what]
     counts = Counts()
-    if "layering" in what:
-        run_layering(counts)
-    if "unit" in what:
-        run_programs(counts, arguments.build / "unit", 180)
-    if "crash" in what:
-        run_programs(counts, arguments.build / "crash", 600)
-    if "planted" in what:
-        run_tap(counts, ROOT / "tests/crash/planted.py", 900, [str(arguments.build)])
-    if "fuzz" in what:
-        run_fuzz(counts, arguments.build)
-    if "integration" in what:
-        run_pytest(counts, arguments.build)
+    waiting = threading.Thread(target=run_parts, args=(counts, arguments.build, [p for p in parts if p == "integration"]))
+    waiting.start()
+    run_parts(counts, arguments.build, [p for p in parts if p != "integration"])
+    waiting.join()
     for skipped in counts.skipped:
         print(f"skipped {skipped}")
     for failure in counts.failures:

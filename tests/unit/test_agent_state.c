@@ -16,6 +16,7 @@
 #include "agent/enroll.h"
 #include "agent/file.h"
 #include "proto/common/status.h"
+#include "tests/lib/scratch.h"
 
 struct fixture {
 	char parent[64], directory[80];
@@ -26,8 +27,7 @@ setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof *f);
 
-	snprintf(f->parent, sizeof f->parent, "/tmp/test_agent_state.XXXXXX");
-	assert_non_null(mkdtemp(f->parent));
+	scratch_make(f->parent, sizeof f->parent, "test_agent_state");
 	snprintf(f->directory, sizeof f->directory, "%s/state", f->parent);
 	*state = f;
 	return 0;

@@ -23,6 +23,7 @@
 #include "proto/common/log.h"
 #include "server/api_call.h"
 #include "server/export_stream.h"
+#include "tests/lib/scratch.h"
 #include "tests/unit/fake_commands.h"
 
 enum { REPLY_BYTES_MAX = 16 << 20, WAIT_MS = 20000 };
@@ -71,8 +72,7 @@ set_up(void **state)
 	struct hf_error err = {0};
 
 	assert_non_null(w);
-	snprintf(w->dir, sizeof w->dir, "/tmp/hf-api-XXXXXX");
-	assert_non_null(mkdtemp(w->dir));
+	scratch_make(w->dir, sizeof w->dir, "test_api");
 	fake_server_init(&w->sv, w->dir);
 	config_default(&w->config);
 	snprintf(w->config.data_dir, sizeof w->config.data_dir, "%s", w->dir);

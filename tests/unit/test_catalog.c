@@ -19,6 +19,7 @@
 #include "storage/catalog.h"
 #include "storage/catalog_vfs.h"
 #include "storage/disk_sim.h"
+#include "tests/lib/scratch.h"
 
 struct fixture {
 	char dir[64], path[96];
@@ -43,8 +44,7 @@ setup(void **state)
 	static struct fixture f;
 	struct catalog_source s = some_source();
 
-	strcpy(f.dir, "/tmp/test_catalog.XXXXXX");
-	assert_non_null(mkdtemp(f.dir));
+	scratch_make(f.dir, sizeof f.dir, "test_catalog");
 	snprintf(f.path, sizeof f.path, "%s/catalog.db", f.dir);
 	assert_int_equal(catalog_open(f.path, NULL, true, &s, &f.c, NULL), 0);
 	*state = &f;

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "tests/lib/scratch.h"
+
 struct fixture {
 	char dir[64], path[128];
 	char *problems;
@@ -25,9 +27,7 @@ set_up(void **state)
 {
 	struct fixture *f = *state = calloc(1, sizeof *f);
 
-	strcpy(f->dir, "/tmp/test_config.XXXXXX");
-	if (mkdtemp(f->dir) == NULL)
-		return -1;
+	scratch_make(f->dir, sizeof f->dir, "test_config");
 	snprintf(f->path, sizeof f->path, "%s/holdfastd.conf", f->dir);
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "proto/common/status.h"
+#include "tests/lib/scratch.h"
 
 struct fixture {
 	char top[64], path[128];
@@ -26,9 +27,7 @@ set_up(void **state)
 {
 	struct fixture *f = *state = calloc(1, sizeof *f);
 
-	strcpy(f->top, "/tmp/test_data_dir.XXXXXX");
-	if (mkdtemp(f->top) == NULL)
-		return -1;
+	scratch_make(f->top, sizeof f->top, "test_data_dir");
 	snprintf(f->path, sizeof f->path, "%s/data", f->top);
 	return mkdir(f->path, 0700);
 }

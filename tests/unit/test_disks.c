@@ -18,6 +18,7 @@
 #include "proto/common/bytes.h"
 #include "proto/common/status.h"
 #include "tests/lib/loop.h"
+#include "tests/lib/scratch.h"
 
 enum { DISKS_IN_TEST = 16 };
 
@@ -47,8 +48,7 @@ create_tree(void **state)
 	struct tree *t = calloc(1, sizeof *t);
 
 	assert_non_null(t);
-	snprintf(t->root, sizeof t->root, "/var/tmp/holdfast-disks-XXXXXX");
-	assert_non_null(mkdtemp(t->root));
+	scratch_make(t->root, sizeof t->root, "test_disks");
 	snprintf(t->sys, sizeof t->sys, "%s/sys", t->root);
 	shell("cd %s && mkdir -p sys/block sys/dev/block sys/devices dev run/udev/data proc/self", t->root);
 	*state = t;

@@ -30,6 +30,7 @@
 #include "server/certificate.h"
 #include "server/listen.h"
 #include "server/tries.h"
+#include "tests/lib/scratch.h"
 
 enum { TOKEN_LIFE_S = 3600, CLIENTS_MAX = 64, TURN_MS = 5 };
 
@@ -149,8 +150,8 @@ set_up(void **state)
 	char path[128];
 
 	log_level_max = LOG_LEVEL_ERR;
-	strcpy(f->dir, "/tmp/test_enroll.XXXXXX");
-	if (mkdtemp(f->dir) == NULL || pipe(f->pipe) < 0)
+	scratch_make(f->dir, sizeof f->dir, "test_enroll");
+	if (pipe(f->pipe) < 0)
 		return -1;
 	f->base = event_base_new();
 	f->tick = event_new(f->base, -1, EV_PERSIST, on_tick, NULL);

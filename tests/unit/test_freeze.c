@@ -16,6 +16,7 @@
 #include "agent/pass.h"
 #include "proto/common/units.h"
 #include "tests/lib/loop.h"
+#include "tests/lib/scratch.h"
 
 enum { MOUNTS = 2, IMAGE_BYTES = 32 * 1024 * 1024 };
 
@@ -71,8 +72,7 @@ create_rig(void **state)
 
 	assert_non_null(rig);
 	*state = rig;
-	snprintf(rig->directory, sizeof rig->directory, "/var/tmp/holdfast-freeze-XXXXXX");
-	assert_non_null(mkdtemp(rig->directory));
+	scratch_make(rig->directory, sizeof rig->directory, "test_freeze");
 	rig->link = fake_create(rig->directory);
 	if (loop_is_possible())
 		for (size_t i = 0; i < MOUNTS; i++)

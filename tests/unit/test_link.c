@@ -19,6 +19,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "tests/lib/fake_server.h"
+#include "tests/lib/scratch.h"
 
 enum { FRAMES = 10, BLOCKS = 4 };
 
@@ -43,8 +44,7 @@ setup(void **state)
 	log_level_max = getenv("V") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERR;
 	fake_server_init(&f->server);
 	f->client = fake_identity_make(&f->server.ca, "s-0123456789abcdef0", FAKE_CLIENT, 90);
-	snprintf(f->directory, sizeof f->directory, "/tmp/test_link.XXXXXX");
-	assert_non_null(mkdtemp(f->directory));
+	scratch_make(f->directory, sizeof f->directory, "test_link");
 	snprintf(f->key, sizeof f->key, "%s/key.pem", f->directory);
 	snprintf(f->certificate, sizeof f->certificate, "%s/cert.pem", f->directory);
 	snprintf(f->ca, sizeof f->ca, "%s/ca.pem", f->directory);

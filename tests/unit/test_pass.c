@@ -13,6 +13,7 @@
 #include "proto/common/units.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/loop.h"
+#include "tests/lib/scratch.h"
 
 enum { MIB = 1024 * 1024, DISKS = 2 };
 
@@ -57,8 +58,7 @@ create_rig(void **state)
 	struct rig *rig = calloc(1, sizeof *rig);
 
 	assert_non_null(rig);
-	snprintf(rig->directory, sizeof rig->directory, "/var/tmp/holdfast-pass-XXXXXX");
-	assert_non_null(mkdtemp(rig->directory));
+	scratch_make(rig->directory, sizeof rig->directory, "test_pass");
 	rig->dice = dice_from_environment();
 	rig->link = fake_create(rig->directory);
 	rig->config = (struct pass_config){.volumes = rig->volumes,

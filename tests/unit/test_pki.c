@@ -22,6 +22,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/certificate.h"
+#include "tests/lib/scratch.h"
 
 #define DAY (86400 * NS_PER_SECOND)
 
@@ -40,9 +41,7 @@ set_up(void **state)
 	struct fixture *f = *state = calloc(1, sizeof *f);
 
 	log_level_max = LOG_LEVEL_ERR;
-	strcpy(f->top, "/tmp/test_pki.XXXXXX");
-	if (mkdtemp(f->top) == NULL)
-		return -1;
+	scratch_make(f->top, sizeof f->top, "test_pki");
 	snprintf(f->dir, sizeof f->dir, "%s/pki", f->top);
 	f->now = clock_real_ns();
 	f->key = EVP_EC_gen("P-256");

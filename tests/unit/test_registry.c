@@ -16,6 +16,7 @@
 #include <sqlite3.h>
 
 #include "proto/common/status.h"
+#include "tests/lib/scratch.h"
 
 struct fixture {
 	char dir[64], path[128];
@@ -30,9 +31,7 @@ set_up(void **state)
 {
 	struct fixture *f = *state = calloc(1, sizeof *f);
 
-	strcpy(f->dir, "/tmp/test_registry.XXXXXX");
-	if (mkdtemp(f->dir) == NULL)
-		return -1;
+	scratch_make(f->dir, sizeof f->dir, "test_registry");
 	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
 	return registry_open(f->path, &f->registry, &f->err);
 }
