@@ -7,7 +7,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "node digests are hashed over little-endian numbers in place");
+#include "proto/common/digest_impl.h"
+
+_Static_assert(
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "node digests are hashed over little-endian numbers in place");
 
 static bool
 all_zero(const void *p, size_t len)
@@ -23,6 +26,16 @@ all_zero(const void *p, size_t len)
 	return memcmp(b, b + 8, len - 8) == 0;
 }
 
+static uint64_t
+hash(uint64_t seed, const void *bytes, size_t len)
+{
+#ifdef DIGEST_HAS_AVX2
+	if (__builtin_cpu_supports("avx2"))
+		return digest_hash_avx2(seed, bytes, len);
+#endif
+	return XXH3_64bits_withSeed(bytes, len, seed);
+}
+
 uint64_t
 digest_block(uint64_t seed, const void *block)
 {
@@ -30,7 +43,7 @@ digest_block(uint64_t seed, const void *block)
 
 	if (all_zero(block, BLOCK_BYTES))
 		return 0;
-	d = XXH3_64bits_withSeed(block, BLOCK_BYTES, seed);
+	d = hash(seed, block, BLOCK_BYTES);
 	return d != 0 ? d : 1;
 }
 
@@ -41,12 +54,12 @@ digest_node(uint64_t seed, const uint64_t *children, size_t n)
 
 	if (all_zero(children, n * sizeof *children))
 		return 0;
-	d = XXH3_64bits_withSeed(children, n * sizeof *children, seed);
+	d = hash(seed, children, n * sizeof *children);
 	return d != 0 ? d : 1;
 }
 
 uint64_t
 digest_chain(uint64_t chain, const void *bytes, size_t len)
 {
-	return XXH3_64bits_withSeed(bytes, len, chain);
+	return hash(chain, bytes, len);
 }

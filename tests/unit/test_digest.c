@@ -6,9 +6,12 @@
 #include <stddef.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "proto/common/bytes.h"
+#include "proto/common/digest_impl.h"
 
 static const uint64_t seed = 0x0123456789abcdef;
 
@@ -26,6 +29,24 @@ digests_are_xxh3_with_the_seed(void **state)
 	assert_true(digest_block(0, block) == 0x7135ffa504f1bc71);
 	assert_true(digest_node(seed, children, 2) == 0x3e3cbd3ac88a9e5f);
 	assert_true(digest_chain(seed, "holdfast", 8) == 0x4e95e4b731fa8466);
+}
+
+static void
+every_processor_computes_the_same(void **state)
+{
+	unsigned char bytes[BLOCK_BYTES + 512];
+
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = (unsigned char)(i * i % 253 + 1);
+	for (size_t len = 0; len < sizeof bytes; len++) {
+		uint64_t expected = XXH3_64bits_withSeed(bytes, len, seed);
+
+		assert_true(digest_chain(seed, bytes, len) == expected);
+#ifdef DIGEST_HAS_AVX2
+		if (__builtin_cpu_supports("avx2"))
+			assert_true(digest_hash_avx2(seed, bytes, len) == expected);
+#endif
+	}
 }
 
 static void
@@ -123,6 +144,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(digests_are_xxh3_with_the_seed),
+	    cmocka_unit_test(every_processor_computes_the_same),
 	    cmocka_unit_test(a_block_of_zeros_has_digest_zero),
 	    cmocka_unit_test(one_bit_anywhere_makes_a_block_not_zero),
 	    cmocka_unit_test(a_block_of_one_repeated_byte_is_not_taken_for_zeros),
