@@ -35,8 +35,6 @@
 #include "server/certificate.h"
 #include "server/pem.h"
 
-enum { READ_BUFFER_BYTES = 128 * 1024 }; /* eight TLS records a read(2) */
-
 #define DAY_NS         (86400 * NS_PER_SECOND)
 #define CA_LIFE_NS     (3650 * DAY_NS)
 #define SERVER_LIFE_NS (90 * DAY_NS)
@@ -498,8 +496,6 @@ pki_data_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err)
 		SSL_CTX_free(ctx);
 		return tls_fail(err, -EIO, "TLS context of the data port");
 	}
-	SSL_CTX_set_read_ahead(ctx, 1);
-	SSL_CTX_set_default_read_buffer_len(ctx, READ_BUFFER_BYTES);
 	*ret_ctx = ctx;
 	return 0;
 }

@@ -253,8 +253,10 @@ session_end(struct session *s, int status, const char *text, const char *cure)
 	free(s->own);
 	s->own = NULL;
 	send_goodbye(s, status, text, cure);
-	if (s->state != SESSION_DEAD)
-		tls_want_read(s->tls, true);
+	if (s->state == SESSION_DEAD)
+		return;
+	tls_expect(s->tls, 0);
+	tls_want_read(s->tls, true);
 }
 
 int
@@ -419,6 +421,13 @@ is_reading(const struct session *s)
 	return s->state == SESSION_HELLO || (s->state >= SESSION_DECLARE && s->state <= SESSION_STREAMING);
 }
 
+/* Of a payload, a little is as good as nothing; of anything else, every byte may matter. */
+static void
+expect_more(struct session *s)
+{
+	tls_expect(s->tls, s->step == READ_PAYLOAD ? s->header.payload_bytes - s->payload_done : 0);
+}
+
 static void
 read_burst(struct session *s)
 {
@@ -433,9 +442,11 @@ read_burst(struct session *s)
 		return;
 	if (r == 0)
 		tls_read_later(s->tls);
+	else if (r == -EAGAIN)
+		expect_more(s);
 	else if (r == -EPROTO)
 		session_refuse(s, -HF_EPROTOCOL, "TLS failed: %s", tls_failure());
-	else if (r != -EAGAIN && r != -ECANCELED)
+	else if (r != -ECANCELED)
 		session_vanished(s, r);
 }
 
@@ -618,6 +629,8 @@ tick_live(struct session *s, int64_t now_ns)
 		return;
 	if (s->step == READ_HELD)
 		s->heard_ns = now_ns; /* we do not listen: that is not the peer's silence */
+	if (now_ns - s->heard_ns > TICK_NS)
+		tls_expect(s->tls, 0); /* slow, but not silent: what trickles in counts as heard */
 	if (now_ns - s->heard_ns > silence_ns(s))
 		session_refuse(s, -HF_ESILENT, "nothing was heard of the agent for %.1f s",
 		    (double)(now_ns - s->heard_ns) / (double)NS_PER_SECOND);

@@ -13,8 +13,14 @@
 #include <unistd.h>
 
 #include "server/limits.h"
+#include "server/read_ahead.h"
 
-enum { STREAM_MAGIC = 0x746c7373, OUTPUT_FIRST_BYTES = 1024 };
+enum {
+	STREAM_MAGIC = 0x746c7373,
+	OUTPUT_FIRST_BYTES = 1024,
+	EXPECT_MAX_BYTES = 256 * 1024, /* the sender goes on filling the window while we read */
+	EXPECT_MIN_BYTES = 32 * 1024,  /* less is not worth a system call */
+};
 
 struct tls_stream {
 	uint32_t magic;
@@ -29,6 +35,7 @@ struct tls_stream {
 	bool write_blocked;
 	bool read_watched, write_watched;
 	int status;                  /* what killed it */
+	int expected_bytes;          /* the socket is readable from so many on */
 	uint64_t rekey_bytes, bytes; /* bytes: both ways, since the last change of keys */
 	unsigned char *out;          /* NULL when nothing waits: an idle session holds no buffer */
 	size_t out_begin, out_end, out_size;
@@ -108,7 +115,28 @@ on_later(evutil_socket_t fd, short ready, void *arg)
 		t->on_event(t->arg, TLS_READABLE);
 }
 
+/* What was taken from the socket makes no event any more. */
+static bool
+holds_unread(struct tls_stream *t)
+{
+	return SSL_has_pending(t->ssl) || BIO_pending(SSL_get_rbio(t->ssl)) > 0;
+}
+
 /* ---- life ---- */
+
+static bool
+connect_socket(struct tls_stream *t)
+{
+	BIO *reader = read_ahead_create(t->fd), *writer = BIO_new_socket(t->fd, BIO_NOCLOSE);
+
+	if (reader == NULL || writer == NULL) {
+		BIO_free(reader);
+		BIO_free(writer);
+		return false;
+	}
+	SSL_set_bio(t->ssl, reader, writer);
+	return true;
+}
 
 int
 tls_stream_create(SSL_CTX *ctx, int fd, struct tls_stream **ret_stream)
@@ -122,9 +150,10 @@ tls_stream_create(SSL_CTX *ctx, int fd, struct tls_stream **ret_stream)
 	t->magic = STREAM_MAGIC;
 	t->fd = fd;
 	t->want_read = true;
+	t->expected_bytes = 1;
 	t->rekey_bytes = REKEY_BYTES;
 	t->ssl = SSL_new(ctx);
-	if (t->ssl == NULL || evutil_make_socket_nonblocking(fd) < 0 || !SSL_set_fd(t->ssl, fd)) {
+	if (t->ssl == NULL || evutil_make_socket_nonblocking(fd) < 0 || !connect_socket(t)) {
 		tls_stream_destroy(t);
 		return -ENOMEM;
 	}
@@ -162,8 +191,7 @@ tls_stream_attach(struct tls_stream *t, struct event_base *base, tls_on_event *o
 		return -ENOMEM;
 	}
 	update_events(t);
-	/* What OpenSSL has already taken from the socket makes no event. */
-	if (SSL_has_pending(t->ssl))
+	if (holds_unread(t))
 		tls_read_later(t);
 	return 0;
 }
@@ -235,6 +263,15 @@ status_from_ssl(struct tls_stream *t, int ssl_ret, int saved_errno, bool *needs_
 	return -EPROTO;
 }
 
+/* So that status_from_ssl() sees what the next call left alone. Looking first is far cheaper than clearing. */
+static void
+forget_errors(void)
+{
+	if (ERR_peek_error() != 0)
+		ERR_clear_error();
+	errno = 0;
+}
+
 static int
 finish_step(struct tls_stream *t, int r)
 {
@@ -251,8 +288,7 @@ tls_handshake(struct tls_stream *t)
 	int ret, r = 0;
 
 	t->read_needs_write = false;
-	ERR_clear_error();
-	errno = 0;
+	forget_errors();
 	ret = SSL_do_handshake(t->ssl);
 	if (ret != 1)
 		r = status_from_ssl(t, ret, errno, &needs_read, &t->read_needs_write);
@@ -278,8 +314,7 @@ tls_read(struct tls_stream *t, void *buf, size_t size, size_t *ret_len)
 	if (t->status < 0)
 		return t->status;
 	t->read_needs_write = false;
-	ERR_clear_error();
-	errno = 0;
+	forget_errors();
 	ret = SSL_read_ex(t->ssl, buf, size, ret_len);
 	if (ret == 1) {
 		count_bytes(t, *ret_len);
@@ -287,6 +322,21 @@ tls_read(struct tls_stream *t, void *buf, size_t size, size_t *ret_len)
 	}
 	r = status_from_ssl(t, ret, errno, &needs_read, &t->read_needs_write);
 	return finish_step(t, r);
+}
+
+void
+tls_expect(struct tls_stream *t, size_t bytes)
+{
+	/* A part of the first record may be in here already; with that taken off, so much is sure to come. */
+	size_t sure = bytes > SSL3_RT_MAX_PLAIN_LENGTH ? bytes - SSL3_RT_MAX_PLAIN_LENGTH : 0;
+	int wanted = sure > EXPECT_MAX_BYTES ? EXPECT_MAX_BYTES : (int)sure;
+
+	if (wanted < EXPECT_MIN_BYTES)
+		wanted = 1;
+	if (wanted == t->expected_bytes)
+		return;
+	if (setsockopt(t->fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted) == 0)
+		t->expected_bytes = wanted;
 }
 
 static int
@@ -343,8 +393,7 @@ write_some(struct tls_stream *t)
 	size_t n = 0;
 	int ret;
 
-	ERR_clear_error();
-	errno = 0;
+	forget_errors();
 	ret = SSL_write_ex(t->ssl, t->out + t->out_begin, t->out_end - t->out_begin, &n);
 	if (ret != 1)
 		return status_from_ssl(t, ret, errno, &t->write_needs_read, &t->write_blocked);
@@ -379,7 +428,7 @@ tls_want_read(struct tls_stream *t, bool want)
 
 	t->want_read = want;
 	update_events(t);
-	if (woken && t->later != NULL && SSL_has_pending(t->ssl))
+	if (woken && t->later != NULL && holds_unread(t))
 		tls_read_later(t);
 }
 
@@ -399,7 +448,7 @@ void
 tls_shutdown(struct tls_stream *t)
 {
 	if (t->status == 0 && SSL_is_init_finished(t->ssl)) {
-		ERR_clear_error();
+		forget_errors();
 		(void)SSL_shutdown(t->ssl); /* best effort: the peer must cope without */
 	}
 	shutdown(t->fd, SHUT_WR);

@@ -45,6 +45,10 @@ int tls_handshake(struct tls_stream *t);
  * (peer vanished without: never to be taken for the end of data), -EPROTO. */
 int tls_read(struct tls_stream *t, void *buf, size_t size, size_t *ret_len);
 
+/* At least `bytes` more of plaintext are on their way and nothing can be done before they are here: TLS_READABLE may
+ * come for many at a time. Until called again; 0 takes it back, and tells of what has arrived meanwhile. */
+void tls_expect(struct tls_stream *t, size_t bytes);
+
 /* Queue len bytes (copied); tls_flush() sends them. -ENOBUFS beyond OUTPUT_HARD_BYTES, -ENOMEM. */
 int tls_write(struct tls_stream *t, const void *bytes, size_t len);
 

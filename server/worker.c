@@ -15,6 +15,7 @@
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "server/limits.h"
+#include "server/read_ahead.h"
 #include "server/session.h"
 #include "server/session_impl.h"
 #include "server/source.h"
@@ -329,6 +330,7 @@ tear_down(struct worker *w)
 	free(w->data);
 	free(w->status_scratch);
 	free(w->volume_scratch);
+	read_ahead_end_thread();
 }
 
 static void *

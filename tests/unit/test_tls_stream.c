@@ -136,8 +136,6 @@ set_up(void **state)
 	f->client_ctx = SSL_CTX_new(TLS_client_method());
 	SSL_CTX_set_min_proto_version(f->server_ctx, TLS1_3_VERSION);
 	SSL_CTX_set_num_tickets(f->server_ctx, 0);
-	SSL_CTX_set_read_ahead(f->server_ctx, 1);
-	SSL_CTX_set_default_read_buffer_len(f->server_ctx, 128 * 1024);
 	use_certificate(f->server_ctx);
 	if (make_pair(&fd, &f->client_fd) < 0)
 		return -1;
@@ -336,9 +334,30 @@ while_reading_is_paused_nothing_is_told_and_nothing_is_lost(void **state)
 		turn(f);
 	assert_int_equal(f->readable, before);
 	f->reads = true;
-	tls_want_read(f->stream, true); /* the rest is in OpenSSL's buffer: no socket event would come */
+	tls_want_read(f->stream, true); /* the rest was taken from the socket: no socket event would come */
 	WAIT_FOR(f, f->in_len == sizeof out);
 	assert_memory_equal(f->in, out, sizeof out);
+}
+
+static void
+of_an_expected_payload_a_little_wakes_nobody_until_the_expectation_is_taken_back(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char bytes[20000];
+	unsigned before;
+
+	fill_pattern(bytes, sizeof bytes);
+	shake_hands(f);
+	f->reads = true;
+	tls_expect(f->stream, 1000000);
+	before = f->readable;
+	client_send(f, bytes, sizeof bytes);
+	for (int i = 0; i < 20; i++)
+		turn(f);
+	assert_int_equal(f->readable, before);
+	tls_expect(f->stream, 0);
+	WAIT_FOR(f, f->in_len == sizeof bytes);
+	assert_memory_equal(f->in, bytes, sizeof bytes);
 }
 
 static void
@@ -471,6 +490,8 @@ main(void)
 		garbage_instead_of_a_handshake_is_a_protocol_error_with_a_reason, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		while_reading_is_paused_nothing_is_told_and_nothing_is_lost, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		of_an_expected_payload_a_little_wakes_nobody_until_the_expectation_is_taken_back, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		output_that_the_peer_does_not_take_waits_and_reading_goes_on, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(output_beyond_the_limit_is_refused, set_up, tear_down),
