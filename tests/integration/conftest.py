@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the integration tests, and the logs of a test that failed."""
 import os
+import signal
 import sys
 
 import pytest
@@ -23,6 +24,14 @@ def house_fixture(request):
     with harness.Rig(request.node.name) as rig:
         rig.served = rig.daemon()
         yield rig
+
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def pytest_configure():
+    signal.signal(signal.SIGTERM, interrupt)  # a test run that is put an end to cleans up all the same
 
 
 def pytest_report_header():

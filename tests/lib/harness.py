@@ -159,6 +159,11 @@ def first_difference_sparse(a, b):
 
 # ---- programs ----
 
+def with_env(env):
+    """Before a command: its environment, for it alone (LD_PRELOAD is not for every program on the way)."""
+    return ["env", *("%s=%s" % item for item in env.items())] if env else []
+
+
 class Program:
     """One process with its log; dies with us."""
 
@@ -166,9 +171,9 @@ class Program:
         self.name = name
         self.log = rig.dir / (name + ".log")
         rig.logs[name] = self.log
+        words = ["setpriv", "--pdeathsig", "KILL", *with_env(env), *map(str, command)]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *map(str, command)], stdin=subprocess.DEVNULL,
-                                            stdout=stdout or log, stderr=log, start_new_session=True, env={**os.environ, **(env or {})})
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log, start_new_session=True)
         self.pid = self.process.pid
 
     def is_alive(self):
@@ -490,8 +495,8 @@ class Daemon:
 
     # -- holdfastctl --
 
-    def ctl(self, *arguments, check=0, env=None):
-        done = run(BUILD / "holdfastctl", *arguments, "--socket", self.run_dir, check=False, env={**os.environ, **(env or {})})
+    def ctl(self, *arguments, check=0):
+        done = run(BUILD / "holdfastctl", *arguments, "--socket", self.run_dir, check=False)
         if check is not None and done.returncode != check:
             raise Trouble("holdfastctl %s: exit %d, not %d\n%s%s" % (" ".join(map(str, arguments)), done.returncode, check,
                                                                      done.stdout, done.stderr))
@@ -540,8 +545,8 @@ class AgentProcess:
     def enroll(self, token=None, server=None, *options):
         volumes = [word for name, path in self.volumes.items() for word in ("--volume", "%s=%s" % (name, path))]
         server = server or "%s:%d" % (self.daemon.host, self.daemon.enroll_port)
-        done = run(*self.prefix, BUILD / "holdfast-agent", "enroll", "--server", server, "--token", token or self.daemon.token(), *volumes,
-                   "--state", self.state_dir, "--json", *options, env={**os.environ, **(self.env or {})})
+        done = run(*with_env(self.env), *self.prefix, BUILD / "holdfast-agent", "enroll", "--server", server, "--token",
+                   token or self.daemon.token(), *volumes, "--state", self.state_dir, "--json", *options)
         self.source = json.loads(done.stdout)["sourceServerID"]
         return self
 
