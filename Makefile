@@ -53,6 +53,7 @@ UNITS   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_SRCS))
 CRASHES := $(patsubst tests/crash/%.c,$(BUILD)/crash/%,$(crash_SRCS))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_SRCS))
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(bench_SRCS))
+LIAR    := $(if $(wildcard agent/main.c),$(BUILD)/test/holdfast-agent-that-lies)
 MANS    := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(sort $(wildcard docs/man/*.scd)))
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
@@ -93,6 +94,12 @@ $(PROGRAMS):
 	$(call say,LINK,$@)
 	$(Q)$(LINK)
 
+# The agent with an agent/pass.c that claims too much, never installed: the test of honest points must be able to fail.
+$(LIAR): $(BUILD)/agent/main.o $(BUILD)/lies/agent/pass.o $(BUILD)/libagent.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
 $(UNITS): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtest.a $(LIBS)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -122,6 +129,11 @@ $(BUILD)/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(BUILD)/lies/%.o: %.c | $(PB_C)
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -DHOLDFAST_LIES -MMD -MP -c -o $@ $<
+
 # Fuzzers are built whole with clang: the parser under test is instrumented too.
 $(FUZZERS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(proto_SRCS) $(common_SRCS) $(PB_C)
 	$(call say,FUZZ,$@)
@@ -139,7 +151,7 @@ demo: all ## the main job end to end on real disks, in under four minutes (KEEP=
 	@$(PYTHON) tests/integration/demo.py
 
 check: all ## every test; the last line counts them
-	@$(MAKE) --no-print-directory $(UNITS) $(CRASHES) $(FUZZERS)
+	@$(MAKE) --no-print-directory $(UNITS) $(CRASHES) $(FUZZERS) $(LIAR)
 	@$(PYTHON) tests/run.py --build $(BUILD) all
 
 check-unit: all ## the unit tests alone, under a minute

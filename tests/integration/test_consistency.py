@@ -117,7 +117,7 @@ def test_frozen_points_keep_the_order_of_writes_across_disks(two):
 
 
 def test_with_the_rule_switched_off_the_order_is_lost_and_this_test_sees_it(two):
-    agent = two.agent(two.served, two.devices, env={"HOLDFAST_TEST_CONSISTENCY": "always"}).start()
+    agent = two.agent(two.served, two.devices, executable="test/holdfast-agent-that-lies").start()
     two.served.wait_ready(agent.source)
     two.recorder.start()
     mixed = set()

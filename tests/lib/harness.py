@@ -532,11 +532,13 @@ class Daemon:
 class AgentProcess:
     """holdfast-agent, enrolled. volumes: name -> path."""
 
-    def __init__(self, rig, daemon, volumes, name=None, interval="200ms", options=(), env=None, prefix=(), enroll=True, server=None):
+    def __init__(self, rig, daemon, volumes, name=None, interval="200ms", options=(), env=None, prefix=(), enroll=True, server=None,
+                 executable="holdfast-agent"):
         self.rig, self.daemon, self.volumes = rig, daemon, volumes
         self.name = name or rig.unique("agent")
         self.state_dir = rig.path(self.name + "-state")
         self.interval, self.options, self.env, self.prefix = interval, list(options), env, list(prefix)
+        self.executable = BUILD / executable
         self.program = None
         self.source = None
         if enroll:
@@ -545,13 +547,13 @@ class AgentProcess:
     def enroll(self, token=None, server=None, *options):
         volumes = [word for name, path in self.volumes.items() for word in ("--volume", "%s=%s" % (name, path))]
         server = server or "%s:%d" % (self.daemon.host, self.daemon.enroll_port)
-        done = run(*with_env(self.env), *self.prefix, BUILD / "holdfast-agent", "enroll", "--server", server, "--token",
+        done = run(*with_env(self.env), *self.prefix, self.executable, "enroll", "--server", server, "--token",
                    token or self.daemon.token(), *volumes, "--state", self.state_dir, "--json", *options)
         self.source = json.loads(done.stdout)["sourceServerID"]
         return self
 
     def command(self, *options):
-        return [*self.prefix, BUILD / "holdfast-agent", "run", "--state", self.state_dir, "--interval", self.interval, "--progress", "none",
+        return [*self.prefix, self.executable, "run", "--state", self.state_dir, "--interval", self.interval, "--progress", "none",
                 "--log-level", "debug", *self.options, *options]
 
     def start(self, *options):

@@ -369,20 +369,6 @@ a_disk_that_changes_in_every_pass_is_only_fuzzy(void **state)
 }
 
 static void
-the_test_switch_makes_every_checkpoint_claim_crash(void **state)
-{
-	struct rig *rig = *state;
-	char path[PATH_BYTES];
-
-	make_image(rig, "a.img", 4 * MIB, path);
-	add_volume(rig, path);
-	setenv("HOLDFAST_TEST_CONSISTENCY", "always", 1);
-	run_script(rig, always_change);
-	unsetenv("HOLDFAST_TEST_CONSISTENCY");
-	assert_int_equal(checkpoint(rig, 3)->consistency, CONSISTENCY_CRASH);
-}
-
-static void
 differences_everywhere_are_all_sent(void **state)
 {
 	struct rig *rig = *state;
@@ -806,7 +792,6 @@ main(void)
 	    pass_test(an_unchanged_disk_sends_a_checkpoint_only_when_asked),
 	    pass_test(a_request_after_a_change_gets_the_crash_consistent_checkpoint),
 	    pass_test(a_disk_that_changes_in_every_pass_is_only_fuzzy),
-	    pass_test(the_test_switch_makes_every_checkpoint_claim_crash),
 	    pass_test(differences_everywhere_are_all_sent),
 	    pass_test(a_restarted_agent_compares_and_begins_with_what_changed_lately),
 	    pass_test(a_16_tib_sparse_disk_costs_what_is_on_it),
