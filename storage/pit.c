@@ -187,12 +187,8 @@ pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t 
 	return going;
 }
 
-/* ---- finding ---- */
-
-/* An unchanged checkpoint describes every moment from its clock until time_ns, so it is found from
- * the first on. */
-static int64_t
-true_since_ns(const struct pit *pit)
+int64_t
+pit_since_ns(const struct pit *pit)
 {
 	int64_t since;
 
@@ -200,13 +196,4 @@ true_since_ns(const struct pit *pit)
 		return pit->time_ns;
 	since = checkpoint_time_ns(&pit->checkpoint);
 	return since < pit->time_ns ? since : pit->time_ns;
-}
-
-ssize_t
-pit_find_at(const struct pit *pits, size_t count, int64_t time_ns)
-{
-	for (size_t i = count; i > 0; i--)
-		if (true_since_ns(&pits[i - 1]) <= time_ns)
-			return (ssize_t)(i - 1);
-	return -1;
 }

@@ -4,8 +4,6 @@
 #ifndef HF_STORAGE_PIT_H
 #define HF_STORAGE_PIT_H
 
-#include <sys/types.h>
-
 #include "storage/catalog.h"
 
 /* True if the policy may keep this checkpoint by itself: complete, and crash-consistent or better. */
@@ -25,8 +23,7 @@ uint32_t pit_rules_due(
  * points are cleared as they age out (kept[i].rules is updated). Returns how many go. */
 size_t pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t newest_ns, bool *ret_expired);
 
-/* The newest point not later than time_ns, or -1. Points in LSN order. A point whose checkpoint stayed true for a while
- * (checkpoint filled in) counts from the moment its checkpoint describes, not from time_ns. */
-ssize_t pit_find_at(const struct pit *pits, size_t count, int64_t time_ns);
+/* Our clock at the first moment the point shows (checkpoint filled in). While nothing changed, time_ns went on. */
+int64_t pit_since_ns(const struct pit *pit);
 
 #endif

@@ -123,16 +123,32 @@ is_restorable(const json_t *pit, bool fuzzy)
 	return pick_bool(pit, "complete") && (fuzzy || strcmp(pick_text(pit, "consistency"), "fuzzy") != 0);
 }
 
+/* Our clock at the first moment the point shows; until its timestamp nothing changed. */
+static int64_t
+since_ns(const json_t *pit)
+{
+	return pick_time_ns(pit, pick(pit, "unchangedSince") != NULL ? "unchangedSince" : "timestamp");
+}
+
+/* From the end: by the order of the points, whatever clocks said. */
 static const json_t *
 match_pit_at(const json_t *pits, int64_t at_ns, bool fuzzy)
 {
 	for (size_t i = json_array_size(pits); i > 0; i--) {
 		const json_t *pit = json_array_get(pits, i - 1);
 
-		if (is_restorable(pit, fuzzy) && pick_time_ns(pit, "timestamp") <= at_ns)
+		if (is_restorable(pit, fuzzy) && since_ns(pit) <= at_ns)
 			return pit;
 	}
 	return NULL;
+}
+
+static int64_t
+gap_ns(const json_t *pit, int64_t wanted_ns)
+{
+	int64_t timestamp_ns = pick_time_ns(pit, "timestamp");
+
+	return wanted_ns > timestamp_ns ? wanted_ns - timestamp_ns : 0;
 }
 
 static int
@@ -161,6 +177,6 @@ match_pit(const json_t *pits, const char *at, bool fuzzy, int64_t now_ns, int64_
 	if (pit == NULL)
 		*ret_code = say_no_pit(pits, fuzzy);
 	else
-		*ret_gap_ns = (latest ? now_ns : at_ns) - pick_time_ns(pit, "timestamp");
+		*ret_gap_ns = gap_ns(pit, latest ? now_ns : at_ns);
 	return pit;
 }

@@ -17,8 +17,8 @@ const json_t *match_source(const json_t *sources, const char *text, int *ret_cod
 int find_pits(struct ctl *ctl, const char *source_id, json_t **ret_pits);
 
 /* What --at means: a point's id or name, "latest", an RFC 3339 time, or "-15m": the newest complete point not later,
- * crash-consistent or better unless fuzzy. Borrowed from pits. *ret_gap_ns: how much older it is than the time asked
- * for; 0 for ids and names. NULL: see ret_code. */
+ * crash-consistent or better unless fuzzy; one that stayed true for a while is found at every moment of it. Borrowed
+ * from pits. *ret_gap_ns: how much older it is than the time asked for; 0 for ids and names. NULL: see ret_code. */
 const json_t *match_pit(
     const json_t *pits, const char *at, bool fuzzy, int64_t now_ns, int64_t *ret_gap_ns, int *ret_code);
 

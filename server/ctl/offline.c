@@ -350,7 +350,7 @@ static json_t *
 describe_pit(const struct offline *o, const struct pit *p)
 {
 	json_t *volumes = json_array(), *json;
-	char time[UNITS_TEXT_BYTES], lsn[32];
+	char time[UNITS_TEXT_BYTES], since[UNITS_TEXT_BYTES], lsn[32];
 
 	for (uint32_t i = 0; i < p->checkpoint.volume_count; i++) {
 		const struct store_volume *v = find_number(o, p->checkpoint.volumes[i].volume);
@@ -361,9 +361,10 @@ describe_pit(const struct offline *o, const struct pit *p)
 				 "sizeBytes", (json_int_t)p->checkpoint.volumes[i].size_bytes));
 	}
 	snprintf(lsn, sizeof lsn, "%" PRIu64, p->lsn);
-	json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "pointInTimeID", p->id.text, "sourceServerID",
-	    o->source, "timestamp", time_format(p->time_ns, time), "lsn", lsn, "consistency",
-	    checkpoint_consistency_name(p->consistency), "complete", p->complete, "volumes", volumes);
+	json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "pointInTimeID", p->id.text, "sourceServerID",
+	    o->source, "timestamp", time_format(p->time_ns, time), "unchangedSince",
+	    time_format(pit_since_ns(p), since), "lsn", lsn, "consistency", checkpoint_consistency_name(p->consistency),
+	    "complete", p->complete, "volumes", volumes);
 	if (o->knows_names)
 		add_row(p, json);
 	return json;

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points in time: what a disk held at three moments, found by every name a moment has."""
+import datetime
+
 import pytest
 
 from harness import BLOCK, MIB, Refusal, copy_of, first_difference, random_bytes, ready_agent, wait_for
@@ -53,6 +55,18 @@ def test_the_chosen_point_and_the_gap_are_told(house, three):
     to = house.path("told.img")
     done = house.served.ctl("export", "file", three.source, "--volume", "root", "--at", point["timestamp"], "-o", to)
     assert point["pointInTimeID"] in done.stdout + done.stderr
+
+
+def test_a_point_of_idle_disks_is_found_at_every_moment_it_shows(house, three):
+    def idle():
+        made = house.served.point(three.source, "idle", newest=True)
+        since, until = (datetime.datetime.fromisoformat(made[key]) for key in ("unchangedSince", "timestamp"))
+        return (made, since + (until - since) / 2) if (until - since).total_seconds() > 1 else None
+    point, between = wait_for(idle, 20, "the newest point to stay true for a while")
+    to = house.path("idle.img")
+    done = house.served.ctl("export", "file", three.source, "--volume", "root", "--at", between.isoformat(), "-o", to)
+    assert point["pointInTimeID"] in done.stderr
+    assert first_difference(three.volumes["root"], to) is None
 
 
 def test_points_stay_after_a_restart_and_after_power_is_cut(house, three):

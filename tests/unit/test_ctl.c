@@ -176,6 +176,31 @@ at_means_the_newest_restorable_point_not_later(void **state)
 }
 
 static void
+at_finds_a_point_at_every_moment_it_shows(void **state)
+{
+	json_t *pits =
+	    parse("[" PIT("1", "00", "null", "true", "crash") "," PIT("2", "30", "null", "true", "crash") "]");
+
+	json_object_set_new(json_array_get(pits, 1), "unchangedSince", json_string("2026-11-22T10:10:00.000Z"));
+	expect_pit(pits, "2026-11-22T10:09:59Z", false, "1", 599, EXIT_DONE);
+	expect_pit(pits, "2026-11-22T10:10:00Z", false, "2", 0, EXIT_DONE);
+	expect_pit(pits, "2026-11-22T10:29:00Z", false, "2", 0, EXIT_DONE);
+	expect_pit(pits, "2026-11-22T10:31:00Z", false, "2", 60, EXIT_DONE);
+	json_decref(pits);
+}
+
+static void
+at_goes_by_order_not_by_clock_when_clocks_went_back(void **state)
+{
+	json_t *pits = parse("[" PIT("1", "10", "null", "true", "crash") "," PIT(
+	    "2", "20", "null", "true", "crash") "," PIT("3", "15", "null", "true", "crash") "]");
+
+	expect_pit(pits, "2026-11-22T10:25:00Z", false, "3", 600, EXIT_DONE);
+	expect_pit(pits, "2026-11-22T10:12:00Z", false, "1", 120, EXIT_DONE);
+	json_decref(pits);
+}
+
+static void
 at_takes_ids_and_names_whatever_they_are(void **state)
 {
 	json_t *pits = sample_pits(), *none = json_array();
@@ -209,6 +234,8 @@ main(void)
 	    cmocka_unit_test(options_may_stand_anywhere),
 	    cmocka_unit_test(source_is_an_id_its_beginning_or_a_host),
 	    cmocka_unit_test(at_means_the_newest_restorable_point_not_later),
+	    cmocka_unit_test(at_finds_a_point_at_every_moment_it_shows),
+	    cmocka_unit_test(at_goes_by_order_not_by_clock_when_clocks_went_back),
 	    cmocka_unit_test(at_takes_ids_and_names_whatever_they_are),
 	    cmocka_unit_test(relative_times_bear_a_clock_a_moment_behind),
 	};

@@ -208,36 +208,15 @@ point_kept_by_two_rules_goes_with_the_longer(void **state)
 }
 
 static void
-find_takes_the_newest_point_not_later(void **state)
+a_point_shows_all_moments_since_its_checkpoints(void **state)
 {
-	struct pit pits[3] = {point(1, 100, 0), point(2, 200, 0), point(3, 300, 0)};
+	struct pit unchanged = point(2, 900, 0), row_alone = point(1, 100, 0);
 
-	assert_int_equal(pit_find_at(pits, 3, 99), -1);
-	assert_int_equal(pit_find_at(pits, 3, 100), 0);
-	assert_int_equal(pit_find_at(pits, 3, 299), 1);
-	assert_int_equal(pit_find_at(pits, 3, 1000), 2);
-	assert_int_equal(pit_find_at(NULL, 0, 1000), -1);
-}
-
-static void
-find_goes_by_order_not_by_clock_when_clocks_went_back(void **state)
-{
-	struct pit pits[3] = {point(1, 100, 0), point(2, 200, 0), point(3, 150, 0)};
-
-	assert_int_equal(pit_find_at(pits, 3, 160), 2);
-	assert_int_equal(pit_find_at(pits, 3, 120), 0);
-	assert_int_equal(pit_find_at(pits, 3, 500), 2);
-}
-
-static void
-find_sees_an_unchanged_point_from_the_moment_it_describes(void **state)
-{
-	struct pit pits[2] = {point(1, 100, 0), point(2, 900, 0)};
-
-	pits[1].checkpoint = (struct checkpoint){.lsn = 2, .clock_ns = 1200, .clock_offset_ns = 1000};
-	assert_int_equal(pit_find_at(pits, 2, 199), 0);
-	assert_int_equal(pit_find_at(pits, 2, 200), 1);
-	assert_int_equal(pit_find_at(pits, 2, 950), 1);
+	unchanged.checkpoint = (struct checkpoint){.lsn = 2, .clock_ns = 1200, .clock_offset_ns = 1000};
+	assert_int_equal(pit_since_ns(&unchanged), 200);
+	unchanged.time_ns = 150; /* our clock was set back: it cannot be newer than itself */
+	assert_int_equal(pit_since_ns(&unchanged), 150);
+	assert_int_equal(pit_since_ns(&row_alone), 100);
 }
 
 /* ---- a long random life, against rules told another way ---- */
@@ -410,9 +389,7 @@ main(void)
 	    cmocka_unit_test(age_counts_from_the_newest_point_so_a_dead_source_loses_nothing),
 	    cmocka_unit_test(held_named_newest_complete_and_newest_verified_points_never_go),
 	    cmocka_unit_test(point_kept_by_two_rules_goes_with_the_longer),
-	    cmocka_unit_test(find_takes_the_newest_point_not_later),
-	    cmocka_unit_test(find_goes_by_order_not_by_clock_when_clocks_went_back),
-	    cmocka_unit_test(find_sees_an_unchanged_point_from_the_moment_it_describes),
+	    cmocka_unit_test(a_point_shows_all_moments_since_its_checkpoints),
 	    cmocka_unit_test(random_lives_keep_and_expire_as_the_model_says),
 	    cmocka_unit_test(id_of_a_point_is_for_ever),
 	};
