@@ -57,7 +57,10 @@ match_source(const json_t *sources, const char *text, int *ret_code)
 			return NULL;
 		}
 	}
-	*ret_code = ctl_fail(EXIT_NOT_FOUND, "no source \"%s\" (holdfastctl source list shows them)", text);
+	if (strcmp(text, "s") == 0 || strcmp(text, "s-") == 0)
+		*ret_code = ctl_fail(EXIT_USAGE, "\"%s\" is too short: every id begins like that", text);
+	else
+		*ret_code = ctl_fail(EXIT_NOT_FOUND, "no source \"%s\" (holdfastctl source list shows them)", text);
 	return NULL;
 }
 

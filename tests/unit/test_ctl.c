@@ -126,7 +126,7 @@ source_is_an_id_its_beginning_or_a_host(void **state)
 	expect_source(sources, "s-aa", "s-cc000000000000004", EXIT_DONE); /* a whole name goes before a beginning */
 	expect_source(sources, "s-aa0", "", EXIT_USAGE);
 	expect_source(sources, "web", "", EXIT_USAGE);
-	expect_source(sources, "s-", "", EXIT_NOT_FOUND);
+	expect_source(sources, "s-", "", EXIT_USAGE); /* also if there is but one: "s-$UNSET" means none */
 	expect_source(sources, "we", "", EXIT_NOT_FOUND);
 	expect_source(sources, "", "", EXIT_NOT_FOUND);
 	json_decref(sources);
