@@ -11,7 +11,7 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_COLUMNS] = {"columns", 'o', "COLUMN,...", "these columns; \"all\" for all of them", false},
     [OPT_SOCKET] = {"socket", 0, "PATH", "a control socket, or the directory they are in (also $HOLDFAST_SOCKET)",
 	true},
-    [OPT_TIMEOUT] = {"timeout", 0, "TIME", "give up after this long (30s)", true},
+    [OPT_TIMEOUT] = {"timeout", 0, "TIME", "give up after this long (30s; pit create: 60s)", true},
     [OPT_YES] = {"yes", 'y', NULL, "do not ask", false},
     [OPT_PROGRESS] = {"progress", 0, "MODE", "auto, bar, plain, lines or none", false},
     [OPT_NO_PROGRESS] = {"no-progress", 0, NULL, "the same as --progress none", false},
