@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_floor: the least that receiving over TLS and writing durably can cost here. What holdfastd does beyond it
- *(frames, digests, credit, journal, index, catalog) is measured against it.
+ * (frames, digests, credit, journal, index, catalog) is measured against it.
  *
  * One thread reads a TLS 1.3 connection (AES-128-GCM, 16 KiB records, 128 KiB read ahead) straight into 1 MiB buffers,
  * aligned, pre-faulted and registered with io_uring, writes each with O_DIRECT behind the last, and syncs the
  * file every 8 MiB, while the next buffers fill. The sender is another process, so that this one's CPU, the kernel
- *threads of its ring included, is the receiver's alone.
+ * threads of its ring included, is the receiver's alone.
  *
  *	bench_floor [--dir DIR] [--mib N] [--fallocate]      prints one line of JSON
  *
  * The file is written over and over, at most FILE_BYTES long. Its extents are written before (recycled, as journal
- *segments are), or with --fallocate only reserved, as those of a fresh file. */
+ * segments are), or with --fallocate only reserved, as those of a fresh file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
