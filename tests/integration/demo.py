@@ -386,7 +386,7 @@ class Demo:
             resent = agent.status()["resentBytes"]
             say("%s sent %s bytes again after the kill (at most %s may be in flight)" %
                 (name, "{:,}".format(resent), self.daemon.settings["ingest.credit"]))
-            if resent > 4 * MIB + 1075232:
+            if resent > harness.CREDIT:
                 raise Failure("more was sent again than the credit allows")
 
     def done_percent(self, agent):

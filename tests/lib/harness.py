@@ -32,6 +32,7 @@ BUILD = pathlib.Path(os.environ.get("HOLDFAST_BUILD", ROOT / "build")).resolve()
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # an ordinary user's has not mke2fs and the like
 BLOCK = 4096
 MIB = 1 << 20
+CREDIT = 4 * MIB  # that a Daemon grants: what an agent may have sent without its being acknowledged
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 IS_ROOT = os.geteuid() == 0
 SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "Assertion `")
@@ -388,7 +389,7 @@ class Daemon:
         self.program = None
         self.settings = {"server.listen": "%s:%d" % (host, free_port()), "server.enroll_listen": "%s:%d" % (host, free_port()),
                          "server.log_level": "debug", "storage.data_dir": self.data, "admin.runtime_dir": self.run_dir,
-                         "ingest.memory": "64MiB", "ingest.credit": "4MiB"}
+                         "ingest.memory": "64MiB", "ingest.credit": "%dMiB" % (CREDIT // MIB)}
         self.settings.update((key.replace("__", "."), value) for key, value in settings.items())
         if start:
             self.start()
