@@ -232,8 +232,8 @@ take_requests(struct passer *p)
 	return n;
 }
 
-/* An agent that lies is built for the tests alone: all its checkpoints claim to be crash-consistent. With it the test of
- * write order across disks must fail: the proof that it can. */
+/* An agent that lies is built for the tests alone: all its checkpoints claim to be crash-consistent. With it the test
+ * of write order across disks must fail: the proof that it can. */
 static enum consistency
 claim(enum consistency c)
 {

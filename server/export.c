@@ -179,7 +179,8 @@ find_pit(struct export *e, struct store *store)
 	return i < n ? 0 : -HF_ENOPIT;
 }
 
-/* By id or name, among the volumes of the point: a disk that was replaced since had the same name, perhaps, and lives on in it. */
+/* By id or name, among the volumes of the point: a disk that was replaced since had the same name, perhaps, and lives
+ * on in it. */
 static const struct store_volume *
 find_volume(const struct export *e, struct source *src)
 {

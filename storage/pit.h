@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pit.h: which checkpoints become points in time, and which points go. Pure functions over arrays: no clock, no disk.
- */
+/* pit.h: which checkpoints become points in time, and which go. Pure functions over arrays: no clock, no disk. */
 #ifndef HF_STORAGE_PIT_H
 #define HF_STORAGE_PIT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* error.h: what went wrong, in words, on its way to a person. Owned by the caller; each layer adds what it alone knew. */
+/* error.h: what went wrong, in words, on its way to a person. The caller owns it; each layer adds what it knows. */
 #ifndef HF_COMMON_ERROR_H
 #define HF_COMMON_ERROR_H
 

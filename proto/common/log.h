@@ -18,10 +18,10 @@ void log_line(enum log_level level, const char *event, const char *format, ...) 
 #define log_warning(event, ...) log_line(LOG_LEVEL_WARNING, event, __VA_ARGS__)
 #define log_notice(event, ...)  log_line(LOG_LEVEL_NOTICE, event, __VA_ARGS__)
 #define log_info(event, ...)    log_line(LOG_LEVEL_INFO, event, __VA_ARGS__)
-#define log_debug(event, ...)                                                                                          \
-	do {                                                                                                           \
-		if (log_level_max >= LOG_LEVEL_DEBUG)                                                                  \
-			log_line(LOG_LEVEL_DEBUG, event, __VA_ARGS__);                                                 \
+#define log_debug(event, ...)                                          \
+	do {                                                           \
+		if (log_level_max >= LOG_LEVEL_DEBUG)                  \
+			log_line(LOG_LEVEL_DEBUG, event, __VA_ARGS__); \
 	} while (0)
 
 /* Parse "err", "warning", "notice", "info", "debug"; -1 if none of them. */

@@ -122,7 +122,8 @@ offset_parse(const char *text, int64_t *ret_seconds)
 		*ret_seconds = 0;
 		return 0;
 	}
-	if ((text[0] != '+' && text[0] != '-') || strlen(text) != strlen("+00:00") || strspn(text + 1, "0123456789:") != 5)
+	if ((text[0] != '+' && text[0] != '-') || strlen(text) != strlen("+00:00") ||
+	    strspn(text + 1, "0123456789:") != 5)
 		return -EINVAL;
 	if (sscanf(text + 1, "%2d:%2d", &hours, &minutes) != 2 || hours > 23 || minutes > 59)
 		return -EINVAL;
@@ -197,7 +198,8 @@ duration_format(int64_t ns, char *buf)
 	else if (seconds < 3600)
 		snprintf(buf, UNITS_TEXT_BYTES, "%s%" PRId64 "m%02" PRId64 "s", sign, seconds / 60, seconds % 60);
 	else if (seconds < 86400)
-		snprintf(buf, UNITS_TEXT_BYTES, "%s%" PRId64 "h%02" PRId64 "m", sign, seconds / 3600, seconds / 60 % 60);
+		snprintf(
+		    buf, UNITS_TEXT_BYTES, "%s%" PRId64 "h%02" PRId64 "m", sign, seconds / 3600, seconds / 60 % 60);
 	else
 		snprintf(
 		    buf, UNITS_TEXT_BYTES, "%s%" PRId64 "d%02" PRId64 "h", sign, seconds / 86400, seconds / 3600 % 24);

@@ -20,13 +20,14 @@ int size_parse(const char *text, uint64_t *ret_bytes);
 /* "30s", "10m", "24h", "7d", "500ms". Plain numbers are seconds. 0 or -EINVAL. */
 int duration_parse(const char *text, int64_t *ret_ns);
 
-/* RFC 3339 ("2026-11-22T07:44:02.113Z", offsets allowed, fraction optional), or "-15m": that long before now_ns. 0 or -EINVAL. */
+/* RFC 3339 ("2026-11-22T07:44:02.113Z", offsets allowed, fraction optional), or "-15m": that long before now_ns. 0 or
+ * -EINVAL. */
 int time_parse(const char *text, int64_t now_ns, int64_t *ret_ns);
 
 /* Each writes into buf (UNITS_TEXT_BYTES bytes) and returns buf. */
-const char *size_format(uint64_t bytes, char *buf);           /* "1.5 GiB" */
-const char *duration_format(int64_t ns, char *buf);           /* "3.2s", "4h12m" */
-const char *duration_format_iso(int64_t ns, char *buf);       /* "PT12S", ISO 8601, whole seconds, rounded up */
-const char *time_format(int64_t ns, char *buf);               /* RFC 3339 UTC with milliseconds */
+const char *size_format(uint64_t bytes, char *buf);     /* "1.5 GiB" */
+const char *duration_format(int64_t ns, char *buf);     /* "3.2s", "4h12m" */
+const char *duration_format_iso(int64_t ns, char *buf); /* "PT12S", ISO 8601, whole seconds, rounded up */
+const char *time_format(int64_t ns, char *buf);         /* RFC 3339 UTC with milliseconds */
 
 #endif

@@ -40,8 +40,7 @@ run_sql(sqlite3 *db, const char *sql)
 static int
 open_database(struct machine *m)
 {
-	int r = sqlite3_open_v2(
-	    "/data/catalog.db", &m->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "sim");
+	int r = sqlite3_open_v2("/data/catalog.db", &m->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "sim");
 
 	return r == SQLITE_OK ? run_sql(m->db, m->mode) : r;
 }
@@ -89,9 +88,7 @@ run_scenario(struct machine *m)
 {
 	if (open_database(m) != SQLITE_OK)
 		return false;
-	if (run_sql(
-		m->db, "CREATE TABLE t(n INTEGER, part TEXT, data BLOB, PRIMARY KEY(n, part))") !=
-	    SQLITE_OK)
+	if (run_sql(m->db, "CREATE TABLE t(n INTEGER, part TEXT, data BLOB, PRIMARY KEY(n, part))") != SQLITE_OK)
 		return false;
 	for (int n = 1; n <= TRANSACTIONS; n++) {
 		if (commit_rows(m, n) != SQLITE_OK)
@@ -115,8 +112,7 @@ check_integrity(sqlite3 *db)
 {
 	char answer[100] = "";
 
-	assert_int_equal(
-	    sqlite3_exec(db, "PRAGMA integrity_check", on_text, answer, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA integrity_check", on_text, answer, NULL), SQLITE_OK);
 	assert_string_equal(answer, "ok");
 }
 
@@ -143,12 +139,8 @@ check_rows(struct machine *m)
 	last = ask_number(m->db, "SELECT max(n) FROM t");
 	assert_int_equal(rows, 2 * last);
 	assert_true(last == m->committed || last == m->committed + 1);
-	assert_int_equal(
-	    ask_number(m->db, "SELECT count(*) FROM t WHERE part = 'a' AND length(data) = n * 100"),
-	    last);
-	assert_int_equal(
-	    ask_number(m->db, "SELECT count(*) FROM t WHERE part = 'b' AND length(data) = n * 700"),
-	    last);
+	assert_int_equal(ask_number(m->db, "SELECT count(*) FROM t WHERE part = 'a' AND length(data) = n * 100"), last);
+	assert_int_equal(ask_number(m->db, "SELECT count(*) FROM t WHERE part = 'b' AND length(data) = n * 700"), last);
 }
 
 static void
@@ -157,8 +149,7 @@ check_recovery(struct machine *m)
 	assert_int_equal(open_database(m), SQLITE_OK);
 	check_integrity(m->db);
 	check_rows(m);
-	assert_int_equal(
-	    run_sql(m->db, "CREATE TABLE again(n INTEGER); DROP TABLE again"), SQLITE_OK);
+	assert_int_equal(run_sql(m->db, "CREATE TABLE again(n INTEGER); DROP TABLE again"), SQLITE_OK);
 	close_database(m);
 }
 
@@ -195,8 +186,7 @@ cut_everywhere(const char *mode)
 
 		while (cut < CUTS_MAX && !run_cut(mode, cut, seed))
 			cut++;
-		print_message(
-		    "seed %llu: %llu cuts\n", (unsigned long long)seed, (unsigned long long)cut);
+		print_message("seed %llu: %llu cuts\n", (unsigned long long)seed, (unsigned long long)cut);
 		assert_true(cut > 5 * TRANSACTIONS);
 		assert_true(cut < CUTS_MAX);
 	}
@@ -239,8 +229,7 @@ a_full_disk_is_reported_as_full_and_rolls_back(void **state)
 	disk_sim_set_capacity(m.disk, 1 << 30);
 	assert_int_equal(disk_free_bytes(m.disk, "/", &free_bytes), 0);
 	disk_sim_set_capacity(m.disk, (1 << 30) - free_bytes);
-	assert_int_equal(
-	    run_sql(m.db, "INSERT INTO t VALUES(99, 'a', zeroblob(1000000))"), SQLITE_FULL);
+	assert_int_equal(run_sql(m.db, "INSERT INTO t VALUES(99, 'a', zeroblob(1000000))"), SQLITE_FULL);
 	disk_sim_set_capacity(m.disk, 0);
 	check_integrity(m.db);
 	check_rows(&m);
@@ -288,9 +277,7 @@ a_backup_is_a_whole_database(void **state)
 
 	boot(&m, 1, wal_mode);
 	assert_true(run_scenario(&m));
-	assert_int_equal(sqlite3_open_v2("/data/copy.db", &copy,
-			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "sim"),
-	    0);
+	assert_int_equal(sqlite3_open_v2("/data/copy.db", &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "sim"), 0);
 	backup = sqlite3_backup_init(copy, "main", m.db, "main");
 	assert_non_null(backup);
 	assert_int_equal(sqlite3_backup_step(backup, -1), SQLITE_DONE);
@@ -312,8 +299,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(rows_are_found_after_a_clean_end),
 	    cmocka_unit_test(committed_rows_survive_a_cut_at_every_operation_with_wal),
-	    cmocka_unit_test(
-		committed_rows_survive_a_cut_at_every_operation_with_a_rollback_journal),
+	    cmocka_unit_test(committed_rows_survive_a_cut_at_every_operation_with_a_rollback_journal),
 	    cmocka_unit_test(a_full_disk_is_reported_as_full_and_rolls_back),
 	    cmocka_unit_test(a_failed_sync_fails_the_commit),
 	    cmocka_unit_test(a_second_connection_is_kept_out_by_locks),

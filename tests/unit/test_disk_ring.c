@@ -202,8 +202,7 @@ more_operations_than_the_ring_is_deep_all_finish_once(void **state)
 		each[i] = (struct one_of_many){m, i};
 		m->ops[i] = (struct disk_op){.cb = on_one_of_many, .arg = &each[i]};
 		m->results[i] = -1;
-		disk_write(f->disk, &m->ops[i], file, f->buf + i * DISK_ALIGN, DISK_ALIGN,
-		    (uint64_t)i * DISK_ALIGN);
+		disk_write(f->disk, &m->ops[i], file, f->buf + i * DISK_ALIGN, DISK_ALIGN, (uint64_t)i * DISK_ALIGN);
 	}
 	disk_submit(f->disk);
 	m->submitting = false;
@@ -510,8 +509,7 @@ forbid_io_uring(unsigned code)
 	};
 	struct sock_fprog filter = {.len = 4, .filter = program};
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
 		_exit(3);
 }
 
@@ -658,8 +656,7 @@ probe(void **state)
 		skip_reason = reason;
 		return 0;
 	}
-	snprintf(path, sizeof path, "%s/test_disk_ring.probe.%d", tmp != NULL ? tmp : "/var/tmp",
-	    getpid());
+	snprintf(path, sizeof path, "%s/test_disk_ring.probe.%d", tmp != NULL ? tmp : "/var/tmp", getpid());
 	r = disk_open(d, path, DISK_WRITE | DISK_CREATE, &file);
 	if (r == -EOPNOTSUPP)
 		skip_reason = "the temporary directory's file system refuses O_DIRECT (set TMPDIR)";
@@ -683,8 +680,7 @@ teardown_unless_skipped(void **state)
 	return skip_reason != NULL ? 0 : teardown(state);
 }
 
-#define ON_DISK(name) \
-	cmocka_unit_test_setup_teardown(name, setup_unless_skipped, teardown_unless_skipped)
+#define ON_DISK(name) cmocka_unit_test_setup_teardown(name, setup_unless_skipped, teardown_unless_skipped)
 
 int
 main(void)

@@ -142,8 +142,7 @@ unsynced_writes_are_kept_when_all_survive(void **state)
 
 /* Count old and new sectors of the block, and new ones by their place; anything else fails. */
 static void
-count_sectors(
-    const char *block, char old, char new, unsigned *olds, unsigned *news, unsigned *places)
+count_sectors(const char *block, char old, char new, unsigned *olds, unsigned *news, unsigned *places)
 {
 	for (int s = 0; s < SECTORS; s++) {
 		const char *sector = block + s * 512;
@@ -707,8 +706,7 @@ static void
 start_eight(struct disk *d, struct disk_file *f, struct order *order, struct one *ones)
 {
 	for (int i = 0; i < 8; i++) {
-		ones[i] = (struct one){
-		    .order = order, .name = (char)('0' + i), .buf = buf + i * DISK_ALIGN};
+		ones[i] = (struct one){.order = order, .name = (char)('0' + i), .buf = buf + i * DISK_ALIGN};
 		ones[i].op = (struct disk_op){.cb = on_one, .arg = &ones[i]};
 		memset(ones[i].buf, ones[i].name, DISK_ALIGN);
 		disk_write(d, &ones[i].op, f, ones[i].buf, DISK_ALIGN, (uint64_t)i * DISK_ALIGN);

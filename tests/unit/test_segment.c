@@ -46,8 +46,8 @@ make_header(struct fixture *f)
 	f->header.start.stream_id = 5;
 	f->header.start.sequence = 20;
 	f->header.start.volume_count = 1;
-	f->header.start.volumes[0] =
-	    (struct run_volume){.volume = 1, .size_bytes = 100 * BLOCK_BYTES, .frontier_blocks = 50, .id = an_id("vol", '2')};
+	f->header.start.volumes[0] = (struct run_volume){
+	    .volume = 1, .size_bytes = 100 * BLOCK_BYTES, .frontier_blocks = 50, .id = an_id("vol", '2')};
 	segment_header_encode(&f->header, f->buf);
 }
 
@@ -116,7 +116,8 @@ count_entry(void *arg, const struct entry *e)
 }
 
 static int
-count_record(void *arg, const struct segment_header *h, const struct group_header *g, const struct record *r, uint64_t payload_file_offset)
+count_record(void *arg, const struct segment_header *h, const struct group_header *g, const struct record *r,
+    uint64_t payload_file_offset)
 {
 	struct fixture *f = arg;
 
@@ -236,7 +237,8 @@ payload_known_durable_is_not_read_again(void **state)
 
 	make_group(f, 1, 12); /* says: everything up to LSN 12, group 0, is durable */
 	make_group(f, 2, 12);
-	f->buf[2 * BLOCK_BYTES] ^= 1; /* rot in group 0 is for the reader of the block to find, not for recovery to drop */
+	f->buf[2 * BLOCK_BYTES] ^=
+	    1; /* rot in group 0 is for the reader of the block to find, not for recovery to drop */
 	assert_int_equal(scan(f, UINT64_MAX, &st, &bytes), 2 * GROUPS);
 }
 
@@ -256,8 +258,14 @@ static void
 checkpoint_survives_the_round_trip(void **state)
 {
 	unsigned char buf[CHECKPOINT_BYTES_MAX];
-	struct checkpoint c = {.lsn = 9, .clock_ns = -5, .clock_offset_ns = 3, .received_ns = 8, .consistency = CHECKPOINT_FILESYSTEM,
-	    .complete = true, .volume_count = 2}, d;
+	struct checkpoint c = {.lsn = 9,
+			      .clock_ns = -5,
+			      .clock_offset_ns = 3,
+			      .received_ns = 8,
+			      .consistency = CHECKPOINT_FILESYSTEM,
+			      .complete = true,
+			      .volume_count = 2},
+			  d;
 	size_t used, len;
 
 	c.volumes[1].volume = 4;

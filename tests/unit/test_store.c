@@ -413,7 +413,8 @@ zero_block(struct rig *g, uint64_t block)
 	void *payload;
 	size_t bad;
 
-	f->extents[f->extent_count++] = (struct store_extent){.block = block, .count = 1, .volume = g->volume[0], .kind = 2};
+	f->extents[f->extent_count++] =
+	    (struct store_extent){.block = block, .count = 1, .volume = g->volume[0], .kind = 2};
 	g->states[g->sent].tags[0][block] = 0;
 	assert_int_equal(store_frame_begin(g->store, g->sent, f->chain, f->extents, 1, NULL, 0, &payload), 0);
 	assert_int_equal(store_frame_end(g->store, &bad), 0);
@@ -739,7 +740,8 @@ a_replaced_disk_lives_on_in_the_points_that_have_it(void **state)
 {
 	struct rig *g = *state;
 	struct pit p = complete_pit(g);
-	struct store_declaration d = {.name = "disk0", .identity = "serial:new", .size_bytes = 8 * BLOCK_BYTES, .ok = true};
+	struct store_declaration d = {
+	    .name = "disk0", .identity = "serial:new", .size_bytes = 8 * BLOCK_BYTES, .ok = true};
 	struct store_volume v[STORE_VOLUMES_MAX];
 	struct view *view;
 
