@@ -46,9 +46,10 @@ int store_create(struct disk *d, const struct store_config *config, const struct
  * that calls store_attach(). -HF_ECORRUPT, -HF_EFORMAT, -errno. */
 int store_open(struct disk *d, const struct store_config *config, struct store **ret_store, struct hf_error *err);
 
-/* Open for reading alone, with the daemon stopped and without the catalog: only what the journal and the staging files say
- * themselves. Nothing is changed. Points are all checkpoints there are (no names); store_list_volumes(), store_list_pits(), store_view() and store_close()
- * are all that may be called. Blocking. */
+/* Open for reading alone, with the daemon stopped and without the catalog: only what the journal and the staging files
+ * say themselves. Nothing is changed. Points are all checkpoints there are, without the names and holds of the catalog:
+ * who has a copy of it adds them. store_list_volumes(), store_list_pits(), store_view() and store_close() are all that
+ * may be called. Blocking. */
 int store_open_offline(struct disk *d, const char *dir, struct store **ret_store, struct hf_error *err);
 
 /* Told to the owner, never from inside a store_ call but store_on_completions (the disk's callbacks) and store_job_finish(). */
