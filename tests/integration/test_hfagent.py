@@ -314,6 +314,7 @@ def test_a_new_process_compares_and_sends_what_differs(server, agent):
     disk = bytearray(sample(1500, tail=1))
     agent.open([Volume("root", "serial:1", len(disk))])
     agent.fill("root", disk)
+    agent.wait_ack()
     agent.close()
     for block in (0, 255, 256, 1400, 1500):
         disk[block * BLOCK] ^= 0xFF
