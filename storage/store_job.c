@@ -882,9 +882,9 @@ size_refused(struct declared *x, int r, const char *dir)
 	char text[UNITS_TEXT_BYTES];
 
 	if (r == -EFBIG || r == -EINVAL || r == -EOVERFLOW)
-		return declared_say(x, -HF_ETOOLARGE, "%s: a file of %s is more than the file system of %s can hold", x->want.name,
+		return declared_say(x, -HF_ETOOLARGE, "a file of %s is more than the file system of %s can hold",
 		    size_format(x->want.size_bytes, text), dir);
-	return declared_say(x, r, "%s: cannot make its staging file in %s: %s", x->want.name, dir, hf_status_text(r));
+	return declared_say(x, r, "cannot make its staging file in %s: %s", dir, hf_status_text(r));
 }
 
 static int
@@ -922,8 +922,8 @@ make_volume(struct store_job *job, struct declared *x, struct disk *d)
 	int r;
 
 	if (job->volume_count == STORE_VOLUMES_MAX)
-		return declared_say(x, -HF_EFULL, "%s: this source has had %d disks already, and no more can be kept of one source",
-		    x->want.name, STORE_VOLUMES_MAX);
+		return declared_say(x, -HF_EFULL, "this source has had %d disks already, and no more can be kept of one source",
+		    STORE_VOLUMES_MAX);
 	v = calloc(1, sizeof *v);
 	if (v == NULL)
 		return -ENOMEM;
@@ -1010,16 +1010,16 @@ run_known(struct store_job *job, struct declared *x, struct disk *d)
 	int r;
 
 	if (x->want.size_bytes < x->was.size_bytes)
-		return declared_say(x, -HF_EIDENTITY, "%s has shrunk from %llu to %llu bytes: a smaller disk is another disk",
-		    x->want.name, (unsigned long long)x->was.size_bytes, (unsigned long long)x->want.size_bytes);
+		return declared_say(x, -HF_EIDENTITY, "it has shrunk from %llu to %llu bytes: a smaller disk is another disk",
+		    (unsigned long long)x->was.size_bytes, (unsigned long long)x->want.size_bytes);
 	if (job->folding && (grows || needs_cursor(x)))
-		return declared_say(x, -EAGAIN, "%s grows, or comes back, while history is being folded", x->want.name);
+		return declared_say(x, -EAGAIN, "it grows, or comes back, while history is being folded");
 	if (needs_cursor(x)) {
 		if (x->was.frontier_blocks != x->was.frontier_received_blocks)
-			return declared_say(x, -EAGAIN, "%s comes back while its last frames are being written", x->want.name);
+			return declared_say(x, -EAGAIN, "it comes back while its last frames are being written");
 		r = load_cursor(job, x, d);
 		if (r < 0)
-			return declared_say(x, r, "%s: %s", x->want.name, hf_status_text(r));
+			return declared_say(x, r, "%s", hf_status_text(r));
 	}
 	return grows ? grow_volume(job, x, d) : 0;
 }
@@ -1031,7 +1031,7 @@ run_declared(struct store_job *job, struct declared *x, struct disk *d)
 	if (!x->want.ok)
 		return 0; /* as it was; nothing is known of it today */
 	if (x->want.size_bytes == 0 || x->want.size_bytes > SIZE_BYTES_MAX)
-		return declared_say(x, -HF_ETOOLARGE, "%s: a disk of %llu bytes", x->want.name, (unsigned long long)x->want.size_bytes);
+		return declared_say(x, -HF_ETOOLARGE, "a disk of %llu bytes", (unsigned long long)x->want.size_bytes);
 	return x->volume == 0 ? make_volume(job, x, d) : run_known(job, x, d);
 }
 
