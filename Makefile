@@ -11,6 +11,7 @@ CLANG   ?= clang-14
 PYTHON  ?= /usr/bin/python3
 V       ?= 0
 
+FOLDERS  := agent proto server storage tests
 PACKAGES := libevent libevent_openssl libevent_pthreads openssl sqlite3 liburing libprotobuf-c jansson inih libxxhash liblz4 libzstd libcurl
 
 # Until the dependencies are installed only `deps` and `help` are of use; what needs them asks for them.
@@ -29,6 +30,10 @@ else
 Q :=
 say =
 endif
+
+# Builds use every core, unless -j was given.
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
 # --- what is built -------------------------------------------------------------------------------
 common_SRCS  := $(sort $(wildcard proto/common/*.c))
@@ -63,7 +68,7 @@ LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libs
 .SECONDARY:
 
 all: deps ## build the programs and their man pages
-	@$(MAKE) --no-print-directory programs man
+	@$(SUBMAKE) programs man
 
 # The empty recipes keep make from saying that there was nothing to do.
 programs: $(PROGRAMS) ; @:
@@ -139,7 +144,9 @@ $(BUILD)/lies/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -DHOLDFAST_LIES -MMD -MP -c -o $@ $<
 
-# Fuzzers are built whole with clang: the parser under test is instrumented too.
+# Fuzzers are built whole with clang: the parser under test is instrumented too. CFLAGS are not theirs, so that check-asan takes
+# those of FUZZ_BUILD.
+FUZZ_BUILD ?= $(BUILD)
 FUZZ_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. -I$(BUILD) -O1 -g \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(PC_CFLAGS)
 fuzz_objs = $(patsubst %.c,$(BUILD)/fuzz-objects/%.o,$(1))
@@ -170,37 +177,39 @@ demo: all ## the main job end to end on real disks, in under four minutes (KEEP=
 	@$(PYTHON) tests/integration/demo.py
 
 check: all ## every test; the last line counts them
-	@$(MAKE) --no-print-directory units crashes fuzzers liar
-	@$(PYTHON) tests/run.py --build $(BUILD) all
+	@$(SUBMAKE) units crashes liar
+	@$(SUBMAKE) fuzzers BUILD=$(FUZZ_BUILD)
+	@$(PYTHON) tests/run.py --build $(BUILD) --fuzz-build $(FUZZ_BUILD) all
 
 check-unit: all ## the unit tests alone, under a minute
-	@$(MAKE) --no-print-directory units
+	@$(SUBMAKE) units
 	@$(PYTHON) tests/run.py --build $(BUILD) unit
 
 check-crash: all ## the simulated disk loses, tears and reorders; recovery must never lie
-	@$(MAKE) --no-print-directory crashes
+	@$(SUBMAKE) crashes
 	@$(PYTHON) tests/run.py --build $(BUILD) crash
 
 check-planted: all ## bugs planted on purpose: the crash test must catch every one
 	@$(PYTHON) tests/run.py --build $(BUILD) planted
 
 check-asan: deps ## the whole suite under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory check BUILD=$(BUILD)/asan \
+	@$(SUBMAKE) check BUILD=$(BUILD)/asan FUZZ_BUILD=$(BUILD) \
 		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
 fuzz-smoke: all ## at least a million executions of every fuzz target
-	@$(MAKE) --no-print-directory fuzzers
+	@$(SUBMAKE) fuzzers
 	@$(PYTHON) tests/run.py --build $(BUILD) fuzz
 
 bench: all ## ratios measured side by side, into build/bench.json; a missed goal is shown as MISSED, not failed
-	@$(MAKE) --no-print-directory benches
+	@$(SUBMAKE) benches
 	@$(PYTHON) tests/bench/run.py --build $(BUILD)
 
 tidy: deps ## formatting, linters, and the rule of which folder may include which
 	@$(PYTHON) tests/lib/layering.py
-	@clang-format-14 --dry-run --Werror $$(git ls-files '*.c' '*.h')
-	@cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. -I$(BUILD) \
-		--suppress=missingInclude $$(git ls-files '*.c')
+	@clang-format-14 --dry-run --Werror $(shell find $(FOLDERS) -name '*.[ch]')
+	@cppcheck -j2 --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. -I$(BUILD) \
+		--suppress=missingInclude $(shell find $(FOLDERS) -name '*.c')
+	@sh -n deploy/install-deps
 
 install: all ## install under $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin

@@ -314,9 +314,10 @@ bool
 sum_zone_find(const struct sum_zone *z, int level, uint64_t index, uint64_t *ret_digest)
 {
 	static const unsigned level_at[DIGEST_LEVELS] = {0, NODES_AT, TOPS_AT, ROOT_AT};
-	uint64_t i = index - z->zone * (SUM_ZONE_BLOCKS / digest_level_blocks(level));
+	uint64_t i;
 
 	assert(level >= 0 && level < DIGEST_LEVELS);
+	i = index - z->zone * (SUM_ZONE_BLOCKS / digest_level_blocks(level));
 	assert(i < SUM_ZONE_BLOCKS / digest_level_blocks(level));
 	if (recomputed(z, level, i))
 		*ret_digest = z->digests[level_at[level] + i];

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the tests and count them; the last line is `N passed, N failed, N skipped`.
 
-usage: run.py --build DIR (all | layering | unit | crash | planted | fuzz | integration)...
+usage: run.py --build DIR [--fuzz-build DIR] (all | layering | unit | crash | planted | fuzz | integration)...
 
 Unit and crash tests are programs that print TAP (cmocka with CMOCKA_MESSAGE_OUTPUT=TAP, or `ok N - name` lines by themselves);
 integration tests are pytest files. A program that dies counts as a failure; a skip has its reason printed.
@@ -246,10 +246,10 @@ PARTS = {"layering": run_layering, "unit": run_units, "crash": run_crash, "plant
          "integration": run_pytest}
 
 
-def run_parts(counts, build, parts):
+def run_parts(counts, arguments, parts):
     for part in parts:
         try:
-            PARTS[part](counts, build)
+            PARTS[part](counts, (part == "fuzz" and arguments.fuzz_build) or arguments.build)
         except Exception as e:  # a fault of this file is not to pass for a part that ran
             counts.fail(part, repr(e))
 
@@ -257,13 +257,14 @@ def run_parts(counts, build, parts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("--fuzz-build", type=pathlib.Path, help="where the fuzz targets are, if not in --build")
     parser.add_argument("what", nargs="+", choices=["all", *PARTS])
     arguments = parser.parse_args()
     parts = [part for part in PARTS if part in arguments.what or "all" in arguments.what]
     counts = Counts()
-    waiting = threading.Thread(target=run_parts, args=(counts, arguments.build, [p for p in parts if p == "integration"]))
+    waiting = threading.Thread(target=run_parts, args=(counts, arguments, [p for p in parts if p == "integration"]))
     waiting.start()
-    run_parts(counts, arguments.build, [p for p in parts if p != "integration"])
+    run_parts(counts, arguments, [p for p in parts if p != "integration"])
     waiting.join()
     for skipped in counts.skipped:
         print(f"skipped {skipped}")

@@ -412,7 +412,7 @@ model_level(struct history *h, const struct history_volume *hv, const uint32_t *
 {
 	static const size_t fanout[DIGEST_LEVELS] = {1, 16, 16, 256};
 	size_t n, below;
-	uint64_t *leaves, *nodes;
+	uint64_t *leaves, *padded, *nodes;
 
 	if (level == 0) {
 		leaves = calloc(hv->blocks, sizeof *leaves);
@@ -423,12 +423,13 @@ model_level(struct history *h, const struct history_volume *hv, const uint32_t *
 	}
 	leaves = model_level(h, hv, model, level - 1, &below);
 	n = (below + fanout[level] - 1) / fanout[level];
-	leaves = realloc(leaves, n * fanout[level] * sizeof *leaves);
-	memset(leaves + below, 0, (n * fanout[level] - below) * sizeof *leaves);
+	padded = realloc(leaves, n * fanout[level] * sizeof *padded);
+	assert_non_null(padded);
+	memset(padded + below, 0, (n * fanout[level] - below) * sizeof *padded);
 	nodes = calloc(n, sizeof *nodes);
 	for (size_t i = 0; i < n; i++)
-		nodes[i] = digest_node(h->digest_seed, leaves + i * fanout[level], fanout[level]);
-	free(leaves);
+		nodes[i] = digest_node(h->digest_seed, padded + i * fanout[level], fanout[level]);
+	free(padded);
 	*ret_count = n;
 	return nodes;
 }

@@ -196,9 +196,10 @@ static void
 bench_open(struct bench *b, struct disk *disk, const char *dir, uint64_t size_bytes)
 {
 	char path[128];
-	struct view_volume *vv = &b->parts.volumes[0];
+	struct view_volume *vv;
 
 	memset(b, 0, sizeof *b);
+	vv = &b->parts.volumes[0];
 	b->disk = disk;
 	assert_int_equal(run_cache_create(1 << 20, &b->cache), 0);
 	b->parts.digest_seed = 99;
