@@ -204,7 +204,7 @@ set_state(const struct state_facts *f, const struct rule *rule, struct state_ver
 	const char *detail = detail_text(f, rule->detail);
 
 	v->state = rule->state;
-	if (detail[0] != '\0')
+	if (detail[0] != '\0' && strcmp(detail, rule->reason) != 0) /* the same words once */
 		snprintf(v->reason, sizeof v->reason, "%s: %.400s", rule->reason, detail);
 	else
 		copy_text(v->reason, rule->reason);
