@@ -23,8 +23,7 @@ static char *
 map_aligned(size_t len, size_t align)
 {
 	size_t spare = align > DISK_ALIGN ? align : 0;
-	char *p =
-	    mmap(NULL, len + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = mmap(NULL, len + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t before;
 
 	if (p == MAP_FAILED)
@@ -65,8 +64,7 @@ buffer_alloc(size_t len)
 	if (p == NULL)
 		return NULL;
 	if (huge)
-		(void)madvise(
-		    p, bytes, MADV_HUGEPAGE); /* a hint: without it the buffer is only slower */
+		(void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint: without it the buffer is only slower */
 	if (fault_in(p, bytes) < 0) {
 		munmap(p, bytes);
 		return NULL;

@@ -379,9 +379,7 @@ vfs_open(sqlite3_vfs *sqlite, const char *path, sqlite3_file *file, int flags, i
 	}
 	/* As SQLite's own VFS: it vouches for the name of a journal, not for that of a new
 	 * database. */
-	f->is_new =
-	    created &&
-	    (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL));
+	f->is_new = created && (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL));
 	link_file(f);
 	f->sqlite.pMethods = &file_methods;
 	if (ret_flags != NULL)

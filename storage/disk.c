@@ -62,8 +62,8 @@ start_op(struct disk *d, struct disk_op *op, struct disk_file *f, enum disk_kind
 }
 
 static void
-start_transfer(struct disk *d, struct disk_op *op, struct disk_file *f, enum disk_kind kind,
-    char *buf, size_t len, uint64_t offset)
+start_transfer(struct disk *d, struct disk_op *op, struct disk_file *f, enum disk_kind kind, char *buf, size_t len,
+    uint64_t offset)
 {
 	assert(len > 0);
 	assert(len <= INT_MAX);
@@ -77,15 +77,13 @@ start_transfer(struct disk *d, struct disk_op *op, struct disk_file *f, enum dis
 }
 
 void
-disk_read(
-    struct disk *d, struct disk_op *op, struct disk_file *f, void *buf, size_t len, uint64_t offset)
+disk_read(struct disk *d, struct disk_op *op, struct disk_file *f, void *buf, size_t len, uint64_t offset)
 {
 	start_transfer(d, op, f, DISK_OP_READ, buf, len, offset);
 }
 
 void
-disk_write(struct disk *d, struct disk_op *op, struct disk_file *f, const void *buf, size_t len,
-    uint64_t offset)
+disk_write(struct disk *d, struct disk_op *op, struct disk_file *f, const void *buf, size_t len, uint64_t offset)
 {
 	/* One field serves both directions; a write never stores through it. */
 	char *bytes = (char *)(uintptr_t)buf;

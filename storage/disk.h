@@ -54,8 +54,8 @@ enum disk_open_flag {
 /* ---- a disk ---- */
 
 /* A ring with room for `depth` operations in flight; more wait inside, in order. It belongs to the thread that submits
- * first, which need not be the one that creates it. Fails with the reason and the setting to change when io_uring is not
- * permitted. */
+ * first, which need not be the one that creates it. Fails with the reason and the setting to change when io_uring is
+ * not permitted. */
 int disk_ring_create(unsigned depth, struct disk **ret_disk, struct hf_error *err);
 
 /* Register memory that will be used for reads and writes (once per disk). -ENOMEM (memlock): harmless, I/O then
@@ -112,7 +112,8 @@ int disk_write_now(struct disk *d, struct disk_file *f, const void *buf, size_t 
 int disk_sync_now(struct disk *d, struct disk_file *f);
 
 /* ---- memory for I/O ---- */
-/* len bytes, zeroed, aligned to DISK_ALIGN (2 MiB when len >= 2 MiB) and pre-faulted; NULL when out of memory. Free with buffer_free(). */
+/* len bytes, zeroed, aligned to DISK_ALIGN (2 MiB when len >= 2 MiB) and pre-faulted; NULL when out of memory. Free
+ * with buffer_free(). */
 void *buffer_alloc(size_t len);
 void buffer_free(void *buf, size_t len);
 

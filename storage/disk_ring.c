@@ -188,8 +188,7 @@ enable(struct ring *r)
 		return;
 	/* Not io_uring_enable_rings(): liburing 2.3 of Debian 12 declares it without exporting it.
 	 */
-	ret = syscall(
-	    __NR_io_uring_register, r->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	ret = syscall(__NR_io_uring_register, r->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	assert(ret == 0);
 	r->enabled = true;
 }
@@ -402,8 +401,7 @@ ring_open(struct disk *d, const char *path, unsigned flags, struct disk_file **r
 static void
 ring_close(struct disk *d, struct disk_file *f)
 {
-	(void)close(
-	    fd_of(f)); /* durability was disk_sync()'s matter; the descriptor is gone either way */
+	(void)close(fd_of(f)); /* durability was disk_sync()'s matter; the descriptor is gone either way */
 	f->magic = 0;
 	free(f);
 }
@@ -595,8 +593,9 @@ setup(struct ring *r, unsigned depth, unsigned flags)
 	    .flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED | flags,
 	    .cq_entries = 2 * depth,
 	};
-	/* A sync holds a kernel thread while it waits for the device, and the block layer merges flushes only of those that
-	 * wait together: with a flush of 1 ms, 64 instead of 8 make four times the syncs (docs/journal-layout.md). */
+	/* A sync holds a kernel thread while it waits for the device, and the block layer merges flushes only of those
+	 * that wait together: with a flush of 1 ms, 64 instead of 8 make four times the syncs (docs/journal-layout.md).
+	 */
 	unsigned workers[2] = {64, 0};
 	int ret = io_uring_queue_init_params(depth, &r->uring, &p);
 
@@ -613,8 +612,7 @@ setup(struct ring *r, unsigned depth, unsigned flags)
 static int
 setup_best(struct ring *r, unsigned depth)
 {
-	int ret = setup(r, depth,
-	    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+	int ret = setup(r, depth, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
 
 	return ret == -EINVAL ? setup(r, depth, 0) : ret;
 }
@@ -624,10 +622,8 @@ knows_operations(struct ring *r)
 {
 	struct io_uring_probe *p = io_uring_get_probe_ring(&r->uring);
 	bool ok = p != NULL && io_uring_opcode_supported(p, IORING_OP_READ) &&
-		  io_uring_opcode_supported(p, IORING_OP_WRITE) &&
-		  io_uring_opcode_supported(p, IORING_OP_READ_FIXED) &&
-		  io_uring_opcode_supported(p, IORING_OP_WRITE_FIXED) &&
-		  io_uring_opcode_supported(p, IORING_OP_FSYNC);
+		  io_uring_opcode_supported(p, IORING_OP_WRITE) && io_uring_opcode_supported(p, IORING_OP_READ_FIXED) &&
+		  io_uring_opcode_supported(p, IORING_OP_WRITE_FIXED) && io_uring_opcode_supported(p, IORING_OP_FSYNC);
 
 	io_uring_free_probe(p);
 	return ok;

@@ -167,8 +167,7 @@ free_blocks(const struct sim *s)
 {
 	if (s->capacity_blocks == 0)
 		return FREE_BYTES_UNLIMITED / SIM_BLOCK_BYTES;
-	return s->capacity_blocks > s->tree.used_blocks ? s->capacity_blocks - s->tree.used_blocks
-							: 0;
+	return s->capacity_blocks > s->tree.used_blocks ? s->capacity_blocks - s->tree.used_blocks : 0;
 }
 
 static int
@@ -213,9 +212,7 @@ start_write(struct sim *s, struct flight *f, enum sim_fault fault)
 {
 	struct disk_op *op = f->op;
 
-	f->len = fault == SIM_FAULT_NONE    ? op->len
-		 : fault == SIM_FAULT_SHORT ? half_blocks(op->len)
-					    : 0;
+	f->len = fault == SIM_FAULT_NONE ? op->len : fault == SIM_FAULT_SHORT ? half_blocks(op->len) : 0;
 	f->res = fault_code(fault);
 	if (f->len > 0 && !f->file->writable)
 		f->res = -EBADF;
@@ -281,8 +278,7 @@ static void
 check_buffer(const struct flight *f)
 {
 	for (size_t i = 0; i < f->change->pages_count; i++)
-		assert(memcmp(f->change->pages[i]->bytes, f->op->buf + i * SIM_BLOCK_BYTES,
-			   SIM_BLOCK_BYTES) == 0 &&
+		assert(memcmp(f->change->pages[i]->bytes, f->op->buf + i * SIM_BLOCK_BYTES, SIM_BLOCK_BYTES) == 0 &&
 		       "the buffer of a write changed while the disk borrowed it");
 }
 
@@ -739,8 +735,7 @@ disk_sim_fail(struct disk *d, char kind, uint64_t nth, bool sticky, enum sim_fau
 void
 disk_sim_set_capacity(struct disk *d, uint64_t bytes)
 {
-	sim_of(d)->capacity_blocks =
-	    bytes > 0 && bytes < SIM_BLOCK_BYTES ? 1 : bytes / SIM_BLOCK_BYTES;
+	sim_of(d)->capacity_blocks = bytes > 0 && bytes < SIM_BLOCK_BYTES ? 1 : bytes / SIM_BLOCK_BYTES;
 }
 
 /* ---- bit rot ---- */
@@ -774,8 +769,7 @@ flip_content(struct sim *s, struct sim_content *c, uint64_t offset, unsigned bit
 static void
 flip_change(struct sim *s, struct sim_change *c, uint64_t offset, unsigned bit)
 {
-	if (c->kind == SIM_WRITE && c->completed_at != 0 && c->offset <= offset &&
-	    offset < c->offset + c->len)
+	if (c->kind == SIM_WRITE && c->completed_at != 0 && c->offset <= offset && offset < c->offset + c->len)
 		flip_page(s, c->pages[(offset - c->offset) / SIM_BLOCK_BYTES], offset, bit);
 }
 

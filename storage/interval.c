@@ -77,7 +77,8 @@ interval_sort(struct interval *v)
 
 	if (from == v->count)
 		return 0;
-	/* Like a binary counter: swallow the chunks before that are not larger, so that sizes fall by half and few remain. */
+	/* Like a binary counter: swallow the chunks before that are not larger, so that sizes fall by half and few
+	 * remain. */
 	while (first > 0 && v->chunks[first - 1].to - v->chunks[first - 1].from <= v->count - from) {
 		first--;
 		from = v->chunks[first].from;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* interval.h: the index of one segment that has no run yet: its entries and checkpoints, in memory, in LSN order,
- * and sorted chunks of them that views can share. Owner's thread; once sealed it does not change and may be read anywhere. */
+ * and sorted chunks of them that views can share. Owner's thread; once sealed it does not change and may be read
+ * anywhere. */
 #ifndef HF_STORAGE_INTERVAL_H
 #define HF_STORAGE_INTERVAL_H
 
@@ -24,7 +25,7 @@ struct interval {
 	unsigned chunk_count;
 };
 
-struct interval *interval_create(void); /* NULL when out of memory */
+struct interval *interval_create(void);    /* NULL when out of memory */
 void interval_destroy(struct interval *v); /* NULL allowed; chunks still shared by views live on */
 
 /* Room for so many more, so that interval_add() cannot fail. 0 or -ENOMEM. */
@@ -32,7 +33,8 @@ int interval_reserve(struct interval *v, size_t entries, size_t checkpoints);
 void interval_add(struct interval *v, const struct entry *e);
 void interval_add_checkpoint(struct interval *v, const struct checkpoint *c);
 
-/* Sort what came since the last call into chunks: afterwards chunks cover every entry. O(n log n) over the new ones, amortised. 0 or -ENOMEM. */
+/* Sort what came since the last call into chunks: afterwards chunks cover every entry. O(n log n) over the new ones,
+ * amortised. 0 or -ENOMEM. */
 int interval_sort(struct interval *v);
 
 #endif

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* journal.c: groups of records on their way into the journal.
  *
- *	OPEN --close--> [STAGING --payload in staging files, synced-->] STAGED --place, write--> WRITING --> WRITTEN --sync--> DURABLE
+ *	OPEN --close--> [STAGING --payload in staging files, synced-->] STAGED --place, write--> WRITING --> WRITTEN
+ *--sync--> DURABLE
  *
  * One group is open and filled with frames while older ones are on their way: that is group commit. Groups are placed
- * strictly in order, because each descriptor carries the chain of the one before; a sync is submitted only after the write
- * completions of everything it is to cover, and covers all groups written by then. No links, no drains.
+ * strictly in order, because each descriptor carries the chain of the one before; a sync is submitted only after the
+ * write completions of everything it is to cover, and covers all groups written by then. No links, no drains.
  *
- * When a write or a sync fails, nothing of that segment is trusted any further: once nothing is in flight, every group that
- * is not durable, its bytes still in its slab, is placed again in a new segment, whose header names the durable state as its start; so
- * recovery stops reading the failed segment there. If that fails too, the store is failed. */
+ * When a write or a sync fails, nothing of that segment is trusted any further: once nothing is in flight, every group
+ * that is not durable, its bytes still in its slab, is placed again in a new segment, whose header names the durable
+ * state as its start; so recovery stops reading the failed segment there. If that fails too, the store is failed. */
 #include "storage/store_impl.h"
 
 #include <assert.h>
@@ -152,8 +153,7 @@ static bool
 group_has_room(const struct store *s, const struct group *g, bool fill, size_t record_bytes, size_t payload_bytes,
     uint32_t entry_count)
 {
-	return g->fill == fill && g->stream_id == s->stream_id &&
-	       g->head_used + record_bytes <= DESCRIPTOR_BYTES_MAX &&
+	return g->fill == fill && g->stream_id == s->stream_id && g->head_used + record_bytes <= DESCRIPTOR_BYTES_MAX &&
 	       g->payload_used + payload_bytes <= SLAB_PAYLOAD_BYTES &&
 	       g->entry_count + entry_count <= GROUP_ENTRIES_MAX;
 }
@@ -385,7 +385,8 @@ place_groups(struct store *s)
 		if (seg == NULL)
 			return;
 		if (reserve_interval(s, seg, g) < 0) {
-			store_fail(s, -ENOMEM, "no memory for the index of segment %llu", (unsigned long long)seg->number);
+			store_fail(
+			    s, -ENOMEM, "no memory for the index of segment %llu", (unsigned long long)seg->number);
 			return;
 		}
 		write_group(s, g, seg);
@@ -548,7 +549,8 @@ static void
 fail_over(struct store *s)
 {
 	if (s->failovers++ >= FAILOVERS_MAX) {
-		store_fail(s, s->broken, "writing the journal failed in two segments in a row (%s)", hf_status_text(s->broken));
+		store_fail(s, s->broken, "writing the journal failed in two segments in a row (%s)",
+		    hf_status_text(s->broken));
 		return;
 	}
 	cut_back_segments(s);

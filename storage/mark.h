@@ -13,7 +13,7 @@ struct marks {
 		uint32_t set; /* index of its volume list */
 		uint8_t consistency;
 		bool complete;
-	} *list; /* in LSN order */
+	} * list; /* in LSN order */
 	size_t count, capacity;
 	struct mark_set {
 		uint32_t volume_count;
@@ -21,13 +21,13 @@ struct marks {
 			uint32_t volume;
 			uint64_t size_bytes;
 		} volumes[STORE_VOLUMES_MAX];
-	} *sets;
+	} * sets;
 	size_t set_count, set_capacity;
 };
 
 void marks_fini(struct marks *m);
-int marks_add(struct marks *m, const struct checkpoint *c);      /* in LSN order; 0 or -ENOMEM */
-void marks_drop_before(struct marks *m, uint64_t lsn);           /* forget those with a smaller LSN */
+int marks_add(struct marks *m, const struct checkpoint *c); /* in LSN order; 0 or -ENOMEM */
+void marks_drop_before(struct marks *m, uint64_t lsn);      /* forget those with a smaller LSN */
 void marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint);
 bool marks_find(const struct marks *m, uint64_t lsn, size_t *ret_index); /* exactly that LSN */
 

@@ -27,8 +27,8 @@ enum {
 
 _Static_assert(HEADER_STATE_OFFSET + 48 + STORE_VOLUMES_MAX * HEADER_VOLUME_BYTES <= HEADER_CHECKSUM_OFFSET,
     "the volume table fits the header page");
-_Static_assert(CHECKPOINT_BYTES_MAX == CHECKPOINT_FIXED_BYTES + CHECKPOINT_VOLUME_BYTES * STORE_VOLUMES_MAX,
-    "checkpoint size");
+_Static_assert(
+    CHECKPOINT_BYTES_MAX == CHECKPOINT_FIXED_BYTES + CHECKPOINT_VOLUME_BYTES * STORE_VOLUMES_MAX, "checkpoint size");
 
 static bool
 is_zero(const unsigned char *p, size_t len)
@@ -516,7 +516,7 @@ struct scan {
 	struct disk *d;
 	struct disk_file *f;
 	const struct segment_header *header;
-	uint64_t offset;       /* of the group looked at */
+	uint64_t offset; /* of the group looked at */
 	uint64_t file_bytes;
 	unsigned char *descriptor;
 	unsigned char *payload; /* made when it is first needed */
@@ -570,8 +570,8 @@ scan_payload(struct scan *s, const struct group_header *g)
 		if (rec.header.type != RECORD_DATA)
 			continue;
 		for (size_t i = 0; i < record_digest_count(&rec); i++)
-			if (digest_block(s->header->digest_seed,
-				s->payload + rec.payload_offset + i * BLOCK_BYTES) != record_digest_get(&rec, i))
+			if (digest_block(s->header->digest_seed, s->payload + rec.payload_offset + i * BLOCK_BYTES) !=
+			    record_digest_get(&rec, i))
 				return 0;
 	}
 	return r < 0 ? 0 : 1;
@@ -655,7 +655,8 @@ scan_next(struct scan *s, uint64_t lsn_until, uint64_t lsn_durable, bool settle,
 	return r < 0 ? r : 1;
 }
 
-/* A torn tail and damage in the middle look alike, but behind the damage lie groups that were written when more was durable. */
+/* A torn tail and damage in the middle look alike, but behind the damage lie groups that were written when more was
+ * durable. */
 static int
 check_tail(const struct scan *s, const struct journal_state *state)
 {
@@ -666,7 +667,8 @@ check_tail(const struct scan *s, const struct journal_state *state)
 }
 
 static int
-scan_groups(struct scan *s, uint64_t lsn_until, struct journal_state *state, const struct segment_scan_events *events, void *arg)
+scan_groups(struct scan *s, uint64_t lsn_until, struct journal_state *state, const struct segment_scan_events *events,
+    void *arg)
 {
 	struct group_header g;
 	uint64_t lsn_durable;
@@ -684,8 +686,8 @@ scan_groups(struct scan *s, uint64_t lsn_until, struct journal_state *state, con
 }
 
 int
-segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h, uint64_t lsn_until, struct journal_state *state,
-    uint64_t *ret_bytes, const struct segment_scan_events *events, void *arg)
+segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h, uint64_t lsn_until,
+    struct journal_state *state, uint64_t *ret_bytes, const struct segment_scan_events *events, void *arg)
 {
 	struct scan s = {.d = d, .f = f, .header = h, .offset = SEGMENT_HEADER_BYTES};
 	int r = disk_size(d, f, &s.file_bytes);
@@ -760,7 +762,8 @@ find_claims(struct claim *c)
 }
 
 int
-segment_claim(struct disk *d, struct disk_file *f, uint64_t number, uint64_t digest_seed, uint64_t offset, uint64_t *ret_lsn)
+segment_claim(
+    struct disk *d, struct disk_file *f, uint64_t number, uint64_t digest_seed, uint64_t offset, uint64_t *ret_lsn)
 {
 	struct claim c = {.scan = {.d = d, .f = f, .offset = offset}, .number = number, .digest_seed = digest_seed};
 	int r = disk_size(d, f, &c.scan.file_bytes);

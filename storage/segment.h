@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* segment.h: the bytes of a journal segment: its header, groups, and the records in them. Encoding, checking, scanning; no
- * decision is taken here.
+/* segment.h: the bytes of a journal segment: its header, groups, and the records in them. Encoding, checking, scanning;
+ * no decision is taken here.
  *
  *	segment:  header page | group | group | ... | (preallocated, anything)
  *	group:    descriptor (group header, records, zeros up to a page) | payload (pages)
@@ -66,10 +66,10 @@ int group_header_decode(const unsigned char *page, struct group_header *ret_head
 int group_check(const struct group_header *h, const unsigned char *descriptor);
 
 enum record_type {
-	RECORD_DATA = 1,       /* its payload is in the group */
-	RECORD_FILL = 2,       /* its payload is in the staging file, and synced */
+	RECORD_DATA = 1, /* its payload is in the group */
+	RECORD_FILL = 2, /* its payload is in the staging file, and synced */
 	RECORD_CHECKPOINT = 3,
-	RECORD_VOLUME = 4,     /* a volume is declared, or its size has grown */
+	RECORD_VOLUME = 4, /* a volume is declared, or its size has grown */
 };
 
 struct record_header {
@@ -93,7 +93,8 @@ void record_extents_encode(unsigned char *p, enum record_type type, uint64_t seq
 void record_checkpoint_encode(unsigned char *p, uint64_t sequence, uint64_t stream_chain, const struct checkpoint *c);
 void record_volume_encode(unsigned char *p, uint64_t sequence, uint64_t stream_chain, const struct run_volume *v);
 
-/* A checkpoint's body alone, as run files keep it too: bytes written, at most CHECKPOINT_BYTES_MAX; *ret_used on decoding. */
+/* A checkpoint's body alone, as run files keep it too: bytes written, at most CHECKPOINT_BYTES_MAX; *ret_used on
+ * decoding. */
 enum { CHECKPOINT_BYTES_MAX = 56 + 16 * STORE_VOLUMES_MAX };
 size_t checkpoint_encode(unsigned char *p, const struct checkpoint *c);
 int checkpoint_decode(const unsigned char *p, size_t len, struct checkpoint *ret_checkpoint, size_t *ret_used);
@@ -121,8 +122,10 @@ uint64_t record_digest_get(const struct record *r, size_t i);
 int record_checkpoint_decode(const struct record *r, struct checkpoint *ret_checkpoint); /* lsn filled in */
 int record_volume_decode(const struct record *r, struct run_volume *ret_volume);
 
-/* Call each() for every index entry of a DATA record: location from the segment's number and the file offset of the group's payload. */
-void record_entries(const struct record *r, uint64_t segment, uint64_t payload_file_offset, void (*each)(void *arg, const struct entry *e), void *arg);
+/* Call each() for every index entry of a DATA record: location from the segment's number and the file offset of the
+ * group's payload. */
+void record_entries(const struct record *r, uint64_t segment, uint64_t payload_file_offset,
+    void (*each)(void *arg, const struct entry *e), void *arg);
 
 /* Apply a record to a state: stream position, frontiers, volume sizes, lsn_last. -HF_ECORRUPT if it contradicts it. */
 int journal_state_apply(struct journal_state *st, const struct group_header *g, const struct record *r);
@@ -131,18 +134,22 @@ struct run_volume *journal_state_volume(struct journal_state *st, uint32_t volum
 /* ---- scanning a segment file (blocking) ---- */
 struct segment_scan_events {
 	/* One record of the journal, in order. Non-zero stops the scan and is returned. */
-	int (*record)(void *arg, const struct segment_header *s, const struct group_header *g, const struct record *r, uint64_t payload_file_offset);
-	bool settle; /* write what is not known to be durable once more, in its place: the caller's sync then means it */
+	int (*record)(void *arg, const struct segment_header *s, const struct group_header *g, const struct record *r,
+	    uint64_t payload_file_offset);
+	/* Write what is not known to be durable once more, in its place: the caller's sync then means it. */
+	bool settle;
 };
-/* From the header's start state to the last whole group with an LSN <= lsn_until; payload beyond the durable LSN is read and
- * checked. *state is the state after it (volumes, stream, chain), *ret_bytes the valid length of the file. -errno on I/O errors; -HF_ECORRUPT:
- * a group behind the last whole one says that more was durable, so this is no torn tail but damage. */
-int segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h, uint64_t lsn_until, struct journal_state *state,
-    uint64_t *ret_bytes, const struct segment_scan_events *events, void *arg);
+/* From the header's start state to the last whole group with an LSN <= lsn_until; payload beyond the durable LSN is
+ * read and checked. *state is the state after it (volumes, stream, chain), *ret_bytes the valid length of the file.
+ * -errno on I/O errors; -HF_ECORRUPT: a group behind the last whole one says that more was durable, so this is no torn
+ * tail but damage. */
+int segment_scan(struct disk *d, struct disk_file *f, const struct segment_header *h, uint64_t lsn_until,
+    struct journal_state *state, uint64_t *ret_bytes, const struct segment_scan_events *events, void *arg);
 
-/* The newest durable LSN that any group with a right checksum from that offset on states, whether it continues anything or not; 0: there is none.
- * Blocking; holes are skipped. */
-int segment_claim(struct disk *d, struct disk_file *f, uint64_t number, uint64_t digest_seed, uint64_t offset, uint64_t *ret_lsn);
+/* The newest durable LSN that any group with a right checksum from that offset on states, whether it continues anything
+ * or not; 0: there is none. Blocking; holes are skipped. */
+int segment_claim(
+    struct disk *d, struct disk_file *f, uint64_t number, uint64_t digest_seed, uint64_t offset, uint64_t *ret_lsn);
 
 /* "<dir>/00000042.seg" and ".run". */
 void segment_path(char *ret_path, size_t size, const char *dir, uint64_t number);

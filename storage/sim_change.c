@@ -80,13 +80,12 @@ sim_tree_cost(const struct sim_inode *i, uint64_t offset, uint64_t len)
 {
 	uint64_t end = offset + len;
 
-	return sim_content_new_blocks(&i->visible, offset / SIM_BLOCK_BYTES,
-	    end / SIM_BLOCK_BYTES + (end % SIM_BLOCK_BYTES != 0));
+	return sim_content_new_blocks(
+	    &i->visible, offset / SIM_BLOCK_BYTES, end / SIM_BLOCK_BYTES + (end % SIM_BLOCK_BYTES != 0));
 }
 
 struct sim_change *
-sim_tree_write(
-    struct sim_tree *t, struct sim_inode *i, const void *buf, size_t len, uint64_t offset)
+sim_tree_write(struct sim_tree *t, struct sim_inode *i, const void *buf, size_t len, uint64_t offset)
 {
 	size_t pages = len / SIM_BLOCK_BYTES;
 	struct sim_change *c = change_create(SIM_WRITE, offset, len, pages);
@@ -180,8 +179,7 @@ put_sectors(struct sim_content *to, uint64_t block, struct sim_page *p, unsigned
 		if ((sectors & 1u << s) == 0)
 			continue;
 		end = (s + 1) * SIM_SECTOR_BYTES;
-		memcpy(mixed->bytes + s * SIM_SECTOR_BYTES, p->bytes + s * SIM_SECTOR_BYTES,
-		    SIM_SECTOR_BYTES);
+		memcpy(mixed->bytes + s * SIM_SECTOR_BYTES, p->bytes + s * SIM_SECTOR_BYTES, SIM_SECTOR_BYTES);
 	}
 	sim_content_put(to, block, mixed);
 	sim_page_unref(mixed);

@@ -191,8 +191,7 @@ sim_content_page(const struct sim_content *c, uint64_t block)
 {
 	size_t i = find_position(c, block / CHUNK_BLOCKS);
 
-	return is_chunk_at(c, i, block / CHUNK_BLOCKS) ? c->chunks[i]->pages[block % CHUNK_BLOCKS]
-						       : NULL;
+	return is_chunk_at(c, i, block / CHUNK_BLOCKS) ? c->chunks[i]->pages[block % CHUNK_BLOCKS] : NULL;
 }
 
 /* ---- allocated ranges ---- */
@@ -304,16 +303,14 @@ sim_content_copy(struct sim_content *to, const struct sim_content *from)
 }
 
 static uint64_t
-count_pages_apart(
-    const struct sim_content *c, const struct sim_chunk *chunk, uint64_t begin, uint64_t end)
+count_pages_apart(const struct sim_content *c, const struct sim_chunk *chunk, uint64_t begin, uint64_t end)
 {
 	uint64_t base = chunk->number * CHUNK_BLOCKS, n = 0;
 
 	for (uint64_t i = 0; i < CHUNK_BLOCKS; i++) {
 		uint64_t block = base + i;
 
-		if (chunk->pages[i] != NULL && begin <= block && block < end &&
-		    !is_allocated(c, block))
+		if (chunk->pages[i] != NULL && begin <= block && block < end && !is_allocated(c, block))
 			n++;
 	}
 	return n;
@@ -378,8 +375,7 @@ sim_content_truncate(struct sim_content *c, uint64_t size)
 	if (size < c->size) {
 		free_blocks(c, blocks_up(size), BLOCKS_MAX);
 		if (size % SIM_BLOCK_BYTES != 0)
-			zero_part(
-			    c, size / SIM_BLOCK_BYTES, size % SIM_BLOCK_BYTES, SIM_BLOCK_BYTES);
+			zero_part(c, size / SIM_BLOCK_BYTES, size % SIM_BLOCK_BYTES, SIM_BLOCK_BYTES);
 	}
 	c->size = size;
 }

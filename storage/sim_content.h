@@ -52,8 +52,7 @@ uint64_t sim_content_new_blocks(const struct sim_content *c, uint64_t begin, uin
 void sim_content_put(struct sim_content *c, uint64_t block, struct sim_page *p);
 
 void sim_content_truncate(struct sim_content *c, uint64_t size);
-void sim_content_allocate(
-    struct sim_content *c, uint64_t offset, uint64_t len); /* grows the size */
+void sim_content_allocate(struct sim_content *c, uint64_t offset, uint64_t len); /* grows the size */
 void sim_content_punch(struct sim_content *c, uint64_t offset, uint64_t len);
 
 /* Copies what lies before the end of the file. Returns the number of bytes. */

@@ -135,8 +135,7 @@ names_remove(struct sim_tree *t, struct sim_names *n, const char *name, bool vis
 }
 
 static void
-names_put(
-    struct sim_tree *t, struct sim_names *n, const char *name, struct sim_inode *i, bool visible)
+names_put(struct sim_tree *t, struct sim_names *n, const char *name, struct sim_inode *i, bool visible)
 {
 	size_t at;
 	bool found;
@@ -271,11 +270,9 @@ static void
 apply_name_change(struct sim_tree *t, const struct sim_name_change *c, bool visible)
 {
 	if (c->to != NULL)
-		names_put(t, visible ? &c->to_dir->visible_names : &c->to_dir->durable_names, c->to,
-		    c->inode, visible);
+		names_put(t, visible ? &c->to_dir->visible_names : &c->to_dir->durable_names, c->to, c->inode, visible);
 	if (c->from != NULL)
-		names_remove(t, visible ? &c->from_dir->visible_names : &c->from_dir->durable_names,
-		    c->from, visible);
+		names_remove(t, visible ? &c->from_dir->visible_names : &c->from_dir->durable_names, c->from, visible);
 }
 
 /* Make the change visible and pending. Directories may be NULL where the name is. */
@@ -358,10 +355,8 @@ choose_for_dir(struct sim_tree *t, const struct sim_inode *dir)
 		c->chosen = c->from_dir == dir || c->to_dir == dir;
 	while (again) {
 		again = false;
-		for (struct sim_name_change *older = t->name_changes; older != NULL;
-		     older = older->next) {
-			for (struct sim_name_change *c = older->next; c != NULL && !older->chosen;
-			     c = c->next) {
+		for (struct sim_name_change *older = t->name_changes; older != NULL; older = older->next) {
+			for (struct sim_name_change *c = older->next; c != NULL && !older->chosen; c = c->next) {
 				if (c->chosen && share_names(older, c))
 					older->chosen = again = true;
 			}
@@ -460,8 +455,7 @@ sim_tree_unlink(struct sim_tree *t, const char *path)
 
 /* each() may create and unlink in the directory: it is given copies. */
 int
-sim_tree_list(
-    struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg)
+sim_tree_list(struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg)
 {
 	struct sim_inode *dir;
 	int r = find_dir(t, path, &dir);
@@ -490,8 +484,7 @@ is_applicable(const struct sim_name_change *c)
 		return false;
 	if (c->from == NULL && names_find(&c->to_dir->durable_names, c->to) != NULL)
 		return false;
-	return c->from == NULL || c->to == NULL || !c->inode->is_dir ||
-	       !is_inside(c->inode, c->to_dir, false);
+	return c->from == NULL || c->to == NULL || !c->inode->is_dir || !is_inside(c->inode, c->to_dir, false);
 }
 
 static bool
@@ -523,8 +516,7 @@ survive_names(struct sim_tree *t, enum sim_survival survival, struct sim_random 
 		i->survives_in_order = i->is_dir && sim_random_chance(random, 4);
 		i->survival_over = false;
 	}
-	while (t->name_changes !=
-	       NULL) { /* one by one: each is judged by what the earlier ones left */
+	while (t->name_changes != NULL) { /* one by one: each is judged by what the earlier ones left */
 		struct sim_name_change *c = t->name_changes;
 
 		if (survival == SIM_SURVIVE_RANDOM)

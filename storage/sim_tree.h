@@ -42,10 +42,8 @@ struct sim_names {
 
 struct sim_inode {
 	struct sim_inode *next, **link; /* on the tree's list */
-	unsigned
-	    refs; /* names of both kinds, pending changes of names, whoever calls inode_ref() */
-	unsigned
-	    users; /* visible names and open handles: without any the visible content is gone */
+	unsigned refs;                  /* names of both kinds, pending changes of names, whoever calls inode_ref() */
+	unsigned users;                 /* visible names and open handles: without any the visible content is gone */
 	bool is_dir;
 	struct sim_content visible, durable;
 	bool differs; /* visible from durable, perhaps */
@@ -81,15 +79,12 @@ void sim_inode_unuse(struct sim_tree *t, struct sim_inode *i);
 
 /* ---- names: 0 or -errno as POSIX says. Paths start at the root, with or without '/'; ".." is
  * refused ---- */
-int sim_tree_find(
-    struct sim_tree *t, const char *path, struct sim_inode **ret_inode); /* borrowed */
-int sim_tree_create(
-    struct sim_tree *t, const char *path, bool is_dir, struct sim_inode **ret_inode); /* borrowed */
+int sim_tree_find(struct sim_tree *t, const char *path, struct sim_inode **ret_inode);                /* borrowed */
+int sim_tree_create(struct sim_tree *t, const char *path, bool is_dir, struct sim_inode **ret_inode); /* borrowed */
 int sim_tree_rename(struct sim_tree *t, const char *from, const char *to);
 int sim_tree_unlink(struct sim_tree *t, const char *path);
 int sim_tree_sync_dir(struct sim_tree *t, const char *path);
-int sim_tree_list(
-    struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg);
+int sim_tree_list(struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg);
 
 /* ---- content ---- */
 
@@ -101,10 +96,8 @@ uint64_t sim_tree_cost(const struct sim_inode *i, uint64_t offset, uint64_t len)
 struct sim_change *sim_tree_write(
     struct sim_tree *t, struct sim_inode *i, const void *buf, size_t len, uint64_t offset);
 struct sim_change *sim_tree_truncate(struct sim_tree *t, struct sim_inode *i, uint64_t size);
-struct sim_change *sim_tree_allocate(
-    struct sim_tree *t, struct sim_inode *i, uint64_t offset, uint64_t len);
-struct sim_change *sim_tree_punch(
-    struct sim_tree *t, struct sim_inode *i, uint64_t offset, uint64_t len);
+struct sim_change *sim_tree_allocate(struct sim_tree *t, struct sim_inode *i, uint64_t offset, uint64_t len);
+struct sim_change *sim_tree_punch(struct sim_tree *t, struct sim_inode *i, uint64_t offset, uint64_t len);
 
 /* Changes completed by then become durable; or, after a failed sync, are forgotten: visible, clean,
  * and lost. */

@@ -336,7 +336,8 @@ prepare_database(struct sql *s, const struct sql_format *format, struct hf_error
 }
 
 int
-sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format, struct hf_error *err)
+sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format,
+    struct hf_error *err)
 {
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
 	int r = create && vfs == NULL ? create_file(path) : 0, result;

@@ -38,10 +38,11 @@ struct sql_format {
 	const char *schema; /* statements that make an empty database */
 };
 
-/* Open the file, or with create make it (0600) and sync its directory (with a VFS of tests, vfs not NULL, that is the caller's to do): WAL, synchronous=FULL, locked
- * against every other process. -HF_EFORMAT: newer, or not ours; -EBUSY: open elsewhere. After a
- * failure sql_fini() is still due. */
-int sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format, struct hf_error *err);
+/* Open the file, or with create make it (0600) and sync its directory (with a VFS of tests, vfs not NULL, that is the
+ * caller's to do): WAL, synchronous=FULL, locked against every other process. -HF_EFORMAT: newer, or not ours; -EBUSY:
+ * open elsewhere. After a failure sql_fini() is still due. */
+int sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format,
+    struct hf_error *err);
 void sql_fini(struct sql *s);
 
 /* Run one statement that gives no rows. text must be a literal: it is the key of the prepared

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* staging.c: the first fill: payload straight into the staging files, at its natural offset.
  *
- * A group of fill frames is written piece by piece as soon as it is closed. Then a cycle takes all groups, in order, whose
- * pieces are written: their digest pages are written (of several versions of one page only the newest), and when those
- * are complete, the staging and digest files of every volume touched are synced. Only then may the groups' records go into the journal:
- * the frontier they move is the truth of what is in the staging files, and what lies beyond it is swept away by recovery.
+ * A group of fill frames is written piece by piece as soon as it is closed. Then a cycle takes all groups, in order,
+ * whose pieces are written: their digest pages are written (of several versions of one page only the newest), and when
+ * those are complete, the staging and digest files of every volume touched are synced. Only then may the groups'
+ * records go into the journal: the frontier they move is the truth of what is in the staging files, and what lies
+ * beyond it is swept away by recovery.
  *
  * One cycle is under way at a time, so two versions of a digest page are never in flight together.
  *
- * A full file system is not an error: the write waits for the next tick. Any other failure fails the store: a staging file whose sync failed
- * must not be trusted again without reading it back. */
+ * A full file system is not an error: the write waits for the next tick. Any other failure fails the store: a staging
+ * file whose sync failed must not be trusted again without reading it back. */
 #include "storage/store_impl.h"
 
 #include <assert.h>
@@ -90,8 +91,8 @@ add_digests(struct group *g, struct volume *v, const uint64_t *digests, size_t c
 }
 
 int
-staging_add(struct store *s, struct group *g, const struct record_extent *extents, size_t extent_count, const uint64_t *digests,
-    uint64_t payload_offset)
+staging_add(struct store *s, struct group *g, const struct record_extent *extents, size_t extent_count,
+    const uint64_t *digests, uint64_t payload_offset)
 {
 	for (size_t i = 0; i < extent_count; i++) {
 		const struct record_extent *x = &extents[i];
@@ -127,7 +128,8 @@ on_piece_done(void *arg, int res)
 		return; /* staging_retry() submits it again */
 	}
 	if (res < 0)
-		store_fail(s, res, "writing the staging file of %s failed (%s)", p->volume->info.id.text, hf_status_text(res));
+		store_fail(
+		    s, res, "writing the staging file of %s failed (%s)", p->volume->info.id.text, hf_status_text(res));
 	g->pieces_left--;
 	staging_pump(s);
 }
@@ -276,8 +278,8 @@ on_op_done(void *arg, int res)
 	}
 	if (t->status < 0) {
 		t->active = false;
-		store_fail(s, t->status, "%s the staging area failed (%s)", t->syncing ? "syncing" : "writing digests of",
-		    hf_status_text(t->status));
+		store_fail(s, t->status, "%s the staging area failed (%s)",
+		    t->syncing ? "syncing" : "writing digests of", hf_status_text(t->status));
 		return;
 	}
 	if (!t->syncing)

@@ -379,7 +379,8 @@ store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns)
 	if (newest == NULL)
 		return;
 	if (unchanged_until_ns - newest->clock_offset_ns > store_clock(s))
-		unchanged_until_ns = store_clock(s) + newest->clock_offset_ns; /* nobody knows what will be: see settle_clock() */
+		unchanged_until_ns =
+		    store_clock(s) + newest->clock_offset_ns; /* nobody knows what will be: see settle_clock() */
 	if (unchanged_until_ns <= newest->unchanged_until_ns)
 		return;
 	if (newest->lsn != s->durable.lsn_last)
@@ -450,7 +451,8 @@ check_extents(struct store *s, const struct record_extent *extents, size_t count
 		const struct volume *v = store_find_volume(s, x->volume);
 		int r;
 
-		if (s->frame.fill != (x->kind == 3 || x->kind == 4) || x->volume != (s->frame.fill ? extents[0].volume : x->volume))
+		if (s->frame.fill != (x->kind == 3 || x->kind == 4) ||
+		    x->volume != (s->frame.fill ? extents[0].volume : x->volume))
 			return -HF_EPROTOCOL;
 		if (i == 0 && v != NULL)
 			frontier = v->info.frontier_received_blocks;
@@ -530,8 +532,8 @@ check_stream(const struct store *s, uint64_t sequence)
 }
 
 int
-store_frame_begin(struct store *s, uint64_t sequence, uint64_t chain, const struct store_extent *extents, size_t extent_count,
-    const uint64_t *digests, size_t digest_count, void **ret_payload)
+store_frame_begin(struct store *s, uint64_t sequence, uint64_t chain, const struct store_extent *extents,
+    size_t extent_count, const uint64_t *digests, size_t digest_count, void **ret_payload)
 {
 	struct record_extent x[RECORD_EXTENTS_MAX];
 	size_t bytes = record_extents_bytes(extent_count, digest_count);
@@ -551,8 +553,8 @@ store_frame_begin(struct store *s, uint64_t sequence, uint64_t chain, const stru
 		r = journal_open_group(s, s->frame.fill, bytes, digest_count * BLOCK_BYTES, s->frame.entry_count);
 	if (r < 0)
 		return r;
-	record_extents_encode(record_place(s), s->frame.fill ? RECORD_FILL : RECORD_DATA, sequence, chain, x, extent_count,
-	    digests, digest_count);
+	record_extents_encode(record_place(s), s->frame.fill ? RECORD_FILL : RECORD_DATA, sequence, chain, x,
+	    extent_count, digests, digest_count);
 	s->frame.sequence = sequence;
 	s->frame.chain = chain;
 	s->frame.record_bytes = bytes;
@@ -642,8 +644,8 @@ describe_volumes(const struct store *s, struct checkpoint *c)
 		c->complete = false;
 }
 
-/* A moment after the checkpoint's arrival cannot be what it describes: the source's clock was stepped and we have not measured it yet. Left
- * so, it would age every point by that step, and expire them. */
+/* A moment after the checkpoint's arrival cannot be what it describes: the source's clock was stepped and we have not
+ * measured it yet. Left so, it would age every point by that step, and expire them. */
 static void
 settle_clock(struct checkpoint *c)
 {
@@ -766,7 +768,8 @@ collect_runs(struct store *s, struct view_parts *parts)
 enum view_volumes { VOLUMES_AT_LSN, VOLUMES_DECLARED, VOLUMES_ALL };
 
 static bool
-belongs_to_view(const struct store *s, enum view_volumes which, uint64_t lsn, const struct volume *v, uint64_t *ret_size)
+belongs_to_view(
+    const struct store *s, enum view_volumes which, uint64_t lsn, const struct volume *v, uint64_t *ret_size)
 {
 	*ret_size = v->info.size_bytes;
 	switch (which) {
@@ -953,6 +956,7 @@ store_fold_target(const struct store *s)
 		if (s->views[i].lsn < target)
 			target = s->views[i].lsn;
 	if (target <= s->base_lsn || oldest->info.lsn_last >= target || oldest->next == NULL)
-		return 0; /* nothing would be freed: the record at the target stays, it may be a point that no row keeps */
+		return 0; /* nothing would be freed: the record at the target stays, it may be a point that no row keeps
+			   */
 	return target;
 }

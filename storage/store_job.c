@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_job.c: what a store needs done that blocks. The owner makes a job with everything it needs, another thread runs it, the
- * owner takes over the result. Jobs of one store change its catalog one after the other: those that do are all run by the same thread
- * (the catalog thread), except a fold's two commits, and no such job is made while a fold is out for what it could contradict. */
+/* store_job.c: what a store needs done that blocks. The owner makes a job with everything it needs, another thread runs
+ * it, the owner takes over the result. Jobs of one store change its catalog one after the other: those that do are all
+ * run by the same thread (the catalog thread), except a fold's two commits, and no such job is made while a fold is out
+ * for what it could contradict. */
 #include "storage/store_impl.h"
 
 #include <assert.h>
@@ -23,7 +24,7 @@ struct declared { /* one row of a declaration, and what became of it */
 	struct store_volume was; /* volume = 0: not known yet */
 	bool filling;            /* it had a cursor then, which goes on meanwhile */
 	bool grown, made;
-	struct volume *files; /* made */
+	struct volume *files;      /* made */
 	struct sum_cursor *cursor; /* loaded for a volume that was full and grew, or comes back half filled */
 	uint32_t volume;
 	int status;
@@ -37,14 +38,14 @@ struct store_job {
 	int status;
 	char text[512];
 
-	struct segment *segment;   /* PREPARE: made; BUILD: sealed, immutable */
-	struct run *run;           /* BUILD: made */
-	struct view *view;         /* FOLD */
-	uint64_t lsn;              /* FOLD: target; PIT_KEEP: the checkpoint */
-	uint64_t *numbers;         /* FOLD: segments to remove */
+	struct segment *segment; /* PREPARE: made; BUILD: sealed, immutable */
+	struct run *run;         /* BUILD: made */
+	struct view *view;       /* FOLD */
+	uint64_t lsn;            /* FOLD: target; PIT_KEEP: the checkpoint */
+	uint64_t *numbers;       /* FOLD: segments to remove */
 	size_t number_count;
 	struct fold_stats fold;
-	bool begun;                /* FOLD: the catalog says fold to lsn */
+	bool begun; /* FOLD: the catalog says fold to lsn */
 
 	struct checkpoint checkpoint; /* POINTS, PIT_KEEP */
 	struct policy policy;         /* POINTS, POLICY */
@@ -97,8 +98,7 @@ job_create(struct store *s, enum job_kind kind)
 	return job;
 }
 
-static int __attribute__((format(printf, 3, 4)))
-job_say(struct store_job *job, int status, const char *format, ...)
+static int __attribute__((format(printf, 3, 4))) job_say(struct store_job *job, int status, const char *format, ...)
 {
 	va_list ap;
 
@@ -161,8 +161,8 @@ run_prepare(struct store_job *job, struct disk *d)
 	if (r == 0 && bytes_free < g->capacity + s->config.reserve_bytes && g->capacity > s->config.segment_bytes_first)
 		g->capacity = s->config.segment_bytes_first; /* near the end: small steps */
 	if (r == 0 && bytes_free < g->capacity + s->config.reserve_bytes)
-		return job_say(job, -ENOSPC, "%s: no room for a segment of %llu bytes beside the reserve", s->journal_dir,
-		    (unsigned long long)g->capacity);
+		return job_say(job, -ENOSPC, "%s: no room for a segment of %llu bytes beside the reserve",
+		    s->journal_dir, (unsigned long long)g->capacity);
 	r = shared_file_open(d, path, DISK_WRITE | DISK_CREATE, g->number, &g->file);
 	if (r == -EEXIST) { /* left by an attempt that was cut off */
 		r = disk_unlink(d, path);
@@ -304,7 +304,8 @@ find_pit(struct store_job *job, const struct id *id)
 	return NULL;
 }
 
-/* A row for the checkpoint: the one there is, or a new one. Its time is the newest moment the checkpoint is known to describe. */
+/* A row for the checkpoint: the one there is, or a new one. Its time is the newest moment the checkpoint is known to
+ * describe. */
 static struct pit
 pit_for_checkpoint(struct store_job *job, const struct checkpoint *c)
 {
@@ -485,12 +486,8 @@ change_pit(struct store_job *job, struct pit *p)
 	int r;
 
 	switch (job->verb) {
-	case STORE_PIT_HOLD:
-		p->held = true;
-		return put_pit(job, p);
-	case STORE_PIT_RELEASE:
-		p->held = false;
-		return put_pit(job, p);
+	case STORE_PIT_HOLD: p->held = true; return put_pit(job, p);
+	case STORE_PIT_RELEASE: p->held = false; return put_pit(job, p);
 	case STORE_PIT_DELETE:
 		if (p->held)
 			return job_say(job, -EBUSY, "%s is held: release it first", p->id.text);
@@ -499,9 +496,7 @@ change_pit(struct store_job *job, struct pit *p)
 		r = catalog_delete_pits(job->store->catalog, &p->id, 1, &err);
 		return r < 0 ? job_say(job, r, "%s", err.text) : 0;
 	case STORE_PIT_VERIFIED:
-	case STORE_PIT_UNVERIFIED:
-		p->verified = job->verb == STORE_PIT_VERIFIED;
-		return put_pit(job, p);
+	case STORE_PIT_UNVERIFIED: p->verified = job->verb == STORE_PIT_VERIFIED; return put_pit(job, p);
 	}
 	return -EINVAL;
 }
@@ -643,9 +638,10 @@ list_released(struct store_job *job, const struct store *s)
 	job->numbers = calloc(n + 1, sizeof *job->numbers);
 	if (job->numbers == NULL)
 		return -ENOMEM;
-	/* The newest segment stays whatever happens: LSN, chain and stream go on from it. So does the one with the record at
-	 * the target, for its checkpoint may be a point that only the journal knows. */
-	for (const struct segment *g = s->segments; g->next != NULL && g->run != NULL && g->info.lsn_last < job->lsn; g = g->next)
+	/* The newest segment stays whatever happens: LSN, chain and stream go on from it. So does the one with the
+	 * record at the target, for its checkpoint may be a point that only the journal knows. */
+	for (const struct segment *g = s->segments; g->next != NULL && g->run != NULL && g->info.lsn_last < job->lsn;
+	     g = g->next)
 		job->numbers[job->number_count++] = g->number;
 	return 0;
 }
@@ -720,8 +716,8 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 	job->begun = true;
 	r = fold_run(job->view, d, cache, NULL, NULL, &job->fold, &fault);
 	if (r == -HF_EDIGEST)
-		return job_say(job, r, "fold: volume %u block %llu in segment %u does not match its digest", fault.volume,
-		    (unsigned long long)fault.block, fault.segment);
+		return job_say(job, r, "fold: volume %u block %llu in segment %u does not match its digest",
+		    fault.volume, (unsigned long long)fault.block, fault.segment);
 	if (r < 0)
 		return job_say(job, r, "fold: %s", hf_status_text(r));
 	if (PLANTED(9))
@@ -842,8 +838,7 @@ store_declare(struct store *s, const struct store_declaration *volumes, size_t c
 	return job;
 }
 
-static int __attribute__((format(printf, 3, 4)))
-declared_say(struct declared *x, int status, const char *format, ...)
+static int __attribute__((format(printf, 3, 4))) declared_say(struct declared *x, int status, const char *format, ...)
 {
 	va_list ap;
 
@@ -860,7 +855,8 @@ file_bytes(uint64_t size_bytes)
 }
 
 static struct sum_header
-header_for(const struct store *s, const struct declared *x, const struct id *volume_id, uint32_t volume, uint64_t fold_lsn)
+header_for(
+    const struct store *s, const struct declared *x, const struct id *volume_id, uint32_t volume, uint64_t fold_lsn)
 {
 	struct sum_header h = {
 	    .source = s->source,
@@ -922,8 +918,8 @@ make_volume(struct store_job *job, struct declared *x, struct disk *d)
 	int r;
 
 	if (job->volume_count == STORE_VOLUMES_MAX)
-		return declared_say(x, -HF_EFULL, "this source has had %d disks already, and no more can be kept of one source",
-		    STORE_VOLUMES_MAX);
+		return declared_say(x, -HF_EFULL,
+		    "this source has had %d disks already, and no more can be kept of one source", STORE_VOLUMES_MAX);
 	v = calloc(1, sizeof *v);
 	if (v == NULL)
 		return -ENOMEM;
@@ -1010,7 +1006,8 @@ run_known(struct store_job *job, struct declared *x, struct disk *d)
 	int r;
 
 	if (x->want.size_bytes < x->was.size_bytes)
-		return declared_say(x, -HF_EIDENTITY, "it has shrunk from %llu to %llu bytes: a smaller disk is another disk",
+		return declared_say(x, -HF_EIDENTITY,
+		    "it has shrunk from %llu to %llu bytes: a smaller disk is another disk",
 		    (unsigned long long)x->was.size_bytes, (unsigned long long)x->want.size_bytes);
 	if (job->folding && (grows || needs_cursor(x)))
 		return declared_say(x, -EAGAIN, "it grows, or comes back, while history is being folded");
@@ -1153,7 +1150,8 @@ finish_declare(struct store *s, struct store_job *job)
 }
 
 void
-store_declare_result(const struct store_job *job, size_t index, uint32_t *ret_volume, int *ret_status, char *ret_text, size_t text_size)
+store_declare_result(
+    const struct store_job *job, size_t index, uint32_t *ret_volume, int *ret_status, char *ret_text, size_t text_size)
 {
 	const struct declared *x = &job->declared[index];
 
@@ -1168,7 +1166,8 @@ store_declare_result(const struct store_job *job, size_t index, uint32_t *ret_vo
 struct store_job *
 store_job_next(struct store *s)
 {
-	static struct store_job *(*const makers[])(struct store *s) = {make_prepare, make_build, make_points, make_fold};
+	static struct store_job *(*const makers[])(struct store * s) = {
+	    make_prepare, make_build, make_points, make_fold};
 	static const enum job_kind order[] = {JOB_PREPARE, JOB_BUILD, JOB_POINTS, JOB_FOLD};
 	int64_t now = clock_monotonic_ns();
 
@@ -1177,7 +1176,8 @@ store_job_next(struct store *s)
 	for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
 		struct store_job *job;
 
-		if (s->out[order[i]] != NULL || (kinds[order[i]].points && s->out[JOB_FOLD] != NULL) || now < s->retry_ns[order[i]])
+		if (s->out[order[i]] != NULL || (kinds[order[i]].points && s->out[JOB_FOLD] != NULL) ||
+		    now < s->retry_ns[order[i]])
 			continue;
 		job = makers[i](s);
 		if (job != NULL) {
