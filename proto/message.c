@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every message has one function, X_convert(), that carries its fields between the protobuf-c
- *struct and ours, one line a field, in either direction: what is written and what is read cannot
- *drift apart.
+ * struct and ours, one line a field, in either direction: what is written and what is read cannot
+ * drift apart.
  *
  *	encode:  ours --X_convert--> protobuf-c struct --pack--> bytes
  *	decode:  bytes --scan_message--> --unpack--> protobuf-c struct --X_convert--> ours
  *
  * Decoding trusts nothing: the first value out of bounds sets the conversion's status, and the
- *caller's output stays as it was. Encoding borrows our strings and arrays and writes what it is
- *given; only counts beyond our own arrays are a programmer's error. What either direction needs in
- *between lies in the thread's arena, forgotten when the next message comes, so no message
- *allocates. */
+ * caller's output stays as it was. Encoding borrows our strings and arrays and writes what it is
+ * given; only counts beyond our own arrays are a programmer's error. What either direction needs in
+ * between lies in the thread's arena, forgotten when the next message comes, so no message
+ * allocates. */
 #include "proto/message.h"
 
 #include <assert.h>

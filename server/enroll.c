@@ -4,12 +4,12 @@
  *	HANDSHAKE -> HEADER -> MESSAGE -> WAITING -> WORKING -> ANSWERING -> LINGERING -> gone
  *
  * and from each of the first four straight to ANSWERING with a GOODBYE when something is wrong. Newcomers are served
- *one at a time, in the order in which their messages were complete: the registry serves one at a time anyway, and so
- *the count of wrong tries is always right when the next one is looked at.
+ * one at a time, in the order in which their messages were complete: the registry serves one at a time anyway, and so
+ * the count of wrong tries is always right when the next one is looked at.
  *
  * A flood takes connections from itself: when there is no room the oldest goes, but never one whose token is being used
- *or whose certificate is on its way. LINGERING waits for the peer to close first, for closing over bytes not read would
- * reset the connection and lose our answer. */
+ * or whose certificate is on its way. LINGERING waits for the peer to close first, for closing over bytes not read
+ *would reset the connection and lose our answer. */
 #include "server/enroll.h"
 
 #include <assert.h>

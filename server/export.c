@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A volume at a point in time, as verified ranges. The owner of the source makes the view and looks up the volume;
- *reader threads read, one step a request; the main thread speaks to the caller. At most one thread has the export at
- *any time, so it needs no lock:
+ * reader threads read, one step a request; the main thread speaks to the caller. At most one thread has the export at
+ * any time, so it needs no lock:
  *
  *	main --open--> owner --job--> reader --> main --next--> reader --> main ... --close--> owner (view given back)
- *--> main (freed) */
+ * --> main (freed) */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* export_stream.h: "application/vnd.holdfast.extents": a volume as records, in order of offset,
- *without gaps or overlap, from the byte asked for to the volume's end. A record is a header of 32
- *bytes, little-endian, and its body. A stream that does not finish with END is not whole.
+ * without gaps or overlap, from the byte asked for to the volume's end. A record is a header of 32
+ * bytes, little-endian, and its body. A stream that does not finish with END is not whole.
  *
  *	 0  u32  kind    1 data, 2 hole (reads as zeros), 3 end, 4 error
  *	 4  u32  body    bytes that follow the header: data: the bytes; error: UTF-8 text; else 0

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* session.h: one TLS connection of one agent, from accept to close. It runs on one worker at a time: the one it was
- *accepted for while it shakes hands and is authorised, then the one that owns its source.
+ * accepted for while it shakes hands and is authorised, then the one that owns its source.
  *
  *	HANDSHAKE   TLS                                        worker that accepted it
  *	AUTHORISE   is this certificate ours? (catalog thread)

@@ -5,8 +5,8 @@
  *	after HELLO           is it the installation we know, and no older start of it than we have seen?
  *
  * Admissions are numbered by the catalog thread in the order it made them; where two sessions of one source meet, the
- *higher number is the rightful one, however their threads raced. The second question asks the first one again, so that
- *a revocation in between counts. */
+ * higher number is the rightful one, however their threads raced. The second question asks the first one again, so that
+ * a revocation in between counts. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  *	1  catalog: fold to F, earlier points gone (caller)      4  catalog: base = F (caller)
  *	2  .sum headers: fold LSN = F, synced                     5  release runs and segments <= F (caller)
  *	3  by batches of at most 64 MiB: blocks read, verified, written in place, .img synced; .sum leaves and parents,
- *synced */
+ * synced */
 #ifndef HF_STORAGE_FOLD_H
 #define HF_STORAGE_FOLD_H
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* journal.c: groups of records on their way into the journal.
  *
- *	OPEN --close--> [STAGING --payload in staging files, synced-->] STAGED --place, write--> WRITING --> WRITTEN
- *--sync--> DURABLE
+ *	OPEN --close--> STAGED --place, write--> WRITING --> WRITTEN --sync--> DURABLE
+ *	  |               ^
+ *	  +--> STAGING ---+   a first fill: its payload goes to the staging files, and they are synced
  *
  * One group is open and filled with frames while older ones are on their way: that is group commit. Groups are placed
  * strictly in order, because each descriptor carries the chain of the one before; a sync is submitted only after the

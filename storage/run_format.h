@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run_format.h: the bytes of a run file. Included by run*.c alone; docs/format.md tells the same in
- *words.
+ * words.
  *
  *	page 0          header
  *	narrow pages    entries of at most ENTRY_WIDE_BLOCKS blocks
  *	wide pages      longer ones, each with the largest end so far: then a search need not look
- *back checkpoint pages
+ * back checkpoint pages
  *
  * The last 16 bytes of every page: number of records, kind, checksum. The checksum is seeded with
- *the place of the page too, so that a page of another run, or of another place, is not taken for
- *this one. */
+ * the place of the page too, so that a page of another run, or of another place, is not taken for
+ * this one. */
 #ifndef HF_STORAGE_RUN_FORMAT_H
 #define HF_STORAGE_RUN_FORMAT_H
 

@@ -3,16 +3,16 @@
  *
  * Each agent is an enrolled state directory (made by holdfast-agent enroll) and speaks the whole protocol over the
  * agent's own TLS; only the disk is made up. Content is drawn from a pool of random blocks whose digests are computed
- *once, before the load begins. What is sent:
+ * once, before the load begins. What is sent:
  *
  *	fill   first fill of random blocks, 1 MiB frames: the volume grows by --mib and is filled from its frontier
  *	data   random 4 KiB writes below the frontier, --blocks of them per frame, as a frame is gathered by the agent
  *(256) or as captured writes come (1); the volume is first filled with zeros up to --volume-mib
  *
  * When all agents stream and nothing is unacknowledged it prints "ready" and waits for a line on stdin; so the caller
- *can take the server's CPU time before and after. Then it sends --mib per agent, or for --seconds, as fast as credit
- *allows or at --rate writes per second in all; ends with a checkpoint per agent, waits until all of it is acknowledged,
- *and prints a line of JSON.
+ * can take the server's CPU time before and after. Then it sends --mib per agent, or for --seconds, as fast as credit
+ * allows or at --rate writes per second in all; ends with a checkpoint per agent, waits until all of it is
+ *acknowledged, and prints a line of JSON.
  *
  * Acknowledgement latency is counted from when a frame is due (--rate) or made, until the ACK that covers it is read.
  */
