@@ -9,7 +9,7 @@
  *
  * A flood takes connections from itself: when there is no room the oldest goes, but never one whose token is being used
  * or whose certificate is on its way. LINGERING waits for the peer to close first, for closing over bytes not read
- *would reset the connection and lose our answer. */
+ * would reset the connection and lose our answer. */
 #include "server/enroll.h"
 
 #include <assert.h>

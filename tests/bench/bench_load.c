@@ -12,7 +12,7 @@
  * When all agents stream and nothing is unacknowledged it prints "ready" and waits for a line on stdin; so the caller
  * can take the server's CPU time before and after. Then it sends --mib per agent, or for --seconds, as fast as credit
  * allows or at --rate writes per second in all; ends with a checkpoint per agent, waits until all of it is
- *acknowledged, and prints a line of JSON.
+ * acknowledged, and prints a line of JSON.
  *
  * Acknowledgement latency is counted from when a frame is due (--rate) or made, until the ACK that covers it is read.
  */
