@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from harness import BUILD, IS_ROOT, UnixConnection, run, wait_for
+from harness import BUILD, IS_ROOT, UnixConnection, own_mounts, run, wait_for
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -85,7 +85,7 @@ def rooted(rig, name, config_text=""):
     config = rig.path(name + ".conf")
     config.write_text(config_text)
     script = "mount --bind \"$1\" /var/lib && mount --bind \"$2\" /run && exec \"$3\" -c \"$4\""
-    command = ["unshare", "-mn", "sh", "-c", script, "sh", var_lib, var_run, BUILD / "holdfastd", config]
+    command = [*own_mounts(), "unshare", "-n", "sh", "-c", script, "sh", var_lib, var_run, BUILD / "holdfastd", config]
     return rig.program(name, command), var_lib, var_run
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import BLOCK, IS_ROOT, MIB, copy_of, first_difference, random_bytes, ready_agent, run, wait_for
+from harness import BLOCK, IS_ROOT, MIB, copy_of, first_difference, own_mounts, random_bytes, ready_agent, run, wait_for
 
 needs_loop = pytest.mark.skipif(not IS_ROOT, reason="loop devices need root")
 
@@ -47,7 +47,7 @@ class SysTree:
         self.top = rig.path("sys")
         for folder in ("block", "devices", "dev/block"):
             (self.top / folder).mkdir(parents=True)
-        self.prefix = ["unshare", "--mount", "sh", "-c", 'mount -o bind,relatime "$0" /sys && exec "$@"', self.top]
+        self.prefix = [*own_mounts(), "sh", "-c", 'mount -o bind,relatime "$0" /sys && exec "$@"', self.top]
 
     def attach(self, device):
         name = os.path.basename(device)

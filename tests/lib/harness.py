@@ -318,6 +318,17 @@ def is_mounted(where):
         return any(line.split()[1] == str(where) for line in f)
 
 
+def own_mounts():
+    """What to put before a command that mounts what nobody else is to see. Root only.
+    A mount can be kept from spreading only if what it lies in is made private, and in a chroot / is no mount that could be. So
+    there / is put once more into a mount that can be, and that copy is the command's root."""
+    if is_mounted("/"):
+        return ["unshare", "--mount"]
+    script = ("mount --make-private /proc && mount --rbind / /proc/tty && mount --make-rprivate /proc/tty && "
+              "exec chroot /proc/tty \"$@\"")
+    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", script, "sh"]
+
+
 def thaw(where):
     """If it stands frozen, let it go: a frozen file system cannot be unmounted."""
     with contextlib.suppress(OSError):
