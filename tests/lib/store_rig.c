@@ -851,20 +851,13 @@ rig_step(struct rig *g)
 		return;
 	switch (pick(g, 8)) {
 	case 0:
-		if (g->wild)
+		for (unsigned i = 0; g->wild && i < 4; i++)
 			job_step(g);
-		else
-			rig_run_jobs(g, 1);
+		if (!g->wild)
+			rig_run_jobs(g, 1 + (unsigned)pick(g, 4));
 		return;
 	case 1: (void)turn(g); return;
 	case 2: store_flush(g->store); return;
-	case 3:
-	case 4:
-		if (g->wild) {
-			job_step(g);
-			return;
-		}
-		break;
 	default: break;
 	}
 	if (g->sent == RIG_FRAMES_MAX)

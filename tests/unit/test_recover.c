@@ -187,7 +187,8 @@ a_journal_that_begins_too_late_is_refused(void **state)
 	struct rig *g = *state;
 
 	live(g);
-	unlink_name(g, JOURNAL, list(g, JOURNAL, ".seg").list[0]);
+	for (int i = 0; i < 2; i++) /* the first may be there for the record at the base alone */
+		unlink_name(g, JOURNAL, list(g, JOURNAL, ".seg").list[0]);
 	assert_refused(g);
 }
 
