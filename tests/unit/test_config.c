@@ -240,7 +240,8 @@ static void
 value_longer_than_its_field_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	char text[400] = "[storage]\ndata_dir = /";
+	char text[400] =
+	    "[admin]\nruntime_dir = /run/short\n[storage]\ndata_dir = /"; /* an ordinary user's follows data_dir */
 
 	memset(text + strlen(text), 'x', 255);
 	assert_int_equal(read_text(f, text), -EINVAL);
