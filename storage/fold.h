@@ -3,10 +3,12 @@
  * files. docs/crash.md has each step; all of it can be cut anywhere and done again, because until the catalog says
  * base = F every folded block is still read from the journal.
  *
- *	1  catalog: fold to F, earlier points gone (caller)      4  catalog: base = F (caller)
- *	2  .sum headers: fold LSN = F, synced                     5  release runs and segments <= F (caller)
- *	3  by batches of at most 64 MiB: blocks read, verified, written in place, .img synced; .sum leaves and parents,
- * synced */
+ * 1. Catalog: fold to F, earlier points gone (caller).
+ * 2. Headers of .sum: fold LSN = F, synced.
+ * 3. By batches of at most 64 MiB: blocks read, verified, written in place, .img synced; leaves and parents of .sum,
+ *    synced.
+ * 4. Catalog: base = F (caller).
+ * 5. Release runs and segments <= F (caller). */
 #ifndef HF_STORAGE_FOLD_H
 #define HF_STORAGE_FOLD_H
 
