@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* recover.c: what a source's folder says after any stop: read, brought in order, and synced before anything relies on it.
+/* recover.c: what a source's folder says after any stop: read, brought in order, and synced before anything relies
+ * on it.
  *
- *	1  volumes from the headers of their digest files; what is declared and how it is called from the catalog
- *	2  segments in order of number, from the last that begins before the base: each must begin where the journal stands after the one
- *	   before. The state after a segment comes from its run, else from reading its descriptors. What is not known to have been durable
- *	   is written once more where it lies, and synced: a sync that failed before the restart would otherwise report success now.
- *	3  does the journal begin and end where the catalog, or any segment, proves that it must? Else acknowledged records are
- *	   missing: the source is not opened, and nothing is changed
- *	4  segments folded into the base, and those off the chain (what a cut or a failed write left) are removed
- *	5  the tail is sealed: nothing is ever appended to a segment after a restart
- *	6  whatever lies beyond a volume's frontier in its staging and digest files is swept away
+ * 1. Volumes: from the headers of their digest files; what is declared and how it is called from the catalog.
+ * 2. Segments, in order of number, from the last that begins before the base: each must begin where the journal stands
+ *    after the one before. The state after a segment comes from its run, else from reading its descriptors. What is not
+ *    known to have been durable is written once more where it lies, and synced: a sync that failed before the restart
+ *    would otherwise report success now.
+ * 3. Does the journal begin and end where the catalog, or any segment, proves that it must? Else acknowledged records
+ *    are missing: the source is not opened, and nothing is changed.
+ * 4. Segments folded into the base, and those off the chain (what a cut or a failed write left), are removed.
+ * 5. The tail is sealed: nothing is ever appended to a segment after a restart.
+ * 6. Whatever lies beyond a volume's frontier in its staging and digest files is swept away.
  *
  * Read-only (offline export) takes the same way and changes nothing. */
 #include "storage/store_impl.h"
@@ -71,7 +73,8 @@ each_volume_file(void *arg, const char *name)
 	if (!id_valid("vol", text))
 		return;
 	if (s->volume_count == STORE_VOLUMES_MAX) {
-		v->status = hf_error_say(v->err, -HF_ECORRUPT, "%s holds more than %d volumes", s->dir, STORE_VOLUMES_MAX);
+		v->status =
+		    hf_error_say(v->err, -HF_ECORRUPT, "%s holds more than %d volumes", s->dir, STORE_VOLUMES_MAX);
 		return;
 	}
 	vol = calloc(1, sizeof *vol);
@@ -114,7 +117,8 @@ open_volume(struct recovery *v, struct volume *vol)
 	if (strcmp(h.source.text, s->source.text) != 0 || h.digest_seed != s->digest_seed)
 		return hf_error_say(v->err, -HF_ECORRUPT, "%s belongs to another source (%s)", path, h.source.text);
 	if (strcmp(h.volume_id.text, vol->info.id.text) != 0)
-		return hf_error_say(v->err, -HF_ECORRUPT, "%s is the digest file of another volume (%s)", path, h.volume_id.text);
+		return hf_error_say(
+		    v->err, -HF_ECORRUPT, "%s is the digest file of another volume (%s)", path, h.volume_id.text);
 	if (h.volume == 0 || store_find_volume(s, h.volume) != NULL)
 		return hf_error_say(v->err, -HF_ECORRUPT, "%s: there is another volume of number %u", path, h.volume);
 	vol->info.volume = h.volume;
@@ -169,7 +173,8 @@ header_is_missing(struct recovery *v, const struct volume *vol)
 	return missing;
 }
 
-/* A volume whose making was cut off before both names and its header were durable: nothing was ever acknowledged of it. */
+/* A volume whose making was cut off before both names and its header were durable: nothing was ever acknowledged of it.
+ */
 static bool
 is_unmade(struct recovery *v, const struct volume *vol)
 {
@@ -181,6 +186,7 @@ name_volume(struct store *s, const struct catalog_volume *row)
 {
 	struct volume *vol = store_find_volume(s, row->volume);
 
+	vol->has_row = true;
 	vol->info.declared = !row->retired;
 	vol->info.boot_disk = row->boot_disk;
 	snprintf(vol->info.name, sizeof vol->info.name, "%s", row->name);
@@ -196,27 +202,43 @@ has_row(const struct catalog_volume *rows, size_t count, const struct id *id)
 	return false;
 }
 
-/* Files without a row: making the volume was cut off before the catalog knew it; the agent was never told its number. */
+static void
+remove_volume(struct recovery *v, uint32_t i)
+{
+	struct store *s = v->s;
+	struct volume *vol = s->volumes[i];
+	char name[PATH_MAX_BYTES];
+
+	snprintf(name, sizeof name, "%s.sum", vol->info.id.text);
+	(void)remove_file(v, s->dir, name);
+	snprintf(name, sizeof name, "%s.img", vol->info.id.text);
+	(void)remove_file(v, s->dir, name);
+	volume_destroy(vol, v->d);
+	s->volumes[i] = s->volumes[--s->volume_count];
+}
+
+/* Files without a row: making the volume was cut off before the catalog knew it; the agent was never told its number.
+ */
 static void
 sweep_volumes(struct recovery *v, const struct catalog_volume *rows, size_t row_count)
 {
 	struct store *s = v->s;
 
-	for (uint32_t i = 0; i < s->volume_count;) {
-		struct volume *vol = s->volumes[i];
-		char name[PATH_MAX_BYTES];
+	for (uint32_t i = s->volume_count; i-- > 0;)
+		if (!has_row(rows, row_count, &s->volumes[i]->info.id) && is_unmade(v, s->volumes[i]))
+			remove_volume(v, i);
+}
 
-		if (has_row(rows, row_count, &vol->info.id) || !is_unmade(v, vol)) {
-			i++;
-			continue;
-		}
-		snprintf(name, sizeof name, "%s.sum", vol->info.id.text);
-		(void)remove_file(v, s->dir, name);
-		snprintf(name, sizeof name, "%s.img", vol->info.id.text);
-		(void)remove_file(v, s->dir, name);
-		volume_destroy(vol, v->d);
-		s->volumes[i] = s->volumes[--s->volume_count];
-	}
+/* The same, cut off later: whole, but neither the catalog nor the journal knows it. Kept, it might be taken for the one
+ * that was made after it. */
+static void
+sweep_unknown_volumes(struct recovery *v)
+{
+	struct store *s = v->s;
+
+	for (uint32_t i = s->volume_count; s->catalog != NULL && i-- > 0;)
+		if (!s->volumes[i]->has_row && journal_state_volume(&v->state, s->volumes[i]->info.volume) == NULL)
+			remove_volume(v, i);
 }
 
 static int
@@ -245,8 +267,8 @@ recover_volumes(struct recovery *v)
 		const struct volume *vol = store_find_volume(s, rows[i].volume);
 
 		if (vol == NULL || strcmp(vol->info.id.text, rows[i].id.text) != 0)
-			r = hf_error_say(v->err, -HF_ECORRUPT, "the files of %s (%s) are missing from %s", rows[i].id.text, rows[i].name,
-			    s->dir);
+			r = hf_error_say(v->err, -HF_ECORRUPT, "the files of %s (%s) are missing from %s",
+			    rows[i].id.text, rows[i].name, s->dir);
 		else
 			name_volume(s, &rows[i]);
 	}
@@ -371,7 +393,8 @@ read_header(struct recovery *v, struct found *f)
 		s->digest_seed = f->header.digest_seed;
 	}
 	if (strcmp(f->header.source.text, s->source.text) != 0)
-		return hf_error_say(v->err, -HF_ECORRUPT, "%s belongs to another source (%s)", path, f->header.source.text);
+		return hf_error_say(
+		    v->err, -HF_ECORRUPT, "%s belongs to another source (%s)", path, f->header.source.text);
 	return 0;
 }
 
@@ -412,8 +435,8 @@ remove_segment(struct recovery *v, struct found *f)
 	return r < 0 ? hf_error_set(v->err, r, "%s/%s", v->s->journal_dir, name) : 0;
 }
 
-/* The first segment still needed: the last that begins before the base. Everything in those before is in the base, and of the record at the
- * base the checkpoint is still wanted. */
+/* The first segment still needed: the last that begins before the base. Everything in those before is in the base, and
+ * of the record at the base the checkpoint is still wanted. */
 static size_t
 first_needed(const struct recovery *v)
 {
@@ -452,7 +475,8 @@ add_entry(void *arg, const struct entry *e)
 }
 
 static int
-on_record(void *arg, const struct segment_header *h, const struct group_header *g, const struct record *r, uint64_t payload_file_offset)
+on_record(void *arg, const struct segment_header *h, const struct group_header *g, const struct record *r,
+    uint64_t payload_file_offset)
 {
 	struct recovery *v = arg;
 	struct checkpoint c;
@@ -480,7 +504,8 @@ scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
 	v->scanning = g;
 	r = segment_scan(v->d, g->file->file, &f->header, limit, &v->state, &g->bytes, &events, v);
 	if (r == -HF_ECORRUPT)
-		return hf_error_say(v->err, r, "acknowledged records are missing from %s: it can be read up to LSN %llu, but more was durable",
+		return hf_error_say(v->err, r,
+		    "acknowledged records are missing from %s: it can be read up to LSN %llu, but more was durable",
 		    g->file->path, (unsigned long long)v->state.lsn_last);
 	if (r < 0)
 		return hf_error_set(v->err, r, "%s", g->file->path);
@@ -490,7 +515,8 @@ scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
 	return r < 0 ? hf_error_set(v->err, r, "%s", g->file->path) : 0;
 }
 
-/* Its end state and checkpoints from the run; -HF_ECORRUPT if that is damaged: the segment itself is read instead. One of a newer version
+/* Its end state and checkpoints from the run; -HF_ECORRUPT if that is damaged: the segment itself is read instead. One
+ * of a newer version
  * (-HF_EFORMAT, told) is not ours to do without and to write anew. */
 static int
 load_run(struct recovery *v, struct found *f, struct segment *g)
@@ -568,7 +594,8 @@ static int
 say_missing(struct recovery *v, uint64_t lsn, const char *who)
 {
 	return hf_error_say(v->err, -HF_ECORRUPT,
-	    "acknowledged records are missing from %s: the journal can be read up to LSN %llu, but %s shows that %llu was durable",
+	    "acknowledged records are missing from %s: the journal can be read up to LSN %llu, but %s shows that %llu "
+	    "was durable",
 	    v->s->journal_dir, (unsigned long long)v->state.lsn_last, who, (unsigned long long)lsn);
 }
 
@@ -596,7 +623,8 @@ check_reach(struct recovery *v)
 	if (lsn > v->state.lsn_last)
 		return say_missing(v, lsn, "what is kept of it");
 	if (s->segments != NULL && s->catalog != NULL && s->segments->lsn_first > s->base_lsn + 1)
-		return hf_error_say(v->err, -HF_ECORRUPT, "the journal in %s begins at LSN %llu, but it is needed from %llu on", s->journal_dir,
+		return hf_error_say(v->err, -HF_ECORRUPT,
+		    "the journal in %s begins at LSN %llu, but it is needed from %llu on", s->journal_dir,
 		    (unsigned long long)s->segments->lsn_first, (unsigned long long)s->base_lsn + 1);
 	return 0;
 }
@@ -607,8 +635,8 @@ fits(const struct recovery *v, const struct found *f)
 	return f->valid && f->header.start.lsn_last == v->state.lsn_last && f->header.start.chain == v->state.chain;
 }
 
-/* Offline nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in the staging files, and points before
- * the fold LSN are gone. */
+/* Offline nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in the staging
+ * files, and points before the fold LSN are gone. */
 static bool
 follows_a_gap(const struct recovery *v, const struct found *f)
 {
@@ -723,6 +751,8 @@ store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *
 
 	if (r == 0)
 		r = recover_journal(&v);
+	if (r == 0)
+		sweep_unknown_volumes(&v);
 	s->durable = s->placed = v.state;
 	s->lsn_next = v.state.lsn_last + 1;
 	s->roll = true;

@@ -312,6 +312,17 @@ enter_wal(struct sql *s, struct hf_error *err)
 	return r == 0 ? execute(s, "PRAGMA synchronous = FULL", err) : r;
 }
 
+/* A process that was killed may have left a commit in the log that was never synced: we see it, and a power cut could
+ * still take it back. It is written out and synced before anything relies on it. Without room for that the log stays as
+ * it is, but it is synced first. */
+static int
+settle_log(struct sql *s, struct hf_error *err)
+{
+	int r = execute(s, "PRAGMA wal_checkpoint(TRUNCATE)", err);
+
+	return r == -HF_EFULL ? 0 : r;
+}
+
 static int
 prepare_database(struct sql *s, const struct sql_format *format, struct hf_error *err)
 {
@@ -330,6 +341,8 @@ prepare_database(struct sql *s, const struct sql_format *format, struct hf_error
 		r = check_content(s, err);
 	if (r == 0)
 		r = enter_wal(s, err);
+	if (r == 0 && !empty)
+		r = settle_log(s, err);
 	if (r == 0 && empty)
 		r = create_schema(s, format, err);
 	return r;

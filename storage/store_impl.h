@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_impl.h: inside of a store, shared by store.c, journal.c, staging.c, store_job.c and recover.c, and nobody else. */
+/* store_impl.h: inside of a store, shared by the files that make it up, and nobody else. */
 #ifndef HF_STORAGE_STORE_IMPL_H
 #define HF_STORAGE_STORE_IMPL_H
 
@@ -10,10 +10,12 @@
 #include "storage/sum.h"
 
 enum {
-	GROUPS_MAX = 8,           /* closed groups of one store: more wait in the agent, under its credit */
-	GROUP_ENTRIES_MAX = 128 * 1024, /* index entries of one group, 5 MiB: few bytes of zeroed ranges can ask for any number */
+	GROUPS_MAX = 8, /* closed groups of one store: more wait in the agent, under its credit */
+	GROUP_ENTRIES_MAX =
+	    128 * 1024, /* index entries of one group, 5 MiB: few bytes of zeroed ranges can ask for any number */
 	GROUP_EARLY_BYTES = 1024 * 1024, /* a group this large goes out although others are in flight */
-	PREPARE_FAILURES_MAX = 3, /* tries to make the next segment, a second apart, before the store is failed; a full disk is no failure */
+	PREPARE_FAILURES_MAX = 3, /* tries to make the next segment, a second apart, before the store is failed; a full
+				     disk is no failure */
 	FAILOVERS_MAX = 1,        /* new segments tried after an error before the store is failed */
 	VIEWS_MAX = 64,
 	RECENT_RING = 2048,
@@ -22,12 +24,13 @@ enum {
 
 /* ---- volumes ---- */
 struct volume {
-	struct store_volume info;      /* frontier_blocks = durable, frontier_received_blocks = with what is queued */
+	struct store_volume info; /* frontier_blocks = durable, frontier_received_blocks = with what is queued */
 	struct shared_file *img, *sum;
-	struct sum_cursor *cursor;     /* while the first fill goes on */
-	bool growing;                  /* a declaration is out that makes it larger: the cursor stays */
-	bool readable;                 /* the agent says it can read it */
-	bool logged;                   /* its VOLUME record (this size) is queued or durable */
+	struct sum_cursor *cursor; /* while the first fill goes on */
+	bool has_row;              /* in the catalog, when it was opened */
+	bool growing;              /* a declaration is out that makes it larger: the cursor stays */
+	bool readable;             /* the agent says it can read it */
+	bool logged;               /* its VOLUME record (this size) is queued or durable */
 };
 
 /* ---- segments of the journal, oldest first ---- */
@@ -35,10 +38,10 @@ struct segment {
 	struct segment *next;
 	uint64_t number;
 	struct shared_file *file;
-	uint64_t bytes;      /* next group goes here; once sealed, the valid length */
-	uint64_t capacity;   /* preallocated */
-	uint64_t lsn_first;  /* of its first record */
-	uint64_t lsn_last;   /* durable */
+	uint64_t bytes;            /* next group goes here; once sealed, the valid length */
+	uint64_t capacity;         /* preallocated */
+	uint64_t lsn_first;        /* of its first record */
+	uint64_t lsn_last;         /* durable */
 	struct interval *interval; /* until it has a run */
 	struct run *run;
 	struct run_info info; /* its end state; valid once sealed */
@@ -84,7 +87,7 @@ struct group {
 	struct segment *segment;
 	uint64_t file_offset, file_bytes; /* where, and how much, in the segment */
 	struct disk_op op;
-	bool synced;  /* part of the sync that is in flight */
+	bool synced; /* part of the sync that is in flight */
 	struct piece *pieces;
 	size_t piece_count, piece_capacity, pieces_left;
 	struct sum_write **sums;
@@ -92,7 +95,7 @@ struct group {
 	int64_t begun_ns;
 };
 
-/* ---- one staging cycle: digests written, then staging and digest files synced, for all groups whose payload is there ---- */
+/* ---- one staging cycle: digests written, then staging and digest files synced, for all groups with payload there ---- */
 struct staging {
 	struct store *store;
 	bool active;
@@ -106,7 +109,17 @@ struct staging {
 	size_t op_capacity;
 };
 
-enum job_kind { JOB_PREPARE, JOB_BUILD, JOB_POINTS, JOB_FOLD, JOB_DECLARE, JOB_PIT_KEEP, JOB_PIT_CHANGE, JOB_POLICY, JOB_KINDS };
+enum job_kind {
+	JOB_PREPARE,
+	JOB_BUILD,
+	JOB_POINTS,
+	JOB_FOLD,
+	JOB_DECLARE,
+	JOB_PIT_KEEP,
+	JOB_PIT_CHANGE,
+	JOB_POLICY,
+	JOB_KINDS
+};
 
 struct store {
 	struct store_config config;
@@ -134,22 +147,22 @@ struct store {
 	struct segment *segments, *segments_tail; /* the tail is the one written to */
 	struct segment *prepared;                 /* next one, file ready */
 	uint64_t segment_number_last;
-	bool want_segment;                        /* groups wait for `prepared` */
-	bool roll;                                /* the next group begins a new segment */
-	bool full;                                /* the last try to prepare one found no space */
-	struct journal_state placed, durable;     /* after every placed / durable group */
+	bool want_segment;                    /* groups wait for `prepared` */
+	bool roll;                            /* the next group begins a new segment */
+	bool full;                            /* the last try to prepare one found no space */
+	struct journal_state placed, durable; /* after every placed / durable group */
 	uint64_t lsn_next;
-	struct group *open;                       /* frames go here */
-	struct group *groups, *groups_tail;       /* closed, in order */
+	struct group *open;                 /* frames go here */
+	struct group *groups, *groups_tail; /* closed, in order */
 	unsigned group_count;
-	struct group *free_group;                 /* one kept for reuse */
+	struct group *free_group; /* one kept for reuse */
 	unsigned writes_inflight, pieces_inflight;
 	bool sync_inflight;
 	struct disk_op sync_op;
 	int64_t sync_begun_ns;
 	struct segment *sync_segment;
-	int broken;                               /* a journal write or sync failed: fail over when nothing is in flight */
-	unsigned failovers, prepare_failures;     /* without progress since */
+	int broken;                           /* a journal write or sync failed: fail over when nothing is in flight */
+	unsigned failovers, prepare_failures; /* without progress since */
 	struct staging *staging;
 	struct slab_waiter waiter;
 	bool room_wanted;
@@ -174,9 +187,15 @@ struct store {
 	struct checkpoint newest_checkpoint, newest_consistent;
 	bool has_checkpoint, has_consistent;
 
-	struct { struct view *view; uint64_t lsn; } views[VIEWS_MAX];
+	struct {
+		struct view *view;
+		uint64_t lsn;
+	} views[VIEWS_MAX];
 	unsigned view_count;
-	struct { uint32_t volume; uint64_t node; } recent[RECENT_RING];
+	struct {
+		uint32_t volume;
+		uint64_t node;
+	} recent[RECENT_RING];
 	unsigned recent_count, recent_next;
 
 	struct store_job *out[JOB_KINDS]; /* at most one of each kind */
@@ -200,7 +219,8 @@ void segment_seal(struct store *s, struct segment *g);
 void store_append_segment(struct store *s, struct segment *g);
 
 /* staging.c */
-int staging_add(struct store *s, struct group *g, const struct record_extent *extents, size_t extent_count, const uint64_t *digests, uint64_t payload_offset);
+int staging_add(struct store *s, struct group *g, const struct record_extent *extents, size_t extent_count,
+    const uint64_t *digests, uint64_t payload_offset);
 void staging_begin(struct store *s, struct group *g); /* submit its pieces */
 void staging_pump(struct store *s);
 void staging_retry(struct store *s); /* tick: after a full file system */
@@ -213,10 +233,10 @@ uint64_t volume_blocks(const struct volume *v);
 void store_note_checkpoint(struct store *s, const struct checkpoint *c); /* durable, or found by recovery */
 void store_note_entry(struct store *s, const struct entry *e);
 int64_t store_clock(const struct store *s);
-int store_fold_view(struct store *s, uint64_t lsn, struct view **ret_view); /* of every volume that has files, declared or not */
+int store_fold_view(
+    struct store *s, uint64_t lsn, struct view **ret_view); /* of every volume that has files, declared or not */
 void store_wake_job(struct store *s);
 void store_say_room(struct store *s);
-void store_refresh_stats(struct store *s);
 
 /* volume files */
 void volume_path(char *ret_path, const struct store *s, const struct id *volume, const char *suffix);
