@@ -245,7 +245,7 @@ void volume_destroy(struct volume *v, struct disk *d);
 /* recover.c */
 int store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *err);
 
-/* store_job.c: where the fold may go: 0 = nowhere */
+/* store.c: where the fold may go: 0 = nowhere */
 uint64_t store_fold_target(const struct store *s);
 
 #endif
