@@ -69,7 +69,7 @@ def test_a_sparse_disk_of_16_tib_takes_neither_memory_nor_time(rig):
     daemon.point(agent.source, "changed")
     passes = agent.status()["pass"]
     wait_for(lambda: agent.status()["pass"] >= passes + 2, 20, "two more passes")
-    assert time.monotonic() - began < 30 * SLOW
+    assert time.monotonic() - began < 120 * SLOW, "it was read whole"
     assert daemon.program.memory_peak() < SLOW * 300 * MIB
     assert agent.program.memory_peak() < SLOW * 300 * MIB
     copy = daemon.export(agent.source, "huge", "changed", where / "copy")

@@ -185,7 +185,7 @@ def test_bytes_that_are_not_tls(house):
     assert house.served.get("/v1/version")
 
 
-def drained(raw, seconds=20):
+def drained(raw, seconds=60):
     """The peer has closed."""
     raw.settimeout(seconds)
     try:
@@ -201,7 +201,7 @@ def test_who_connects_and_says_nothing_is_put_out(house):
     with socket.create_connection(("127.0.0.1", house.served.port), 10) as raw, \
             socket.create_connection(("127.0.0.1", house.served.enroll_port), 10) as newcomer:
         assert drained(raw) and drained(newcomer)
-    assert 5 < time.monotonic() - began < 15
+    assert 5 < time.monotonic() - began < 45
 
 
 def test_the_ways_in_are_not_confused(house, victim):
@@ -583,8 +583,8 @@ def test_more_questions_than_may_be_open(agent):
 def test_silence(victim):
     agent = victim.agent(heartbeats=False)
     began = time.monotonic()
-    refusal_of(agent, "SILENT", 15)
-    assert 3 < time.monotonic() - began < 10
+    refusal_of(agent, "SILENT", 60)
+    assert 3 < time.monotonic() - began < 45
     agent.cut()
     victim.check_untouched()
 

@@ -45,7 +45,8 @@ def _is_instrumented():
     return program.exists() and b"libasan" in subprocess.run(["ldd", program], capture_output=True, check=False).stdout
 
 
-SLOW = 4 if _is_instrumented() else 1  # deadlines are this much longer
+SLOW = 4 if _is_instrumented() else 1  # what is measured in seconds may take this much longer
+PATIENCE = 3 * SLOW  # and a condition is waited for this much longer than it ought to take: the machine may be busy
 
 
 class Trouble(AssertionError):
@@ -54,13 +55,13 @@ class Trouble(AssertionError):
 
 def wait_for(condition, seconds=20, what="the condition"):
     """Until condition() is true; what it gave. Exceptions of a program that is just starting are its own business."""
-    deadline = time.monotonic() + seconds * SLOW
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Trouble("waited %g s in vain for %s" % (seconds * SLOW, what))
+            raise Trouble("waited %g s in vain for %s" % (seconds * PATIENCE, what))
         time.sleep(0.02)
 
 
@@ -194,10 +195,10 @@ class Program:
         """SIGTERM; its exit status."""
         self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(seconds * SLOW)
+            return self.process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise Trouble("%s did not end within %g s of SIGTERM" % (self.name, seconds * SLOW)) from None
+            raise Trouble("%s did not end within %g s of SIGTERM" % (self.name, seconds * PATIENCE)) from None
 
     def memory_peak(self):
         """Bytes of memory it ever had at once."""
@@ -502,8 +503,8 @@ class Daemon:
 
     def point(self, source, name, newest=False, seconds=60):
         """A named point of what is on the disks now."""
-        body = {"sourceServerID": source, "name": name, "newest": newest, "timeoutSeconds": seconds * SLOW}
-        return self.request("POST", "/v1/points-in-time", body, admin=True, timeout=seconds * SLOW + 10)
+        body = {"sourceServerID": source, "name": name, "newest": newest, "timeoutSeconds": seconds * PATIENCE}
+        return self.request("POST", "/v1/points-in-time", body, admin=True, timeout=seconds * PATIENCE + 10)
 
     # -- holdfastctl --
 
@@ -575,7 +576,7 @@ class AgentProcess:
     def once(self, seconds=60):
         """Fill what is to be filled, until one checkpoint after it is durable."""
         self.start("--once")
-        code = self.program.process.wait(seconds * SLOW)
+        code = self.program.process.wait(seconds * PATIENCE)
         assert code == 0, "holdfast-agent --once left with %d" % code
         return self
 
@@ -596,7 +597,7 @@ class AgentProcess:
     def status(self):
         """What it says of itself, or None while it does not listen."""
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10 * SLOW)
+            s.settimeout(10 * PATIENCE)
             try:
                 s.connect(str(self.state_dir / "agent.sock"))
                 parts = iter(lambda: s.recv(65536), b"")
