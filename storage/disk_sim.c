@@ -544,6 +544,15 @@ sim_unlink(struct disk *d, const char *path)
 }
 
 static int
+sim_rmdir(struct disk *d, const char *path)
+{
+	struct sim *s = sim_of(d);
+	int r = begin(s, 'u');
+
+	return r < 0 ? r : sim_tree_rmdir(&s->tree, path);
+}
+
+static int
 sim_sync_dir(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
@@ -626,6 +635,7 @@ static const struct disk_ops sim_ops = {
     .mkdir = sim_mkdir,
     .rename = sim_rename,
     .unlink = sim_unlink,
+    .rmdir = sim_rmdir,
     .sync_dir = sim_sync_dir,
     .list = sim_list,
     .free_bytes = sim_free_bytes,

@@ -44,7 +44,7 @@ void disk_sim_revive(struct disk *d);
 unsigned disk_sim_pending(struct disk *d);
 
 /* Fail the nth operation of a kind from now (1 = next); sticky: and all after it. Kinds: 'r' read, 'w' write, 's' sync,
- * 'o' open, 'a' allocate, 't' truncate, 'p' punch, 'n' rename, 'u' unlink, 'd' sync_dir, 'm' mkdir, '*' any.
+ * 'o' open, 'a' allocate, 't' truncate, 'p' punch, 'n' rename, 'u' unlink and rmdir, 'd' sync_dir, 'm' mkdir, '*' any.
  * Up to 8 at a time; SIM_FAULT_NONE disarms those of the kind. SIM_FAULT_SHORT: a read ends after half its blocks, as
  * at the end of the file; a write stores half of them and fails with -EIO; elsewhere the same as SIM_FAULT_EIO.
  * SIM_FAULT_EAGAIN: -EAGAIN after all retries. */

@@ -453,6 +453,28 @@ sim_tree_unlink(struct sim_tree *t, const char *path)
 	return 0;
 }
 
+int
+sim_tree_rmdir(struct sim_tree *t, const char *path)
+{
+	char name[NAME_BYTES_MAX + 1];
+	struct sim_inode *dir, *i;
+	int r = find_parent(t, path, &dir, name);
+
+	if (r < 0)
+		return r;
+	if (name[0] == '\0')
+		return -EBUSY; /* the root */
+	i = names_find(&dir->visible_names, name);
+	if (i == NULL)
+		return -ENOENT;
+	if (!i->is_dir)
+		return -ENOTDIR;
+	if (i->visible_names.count > 0)
+		return -ENOTEMPTY;
+	change_name(t, i, dir, name, NULL, NULL);
+	return 0;
+}
+
 /* each() may create and unlink in the directory: it is given copies. */
 int
 sim_tree_list(struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg)

@@ -83,6 +83,7 @@ int sim_tree_find(struct sim_tree *t, const char *path, struct sim_inode **ret_i
 int sim_tree_create(struct sim_tree *t, const char *path, bool is_dir, struct sim_inode **ret_inode); /* borrowed */
 int sim_tree_rename(struct sim_tree *t, const char *from, const char *to);
 int sim_tree_unlink(struct sim_tree *t, const char *path);
+int sim_tree_rmdir(struct sim_tree *t, const char *path);
 int sim_tree_sync_dir(struct sim_tree *t, const char *path);
 int sim_tree_list(struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg);
 

@@ -649,6 +649,9 @@ names_behave_as_posix_says(void **state)
 	assert_string_equal(names, "Z a b ");
 	assert_int_equal(disk_list(d, "/d/a", add_name, names), -ENOTDIR);
 	assert_int_equal(disk_unlink(d, "/d"), -EISDIR);
+	assert_int_equal(disk_rmdir(d, "/d"), -ENOTEMPTY);
+	assert_int_equal(disk_rmdir(d, "/d/a"), -ENOTDIR);
+	assert_int_equal(disk_rmdir(d, "/x"), -ENOENT);
 	assert_int_equal(disk_unlink(d, "/d/x"), -ENOENT);
 	assert_int_equal(disk_rename(d, "/d/a", "/e"), -EISDIR);
 	assert_int_equal(disk_rename(d, "/e", "/d/a"), -ENOTDIR);
