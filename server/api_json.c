@@ -420,13 +420,13 @@ json_rule_ids(uint32_t rules)
 json_t *
 api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status)
 {
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}", "pointInTimeID",
-	    pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns), "unchangedSince",
-	    api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns), "name",
-	    text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
-	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified, "held",
-	    pit->held, "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs", json_rule_ids(pit->rules), "volumes",
-	    json_pit_volumes(&pit->checkpoint, status));
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:b, s:b, s:o, s:o}",
+	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns),
+	    "unchangedSince", api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns),
+	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
+	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
+	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "byHand", pit->by_hand, "kept",
+	    pit->kept, "ruleIDs", json_rule_ids(pit->rules), "volumes", json_pit_volumes(&pit->checkpoint, status));
 }
 
 static const char *

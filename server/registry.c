@@ -18,40 +18,44 @@
 enum {
 	EVENTS_MAX = 100000,
 	APPLICATION_ID = 0x48467267, /* "HFrg" */
-	SCHEMA_VERSION = 1,
 };
 
 /* Times are nanoseconds since 1970; 0 = not yet. incarnation is an unsigned number in a signed
- * column. */
+ * column. See struct sql_format for how a version follows another. */
+static const char *const schemas[] = {
+    /* version 1 */
+    "CREATE TABLE source (id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, last_seen_ns "
+    "INTEGER NOT NULL DEFAULT 0,"
+    " nonce BLOB NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0, adopt_next INTEGER "
+    "NOT NULL DEFAULT 0,"
+    " label TEXT NOT NULL DEFAULT '', hostname TEXT NOT NULL DEFAULT '', machine_id TEXT "
+    "NOT NULL DEFAULT '',"
+    " mac_addresses TEXT NOT NULL DEFAULT '', os TEXT NOT NULL DEFAULT '', kernel TEXT "
+    "NOT NULL DEFAULT '',"
+    " cpus INTEGER NOT NULL DEFAULT 0, ram_bytes INTEGER NOT NULL DEFAULT 0, "
+    "agent_version TEXT NOT NULL DEFAULT '') STRICT;"
+    "CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created_ns "
+    "INTEGER NOT NULL,"
+    " expires_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, source TEXT NOT NULL, "
+    "revoked INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE certificate (fingerprint BLOB PRIMARY KEY, source TEXT NOT NULL, "
+    "not_before_ns INTEGER NOT NULL,"
+    " not_after_ns INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX certificate_source ON certificate (source);"
+    "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
+    "NULL, source TEXT NOT NULL,"
+    " event TEXT NOT NULL, text TEXT NOT NULL) STRICT;"
+    "CREATE TABLE audit (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
+    "NULL, uid INTEGER NOT NULL,"
+    " pid INTEGER NOT NULL, verb TEXT NOT NULL, object TEXT NOT NULL) STRICT;"
+    "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+    NULL,
+};
+
 static const struct sql_format format = {
     .what = "registry",
     .application_id = APPLICATION_ID,
-    .version = SCHEMA_VERSION,
-    .schema = "CREATE TABLE source (id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, last_seen_ns "
-	      "INTEGER NOT NULL DEFAULT 0,"
-	      " nonce BLOB NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0, adopt_next INTEGER "
-	      "NOT NULL DEFAULT 0,"
-	      " label TEXT NOT NULL DEFAULT '', hostname TEXT NOT NULL DEFAULT '', machine_id TEXT "
-	      "NOT NULL DEFAULT '',"
-	      " mac_addresses TEXT NOT NULL DEFAULT '', os TEXT NOT NULL DEFAULT '', kernel TEXT "
-	      "NOT NULL DEFAULT '',"
-	      " cpus INTEGER NOT NULL DEFAULT 0, ram_bytes INTEGER NOT NULL DEFAULT 0, "
-	      "agent_version TEXT NOT NULL DEFAULT '') STRICT;"
-	      "CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created_ns "
-	      "INTEGER NOT NULL,"
-	      " expires_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, source TEXT NOT NULL, "
-	      "revoked INTEGER NOT NULL) STRICT;"
-	      "CREATE TABLE certificate (fingerprint BLOB PRIMARY KEY, source TEXT NOT NULL, "
-	      "not_before_ns INTEGER NOT NULL,"
-	      " not_after_ns INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;"
-	      "CREATE INDEX certificate_source ON certificate (source);"
-	      "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
-	      "NULL, source TEXT NOT NULL,"
-	      " event TEXT NOT NULL, text TEXT NOT NULL) STRICT;"
-	      "CREATE TABLE audit (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
-	      "NULL, uid INTEGER NOT NULL,"
-	      " pid INTEGER NOT NULL, verb TEXT NOT NULL, object TEXT NOT NULL) STRICT;"
-	      "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+    .schemas = schemas,
 };
 
 struct registry {

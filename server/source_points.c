@@ -172,7 +172,8 @@ source_list_pits(struct source *src, struct pit **ret_pits, size_t *ret_count)
 	int r = store_list_pits(src->store, ret_pits, ret_count);
 
 	for (size_t i = 0; r == 0 && i < *ret_count; i++)
-		(*ret_pits)[i].verified |= (*ret_pits)[i].lsn == src->verified_lsn;
+		if ((*ret_pits)[i].lsn == src->verified_lsn && (*ret_pits)[i].verified_ns == 0)
+			(*ret_pits)[i].verified_ns = src->verified_clock_ns;
 	return r;
 }
 
@@ -242,7 +243,7 @@ mark_verified(struct source *src)
 {
 	const struct pit *kept = store_newest_kept(src->store, false);
 
-	if (kept == NULL || kept->verified || kept->lsn != src->verified_lsn || kept->lsn == src->marked_lsn)
+	if (kept == NULL || kept->verified_ns != 0 || kept->lsn != src->verified_lsn || kept->lsn == src->marked_lsn)
 		return;
 	src->marked_lsn = kept->lsn;
 	mark_row(src, &kept->id, STORE_PIT_VERIFIED);
@@ -254,6 +255,7 @@ note_verified(struct source *src, const struct verify_job *v)
 	src->verify_status = 0;
 	src->verified_lsn = v->lsn;
 	src->verified_ns = src->worker->now_ns;
+	src->verified_clock_ns = clock_real_ns();
 	mark_verified(src);
 }
 
@@ -324,6 +326,7 @@ source_begin_verify(struct source *src)
 
 	src->verified_lsn = src->marked_lsn = p != NULL ? p->lsn : 0;
 	src->verified_ns = 0;
+	src->verified_clock_ns = p != NULL ? p->verified_ns : 0;
 }
 
 /* Every point that is kept is read back once, soon after it came; beside that the newest one, once a minute. */
@@ -337,7 +340,8 @@ source_pump_verify(struct source *src, int64_t now_ns)
 	if (src->verifying)
 		return;
 	mark_verified(src);
-	if (kept != NULL && !kept->verified && kept->lsn != src->verified_lsn && (rested || src->verify_status == 0))
+	if (kept != NULL && kept->verified_ns == 0 && kept->lsn != src->verified_lsn &&
+	    (rested || src->verify_status == 0))
 		verify(src, &kept->checkpoint);
 	else if (newest != NULL && rested && (newest->lsn != src->verified_lsn || src->verified_ns == 0))
 		verify(src, newest);

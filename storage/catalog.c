@@ -13,33 +13,49 @@
 #include "storage/segment.h"
 #include "storage/sql.h"
 
-enum { APPLICATION_ID = 0x48464341 /* "HFCA" */, SCHEMA_VERSION = 1 };
+enum { APPLICATION_ID = 0x48464341 /* "HFCA" */ };
 
 struct catalog {
 	pthread_mutex_t mutex;
 	struct sql sql;
 };
 
+/* See struct sql_format for how a version follows another. One that was released never changes; version 2 is not
+ * released yet: what is new until then is added at its end, and to docs/format.md. */
+static const char *const schemas[] = {
+    /* version 1 */
+    "CREATE TABLE source (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, digest_seed INTEGER NOT NULL,"
+    " base_lsn INTEGER NOT NULL, fold_lsn INTEGER NOT NULL, created_ns INTEGER NOT NULL, window_ns INTEGER NOT "
+    "NULL) STRICT;"
+    "CREATE TABLE rule (position INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, unit TEXT NOT NULL, interval "
+    "INTEGER NOT NULL,"
+    " retention INTEGER NOT NULL, enabled INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE volume (volume INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, "
+    "boot_disk INTEGER NOT NULL,"
+    " retired INTEGER NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, device_name TEXT NOT NULL) STRICT;"
+    "CREATE TABLE pit (id TEXT PRIMARY KEY, lsn INTEGER NOT NULL, time_ns INTEGER NOT NULL, planned_ns INTEGER NOT "
+    "NULL,"
+    " rules INTEGER NOT NULL, held INTEGER NOT NULL, by_hand INTEGER NOT NULL, verified INTEGER NOT NULL, name "
+    "TEXT NOT NULL,"
+    " unchanged_until_ns INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT;"
+    "CREATE INDEX pit_by_lsn ON pit (lsn);",
+    /* version 2. A point of version 1 is taken to have run all the time, and to have been read back when it was taken.
+     */
+    "ALTER TABLE source ADD COLUMN frozen_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE source ADD COLUMN min_retention_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE source ADD COLUMN quota_bytes INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE source ADD COLUMN when_full INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE pit RENAME COLUMN verified TO verified_ns;"
+    "ALTER TABLE pit ADD COLUMN running_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE pit ADD COLUMN guarded_ns INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE pit SET running_ns = time_ns, verified_ns = CASE verified_ns WHEN 0 THEN 0 ELSE time_ns END;",
+    NULL,
+};
+
 static const struct sql_format format = {
     .what = "catalog",
     .application_id = APPLICATION_ID,
-    .version = SCHEMA_VERSION,
-    .schema =
-	"CREATE TABLE source (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, digest_seed INTEGER NOT NULL,"
-	" base_lsn INTEGER NOT NULL, fold_lsn INTEGER NOT NULL, created_ns INTEGER NOT NULL, window_ns INTEGER NOT "
-	"NULL) STRICT;"
-	"CREATE TABLE rule (position INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, unit TEXT NOT NULL, interval "
-	"INTEGER NOT NULL,"
-	" retention INTEGER NOT NULL, enabled INTEGER NOT NULL) STRICT;"
-	"CREATE TABLE volume (volume INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, "
-	"boot_disk INTEGER NOT NULL,"
-	" retired INTEGER NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, device_name TEXT NOT NULL) STRICT;"
-	"CREATE TABLE pit (id TEXT PRIMARY KEY, lsn INTEGER NOT NULL, time_ns INTEGER NOT NULL, planned_ns INTEGER NOT "
-	"NULL,"
-	" rules INTEGER NOT NULL, held INTEGER NOT NULL, by_hand INTEGER NOT NULL, verified INTEGER NOT NULL, name "
-	"TEXT NOT NULL,"
-	" unchanged_until_ns INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT;"
-	"CREATE INDEX pit_by_lsn ON pit (lsn);",
+    .schemas = schemas,
 };
 
 static struct catalog *
@@ -87,7 +103,8 @@ put_policy(struct catalog *c, const struct policy *p, struct hf_error *err)
 		    "uutuuu", (uint64_t)i, (uint64_t)p->rules[i].rule_id, p->rules[i].unit,
 		    (uint64_t)p->rules[i].interval, (uint64_t)p->rules[i].retention, (uint64_t)p->rules[i].enabled);
 	if (r >= 0)
-		r = sql_run(&c->sql, err, "UPDATE source SET window_ns = ?", "i", p->journal_window_ns);
+		r = sql_run(&c->sql, err, "UPDATE source SET window_ns = ?, min_retention_ns = ?", "ii",
+		    p->journal_window_ns, p->min_retention_ns);
 	return r < 0 ? r : 0;
 }
 
@@ -132,12 +149,13 @@ catalog_get_policy(struct catalog *c, struct policy *ret_policy, struct hf_error
 	int r = read_rules(c, &p, err);
 
 	if (r == 0)
-		r = sql_query(&c->sql, &q, err, "SELECT window_ns FROM source", "");
+		r = sql_query(&c->sql, &q, err, "SELECT window_ns, min_retention_ns FROM source", "");
 	if (r == 0)
 		r = sql_next(&c->sql, q, err);
 	if (r <= 0)
 		return r < 0 ? r : hf_error_say(err, -HF_ECORRUPT, "catalog: it names no source");
 	p.journal_window_ns = sqlite3_column_int64(q, 0);
+	p.min_retention_ns = sqlite3_column_int64(q, 1);
 	sql_done(q);
 	*ret_policy = p;
 	return 0;
@@ -170,7 +188,9 @@ catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct 
 	struct catalog_source s = {0};
 	char text[ID_BYTES];
 	sqlite3_stmt *q;
-	int r = sql_query(&c->sql, &q, err, "SELECT id, digest_seed, base_lsn, fold_lsn, created_ns FROM source", "");
+	int r = sql_query(&c->sql, &q, err,
+	    "SELECT id, digest_seed, base_lsn, fold_lsn, created_ns, frozen_ns, quota_bytes, when_full FROM source",
+	    "");
 
 	if (r == 0)
 		r = sql_next(&c->sql, q, err);
@@ -181,11 +201,33 @@ catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct 
 	s.base_lsn = (uint64_t)sqlite3_column_int64(q, 2);
 	s.fold_lsn = (uint64_t)sqlite3_column_int64(q, 3);
 	s.created_ns = sqlite3_column_int64(q, 4);
+	s.frozen_ns = sqlite3_column_int64(q, 5);
+	s.quota_bytes = (uint64_t)sqlite3_column_int64(q, 6);
+	s.when_full = (enum when_full)sqlite3_column_int64(q, 7);
 	sql_done(q);
 	if (r < 0 || !id_parse("s", text, &s.source))
 		return hf_error_say(err, -HF_ECORRUPT, "catalog: the source's id makes no sense");
 	*ret_source = s;
 	return 0;
+}
+
+int
+catalog_set_frozen(struct catalog *c, int64_t frozen_ns, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_run(&c->sql, err, "UPDATE source SET frozen_ns = ?", "i", frozen_ns);
+
+	return r < 0 ? r : 0;
+}
+
+int
+catalog_set_space(struct catalog *c, uint64_t quota_bytes, enum when_full when_full, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_run(
+	    &c->sql, err, "UPDATE source SET quota_bytes = ?, when_full = ?", "uu", quota_bytes, (uint64_t)when_full);
+
+	return r < 0 ? r : 0;
 }
 
 int
@@ -346,8 +388,10 @@ read_pit(sqlite3_stmt *q, struct pit *ret_pit)
 	p.rules = (uint32_t)sqlite3_column_int64(q, 4);
 	p.held = sqlite3_column_int64(q, 5) != 0;
 	p.by_hand = sqlite3_column_int64(q, 6) != 0;
-	p.verified = sqlite3_column_int64(q, 7) != 0;
+	p.verified_ns = sqlite3_column_int64(q, 7);
 	p.checkpoint.unchanged_until_ns = sqlite3_column_int64(q, 9);
+	p.running_ns = p.checkpoint.running_ns = sqlite3_column_int64(q, 11);
+	p.guarded_ns = sqlite3_column_int64(q, 12);
 	p.complete = p.checkpoint.complete;
 	p.consistency = p.checkpoint.consistency;
 	*ret_pit = p;
@@ -377,8 +421,9 @@ catalog_list_pits(struct catalog *c, struct pit **ret_pits, size_t *ret_count, s
 	sqlite3_stmt *q;
 	size_t n = 0;
 	int r = sql_query(&c->sql, &q, err,
-	    "SELECT id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, unchanged_until_ns, checkpoint "
-	    "FROM pit ORDER BY lsn",
+	    "SELECT id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name, unchanged_until_ns, "
+	    "checkpoint, "
+	    "running_ns, guarded_ns FROM pit ORDER BY lsn",
 	    "");
 
 	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
@@ -406,12 +451,12 @@ catalog_put_pit(struct catalog *c, const struct pit *p, struct hf_error *err)
 	unsigned char blob[CHECKPOINT_BYTES_MAX];
 	size_t len = checkpoint_encode(blob, &p->checkpoint);
 	int r = sql_run(&c->sql, err,
-	    "INSERT OR REPLACE INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified, name, "
-	    "unchanged_until_ns, checkpoint)"
-	    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	    "tuiiuuuutib", p->id.text, p->lsn, p->time_ns, p->planned_ns, (uint64_t)p->rules, (uint64_t)p->held,
-	    (uint64_t)p->by_hand, (uint64_t)p->verified, p->name, p->checkpoint.unchanged_until_ns, (const void *)blob,
-	    len);
+	    "INSERT OR REPLACE INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name, "
+	    "unchanged_until_ns, checkpoint, running_ns, guarded_ns)"
+	    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	    "tuiiuuuitibii", p->id.text, p->lsn, p->time_ns, p->planned_ns, (uint64_t)p->rules, (uint64_t)p->held,
+	    (uint64_t)p->by_hand, p->verified_ns, p->name, p->checkpoint.unchanged_until_ns, (const void *)blob, len,
+	    p->running_ns, p->guarded_ns);
 
 	return r < 0 ? r : 0;
 }

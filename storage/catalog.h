@@ -11,12 +11,22 @@
 
 struct catalog;
 
+/* What happens when the staging area has no room left. Values as in the catalog. */
+enum when_full {
+	WHEN_FULL_DEFAULT = 0, /* as the configuration says */
+	WHEN_FULL_STALL = 1,   /* nothing more is taken */
+	WHEN_FULL_THIN = 2,    /* the oldest points that may go do so first */
+};
+
 struct catalog_source {
 	struct id source;
 	uint64_t digest_seed;
 	uint64_t base_lsn; /* staging files hold every write up to it */
 	uint64_t fold_lsn; /* a fold to it has begun (>= base_lsn): points before it are gone */
 	int64_t created_ns;
+	int64_t frozen_ns;    /* since then no point expires: our clock; 0 = they do */
+	uint64_t quota_bytes; /* of the staging area; 0 = no limit */
+	enum when_full when_full;
 };
 
 struct catalog_volume {
@@ -39,10 +49,13 @@ enum { PIT_RULES_MAX = 16, PIT_NAME_BYTES = 128 };
 struct pit {
 	struct id id;
 	uint64_t lsn;
-	int64_t time_ns;    /* actual: our clock at the moment the checkpoint describes (or was still true) */
-	int64_t planned_ns; /* by policy: when it was due; else = time_ns */
-	uint32_t rules;     /* bit n: kept by rule n + 1 of the policy */
-	bool held, by_hand, complete, verified;
+	int64_t time_ns;     /* actual: our clock at the moment the checkpoint describes (or was still true) */
+	int64_t planned_ns;  /* by policy: when it was due; else = time_ns */
+	int64_t running_ns;  /* the source's running time then, see checkpoint.h: ages are counted in it */
+	int64_t guarded_ns;  /* no rule and nobody deletes it before the source's running time is this (minRetention) */
+	int64_t verified_ns; /* our clock when it was last read back and good; 0 = never */
+	uint32_t rules;      /* bit n: kept by rule n + 1 of the policy */
+	bool held, by_hand, complete;
 	enum checkpoint_consistency consistency;
 	char name[PIT_NAME_BYTES];    /* "" = none */
 	bool kept;                    /* a row of the catalog; false: only inside the journal window */
@@ -53,6 +66,8 @@ struct policy {
 	struct pit_rule rules[PIT_RULES_MAX];
 	size_t rule_count;
 	int64_t journal_window_ns;
+	int64_t
+	    min_retention_ns; /* no younger point goes, by a rule or by hand; of points that are there it only rises */
 };
 
 /* DRS's three rules and one hour of journal window. */
@@ -66,6 +81,8 @@ int catalog_open(const char *path, const char *vfs, bool create, const struct ca
 void catalog_close(struct catalog *c); /* NULL allowed */
 
 int catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct hf_error *err);
+int catalog_set_frozen(struct catalog *c, int64_t frozen_ns, struct hf_error *err); /* 0: thawed */
+int catalog_set_space(struct catalog *c, uint64_t quota_bytes, enum when_full when_full, struct hf_error *err);
 int catalog_set_fold(struct catalog *c, uint64_t fold_lsn,
     struct hf_error *err); /* also deletes every point with lsn < fold_lsn; -EBUSY: one of them is held */
 int catalog_set_base(

@@ -236,8 +236,8 @@ change_pit(struct store_job *job, struct pit *p)
 			return job_say(job, -EBUSY, "%s is the only complete point of this source", p->id.text);
 		r = catalog_delete_pits(job->store->catalog, &p->id, 1, &err);
 		return r < 0 ? job_say(job, r, "%s", err.text) : 0;
-	case STORE_PIT_VERIFIED:
-	case STORE_PIT_UNVERIFIED: p->verified = job->verb == STORE_PIT_VERIFIED; return put_pit(job, p);
+	case STORE_PIT_VERIFIED: p->verified_ns = store_clock(job->store); return put_pit(job, p);
+	case STORE_PIT_UNVERIFIED: p->verified_ns = 0; return put_pit(job, p);
 	}
 	return -EINVAL;
 }
@@ -314,7 +314,7 @@ store_newest_kept(const struct store *s, bool verified)
 	for (size_t i = s->pit_count; i > 0; i--) {
 		const struct pit *p = &s->pits[i - 1];
 
-		if (pit_eligible(&p->checkpoint) && (p->verified || !verified))
+		if (pit_eligible(&p->checkpoint) && (p->verified_ns != 0 || !verified))
 			return p;
 	}
 	return NULL;

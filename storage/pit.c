@@ -157,7 +157,7 @@ find_newest(const struct pit *kept, size_t count)
 
 		if (pit->complete && (newest.complete == NULL || pit->lsn > newest.complete->lsn))
 			newest.complete = pit;
-		if (pit->verified && (newest.verified == NULL || pit->lsn > newest.verified->lsn))
+		if (pit->verified_ns != 0 && (newest.verified == NULL || pit->lsn > newest.verified->lsn))
 			newest.verified = pit;
 	}
 	return newest;

@@ -249,24 +249,39 @@ ask_number(struct sql *s, const char *text, int *ret_number, struct hf_error *er
 }
 
 static int
-create_schema(struct sql *s, const struct sql_format *format, struct hf_error *err)
+newest_version(const struct sql_format *format)
 {
-	char marks[128];
-	int r = execute(s, "BEGIN IMMEDIATE", err);
+	int n = 0;
 
+	while (format->schemas[n] != NULL)
+		n++;
+	return n;
+}
+
+/* From this version to the newest, all of it or nothing. */
+static int
+bring_up(struct sql *s, const struct sql_format *format, int version, struct hf_error *err)
+{
+	int newest = newest_version(format), r;
+	char marks[128];
+
+	if (version == newest)
+		return 0;
+	r = execute(s, "BEGIN IMMEDIATE", err);
 	if (r < 0)
 		return r;
+	for (int v = version; v < newest && r == 0; v++)
+		r = execute(s, format->schemas[v], err);
 	snprintf(marks, sizeof marks, "PRAGMA application_id = %d; PRAGMA user_version = %d", format->application_id,
-	    format->version);
-	r = execute(s, format->schema, err);
+	    newest);
 	if (r == 0)
 		r = execute(s, marks, err);
 	return sql_end(s, r, err);
 }
 
-/* Before anything is written: is it ours? */
+/* Before anything is written: is it ours? Version 0: it is empty. */
 static int
-check_format(struct sql *s, const struct sql_format *format, bool *ret_empty, struct hf_error *err)
+check_format(struct sql *s, const struct sql_format *format, int *ret_version, struct hf_error *err)
 {
 	int id, version, tables;
 	int r = ask_number(s, "PRAGMA application_id", &id, err);
@@ -277,16 +292,16 @@ check_format(struct sql *s, const struct sql_format *format, bool *ret_empty, st
 		r = ask_number(s, "SELECT count(*) FROM sqlite_schema", &tables, err);
 	if (r < 0)
 		return r;
-	*ret_empty = id == 0 && version == 0 && tables == 0;
-	if (*ret_empty)
+	*ret_version = version;
+	if (id == 0 && version == 0 && tables == 0)
 		return 0;
-	if (id != format->application_id)
+	if (id != format->application_id || version < 1)
 		return hf_error_say(err, -HF_EFORMAT, "%s: this database belongs to another program", s->what);
-	if (version != format->version)
+	if (version > newest_version(format))
 		return hf_error_say(err, -HF_EFORMAT,
 		    "%s: its format is version %d, this program knows %d; use the program that "
 		    "wrote it, or a newer one",
-		    s->what, version, format->version);
+		    s->what, version, newest_version(format));
 	return 0;
 }
 
@@ -326,8 +341,7 @@ settle_log(struct sql *s, struct hf_error *err)
 static int
 prepare_database(struct sql *s, const struct sql_format *format, struct hf_error *err)
 {
-	bool empty = false;
-	int r;
+	int version = 0, r;
 
 	(void)sqlite3_extended_result_codes(s->db, 1); /* fails on a NULL handle only */
 	(void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -336,16 +350,14 @@ prepare_database(struct sql *s, const struct sql_format *format, struct hf_error
 	    "= ON; PRAGMA mmap_size = 0",
 	    err);
 	if (r == 0)
-		r = check_format(s, format, &empty, err);
+		r = check_format(s, format, &version, err);
 	if (r == 0)
 		r = check_content(s, err);
 	if (r == 0)
 		r = enter_wal(s, err);
-	if (r == 0 && !empty)
+	if (r == 0 && version > 0)
 		r = settle_log(s, err);
-	if (r == 0 && empty)
-		r = create_schema(s, format, err);
-	return r;
+	return r == 0 ? bring_up(s, format, version, err) : r;
 }
 
 int

@@ -342,7 +342,7 @@ add_row(const struct pit *p, json_t *json)
 
 	json_object_update_new(
 	    json, json_pack("{s:s?, s:b, s:b, s:b, s:b, s:s, s:o}", "name", p->name[0] == '\0' ? NULL : p->name,
-		      "verified", p->verified, "held", p->held, "byHand", p->by_hand, "kept", p->kept,
+		      "verified", p->verified_ns != 0, "held", p->held, "byHand", p->by_hand, "kept", p->kept,
 		      "expectedTimestamp", time_format(p->planned_ns, time), "ruleIDs", describe_rules(p->rules)));
 }
 

@@ -186,7 +186,7 @@ held_named_newest_complete_and_newest_verified_points_never_go(void **state)
 		kept[i] = point(i + 1, T0, 1);
 	kept[0].held = true;
 	memcpy(kept[1].name, "before", 7);
-	kept[2].verified = true;
+	kept[2].verified_ns = 1;
 	kept[5].complete = false;
 	assert_int_equal(pit_expire(&policy, kept, 6, T0 + DAYS(1000), expired), 2);
 	assert_true(expired[3]);
@@ -290,10 +290,10 @@ model_kept(const struct life *l, const struct pit *before, size_t count, size_t 
 	}
 	for (size_t k = i + 1; k < count; k++) {
 		newer_complete |= before[k].complete;
-		newer_verified |= before[k].verified;
+		newer_verified |= before[k].verified_ns != 0;
 	}
 	return p->held || p->by_hand || p->name[0] != '\0' || (p->complete && !newer_complete) ||
-	       (p->verified && !newer_verified);
+	       (p->verified_ns != 0 && !newer_verified);
 }
 
 static void
@@ -315,7 +315,7 @@ keep_if_due(struct life *l)
 	*p = point(l->lsn, l->now_ns, due);
 	p->by_hand = due == 0;
 	p->held = random_below(100) == 0;
-	p->verified = random_below(3) == 0;
+	p->verified_ns = random_below(3) == 0;
 	if (due != 0) {
 		assert_true(planned <= l->now_ns);
 		p->planned_ns = planned;

@@ -496,12 +496,12 @@ a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails(voi
 	assert_string_equal(store_newest_kept(g->store, false)->id.text, p.id.text);
 	assert_null(store_newest_kept(g->store, true));
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_VERIFIED)), 0);
-	assert_true(newest_pit(g).verified);
+	assert_true(newest_pit(g).verified_ns != 0);
 	power_cut(g);
-	assert_true(newest_pit(g).verified && newest_pit(g).kept);
+	assert_true(newest_pit(g).verified_ns != 0 && newest_pit(g).kept);
 	assert_string_equal(store_newest_kept(g->store, true)->id.text, p.id.text);
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_UNVERIFIED)), 0);
-	assert_false(newest_pit(g).verified);
+	assert_int_equal(newest_pit(g).verified_ns, 0);
 	assert_null(store_newest_kept(g->store, true));
 }
 
