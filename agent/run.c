@@ -366,7 +366,8 @@ replicate(struct run *r, struct hf_error *err)
 static bool
 needs_a_person(int code)
 {
-	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION;
+	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION ||
+	       code == -HF_ESTOPPED;
 }
 
 static void *

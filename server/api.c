@@ -44,6 +44,12 @@ static const struct route routes[] = {
 	"accept the next installation"},
     {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", true, prepare_source, post_revoke,
 	"revoke its certificates"},
+    {HTTP_POST, "/v1/source-servers/*/stop", "source.stop", true, prepare_source, post_stop,
+	"let no agent in; its points stay"},
+    {HTTP_POST, "/v1/source-servers/*/start", "source.start", true, prepare_source, post_start,
+	"let its agent in again"},
+    {HTTP_DELETE, "/v1/source-servers/*", "source.delete", true, prepare_source, delete_source,
+	"delete a source with all its points"},
 };
 
 static struct api *running; /* api_stop() knows only the server */

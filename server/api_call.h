@@ -122,6 +122,9 @@ int prepare_pit_delete(struct call *call, struct hf_error *err);
 void change_pit(struct call *call);
 void post_adopt(struct call *call);
 void post_revoke(struct call *call);
+void post_stop(struct call *call);
+void post_start(struct call *call);
+void delete_source(struct call *call);
 
 /* api_events.c */
 int prepare_events(struct call *call, struct hf_error *err);

@@ -291,3 +291,21 @@ post_revoke(struct call *call)
 {
 	command_revoke_source(call->api->sv, &call->source, on_source_changed, call);
 }
+
+void
+post_stop(struct call *call)
+{
+	command_stop_source(call->api->sv, &call->source, on_source_changed, call);
+}
+
+void
+post_start(struct call *call)
+{
+	command_start_source(call->api->sv, &call->source, on_source_changed, call);
+}
+
+void
+delete_source(struct call *call)
+{
+	command_delete_source(call->api->sv, &call->source, on_source_changed, call);
+}

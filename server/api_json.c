@@ -67,12 +67,13 @@ json_seconds(double seconds)
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:{s:o, s:o}}", "program",
+	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:{s:o, s:o, s:o}}", "program",
 	    "holdfastd", "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION,
 	    "startedDateTime", api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
 	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint,
 	    "draining", facts->draining, "workers", (int)facts->workers, "stagingArea", "totalBytes",
-	    json_bytes(facts->staging_total_bytes), "freeBytes", json_bytes(facts->staging_free_bytes));
+	    json_bytes(facts->staging_total_bytes), "freeBytes", json_bytes(facts->staging_free_bytes), "rubbishBytes",
+	    json_bytes(facts->rubbish_bytes));
 }
 
 static void

@@ -47,6 +47,7 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .draining = sv->draining,
 	    .staging_total_bytes = atomic_load(&sv->staging_total_bytes),
 	    .staging_free_bytes = atomic_load(&sv->staging_free_bytes),
+	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
 	    .workers = sv->worker_count,
 	};
 
@@ -550,4 +551,73 @@ command_revoke_source(struct server *sv, const struct id *source, command_done *
 
 	c->at_source = revoke;
 	send_to_catalog(c, run_revoke_source, tell_owner);
+}
+
+static void
+run_stop_source(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+
+	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_STOPPED, &c->err));
+	c->admit_number = c->server->admit_number;
+}
+
+static void
+stop(struct command *c, struct source *src)
+{
+	server_event(c->server, &c->source, "source_stopped", "replication is stopped; all its points in time stay");
+	source_stop(src, c->admit_number);
+	answer_ok(c, "replication is stopped; all its points in time stay");
+}
+
+void
+command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->at_source = stop;
+	send_to_catalog(c, run_stop_source, tell_owner);
+}
+
+static void
+run_start_source(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+
+	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_ACTIVE, &c->err));
+}
+
+static void
+start(struct command *c, struct source *src)
+{
+	server_event(c->server, &c->source, "source_started", "its agent is let in again");
+	source_resume(src);
+	answer_ok(c, "its agent is let in again, as soon as it asks");
+}
+
+void
+command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->at_source = start;
+	send_to_catalog(c, run_start_source, tell_owner);
+}
+
+static void
+on_source_deleted(void *arg, int status, const char *text)
+{
+	answer(arg, status, status == 0 ? "it is gone, with all its points in time" : text);
+}
+
+static void
+delete_source(struct command *c, struct source *src)
+{
+	source_delete(src, on_source_deleted, c);
+}
+
+void
+command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	send_to_source(make_command(sv, source, done, arg), delete_source);
 }

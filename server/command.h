@@ -20,6 +20,7 @@ struct server_facts {
 	int64_t started_ns;
 	bool draining;
 	uint64_t staging_total_bytes, staging_free_bytes;
+	uint64_t rubbish_bytes; /* left of deleted sources, holes included */
 	unsigned workers;
 };
 void server_get_facts(struct server *sv, struct server_facts *ret_facts);
@@ -54,6 +55,14 @@ void command_revoke_token(struct server *sv, const struct id *token, command_don
 void command_adopt(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
     void *arg); /* certificates; cuts the live session */
+
+/* No agent is let in until it is started again; all its points stay. -EBUSY: it is being deleted. */
+void command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+void command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+
+/* Answered when it is gone; its files go by and by after that. -EBUSY (and why): its agent is connected, or a point of
+ * it is being exported. */
+void command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 
 /* ---- export: a volume of a point as a stream of verified ranges ---- */
 struct export;

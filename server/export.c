@@ -78,7 +78,10 @@ release_at_owner(struct mail *mail)
 	struct export *e = export_from_mail(mail);
 
 	/* The source is there: it waits for its views before it closes. */
-	source_view_release(worker_find_source(e->worker, &e->source), e->view);
+	struct source *src = worker_find_source(e->worker, &e->source);
+
+	source_export_ends(src);
+	source_view_release(src, e->view);
 	e->mail.deliver = on_released;
 	mailbox_post(e->server->mailbox, &e->mail);
 }
@@ -203,6 +206,7 @@ open_view(struct export *e, struct source *src)
 
 	if (r < 0)
 		return r;
+	source_export_begins(src);
 	v = find_volume(e, src);
 	if (v == NULL)
 		return -HF_EVOLUME; /* unknown, or not there at that point */

@@ -49,6 +49,8 @@ static const char *const schemas[] = {
     "NULL, uid INTEGER NOT NULL,"
     " pid INTEGER NOT NULL, verb TEXT NOT NULL, object TEXT NOT NULL) STRICT;"
     "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+    /* version 2: enum registry_phase */
+    "ALTER TABLE source ADD COLUMN phase INTEGER NOT NULL DEFAULT 0",
     NULL,
 };
 
@@ -254,8 +256,8 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 }
 
 #define SELECT_SOURCE                                                                            \
-	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label,"            \
-	" hostname, machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version FROM " \
+	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label, hostname, " \
+	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase FROM "     \
 	"source "
 
 static int
@@ -270,6 +272,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 	source->last_seen_ns = sqlite3_column_int64(row, 2);
 	source->incarnation = (uint64_t)sqlite3_column_int64(row, 4);
 	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
+	source->phase = (enum registry_phase)sqlite3_column_int64(row, 15);
 	return read_hints(row, 7, &source->hints);
 }
 
@@ -342,6 +345,8 @@ admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t i
 	struct registry_source source;
 	int r = find_source(s, id, &source, err);
 
+	if (r == 0 && source.phase != PHASE_ACTIVE)
+		return hf_error_set(err, -HF_ESTOPPED, "source %s", id->text);
 	if (r == 0)
 		r = check_clone(&source, nonce, incarnation, err);
 	if (r == 0)
@@ -383,6 +388,71 @@ registry_adopt(struct registry *r, const struct id *source, struct hf_error *err
 	    "source", source, err);
 }
 
+static int
+check_not_deleting(struct sql *s, const struct id *id, struct hf_error *err)
+{
+	struct registry_source source;
+	int r = find_source(s, id, &source, err);
+
+	if (r == 0 && source.phase == PHASE_DELETING)
+		return hf_error_say(err, -EBUSY, "source %s is being deleted", id->text);
+	return r;
+}
+
+static int
+lock_out(struct sql *s, const struct id *id, struct hf_error *err)
+{
+	int r = sql_run(s, err, "UPDATE certificate SET revoked = 1 WHERE source = ?", "t", id->text);
+
+	if (r >= 0)
+		r = sql_run(s, err, "UPDATE token SET revoked = 1 WHERE source = ?", "t", id->text);
+	return r;
+}
+
+static int
+set_phase(struct sql *s, const struct id *id, enum registry_phase phase, struct hf_error *err)
+{
+	int r = check_not_deleting(s, id, err);
+
+	if (r == 0 && phase == PHASE_DELETING)
+		r = lock_out(s, id, err);
+	if (r >= 0)
+		r = sql_run(s, err, "UPDATE source SET phase = ? WHERE id = ?", "it", (int64_t)phase, id->text);
+	return r < 0 ? r : 0;
+}
+
+int
+registry_set_phase(struct registry *r, const struct id *source, enum registry_phase phase, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	return status < 0 ? status : sql_end(&r->sql, set_phase(&r->sql, source, phase, err), err);
+}
+
+static int
+delete_source(struct sql *s, const struct id *id, struct hf_error *err)
+{
+	int r =
+	    sql_run(s, err, "DELETE FROM source WHERE id = ? AND phase = ?", "ti", id->text, (int64_t)PHASE_DELETING);
+
+	if (r <= 0)
+		return found(r, "source that is being deleted:", id, err);
+	r = sql_run(s, err, "DELETE FROM certificate WHERE source = ?", "t", id->text);
+	if (r >= 0)
+		r = sql_run(s, err, "DELETE FROM token WHERE source = ?", "t", id->text);
+	return r < 0 ? r : 0;
+}
+
+int
+registry_delete_source(struct registry *r, const struct id *source, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	return status < 0 ? status : sql_end(&r->sql, delete_source(&r->sql, source, err), err);
+}
+
 /* ---- tokens ---- */
 
 #define SELECT_TOKEN "SELECT id, hash, created_ns, expires_ns, used_ns, source, revoked FROM token "
@@ -405,9 +475,8 @@ read_token(sqlite3_stmt *row, void *ret_item)
 int
 registry_put_token(struct registry *r, const struct registry_token *token, struct hf_error *err)
 {
-	struct registry_source source;
 	HOLD(r);
-	int status = token->source.text[0] == '\0' ? 0 : find_source(&r->sql, &token->source, &source, err);
+	int status = token->source.text[0] == '\0' ? 0 : check_not_deleting(&r->sql, &token->source, err);
 
 	if (status == 0)
 		status = sql_run(&r->sql, err,

@@ -21,6 +21,7 @@
 #include "server/api.h"
 #include "server/enroll.h"
 #include "server/limits.h"
+#include "server/rubbish.h"
 #include "server/source.h"
 #include "server/worker.h"
 #include "storage/slab.h"
@@ -477,6 +478,7 @@ start_sources(struct server *sv, struct hf_error *err)
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = source_start(sv, &list[i]);
 	free(list);
+	rubbish_start(sv);
 	return r < 0 ? hf_error_set(err, r, "%zu sources", n) : 0;
 }
 

@@ -66,7 +66,8 @@ struct server {
 	_Atomic uint64_t session_number; /* for logs */
 	_Atomic unsigned events_pending;
 	_Atomic uint64_t staging_total_bytes, staging_free_bytes;
-	_Atomic bool staging_full; /* less than the reserve is left: credit is withheld */
+	_Atomic uint64_t rubbish_bytes; /* of deleted sources, still to be removed; holes included */
+	_Atomic bool staging_full;      /* less than the reserve is left: credit is withheld */
 };
 
 /* Everything up to listening. Blocks. On failure err says what and why, and what to do. */

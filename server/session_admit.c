@@ -76,6 +76,7 @@ refusal_text(const struct admission *a)
 	case HF_EREVOKED:
 	case ENOENT: return "the certificate is revoked or not known here";
 	case HF_ECLONE: return "another installation, or an older start of this one, claims this source";
+	case HF_ESTOPPED: return hf_status_text(a->status);
 	default: return a->err.text[0] != '\0' ? a->err.text : hf_status_text(a->status);
 	}
 }

@@ -73,13 +73,18 @@ source_durable_sequence(const struct source *src)
 int
 source_status(const struct source *src, const char **ret_text)
 {
+	if (src->deleting) {
+		*ret_text = "the source is being deleted";
+		return -EBUSY;
+	}
 	switch (src->life) {
 	case SOURCE_OPEN: return 0;
 	case SOURCE_OPENING:
 		*ret_text = "the server is opening this source's data: try again in a moment";
 		return -EAGAIN;
 	case SOURCE_BROKEN: *ret_text = src->store_text; return src->store_status;
-	case SOURCE_CLOSING: break;
+	case SOURCE_CLOSING:
+	case SOURCE_GOING: break;
 	}
 	*ret_text = src->shutting_down ? "the server is shutting down" : src->store_text;
 	return src->shutting_down ? -HF_ESHUTDOWN : src->store_status;
@@ -191,8 +196,8 @@ run_open_job(struct job *job, struct disk *d, struct run_cache *cache)
 	o->status = store_open(d, &config, &o->store, &o->err);
 }
 
-static void
-set_broken(struct source *src, int status, const char *text)
+void
+source_set_broken(struct source *src, int status, const char *text)
 {
 	src->life = SOURCE_BROKEN;
 	src->store_status = status;
@@ -231,7 +236,7 @@ on_opened(struct job *job)
 	} else {
 		if (src->store_status != o->status)
 			server_event(src->server, &src->id, "store_unusable", "%s", o->err.text);
-		set_broken(src, o->status, o->err.text);
+		source_set_broken(src, o->status, o->err.text);
 		if (src->newcomer != NULL)
 			session_end(src->newcomer, o->status, src->store_text, "");
 	}
@@ -249,7 +254,7 @@ source_open(struct source *src)
 	struct open_job *o = calloc(1, sizeof *o);
 
 	if (o == NULL) {
-		set_broken(src, -ENOMEM, "no memory to open the store");
+		source_set_broken(src, -ENOMEM, "no memory to open the store");
 		return;
 	}
 	o->job.run = run_open_job;
@@ -275,7 +280,11 @@ on_start(struct mail *mail)
 	HASH_ADD(hh, w->sources, id.text, ID_BYTES, src);
 	rate_init(&src->rate, clock_monotonic_ns());
 	src->dirty = true;
-	source_open(src);
+	src->deleting = src->facts.phase == PHASE_DELETING;
+	if (src->deleting)
+		source_remove(src);
+	else
+		source_open(src);
 	source_touch(src);
 }
 
@@ -414,6 +423,18 @@ source_view(struct source *src, uint64_t lsn, struct view **ret_view)
 }
 
 void
+source_export_begins(struct source *src)
+{
+	src->exports_out++;
+}
+
+void
+source_export_ends(struct source *src)
+{
+	src->exports_out--;
+}
+
+void
 source_view_release(struct source *src, struct view *v)
 {
 	store_view_release(src->store, v);
@@ -423,8 +444,8 @@ source_view_release(struct source *src, struct view *v)
 
 /* ---- closing ---- */
 
-static void
-bury(struct source *src)
+void
+source_bury(struct source *src)
 {
 	struct worker *w = src->worker;
 
@@ -448,16 +469,18 @@ maybe_close(struct source *src)
 		return;
 	store_close(src->store, src->worker->disk);
 	src->store = NULL;
-	if (src->shutting_down)
-		bury(src);
+	if (src->deleting)
+		source_remove(src);
+	else if (src->shutting_down)
+		source_bury(src);
 	else
-		set_broken(src, src->store_status, src->store_text);
+		source_set_broken(src, src->store_status, src->store_text);
 }
 
-static void
-begin_close(struct source *src, const char *text)
+void
+source_begin_close(struct source *src, const char *text)
 {
-	int status = src->shutting_down ? -HF_ESHUTDOWN : src->store_status;
+	int status = src->deleting ? -HF_ESTOPPED : src->shutting_down ? -HF_ESHUTDOWN : src->store_status;
 
 	if (src->newcomer != NULL)
 		session_end(src->newcomer, status, text, "");
@@ -478,8 +501,9 @@ source_shutdown(struct source *src)
 	switch (src->life) {
 	case SOURCE_OPENING: return; /* on_opened() comes back here */
 	case SOURCE_OPEN:
-	case SOURCE_BROKEN: begin_close(src, "the server is shutting down"); return;
-	case SOURCE_CLOSING: return;
+	case SOURCE_BROKEN: source_begin_close(src, "the server is shutting down"); return;
+	case SOURCE_CLOSING:
+	case SOURCE_GOING: return;
 	}
 }
 
@@ -488,7 +512,7 @@ close_failed(struct source *src)
 {
 	src->failed = false;
 	server_event(src->server, &src->id, "store_failed", "%s; it is opened again", src->store_text);
-	begin_close(src, "the server cannot write its staging area");
+	source_begin_close(src, "the server cannot write its staging area");
 }
 
 /* ---- turn and tick ---- */
@@ -530,8 +554,12 @@ tick_second(struct source *src, int64_t now_ns)
 		if (src->retry_delay_ns > 0 && now_ns > src->retry_ns + REOPEN_DELAY_MAX_NS)
 			src->retry_delay_ns = 0; /* it has held for a while */
 	}
-	if (src->life == SOURCE_BROKEN && now_ns >= src->retry_ns && !src->shutting_down)
-		source_open(src);
+	if (src->life == SOURCE_BROKEN && now_ns >= src->retry_ns && !src->shutting_down) {
+		if (src->deleting)
+			source_remove(src);
+		else
+			source_open(src);
+	}
 	source_expire_requests(src, now_ns);
 	if (src->compare_view != NULL && !src->compare_running && now_ns - src->compare_used_ns > VIEW_IDLE_NS)
 		source_drop_compare_view(src);

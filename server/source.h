@@ -36,9 +36,19 @@ void source_leave(struct source *src, struct session *s); /* the session is endi
 void source_flush(struct source *src);                    /* nothing more to read just now */
 void source_output_drained(struct source *src);           /* the session's answers have gone out */
 
-/* End the live session and whatever was admitted up to now: its certificates are revoked. */
+/* End the live session and whatever was admitted up to now: its certificates are revoked; replication is stopped. */
 void source_revoke(struct source *src, uint64_t admit_number);
+void source_stop(struct source *src, uint64_t admit_number);
+void source_resume(struct source *src);  /* the agent is let in again */
 void source_adopted(struct source *src); /* a refusal as a clone is forgiven */
+
+/* ---- deleting it ---- */
+
+/* Everything of it goes: first whoever uses it, then its folder and its rows. done(arg, status, text) exactly once: 0
+ * when it is gone (src too), or why it was not begun (-EBUSY: the agent is connected, an export runs) or cannot go on
+ * now (it is tried again). text borrowed. */
+typedef void source_deleted_done(void *arg, int status, const char *text);
+void source_delete(struct source *src, source_deleted_done *done, void *arg);
 
 /* ---- what its session does ---- */
 struct message_checkpoint;
@@ -71,6 +81,10 @@ void source_tick(struct source *src, int64_t now_ns, bool second); /* monotonic;
  * -ENOMEM (job NULL), or what keeps the store from being used; then finished() never runs. */
 typedef void source_job_finished(void *arg, struct store_job *job);
 int source_run_job(struct source *src, struct store_job *job, source_job_finished *finished, void *arg);
+
+/* An export begins, or has ended: the source is not deleted under it. */
+void source_export_begins(struct source *src);
+void source_export_ends(struct source *src);
 
 /* While the store is being opened: keep mail and deliver it again when that is over. False: it is not, go on. */
 bool source_wait_open(struct source *src, struct mail *mail);

@@ -42,6 +42,7 @@ enum source_life {
 	SOURCE_OPEN,
 	SOURCE_BROKEN,  /* could not be opened, or failed: again at retry_ns */
 	SOURCE_CLOSING, /* waits for what is out: jobs, views, writes */
+	SOURCE_GOING,   /* its folder and rows are being removed */
 };
 
 struct source {
@@ -62,13 +63,16 @@ struct source {
 	int store_status; /* why it is BROKEN */
 	char store_text[SENTENCE_BYTES];
 	int64_t retry_ns, retry_delay_ns;
-	bool shutting_down; /* the process ends: do not open again */
-	bool failed;        /* the store said so; looked at when the turn ends */
-	int64_t full_ns;    /* the store last said that it is full; 0 = something was written since */
-	int job_status;     /* of the last job that failed, as logged at job_logged_ns */
+	bool shutting_down;           /* the process ends: do not open again */
+	bool deleting;                /* it is to go: nothing new is begun with it */
+	source_deleted_done *deleted; /* who waits for that; NULL: nobody */
+	void *deleted_arg;
+	bool failed;     /* the store said so; looked at when the turn ends */
+	int64_t full_ns; /* the store last said that it is full; 0 = something was written since */
+	int job_status;  /* of the last job that failed, as logged at job_logged_ns */
 	int64_t job_logged_ns;
 	unsigned jobs_out; /* of any kind that uses the store */
-	unsigned views_out;
+	unsigned views_out, exports_out;
 
 	/* session */
 	struct session *session, *newcomer;
@@ -137,6 +141,13 @@ struct source *source_from_arg(void *arg);
 
 /* source.c */
 void source_open(struct source *src);
+
+void source_set_broken(struct source *src, int status, const char *text); /* again at retry_ns */
+void source_begin_close(struct source *src, const char *text);
+void source_bury(struct source *src);
+
+/* source_delete.c */
+void source_remove(struct source *src); /* closed, or never opened: its folder and rows go */
 
 /* source_session.c */
 void source_welcome_newcomer(struct source *src); /* if it may be */

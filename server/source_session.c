@@ -78,10 +78,14 @@ source_queue_session(struct source *src, struct session *s)
 {
 	s->source = src;
 	if (s->admit_number <= src->revoked_until) {
-		session_end(s, -HF_EREVOKED, "the certificate was revoked", "");
+		session_end(s, src->refused, src->refused_text, src->refused_cure);
 		return;
 	}
-	if (src->life == SOURCE_BROKEN || src->life == SOURCE_CLOSING) {
+	if (src->deleting) {
+		session_end(s, -HF_ESTOPPED, "the source is being deleted", "");
+		return;
+	}
+	if (src->life == SOURCE_BROKEN || src->life == SOURCE_CLOSING || src->life == SOURCE_GOING) {
 		session_end(s, src->store_status < 0 ? src->store_status : -HF_ESHUTDOWN, src->store_text, "");
 		return;
 	}
@@ -158,19 +162,46 @@ source_leave(struct source *src, struct session *s)
 	}
 }
 
+/* Whoever was let in up to now goes, and why. */
+static void
+turn_out(struct source *src, uint64_t admit_number, int status, const char *text, const char *cure)
+{
+	src->revoked_until = admit_number;
+	src->refused = status;
+	snprintf(src->refused_text, sizeof src->refused_text, "%s", text);
+	snprintf(src->refused_cure, sizeof src->refused_cure, "%s", cure);
+	if (src->newcomer != NULL)
+		session_end(src->newcomer, status, src->refused_text, src->refused_cure);
+	if (src->session != NULL)
+		session_end(src->session, status, src->refused_text, src->refused_cure);
+	src->dirty = true;
+}
+
 void
 source_revoke(struct source *src, uint64_t admit_number)
 {
 	char cure[SENTENCE_BYTES];
 
-	src->revoked_until = admit_number;
-	src->refused = -HF_EREVOKED;
-	snprintf(src->refused_text, sizeof src->refused_text, "the certificate was revoked by an administrator");
-	snprintf(src->refused_cure, sizeof src->refused_cure, "%s", pki_cure(&src->id, cure));
-	if (src->newcomer != NULL)
-		session_end(src->newcomer, -HF_EREVOKED, src->refused_text, src->refused_cure);
-	if (src->session != NULL)
-		session_end(src->session, -HF_EREVOKED, src->refused_text, src->refused_cure);
+	turn_out(src, admit_number, -HF_EREVOKED, "the certificate was revoked by an administrator",
+	    pki_cure(&src->id, cure));
+}
+
+void
+source_stop(struct source *src, uint64_t admit_number)
+{
+	char cure[SENTENCE_BYTES];
+
+	src->facts.phase = PHASE_STOPPED;
+	snprintf(cure, sizeof cure, "holdfastctl source start %s", src->id.text);
+	turn_out(src, admit_number, -HF_ESTOPPED, hf_status_text(-HF_ESTOPPED), cure);
+}
+
+void
+source_resume(struct source *src)
+{
+	src->facts.phase = PHASE_ACTIVE;
+	if (src->refused == -HF_ESTOPPED)
+		src->refused = 0;
 	src->dirty = true;
 }
 

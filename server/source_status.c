@@ -17,7 +17,7 @@ counts_as_connected(const struct source *src, int64_t now_ns)
 {
 	if (src->session != NULL)
 		return true;
-	if (src->refused == -HF_EREVOKED || src->refused == -HF_EEXPIRED)
+	if (src->refused == -HF_EREVOKED || src->refused == -HF_EEXPIRED || src->refused == -HF_ESTOPPED)
 		return false; /* it will not be back in a moment */
 	return src->gone_ns != 0 && now_ns - src->gone_ns < src->grace_ns;
 }
@@ -256,6 +256,8 @@ source_publish(struct source *src)
 	s->id = src->id;
 	s->taken_ns = f.now_ns = clock_real_ns();
 	f.connected = counts_as_connected(src, now);
+	f.stopped = src->facts.phase == PHASE_STOPPED;
+	f.deleting = src->deleting;
 	f.opening = src->life == SOURCE_OPENING && src->store_status == 0;
 	f.store_status = src->life == SOURCE_OPEN ? 0 : src->store_status;
 	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
@@ -292,6 +294,7 @@ source_publish_first(struct server *sv, const struct registry_source *facts)
 	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
 	s->eta_ns = -1;
 	f.ever_connected = facts->last_seen_ns != 0;
+	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);
 	copy_verdict(&v, s);
 	status_publish(sv->status, s);

@@ -15,6 +15,18 @@
 /* ---- what may be the case ---- */
 
 static bool
+is_deleting(const struct state_facts *f)
+{
+	return f->deleting;
+}
+
+static bool
+is_stopped(const struct state_facts *f)
+{
+	return f->stopped;
+}
+
+static bool
 store_damaged(const struct state_facts *f)
 {
 	return f->store_status == -HF_ECORRUPT || f->store_status == -HF_EDIGEST;
@@ -140,10 +152,13 @@ static const struct rule {
 	const char *reason;
 	const char *cure;
 } rules[] = {
+    {is_deleting, STATE_STOPPED, "", DETAIL_STORE, "the source is being deleted", ""},
     {is_opening, STATE_INITIATING, "", DETAIL_NONE, "the server is opening this source's data", ""},
     {store_damaged, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_STORE, "this source's data on the server is damaged", ""},
     {store_unusable, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_STORE, "the staging area cannot be used for this source",
 	"look at the staging disk: dmesg, smartctl"},
+    {is_stopped, STATE_STOPPED, "", DETAIL_NONE,
+	"replication was stopped by an administrator; all its points in time stay", "holdfastctl source start"},
     {is_clone, STATE_STALLED, "IDENTITY_CLONE", DETAIL_REFUSED, "another installation claims to be this source", ""},
     {is_expired, STATE_DISCONNECTED, "CERTIFICATE_EXPIRED", DETAIL_REFUSED, "the agent's certificate has expired", ""},
     {is_revoked, STATE_DISCONNECTED, "CERTIFICATE_REVOKED", DETAIL_REFUSED, "the agent's certificate was revoked", ""},
@@ -258,7 +273,9 @@ add_point_reason(const struct state_facts *f, struct state_verdict *v)
 static void
 set_ready(const struct state_facts *f, struct state_verdict *v)
 {
-	if (f->opening)
+	if (f->deleting)
+		add_reason(v, "DELETING", "the source is being deleted", "");
+	else if (f->opening)
 		add_reason(v, "OPENING", "the server is opening this source's data", "");
 	else if (f->store_status < 0)
 		add_reason(v, v->error, f->store_text, v->cure);

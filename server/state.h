@@ -17,6 +17,9 @@ struct state_facts {
 	struct id source;
 	int64_t now_ns;
 
+	/* what an administrator did */
+	bool stopped, deleting;
+
 	/* the store: 0; or why it could not be opened, or failed; and in words */
 	bool opening;
 	int store_status;

@@ -164,6 +164,24 @@ status_publish(struct status_table *t, const struct source_status *s)
 	free_snapshot(&old);
 }
 
+void
+status_forget(struct status_table *t, const struct id *source)
+{
+	struct snapshot old = {0};
+	bool found;
+	size_t slot;
+
+	pthread_mutex_lock(&t->lock);
+	slot = find_slot(t, source, &found);
+	if (found) {
+		old = t->entries[slot];
+		t->count--;
+		memmove(&t->entries[slot], &t->entries[slot + 1], (t->count - slot) * sizeof *t->entries);
+	}
+	pthread_mutex_unlock(&t->lock);
+	free_snapshot(&old);
+}
+
 bool
 status_get(struct status_table *t, const struct id *source, struct source_status *ret_status)
 {

@@ -101,6 +101,9 @@ void status_table_destroy(struct status_table *t);
 /* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
 void status_publish(struct status_table *t, const struct source_status *s);
 
+/* It is gone. Any thread. */
+void status_forget(struct status_table *t, const struct id *source);
+
 /* Copy one out. False: unknown. */
 bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);
 

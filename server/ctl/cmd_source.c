@@ -7,6 +7,7 @@
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
+#include "server/ctl/waiting.h"
 
 /* ---- source list ---- */
 
@@ -269,6 +270,24 @@ run_source_show(struct ctl *ctl)
 
 /* ---- source adopt, revoke ---- */
 
+/* Takes answer. */
+static int
+print_change(struct ctl *ctl, json_t *answer)
+{
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(answer);
+	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
+	json_decref(answer);
+	return EXIT_DONE;
+}
+
+static const char *
+host_name(const json_t *source)
+{
+	return pick_text(source, "sourceProperties.identificationHints.hostname");
+}
+
+/* warning: what will be confirmed; NULL: nothing needs to be. */
 static int
 change_source(struct ctl *ctl, const char *verb, const char *warning)
 {
@@ -279,19 +298,12 @@ change_source(struct ctl *ctl, const char *verb, const char *warning)
 	if (code != EXIT_DONE)
 		return code;
 	id = pick_text(source, "sourceServerID");
-	if (!ctl_confirm(
-		ctl, "%s (%s): %s.", id, pick_text(source, "sourceProperties.identificationHints.hostname"), warning))
+	if (warning != NULL && !ctl_confirm(ctl, "%s (%s): %s.", id, host_name(source), warning))
 		code = EXIT_USAGE;
 	else
 		code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/%s", id, verb);
 	json_decref(source);
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(answer);
-	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
-	json_decref(answer);
-	return EXIT_DONE;
+	return code == EXIT_DONE ? print_change(ctl, answer) : code;
 }
 
 int
@@ -304,6 +316,92 @@ int
 run_source_revoke(struct ctl *ctl)
 {
 	return change_source(ctl, "revoke", "all its certificates are revoked and its session is cut; its points stay");
+}
+
+/* ---- source stop, start, delete ---- */
+
+int
+run_source_stop(struct ctl *ctl)
+{
+	return change_source(ctl, "stop",
+	    "its agent is sent away and let in no longer; nothing new arrives until source start; its points stay");
+}
+
+int
+run_source_start(struct ctl *ctl)
+{
+	return change_source(ctl, "start", NULL);
+}
+
+static int
+look_at_rubbish(void *arg, struct ctl *ctl, struct waiting *w)
+{
+	json_t *version;
+	uint64_t left;
+	int code = client_get(ctl->client, &version, "/v1/version");
+
+	if (code != EXIT_DONE)
+		return code;
+	left = (uint64_t)pick_integer(version, "stagingArea.rubbishBytes");
+	json_decref(version);
+	if (left > w->total_bytes)
+		w->total_bytes = left;
+	w->done_bytes = w->total_bytes - left;
+	w->is_over = left == 0;
+	return EXIT_DONE;
+}
+
+/* What goes with it, in words. */
+static int
+describe_loss(struct ctl *ctl, const json_t *source, char *ret_text, size_t size)
+{
+	const json_t *disks = pick(source, "dataReplicationInfo.replicatedDisks");
+	char bytes[UNITS_TEXT_BYTES];
+	int64_t total = pick_integer(source, "counters.journalBytes");
+	json_t *pits, *disk;
+	size_t i;
+	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
+
+	if (code != EXIT_DONE)
+		return code;
+	json_array_foreach (disks, i, disk) {
+		total += pick_integer(disk, "replicatedStorageBytes");
+	}
+	snprintf(ret_text, size, "%zu points in time and up to %s of data go, for ever; its certificates are revoked",
+	    json_array_size(pits), size_format((uint64_t)total, bytes));
+	json_decref(pits);
+	return EXIT_DONE;
+}
+
+static int
+delete_source(struct ctl *ctl, const json_t *source, json_t **ret_answer)
+{
+	const char *id = pick_text(source, "sourceServerID"), *name = host_name(source);
+	char loss[256];
+	int code = describe_loss(ctl, source, loss, sizeof loss);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (!ctl_confirm_name(ctl, name[0] != '\0' ? name : id, "%s (%s): %s.", id, name, loss))
+		return EXIT_USAGE;
+	return client_change(ctl->client, "DELETE", NULL, ret_answer, "/v1/source-servers/%s", id);
+}
+
+int
+run_source_delete(struct ctl *ctl)
+{
+	json_t *source, *answer;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	code = delete_source(ctl, source, &answer);
+	json_decref(source);
+	if (code == EXIT_DONE)
+		code = print_change(ctl, answer);
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_WAIT))
+		code = wait_until_over(ctl, "removing files", look_at_rubbish, NULL);
+	return code;
 }
 
 /* ---- volume list ---- */

@@ -23,6 +23,11 @@ static const struct command commands[] = {
 	run_source_adopt},
     {"source", "revoke", "SOURCE", 1, 1, "revoke its certificates and cut its session", OPT_BIT(OPT_YES),
 	run_source_revoke},
+    {"source", "stop", "SOURCE", 1, 1, "let its agent in no longer; its points stay", OPT_BIT(OPT_YES),
+	run_source_stop},
+    {"source", "start", "SOURCE", 1, 1, "let its agent in again", 0, run_source_start},
+    {"source", "delete", "SOURCE", 1, 1, "delete it, with all its points",
+	OPT_BIT(OPT_YES) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_source_delete},
     {"volume", "list", "[SOURCE]", 0, 1, "the disks of a source, or of all", TABLE, run_volume_list},
     {"pit", "list", "[SOURCE]", 0, 1, "points in time of a source, or of all", TABLE | OPT_BIT(OPT_DATA_DIR),
 	run_pit_list},
@@ -83,6 +88,30 @@ ctl_note(const char *format, ...)
 	va_end(ap);
 }
 
+/* Show what will be done, and read a line; "" without a terminal, and said. */
+static void
+ask(char *ret_answer, size_t size, const char *question, const char *format, va_list ap)
+{
+	ret_answer[0] = '\0';
+	vfprintf(stderr, format, ap);
+	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+		fprintf(stderr, "\nholdfastctl: nothing was done: without a terminal this needs --yes\n");
+		return;
+	}
+	fprintf(stderr, " %s ", question);
+	if (fgets(ret_answer, (int)size, stdin) == NULL)
+		ret_answer[0] = '\0';
+	ret_answer[strcspn(ret_answer, "\n")] = '\0';
+}
+
+static bool
+confirmed(bool yes)
+{
+	if (!yes && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
+		fprintf(stderr, "holdfastctl: nothing was done\n");
+	return yes;
+}
+
 bool
 ctl_confirm(const struct ctl *ctl, const char *format, ...)
 {
@@ -92,17 +121,24 @@ ctl_confirm(const struct ctl *ctl, const char *format, ...)
 	if (ctl_given(ctl, OPT_YES))
 		return true;
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	ask(answer, sizeof answer, "Go on? [y/N]", format, ap);
 	va_end(ap);
-	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-		fprintf(stderr, "\nholdfastctl: nothing was done: without a terminal this needs --yes\n");
-		return false;
-	}
-	fprintf(stderr, " Go on? [y/N] ");
-	if (fgets(answer, sizeof answer, stdin) != NULL && (strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0))
+	return confirmed(strcmp(answer, "y") == 0 || strcmp(answer, "yes") == 0);
+}
+
+bool
+ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
+{
+	char answer[256], question[300];
+	va_list ap;
+
+	if (ctl_given(ctl, OPT_YES))
 		return true;
-	fprintf(stderr, "holdfastctl: nothing was done\n");
-	return false;
+	snprintf(question, sizeof question, "To go on, type %s:", name);
+	va_start(ap, format);
+	ask(answer, sizeof answer, question, format, ap);
+	va_end(ap);
+	return confirmed(strcmp(answer, name) == 0);
 }
 
 /* ---- signals ---- */

@@ -48,6 +48,7 @@ enum option_id {
 	OPT_ADDRESS,
 	OPT_FOLLOW,
 	OPT_TAIL,
+	OPT_WAIT,
 	OPTIONS,
 };
 
@@ -93,6 +94,10 @@ void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * given; says why not. */
 bool ctl_confirm(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same before something large: on a terminal the name itself must be typed. */
+bool ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* SIGINT or SIGTERM has come. */
 bool ctl_interrupted(void);
 
@@ -106,6 +111,9 @@ int run_source_list(struct ctl *ctl);
 int run_source_show(struct ctl *ctl);
 int run_source_adopt(struct ctl *ctl);
 int run_source_revoke(struct ctl *ctl);
+int run_source_stop(struct ctl *ctl);
+int run_source_start(struct ctl *ctl);
+int run_source_delete(struct ctl *ctl);
 int run_volume_list(struct ctl *ctl);
 int run_pit_list(struct ctl *ctl);
 int run_pit_create(struct ctl *ctl);

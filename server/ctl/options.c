@@ -32,6 +32,7 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_ADDRESS] = {"address", 0, "HOST[:PORT]", "the server's address as its sources see it", false},
     [OPT_FOLLOW] = {"follow", 'f', NULL, "go on with new events as they come", false},
     [OPT_TAIL] = {"tail", 'n', "N", "begin with the last N events (100); 0: all", false},
+    [OPT_WAIT] = {"wait", 'w', NULL, "watch it until it is over; Ctrl-C only ends the watching", false},
 };
 
 const struct option_spec *

@@ -130,7 +130,7 @@ fake_add_pit(struct server *sv, int64_t time_ns, const char *name)
 	    .time_ns = time_ns,
 	    .planned_ns = time_ns,
 	    .complete = true,
-	    .verified = true,
+	    .verified_ns = time_ns,
 	    .consistency = CHECKPOINT_CRASH,
 	    .kept = true,
 	    .by_hand = name[0] != '\0'};
@@ -211,6 +211,26 @@ void
 command_revoke_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, "its certificates are revoked", done, arg);
+}
+
+void
+command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "replication is stopped", done, arg);
+}
+
+void
+command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "its agent is let in again", done, arg);
+}
+
+void
+command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	bool connected = strcmp(source->text, FAKE_READY) == 0;
+
+	fake_answer(sv, connected ? -EBUSY : 0, connected ? "its agent is connected" : "it is gone", done, arg);
 }
 
 /* ---- export: odd chunks of data, every third one a hole ---- */

@@ -204,9 +204,9 @@ newer_format_is_refused(void **state)
 {
 	struct fixture *f = *state;
 
-	meddle(f, "PRAGMA user_version = 2");
+	meddle(f, "PRAGMA user_version = 3");
 	assert_int_equal(registry_open(f->path, &f->registry, &f->err), -HF_EFORMAT);
-	assert_non_null(strstr(f->err.text, "version 2"));
+	assert_non_null(strstr(f->err.text, "version 3"));
 }
 
 static void
@@ -466,6 +466,49 @@ adopted_source_takes_the_next_installation_once(void **state)
 }
 
 static void
+a_stopped_source_is_not_admitted_until_it_is_started(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct message_hints h = hints("one");
+	struct registry_source row;
+
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.phase, PHASE_STOPPED);
+	assert_int_equal(row.last_seen_ns, 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, &f->err), 0);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), 0);
+}
+
+static void
+a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct registry_token late = {.id = id_random("tok"), .source = source, .expires_ns = T_EXPIRES};
+	struct message_hints h = hints("one");
+
+	put_token(f, 77, &source);
+	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), -ENOENT); /* not begun */
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, &f->err), -EBUSY);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
+	assert_int_equal(registry_put_token(f->registry, &late, &f->err), -EBUSY);
+	assert_int_equal(count_rows(f, "SELECT 1 FROM certificate WHERE NOT revoked"), 0);
+	assert_int_equal(count_rows(f, "SELECT 1 FROM token WHERE NOT revoked"), 0);
+	reopen(f);
+	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), 0);
+	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), -ENOENT);
+	assert_int_equal(count_rows(f, "SELECT 1 FROM source UNION ALL SELECT 1 FROM certificate UNION ALL SELECT 1 "
+				       "FROM token"),
+	    0);
+}
+
+static void
 what_is_not_there_is_told(void **state)
 {
 	struct fixture *f = *state;
@@ -597,6 +640,8 @@ main(void)
 	    T(reconnect_of_the_same_process_is_admitted),
 	    T(clones_are_refused_and_leave_no_trace),
 	    T(adopted_source_takes_the_next_installation_once),
+	    T(a_stopped_source_is_not_admitted_until_it_is_started),
+	    T(a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back),
 	    T(what_is_not_there_is_told),
 	    T(revoked_source_has_no_good_certificate),
 	    T(certificate_cannot_be_recorded_twice),

@@ -77,6 +77,36 @@ enrolled_and_never_seen_is_initiating(void **state)
 }
 
 static void
+a_stopped_source_says_so_and_stays_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.connected = false;
+	f.stopped = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STOPPED);
+	assert_string_equal(v.error, "");
+	assert_non_null(strstr(v.cure, "source start"));
+	assert_true(v.ready);
+	f.store_status = -HF_ECORRUPT; /* that is worse */
+	snprintf(f.store_text, sizeof f.store_text, "a segment is missing");
+	assert_int_equal(judge(&f).state, STATE_STALLED);
+}
+
+static void
+a_source_that_is_being_deleted_is_not_ready(void **state)
+{
+	struct state_facts f = good_facts();
+
+	(void)state;
+	f.deleting = true;
+	assert_int_equal(judge(&f).state, STATE_STOPPED);
+	assert_false(judge(&f).ready);
+}
+
+static void
 filling_is_initial_sync_and_says_how_far(void **state)
 {
 	struct state_facts f = good_facts();
@@ -342,6 +372,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(all_is_well),
 	    cmocka_unit_test(enrolled_and_never_seen_is_initiating),
+	    cmocka_unit_test(a_stopped_source_says_so_and_stays_ready),
+	    cmocka_unit_test(a_source_that_is_being_deleted_is_not_ready),
 	    cmocka_unit_test(filling_is_initial_sync_and_says_how_far),
 	    cmocka_unit_test(a_new_volume_is_filled_while_the_old_point_keeps_the_source_ready),
 	    cmocka_unit_test(filled_without_a_point_is_creating_snapshot),
