@@ -16,6 +16,7 @@
 
 struct fold_stats {
 	uint64_t blocks_written, zero_blocks, batches;
+	uint64_t batches_rewritten; /* after a failed write or sync */
 };
 
 enum { FOLD_BATCH_BLOCKS = 16384 }; /* 64 MiB */
@@ -24,7 +25,7 @@ enum { FOLD_BATCH_BLOCKS = 16384 }; /* 64 MiB */
  * batches (rate limit; may be NULL) and may return non-zero to give up: that if it is negative, else -ECANCELED, is
  * returned. 0, -HF_EDIGEST, -errno (ret_fault, may be NULL, says which block; nothing of that batch written).
  * -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files; -HF_EINCOMPLETE: one beyond the fill frontier.
- * A failed sync of a staging file is an error: the caller must not advance the base.
+ * A write or sync of a staging file that failed twice is an error: the caller must not advance the base.
  *
  * Staging and digest files of volumes with changes are written: no first fill of them may be going on meanwhile. */
 int fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg,

@@ -21,7 +21,9 @@
 	X(9, "segments are removed before the catalog says the base has moved")      \
 	X(10, "recovery takes a group whose descriptor does not match its checksum") \
 	X(11, "a run is not synced before it takes the place of the open interval")  \
-	X(12, "a fold goes to the newest point, not to the oldest that is kept")
+	X(12, "a fold goes to the newest point, not to the oldest that is kept")     \
+	X(60, "a first fill whose staging files failed to sync is taken for staged") \
+	X(61, "a fold that failed to sync a staging file syncs it again, and no more")
 
 #ifdef PLANTS
 extern int planted; /* the bug that is on; 0 = none */

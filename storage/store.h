@@ -100,6 +100,7 @@ struct store_stats {
 	uint64_t journal_bytes;                 /* on disk, all segments and runs */
 	uint64_t written_bytes;                 /* our own writes of every kind since opened */
 	uint64_t groups, syncs, sync_ns_total, write_ns_total;
+	uint64_t diverted_groups; /* of a first fill, that the staging files failed to take */
 	uint64_t open_entries, run_count, segment_count;
 	bool failed, folding, full; /* full: the last try to write found no space; tried again every second */
 };

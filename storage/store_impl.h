@@ -78,6 +78,7 @@ struct group {
 	struct store *store;
 	enum group_state state;
 	bool fill;
+	bool diverted; /* of a fill: its blocks go into the journal after all, for the staging files failed */
 	struct slab *slab;
 	size_t head_used, payload_used; /* descriptor bytes so far (group header included), payload bytes */
 	uint64_t lsn_first;

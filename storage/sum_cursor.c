@@ -82,8 +82,6 @@ read_pages(struct sum_cursor *c, struct disk *d, struct disk_file *f, unsigned c
 static int
 write_page(struct disk *d, struct disk_file *f, unsigned char *buffer, const uint64_t *page, uint64_t offset)
 {
-	if (memcmp(buffer, page, PAGE_BYTES) == 0)
-		return 0; /* as it is in the file */
 	memcpy(buffer, page, PAGE_BYTES);
 	return disk_write_now(d, f, buffer, PAGE_BYTES, offset);
 }

@@ -235,7 +235,7 @@ def test_a_newer_file_of_a_source_is_refused(rig, newest, kind):
     old = page_of(path)
     version = struct.unpack_from("<I", old, 8)[0]
     assert with_version(old, version, checksum_at, seed(old, number)) == old, "the test makes headers as the program does"
-    newer = with_version(old, version + 1, checksum_at, seed(old, number))
+    newer = with_version(old, version + 50, checksum_at, seed(old, number))
     put_page(path, newer)
     refused_offline(newest, path.name)
     daemon, mended = source_refused(rig, newest, path.name, lambda: None, lambda: put_page(path, old))
