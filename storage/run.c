@@ -264,6 +264,34 @@ struct reader {
 	int count; /* its records */
 };
 
+uint64_t
+run_number(const struct run *r)
+{
+	return r->file != NULL ? r->number : 0;
+}
+
+uint64_t
+run_pages(const struct run *r)
+{
+	return r->file != NULL ? run_end_page(r, RUN_PAGE_SEGMENTS) : 0;
+}
+
+struct disk_file *
+run_file(const struct run *r)
+{
+	return r->file;
+}
+
+/* The checksum covers the kind, whichever it is. */
+int
+run_check_page(const struct run *r, const unsigned char *page, uint64_t index)
+{
+	enum run_page_kind kind = (enum run_page_kind)get_le32(page + RUN_PAGE_KIND_AT);
+	int n = run_page_check(page, r->digest_seed, r->number, index, kind);
+
+	return n < 0 ? n : 0;
+}
+
 static int
 check_page(const struct reader *rd, const unsigned char *page, uint64_t index)
 {

@@ -76,6 +76,13 @@ struct run *run_ref(struct run *r);
  * allowed. */
 void run_unref(struct run *r, struct disk *d);
 
+/* Of a run in a file: its number, its pages, and the file, for who reads them all; 0, 0 and NULL in memory. */
+uint64_t run_number(const struct run *r);
+uint64_t run_pages(const struct run *r);
+struct disk_file *run_file(const struct run *r);
+/* Is this page `index` of the run? 0 or -HF_ECORRUPT. */
+int run_check_page(const struct run *r, const unsigned char *page, uint64_t index);
+
 /* Read all checkpoints of a file run, in LSN order, into an array the caller frees. */
 int run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_checkpoints, size_t *ret_count);
 
