@@ -525,6 +525,15 @@ make_frame(struct rig *g)
 	f->chain = (g->sent == g->stream_base + 1 ? g->stream_id : g->frames[g->sent - 1].chain) * 3 + g->sent;
 }
 
+/* Nothing moves but by a job, or by time. */
+static void
+wait_for_jobs(struct rig *g)
+{
+	rig_run_jobs(g, 1);
+	if (g->on_wait != NULL)
+		g->on_wait(g);
+}
+
 static int
 send_data(struct rig *g, const struct rig_frame *f, uint64_t sequence, bool damage)
 {
@@ -539,7 +548,7 @@ send_data(struct rig *g, const struct rig_frame *f, uint64_t sequence, bool dama
 		    &payload)) == -EAGAIN) {
 		store_flush(g->store);
 		if (turn(g) == 0)
-			rig_run_jobs(g, 1);
+			wait_for_jobs(g);
 		if (g->failed || disk_sim_is_cut(g->disk))
 			return -EIO;
 	}
@@ -561,7 +570,7 @@ send_checkpoint(struct rig *g, const struct rig_frame *f, uint64_t sequence)
 	while ((r = store_checkpoint(g->store, sequence, f->chain, &c)) == -EAGAIN) {
 		store_flush(g->store);
 		if (turn(g) == 0)
-			rig_run_jobs(g, 1);
+			wait_for_jobs(g);
 		if (g->failed || disk_sim_is_cut(g->disk))
 			return -EIO;
 	}
@@ -886,7 +895,7 @@ rig_settle(struct rig *g)
 	while (g->acked < g->sent && !g->failed && !disk_sim_is_cut(g->disk) && g->fault[0] == '\0') {
 		store_flush(g->store);
 		if (turn(g) == 0)
-			rig_run_jobs(g, 1);
+			wait_for_jobs(g);
 	}
 	while (!g->failed && !disk_sim_is_cut(g->disk) && turn(g) > 0)
 		;

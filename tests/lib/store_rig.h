@@ -84,7 +84,8 @@ struct rig {
 	int64_t kept[RIG_KEPT_MAX]; /* clocks of points that must be there until they are deleted */
 	unsigned kept_count;
 	unsigned jobs_run, folds, runs_built, streams, declarations, reopened; /* how far the scenario went */
-	char fault[512];                                                       /* what was wrong, "" = nothing */
+	void (*on_wait)(struct rig *g); /* called while nothing moves; NULL: time stands still */
+	char fault[512];                /* what was wrong, "" = nothing */
 };
 
 /* A fresh machine with an empty disk; the store is made and opened. False: cut before that was done. */
