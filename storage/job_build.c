@@ -77,6 +77,7 @@ finish_build(struct store *s, struct store_job *job)
 const struct job_class build_job = {
     .name = "build run",
     .slow = true,
+    .frees = true,
     .make = make_build,
     .run = run_build,
     .finish = finish_build,

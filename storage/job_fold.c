@@ -50,7 +50,7 @@ make_fold(struct store *s)
 
 	if (s->asked_jobs == 0)
 		drop_idle_cursors(s);
-	target = store_fold_target(s);
+	target = store_fold_step(s, store_fold_target(s));
 	if (target == 0 || s->shutting_down || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL)
 		return NULL; /* what is about to be kept must not be folded away */
 	job = job_create(s, JOB_FOLD);
@@ -145,6 +145,7 @@ finish_fold(struct store *s, struct store_job *job)
 const struct job_class fold_job = {
     .name = "fold",
     .slow = true,
+    .frees = true,
     .points = true,
     .make = make_fold,
     .run = run_fold,

@@ -12,6 +12,7 @@ struct job_class {
 	const char *name;
 	bool slow;   /* for the maintenance thread; else for the catalog thread */
 	bool points; /* changes kept points: not while a fold is out, and the other way round */
+	bool frees;  /* room: what it brought shows when it is measured next */
 	bool asked;  /* made when somebody asks for it, who waits for its end */
 	struct store_job *(*make)(struct store *s); /* NULL if there is nothing to do; not of those asked for */
 	int (*run)(struct store_job *job, struct disk *d, struct run_cache *cache);
@@ -19,7 +20,7 @@ struct job_class {
 };
 
 extern const struct job_class prepare_job, build_job, points_job, fold_job, declare_job, pit_keep_job, pit_change_job,
-    policy_job;
+    policy_job, thin_job, quota_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -44,6 +45,7 @@ struct store_job {
 	struct run *run;         /* BUILD: made */
 	struct view *view;       /* FOLD */
 	uint64_t lsn;            /* FOLD: target; PIT_KEEP: the checkpoint */
+	uint64_t reserve_bytes;  /* PREPARE: of what is free, for maintenance alone */
 	uint64_t *numbers;       /* FOLD: segments to remove */
 	size_t number_count;
 	struct fold_stats fold;
@@ -59,6 +61,10 @@ struct store_job {
 	size_t pit_count;
 	bool pits_valid;
 
+	struct pit thinned;   /* THIN */
+	uint64_t quota_bytes; /* QUOTA */
+	enum when_full when_full;
+
 	struct declared *declared; /* DECLARE: those declared, then those that no longer are */
 	size_t declared_count, retired_count;
 	uint32_t volume_last, volume_count;
@@ -69,6 +75,9 @@ struct store_job *job_create(struct store *s, enum job_kind kind); /* NULL when 
 
 /* Why it failed, for a person; gives back status. */
 int job_say(struct store_job *job, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* job_points.c: the owner's copy of the kept points, when the job has read them again */
+void job_take_pits(struct store *s, struct store_job *job);
 
 /* job_declare.c: a cursor that was kept for a volume that did not grow after all */
 void declare_end_growing(struct store *s);

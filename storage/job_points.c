@@ -157,7 +157,7 @@ points_due(struct store *s)
 static void
 forget_marks(struct store *s)
 {
-	int64_t begin = checkpoint_time_ns(&s->newest_consistent) - s->policy.journal_window_ns;
+	int64_t begin = checkpoint_time_ns(&s->newest_consistent) - store_window_ns(s);
 	size_t n = 0;
 
 	while (n < s->marks.count && s->marks.list[n].lsn < s->newest_consistent.lsn &&
@@ -258,8 +258,8 @@ run_pit_change(struct store_job *job, struct disk *d, struct run_cache *cache)
 	return r < 0 ? r : reload_pits(job);
 }
 
-static void
-finish_points(struct store *s, struct store_job *job)
+void
+job_take_pits(struct store *s, struct store_job *job)
 {
 	if (!job->pits_valid)
 		return;
@@ -374,7 +374,7 @@ const struct job_class points_job = {
     .points = true,
     .make = make_points,
     .run = run_points,
-    .finish = finish_points,
+    .finish = job_take_pits,
 };
 
 const struct job_class pit_keep_job = {
@@ -382,7 +382,7 @@ const struct job_class pit_keep_job = {
     .points = true,
     .asked = true,
     .run = run_pit_keep,
-    .finish = finish_points,
+    .finish = job_take_pits,
 };
 
 const struct job_class pit_change_job = {
@@ -390,7 +390,7 @@ const struct job_class pit_change_job = {
     .points = true,
     .asked = true,
     .run = run_pit_change,
-    .finish = finish_points,
+    .finish = job_take_pits,
 };
 
 const struct job_class policy_job = {

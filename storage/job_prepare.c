@@ -29,19 +29,37 @@ wants_segment(const struct store *s)
 	return s->want_segment || (tail != NULL && !tail->sealed && tail->bytes > tail->capacity / 2);
 }
 
+/* Near the end: small steps. 0: there is no room for any. */
+static uint64_t
+affordable_capacity(struct store *s)
+{
+	uint64_t capacity = next_capacity(s);
+
+	if (store_take_room(s, capacity))
+		return capacity;
+	return store_take_room(s, s->config.segment_bytes_first) ? s->config.segment_bytes_first : 0;
+}
+
 static struct store_job *
 make_prepare(struct store *s)
 {
-	struct store_job *job = wants_segment(s) ? job_create(s, JOB_PREPARE) : NULL;
+	uint64_t capacity = wants_segment(s) ? affordable_capacity(s) : 0;
+	struct store_job *job;
 
+	if (capacity == 0) {
+		s->full |= wants_segment(s);
+		return NULL;
+	}
+	job = job_create(s, JOB_PREPARE);
 	if (job == NULL)
 		return NULL;
+	job->reserve_bytes = s->space.told.reserve_bytes;
 	job->segment = segment_create(s->segment_number_last + 1);
 	if (job->segment == NULL) {
 		store_job_destroy(job);
 		return NULL;
 	}
-	job->segment->capacity = next_capacity(s);
+	job->segment->capacity = capacity;
 	return job;
 }
 
@@ -58,9 +76,9 @@ run_prepare(struct store_job *job, struct disk *d, struct run_cache *cache)
 	(void)cache;
 	segment_path(path, sizeof path, s->journal_dir, g->number);
 	r = disk_free_bytes(d, s->journal_dir, &bytes_free);
-	if (r == 0 && bytes_free < g->capacity + s->config.reserve_bytes && g->capacity > s->config.segment_bytes_first)
-		g->capacity = s->config.segment_bytes_first; /* near the end: small steps */
-	if (r == 0 && bytes_free < g->capacity + s->config.reserve_bytes)
+	if (r == 0 && bytes_free < g->capacity + job->reserve_bytes && g->capacity > s->config.segment_bytes_first)
+		g->capacity = s->config.segment_bytes_first;
+	if (r == 0 && bytes_free < g->capacity + job->reserve_bytes)
 		return job_say(job, -ENOSPC, "%s: no room for a segment of %llu bytes beside the reserve",
 		    s->journal_dir, (unsigned long long)g->capacity);
 	r = shared_file_open(d, path, DISK_WRITE | DISK_CREATE, g->number, &g->file);

@@ -549,7 +549,9 @@ cut_back_segments(struct store *s)
 static void
 fail_over(struct store *s)
 {
-	if (s->failovers++ >= FAILOVERS_MAX) {
+	if (s->broken == -ENOSPC || s->broken == -EDQUOT)
+		s->full = true; /* no fault of the segment: the next one is made when there is room */
+	else if (s->failovers++ >= FAILOVERS_MAX) {
 		store_fail(s, s->broken, "writing the journal failed in two segments in a row (%s)",
 		    hf_status_text(s->broken));
 		return;

@@ -149,7 +149,11 @@ on_piece_done(void *arg, int res)
 static void
 write_piece(struct store *s, struct piece *p)
 {
-	p->full = false;
+	p->full = !store_take_room(s, (uint64_t)p->count * BLOCK_BYTES);
+	if (p->full) {
+		s->full = true; /* staging_retry() tries again */
+		return;
+	}
 	s->pieces_inflight++;
 	p->op.cb = on_piece_done;
 	p->op.arg = p;

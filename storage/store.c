@@ -87,6 +87,9 @@ store_alloc(const struct store_config *config)
 		s->config.segment_bytes_first = 1ull << 20;
 	if (s->config.reserve_bytes == 0)
 		s->config.reserve_bytes = 16ull << 20;
+	s->space.told.room_bytes = UINT64_MAX;
+	s->space.told.reserve_bytes = s->config.reserve_bytes;
+	s->space.window_ns = INT64_MAX;
 	return s;
 }
 
@@ -140,6 +143,9 @@ store_open(struct disk *d, const struct store_config *config, struct store **ret
 		s->digest_seed = facts.digest_seed;
 		s->base_lsn = facts.base_lsn;
 		s->fold_lsn = facts.fold_lsn;
+		s->frozen_ns = facts.frozen_ns;
+		s->quota_bytes = facts.quota_bytes;
+		s->when_full = facts.when_full;
 		r = catalog_get_policy(s->catalog, &s->policy, err);
 	}
 	if (r == 0)
@@ -291,6 +297,7 @@ store_get_stats(const struct store *s, struct store_stats *ret_stats)
 	t.failed = s->failed != 0;
 	t.folding = s->out[JOB_FOLD] != NULL;
 	t.full = s->full;
+	t.window_ns = store_window_ns(s);
 	for (const struct segment *g = s->segments; g != NULL; g = g->next) {
 		t.segment_count++;
 		t.journal_bytes += g->sealed ? g->bytes : g->capacity;

@@ -23,6 +23,7 @@
 #include "storage/fold.h"
 #include "storage/pit.h"
 #include "storage/slab.h"
+#include "storage/space.h"
 #include "storage/view.h"
 
 struct store;
@@ -33,7 +34,7 @@ struct store_config {
 	const char *catalog_vfs;      /* NULL, or a SQLite VFS (tests) */
 	uint64_t segment_bytes_max;   /* default 256 MiB */
 	uint64_t segment_bytes_first; /* default 1 MiB, doubling */
-	uint64_t reserve_bytes;       /* left free for maintenance on the journal's file system; default 16 MiB */
+	uint64_t reserve_bytes;       /* until store_set_space(): left free for maintenance; default 16 MiB */
 	int64_t (*clock_ns)(void);    /* our clock; NULL = CLOCK_REALTIME */
 };
 
@@ -60,6 +61,7 @@ struct store_events {
 	void (*checkpoint)(void *arg, const struct checkpoint *c); /* durable */
 	void (*job_ready)(void *arg);                              /* store_job_next() has something */
 	void (*failed)(void *arg, int status, const char *text);   /* the store acknowledges nothing any more */
+	void (*thinned)(void *arg, const struct pit *pit);         /* it was given up for want of room */
 };
 
 /* [owner] Set the disk (ring) and slabs of the owning worker and who is told. events and arg are borrowed until
@@ -102,6 +104,8 @@ struct store_stats {
 	uint64_t groups, syncs, sync_ns_total, write_ns_total;
 	uint64_t diverted_groups; /* of a first fill, that the staging files failed to take */
 	uint64_t open_entries, run_count, segment_count;
+	int64_t window_ns; /* how far back every checkpoint is kept: less than the policy says for want of room */
+	uint64_t thinned;  /* points given up for want of room since opened */
 	bool failed, folding, full; /* full: the last try to write found no space; tried again every second */
 };
 void store_get_stats(const struct store *s, struct store_stats *ret_stats);
@@ -197,6 +201,15 @@ enum store_pit_verb {
 struct store_job *store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb verb);
 struct store_job *store_set_policy(struct store *s, const struct policy *policy);
 void store_get_policy(const struct store *s, struct policy *ret_policy); /* [owner] */
+
+/* ---- room ---- */
+
+/* [owner] About once a second, each time it was measured: how short of room this source is. */
+void store_set_space(struct store *s, const struct space *space);
+/* [owner] What the catalog says: the most it may take of the staging area (0 = no limit), and what goes when that, or
+ * the staging area, is full. Changing it is a job as above. */
+void store_get_quota(const struct store *s, uint64_t *ret_quota_bytes, enum when_full *ret_when_full);
+struct store_job *store_set_quota(struct store *s, uint64_t quota_bytes, enum when_full when_full);
 
 /* ---- work that blocks ---- */
 /* Kinds: prepare the next segment, build a run, apply the policy (keep and expire points), fold, declare, change

@@ -96,7 +96,8 @@ struct group {
 	int64_t begun_ns;
 };
 
-/* ---- one staging cycle: digests written, then staging and digest files synced, for all groups with payload there ---- */
+/* ---- one staging cycle: digests written, then staging and digest files synced, for all groups with payload there ----
+ */
 struct staging {
 	struct store *store;
 	bool active;
@@ -114,11 +115,13 @@ enum job_kind {
 	JOB_PREPARE,
 	JOB_BUILD,
 	JOB_POINTS,
+	JOB_THIN,
 	JOB_FOLD,
 	JOB_DECLARE,
 	JOB_PIT_KEEP,
 	JOB_PIT_CHANGE,
 	JOB_POLICY,
+	JOB_QUOTA,
 	JOB_KINDS
 };
 
@@ -183,6 +186,16 @@ struct store {
 	struct pit *pits; /* kept, in LSN order */
 	size_t pit_count;
 	struct policy policy;
+	struct {
+		struct space told;
+		int64_t
+		    window_ns;    /* the journal window reaches back no further; INT64_MAX: as far as the policy says */
+		int64_t acted_ns; /* monotonic: what was given up, or freed, since then is not measured yet */
+		bool thin_wanted; /* the oldest point that may go is to go */
+	} space;
+	int64_t frozen_ns;    /* no point expires since then; 0 = they do */
+	uint64_t quota_bytes; /* 0 = none */
+	enum when_full when_full;
 	int64_t points_due_ns; /* monotonic: when the policy is looked at again */
 	bool points_wanted;
 	struct checkpoint newest_checkpoint, newest_consistent;
@@ -248,5 +261,10 @@ int store_recover(struct store *s, struct disk *d, bool read_only, struct hf_err
 
 /* store.c: where the fold may go: 0 = nowhere */
 uint64_t store_fold_target(const struct store *s);
+
+/* store_space.c */
+int64_t store_window_ns(const struct store *s);        /* the journal window, as far as there is room for it */
+bool store_take_room(struct store *s, uint64_t bytes); /* before something new is written; false: there is none */
+uint64_t store_fold_step(const struct store *s, uint64_t target); /* how far of the way to target in one fold */
 
 #endif

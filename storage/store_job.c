@@ -23,6 +23,8 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_PIT_KEEP] = &pit_keep_job,
     [JOB_PIT_CHANGE] = &pit_change_job,
     [JOB_POLICY] = &policy_job,
+    [JOB_THIN] = &thin_job,
+    [JOB_QUOTA] = &quota_job,
 };
 
 struct store_job *
@@ -111,6 +113,8 @@ store_job_finish(struct store *s, struct store_job *job, bool keep)
 {
 	job_ended(s, job);
 	classes[job->kind]->finish(s, job);
+	if (classes[job->kind]->frees)
+		s->space.acted_ns = clock_monotonic_ns();
 	if (!keep)
 		store_job_destroy(job);
 	store_wake_job(s);

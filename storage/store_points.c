@@ -28,7 +28,7 @@ window_begin_ns(const struct store *s)
 {
 	const struct checkpoint *c = store_newest_consistent(s);
 
-	return c == NULL ? INT64_MIN : checkpoint_time_ns(c) - s->policy.journal_window_ns;
+	return c == NULL ? INT64_MIN : checkpoint_time_ns(c) - store_window_ns(s);
 }
 
 int

@@ -177,7 +177,13 @@ on_failed(void *arg, int status, const char *text)
 	g->failed = true;
 }
 
+static void
+on_thinned(void *arg, const struct pit *pit)
+{
+}
+
 static const struct store_events events = {
+    .thinned = on_thinned,
     .durable = on_durable,
     .room = on_room,
     .checkpoint = on_checkpoint,
