@@ -64,16 +64,47 @@ json_seconds(double seconds)
 
 /* ---- the server ---- */
 
+static const char *
+space_state(const struct area_facts *f)
+{
+	return f->level == SPACE_FULL ? "FULL" : f->level >= SPACE_SHORTEN ? "SHORT" : f->low ? "LOW" : "OK";
+}
+
+static json_t *
+json_growth(const struct area_facts *f)
+{
+	return f->growth_known ? json_integer((json_int_t)f->growth_bytes_per_day) : json_null();
+}
+
+static json_t *
+json_days_to_full(const struct area_facts *f)
+{
+	int64_t ns = area_full_in_ns(f);
+
+	return ns < 0 ? json_null() : json_real((double)(ns / (NS_PER_SECOND * 864)) / 100);
+}
+
+static json_t *
+json_staging_area(const struct server_facts *facts)
+{
+	const struct area_facts *f = &facts->area;
+
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "state", space_state(f), "totalBytes",
+	    json_bytes(f->total_bytes), "freeBytes", json_bytes(f->free_bytes), "reserveBytes",
+	    json_bytes(f->reserve_bytes), "reserveHeldBytes", json_bytes(f->held_bytes), "roomBytes",
+	    (json_int_t)f->room_bytes, "growthBytesPerDay", json_growth(f), "growthMeasuredSeconds",
+	    f->growth_known ? json_integer(f->growth_measured_ns / NS_PER_SECOND) : json_null(), "daysToFull",
+	    json_days_to_full(f), "rubbishBytes", json_bytes(facts->rubbish_bytes));
+}
+
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:{s:o, s:o, s:o}}", "program",
-	    "holdfastd", "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION,
-	    "startedDateTime", api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
-	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint,
-	    "draining", facts->draining, "workers", (int)facts->workers, "stagingArea", "totalBytes",
-	    json_bytes(facts->staging_total_bytes), "freeBytes", json_bytes(facts->staging_free_bytes), "rubbishBytes",
-	    json_bytes(facts->rubbish_bytes));
+	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o}", "program", "holdfastd",
+	    "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION, "startedDateTime",
+	    api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir), "listen", facts->listen,
+	    "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint, "draining", facts->draining,
+	    "workers", (int)facts->workers, "stagingArea", json_staging_area(facts));
 }
 
 static void
@@ -102,9 +133,9 @@ api_json_server_reasons(const struct server_facts *facts)
 
 	if (facts->draining)
 		add_reason(reasons, "DRAINING", "the server is shutting down", "");
-	if (facts->staging_total_bytes > 0 && facts->staging_free_bytes < facts->staging_total_bytes / 100)
-		add_reason(
-		    reasons, "STAGING_NEARLY_FULL", "less than 1 % of the staging area's file system is free", "");
+	if (facts->area.level >= SPACE_SHORTEN)
+		add_reason(reasons, facts->area.level == SPACE_FULL ? "STAGING_FULL" : "STAGING_NEARLY_FULL",
+		    "there is hardly any room left in the staging area: GET /v1/version", "");
 	return reasons;
 }
 
@@ -369,15 +400,37 @@ json_agent(const struct source_status *s)
 	    api_json_time(s->certificate_expires_ns));
 }
 
+static json_t *
+json_usage(const struct source_status *s)
+{
+	const struct usage *u = &s->usage;
+
+	if (!s->usage_known)
+		return json_null();
+	return json_pack("{s:o, s:o, s:o}", "totalBytes", json_bytes(usage_total(u)), "stagingBytes",
+	    json_bytes(u->staging_bytes), "journalBytes", json_bytes(u->journal_bytes));
+}
+
+/* What the source takes of the staging area, what it may, and what goes when there is no room. */
+static json_t *
+json_space(const struct source_status *s)
+{
+	return json_pack("{s:o, s:o, s:s, s:s, s:f, s:o}", "usage", json_usage(s), "quotaBytes",
+	    s->quota_bytes != 0 ? json_bytes(s->quota_bytes) : json_null(), "whenFull", s->thins ? "thin" : "stall",
+	    "level", space_level_name(s->space_level), "journalWindowSeconds",
+	    (double)s->store.window_ns / NS_PER_SECOND, "pointsGivenUp", json_bytes(s->store.thinned));
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o}", "sourceServerID",
-	    s->id.text, "sourceProperties", json_properties(s), "lifeCycle", json_life_cycle(s, now_ns),
-	    "dataReplicationInfo", json_replication_info(s, now_ns), "lag", json_lag(s, now_ns), "backlogBytes",
-	    json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready", s->ready, "reasons", json_reasons(s),
-	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
-	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s));
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o}",
+	    "sourceServerID", s->id.text, "sourceProperties", json_properties(s), "lifeCycle",
+	    json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
+	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
+	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
+	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
+	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s));
 }
 
 /* ---- points, tokens, events ---- */

@@ -45,12 +45,11 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	struct server_facts f = {
 	    .started_ns = sv->started_ns,
 	    .draining = sv->draining,
-	    .staging_total_bytes = atomic_load(&sv->staging_total_bytes),
-	    .staging_free_bytes = atomic_load(&sv->staging_free_bytes),
 	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
 	    .workers = sv->worker_count,
 	};
 
+	area_get(sv->area, &f.area);
 	snprintf(f.version, sizeof f.version, "%s", HOLDFAST_VERSION);
 	snprintf(f.data_dir, sizeof f.data_dir, "%s", data_dir_path(sv->data_dir));
 	snprintf(f.ca_fingerprint, sizeof f.ca_fingerprint, "%s", pki_ca_fingerprint(sv->pki));

@@ -5,6 +5,7 @@
 #ifndef HF_SERVER_COMMAND_H
 #define HF_SERVER_COMMAND_H
 
+#include "server/area.h"
 #include "server/registry.h"
 #include "server/status.h"
 
@@ -19,8 +20,8 @@ struct server_facts {
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
 	bool draining;
-	uint64_t staging_total_bytes, staging_free_bytes;
 	uint64_t rubbish_bytes; /* left of deleted sources, holes included */
+	struct area_facts area;
 	unsigned workers;
 };
 void server_get_facts(struct server *sv, struct server_facts *ret_facts);

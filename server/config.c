@@ -79,6 +79,8 @@ value_of(struct config *config, const struct config_key *key)
 static size_t
 text_bytes(const struct config_key *key)
 {
+	if (key->kind == CONFIG_WHEN_FULL)
+		return sizeof((struct config *)NULL)->when_full;
 	return key->kind == CONFIG_LEVEL ? sizeof((struct config *)NULL)->log_level : CONFIG_TEXT_BYTES;
 }
 
@@ -101,6 +103,7 @@ text_good(enum config_kind kind, const char *text)
 	case CONFIG_ADDRESS_OR_OFF: return strcmp(text, "off") == 0 || address_good(text);
 	case CONFIG_PATH: return text[0] == '/';
 	case CONFIG_LEVEL: return log_level_parse(text) >= 0;
+	case CONFIG_WHEN_FULL: return strcmp(text, "stall") == 0 || strcmp(text, "thin") == 0;
 	case CONFIG_COUNT:
 	case CONFIG_SIZE:
 	case CONFIG_DURATION: break;
@@ -332,6 +335,7 @@ describe_allowed(const struct config_key *key, char *buf, size_t size)
 		snprintf(buf, size, "an absolute path of at most %d bytes, like %s", CONFIG_TEXT_BYTES - 1, example);
 		return;
 	case CONFIG_LEVEL: snprintf(buf, size, "err, warning, notice, info or debug"); return;
+	case CONFIG_WHEN_FULL: snprintf(buf, size, "stall or thin"); return;
 	case CONFIG_COUNT: snprintf(buf, size, "a number from %s to %s", min, max); return;
 	case CONFIG_SIZE: snprintf(buf, size, "a size from %s to %s, like %s", min, max, example); return;
 	case CONFIG_DURATION: snprintf(buf, size, "a duration from %s to %s, like %s", min, max, example); return;

@@ -26,6 +26,9 @@ struct config {
 					     or ~/.local/state/holdfast */
 	bool data_dir_set;                /* by a file: one that is missing is then not made */
 	uint64_t segment_bytes;           /* 256MiB */
+	uint64_t reserve_bytes;           /* 0: see area.h */
+	unsigned space_warning;           /* 15: percent */
+	char when_full[8];                /* "stall" or "thin": of sources that do not say */
 	/* [ingest] */
 	uint64_t memory_bytes; /* 256MiB: all slabs of all workers */
 	uint64_t credit_bytes; /* 8MiB: most a session may have in flight */
@@ -44,6 +47,7 @@ enum config_kind {
 	CONFIG_ADDRESS_OR_OFF, /* the same, or "off" */
 	CONFIG_PATH,           /* absolute */
 	CONFIG_LEVEL,          /* of log.h */
+	CONFIG_WHEN_FULL,      /* "stall" or "thin" */
 	CONFIG_COUNT,          /* unsigned */
 	CONFIG_SIZE,           /* uint64_t, bytes */
 	CONFIG_DURATION,       /* int64_t, ns */

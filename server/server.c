@@ -94,42 +94,41 @@ server_event(struct server *sv, const struct id *source, const char *event, cons
 
 /* ---- space ---- */
 
-uint64_t
-server_reserve_bytes(const struct server *sv)
+bool
+server_thins(const struct server *sv)
 {
-	uint64_t wanted = RESERVE_FOLD_BYTES + 2 * sv->config.segment_bytes;
-	uint64_t fraction = atomic_load(&sv->staging_total_bytes) / RESERVE_FRACTION;
-
-	return wanted < fraction ? wanted : fraction;
+	return strcmp(sv->config.when_full, "thin") == 0;
 }
 
-static int
-measure_staging(struct server *sv)
+static const char *
+area_text(const struct server *sv, char *buf, size_t size)
 {
-	struct statvfs v;
+	char left[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES];
 
-	if (statvfs(data_dir_path(sv->data_dir), &v) < 0)
-		return -errno;
-	atomic_store(&sv->staging_total_bytes, (uint64_t)v.f_blocks * v.f_frsize);
-	atomic_store(&sv->staging_free_bytes, (uint64_t)v.f_bavail * v.f_frsize);
-	return 0;
+	snprintf(buf, size, "%s free of %s in %s", size_format(sv->area_told.free_bytes, left),
+	    size_format(sv->area_told.total_bytes, total), data_dir_path(sv->data_dir));
+	return buf;
 }
 
-/* Full below half the reserve (a store stops at the whole of it by itself), and room again only well above: not back
- * and forth. */
+/* What changed since the last events. */
 static void
-judge_staging(struct server *sv)
+tell_space(struct server *sv)
 {
-	uint64_t reserve = server_reserve_bytes(sv), left = atomic_load(&sv->staging_free_bytes);
-	bool was = atomic_load(&sv->staging_full);
-	bool full = was ? left < reserve * 3 / 4 : left < reserve / 2;
-	char text[UNITS_TEXT_BYTES];
+	const struct area_facts was = sv->area_told;
+	bool was_full = was.level == SPACE_FULL, low, full;
+	char text[SENTENCE_BYTES];
 
-	if (full == was)
-		return;
-	atomic_store(&sv->staging_full, full);
-	server_event(sv, NULL, full ? "staging_full" : "staging_room", "%s free in %s", size_format(left, text),
-	    data_dir_path(sv->data_dir));
+	area_get(sv->area, &sv->area_told);
+	area_text(sv, text, sizeof text);
+	low = sv->area_told.low;
+	full = sv->area_told.level == SPACE_FULL;
+	if (was.low != low)
+		server_event(sv, NULL, low ? "space_low" : "space_enough", "%s", text);
+	if (was_full != full)
+		server_event(sv, NULL, full ? "staging_full" : "staging_room", "%s%s", text,
+		    full ? ": nothing more is taken, and agents wait; what is acknowledged is safe" : "");
+	if (was.held_bytes > 0 && sv->area_told.held_bytes == 0)
+		server_event(sv, NULL, "reserve_released", "%s: maintenance works in the reserve", text);
 }
 
 /* ---- once a second, and what of it blocks ---- */
@@ -147,8 +146,8 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct upkeep_job *u = (struct upkeep_job *)job;
 
-	if (measure_staging(u->server) == 0)
-		judge_staging(u->server);
+	if (area_measure(u->server->area, clock_monotonic_ns()) == 0)
+		tell_space(u->server);
 	if (u->look_at_certificate)
 		u->renewed = pki_renew(u->server->pki, clock_real_ns(), &u->err);
 }
@@ -348,8 +347,11 @@ open_data_dir(struct server *sv, struct hf_error *err)
 	int r = data_dir_open(sv->config.data_dir, !sv->config.data_dir_set, &sv->data_dir, err);
 
 	if (r == 0)
-		r = measure_staging(sv);
-	return r < 0 && err->code == 0 ? hf_error_set(err, r, "%s", sv->config.data_dir) : r;
+		r = area_create(data_dir_path(sv->data_dir),
+		    &(struct area_settings){
+			sv->config.reserve_bytes, sv->config.segment_bytes, sv->config.space_warning},
+		    &sv->area, err);
+	return r;
 }
 
 /* The database belongs to this directory, not to one that was mounted over it. */
@@ -615,6 +617,7 @@ server_destroy(struct server *sv)
 	registry_close(sv->registry);
 	pki_close(sv->pki);
 	status_table_destroy(sv->status);
+	area_destroy(sv->area);
 	data_dir_close(sv->data_dir);
 	free(sv);
 }

@@ -109,8 +109,7 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 {
 	struct server *sv = arg;
 	char name[64], dir[512];
-	struct store_config config = {
-	    .dir = dir, .segment_bytes_max = sv->config.segment_bytes, .reserve_bytes = server_reserve_bytes(sv)};
+	struct store_config config = {.dir = dir, .segment_bytes_max = sv->config.segment_bytes};
 	int r;
 
 	if (!is_new)

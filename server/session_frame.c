@@ -353,7 +353,7 @@ session_send_ack(struct session *s)
 	struct message_ack m = {.durable_sequence = source_durable_sequence(s->source)};
 
 	credit_acked(&s->credit, m.durable_sequence);
-	m.credit_bytes = credit_grant(&s->credit, atomic_load(&s->server->staging_full));
+	m.credit_bytes = credit_grant(&s->credit, source_is_full(s->source));
 	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit)
 		return;
 	s->acked_sequence = m.durable_sequence;

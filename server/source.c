@@ -159,7 +159,14 @@ on_failed(void *arg, int status, const char *text)
 	source_touch(src);
 }
 
+static void
+on_thinned(void *arg, const struct pit *pit)
+{
+	source_note_thinned(source_from_arg(arg), pit);
+}
+
 static const struct store_events events = {
+    .thinned = on_thinned,
     .durable = on_durable,
     .room = on_room,
     .checkpoint = on_checkpoint,
@@ -180,10 +187,13 @@ struct open_job {
 static struct store_config
 store_config_for(const struct source *src)
 {
+	struct area_facts facts;
+
+	area_get(src->server->area, &facts);
 	return (struct store_config){
 	    .dir = src->dir,
 	    .segment_bytes_max = src->server->config.segment_bytes,
-	    .reserve_bytes = server_reserve_bytes(src->server),
+	    .reserve_bytes = area_space(&facts).reserve_bytes,
 	};
 }
 
@@ -548,6 +558,7 @@ static void
 tick_second(struct source *src, int64_t now_ns)
 {
 	if (src->life == SOURCE_OPEN) {
+		source_tick_space(src, now_ns);
 		store_tick(src->store);
 		src->room = true; /* a full disk may have room again: try */
 		source_pump_verify(src, now_ns);

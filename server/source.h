@@ -58,6 +58,7 @@ struct message_heartbeat;
 struct message_report;
 
 struct store *source_store(struct source *src);
+bool source_is_full(const struct source *src);              /* nothing more may be asked of its agent */
 uint64_t source_durable_sequence(const struct source *src); /* of the stream begun */
 void source_renewed(struct source *src, int64_t not_after_ns);
 int source_declare(struct source *src,

@@ -10,6 +10,7 @@
 #include "server/rate.h"
 #include "server/source.h"
 #include "server/state.h"
+#include "server/usage.h"
 #include "server/worker.h"
 #include "storage/store.h"
 
@@ -124,6 +125,17 @@ struct source {
 	int verify_status;
 	char verify_text[SENTENCE_BYTES];
 
+	/* room */
+	struct {
+		enum space_level level, quota_level; /* the worse of the two kinds; of its quota alone */
+		uint64_t quota_bytes, quota_room_bytes;
+		bool thins;
+		struct usage usage;
+		int64_t counted_ns, next_ns; /* monotonic; 0 = never */
+		bool counting;
+		bool window_short;
+	} space;
+
 	/* status */
 	struct rate rate;
 	uint64_t resent_frames;
@@ -164,6 +176,12 @@ void source_expire_requests(struct source *src, int64_t now_ns);
 void source_end_requests(struct source *src, int status, const char *text);
 void source_begin_verify(struct source *src); /* the store was opened */
 void source_pump_verify(struct source *src, int64_t now_ns);
+
+/* source_space.c */
+void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
+bool source_meets_quota(const struct source *src);          /* it is its quota, not the disk, that leaves no room */
+void source_note_thinned(struct source *src, const struct pit *pit);
+void source_note_window(struct source *src, const struct source_status *s);
 
 /* source_status.c */
 void source_publish(struct source *src);

@@ -170,6 +170,19 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 	s->eta_ns = estimate_eta(src, s, now_ns);
 }
 
+/* ---- room ---- */
+
+static void
+gather_space(struct source *src, struct source_status *s)
+{
+	s->usage = src->space.usage;
+	s->usage_known = src->space.counted_ns != 0;
+	s->space_level = src->space.level;
+	s->quota_bytes = src->space.quota_bytes;
+	s->thins = src->space.thins;
+	source_note_window(src, s);
+}
+
 /* ---- the whole ---- */
 
 static void
@@ -183,8 +196,10 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 	gather_points(src, s, f);
 	if (s->store.full)
 		src->full_ns = src->worker->now_ns;
-	f->staging_full = atomic_load(&src->server->staging_full) ||
-			  (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
+	f->staging_full =
+	    source_is_full(src) || (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
+	f->over_quota = f->staging_full && source_meets_quota(src);
+	gather_space(src, s);
 	f->verify_status = src->verify_status;
 	snprintf(f->verify_text, sizeof f->verify_text, "%s", src->verify_text);
 }

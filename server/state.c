@@ -93,6 +93,12 @@ is_full(const struct state_facts *f)
 }
 
 static bool
+is_over_quota(const struct state_facts *f)
+{
+	return f->staging_full && f->over_quota;
+}
+
+static bool
 read_back_failed(const struct state_facts *f)
 {
 	return f->verify_status < 0;
@@ -168,6 +174,9 @@ static const struct rule {
     {not_seen, STATE_DISCONNECTED, "AGENT_NOT_SEEN", DETAIL_NONE, "the agent is not connected",
 	"look at the agent on the source: holdfast-agent status"},
     {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated", ""},
+    {is_over_quota, STATE_STALLED, "QUOTA_REACHED", DETAIL_NONE,
+	"the source takes as much of the staging area as it may",
+	"holdfastctl quota set with more, or delete points, or shorten retention; replication goes on by itself"},
     {is_full, STATE_STALLED, "STAGING_FULL", DETAIL_NONE, "the staging area has too little free space",
 	"free space in the staging area, or shorten retention; replication goes on by itself"},
     {read_back_failed, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_VERIFY,

@@ -25,6 +25,7 @@ struct state_facts {
 	int store_status;
 	char store_text[SENTENCE_BYTES];
 	bool staging_full; /* too little room: credit is withheld, or writes wait */
+	bool over_quota;   /* and that is for the source's own quota, not for the disk */
 	int verify_status; /* 0, or how the last read-back ended */
 	char verify_text[SENTENCE_BYTES];
 

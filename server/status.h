@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
+#include "server/usage.h"
 #include "storage/store.h"
 
 enum replication_state {
@@ -86,6 +87,11 @@ struct source_status {
 	uint64_t pass;
 
 	struct store_stats store;
+	struct usage usage;
+	bool usage_known;
+	enum space_level space_level;
+	uint64_t quota_bytes; /* 0 = none */
+	bool thins;           /* points are given up when room runs out */
 	struct policy policy;
 	struct volume_status volumes[VOLUMES_MAX];
 	size_t volume_count;

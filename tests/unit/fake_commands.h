@@ -405,8 +405,7 @@ fake_server_init(struct server *sv, const char *dir)
 	    .version = HOLDFAST_VERSION,
 	    .listen = "0.0.0.0:1500",
 	    .enroll_listen = "0.0.0.0:1501",
-	    .staging_total_bytes = 100ull << 30,
-	    .staging_free_bytes = 60ull << 30};
+	    .area = {.total_bytes = 100ull << 30, .free_bytes = 60ull << 30, .room_bytes = 59ll << 30}};
 	snprintf(sv->facts.data_dir, sizeof sv->facts.data_dir, "%s", dir);
 	memset(sv->facts.ca_fingerprint, 'a', 64);
 	for (int i = 0; i < FAKE_PITS; i++)

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/area.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "proto/common/status.h"
+
+#define FOLD_BATCH_BYTES (UINT64_C(64) << 20)
+
+struct area {
+	char path[512], reserve_path[544];
+	struct area_settings settings;
+	struct trend trend;
+	bool uncountable; /* this file system preallocates nothing: the reserve is only counted */
+	pthread_mutex_t lock;
+	struct area_facts facts; /* under the lock */
+};
+
+/* ---- judging ---- */
+
+uint64_t
+area_reserve(const struct area_settings *settings, uint64_t total_bytes)
+{
+	uint64_t run_bytes = settings->segment_bytes / 64;
+	uint64_t wanted = settings->reserve_bytes;
+
+	if (wanted == 0)
+		wanted = FOLD_BATCH_BYTES + settings->segment_bytes + run_bytes;
+	return wanted < total_bytes / 20 ? wanted : total_bytes / 20;
+}
+
+/* So much stays free beside the file: a commit need not wait until it is cut. */
+static uint64_t
+reserve_margin(uint64_t reserve_bytes)
+{
+	return reserve_bytes / 8;
+}
+
+static uint64_t
+larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+void
+area_judge(struct area_facts *facts, unsigned warning_percent)
+{
+	uint64_t reserve = facts->reserve_bytes, total = facts->total_bytes;
+	const uint64_t limits[3] = {
+	    larger(reserve, total / 50), larger(reserve / 2, total / 100), reserve_margin(reserve)};
+	const uint64_t warning = total / 100 * warning_percent;
+
+	facts->room_bytes = (int64_t)facts->free_bytes + (int64_t)facts->held_bytes - (int64_t)facts->reserve_bytes;
+	facts->level = space_judge(facts->room_bytes, limits, facts->level);
+	facts->low = facts->room_bytes < (int64_t)(facts->low ? warning + total / 100 : warning);
+}
+
+int64_t
+area_full_in_ns(const struct area_facts *facts)
+{
+	double days;
+
+	if (!facts->growth_known || facts->growth_bytes_per_day <= 0)
+		return -1;
+	if (facts->room_bytes <= 0)
+		return 0;
+	days = (double)facts->room_bytes / (double)facts->growth_bytes_per_day;
+	return days > 36500 ? -1 : (int64_t)(days * 86400 * (double)NS_PER_SECOND);
+}
+
+/* ---- the file ---- */
+
+static uint64_t
+held_bytes(const struct area *a)
+{
+	struct stat st;
+
+	return stat(a->reserve_path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+/* Cut, not removed: the name needs no new room later, and on no file system does cutting it. */
+static int
+release(struct area *a)
+{
+	return truncate(a->reserve_path, 0) < 0 ? -errno : 0;
+}
+
+static int
+hold(struct area *a, uint64_t bytes)
+{
+	int fd = open(a->reserve_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
+	if (r == 0)
+		r = ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0; /* it may have been larger */
+	close(fd);
+	a->uncountable |= r == -EOPNOTSUPP;
+	if (r < 0)
+		(void)release(a);
+	return r;
+}
+
+/* Is there room for the file, and for going on beside it? Then it is made; when there is none left, it goes. */
+static bool
+settle_reserve(struct area *a, const struct area_facts *f)
+{
+	if (f->level == SPACE_FULL)
+		return f->held_bytes > 0 && release(a) == 0;
+	if (a->uncountable || f->held_bytes >= f->reserve_bytes)
+		return false;
+	return hold(a, f->reserve_bytes) == 0;
+}
+
+/* ---- measuring ---- */
+
+static int
+look(const struct area *a, struct area_facts *f)
+{
+	struct statvfs v;
+
+	if (statvfs(a->path, &v) < 0)
+		return -errno;
+	f->total_bytes = (uint64_t)v.f_blocks * v.f_frsize;
+	f->free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+	f->held_bytes = held_bytes(a);
+	f->reserve_bytes = area_reserve(&a->settings, f->total_bytes);
+	area_judge(f, a->settings.warning_percent);
+	return 0;
+}
+
+static void
+note_growth(struct area *a, struct area_facts *f, int64_t now_ns)
+{
+	uint64_t used = f->total_bytes - f->free_bytes - f->held_bytes;
+
+	trend_add(&a->trend, now_ns, used);
+	f->growth_known = trend_get(&a->trend, now_ns, used, &f->growth_bytes_per_day, &f->growth_measured_ns);
+}
+
+int
+area_measure(struct area *a, int64_t now_ns)
+{
+	struct area_facts f;
+	int r;
+
+	area_get(a, &f);
+	f.measured_ns = now_ns;
+	r = look(a, &f);
+	if (r == 0 && settle_reserve(a, &f))
+		r = look(a, &f);
+	if (r < 0)
+		return r;
+	note_growth(a, &f, now_ns);
+	pthread_mutex_lock(&a->lock);
+	a->facts = f;
+	pthread_mutex_unlock(&a->lock);
+	return 0;
+}
+
+/* ---- life ---- */
+
+int
+area_create(const char *path, const struct area_settings *settings, struct area **ret_area, struct hf_error *err)
+{
+	struct area *a = calloc(1, sizeof *a);
+	int r;
+
+	if (a == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", path);
+	pthread_mutex_init(&a->lock, NULL);
+	a->settings = *settings;
+	snprintf(a->path, sizeof a->path, "%s", path);
+	snprintf(a->reserve_path, sizeof a->reserve_path, "%s/reserve", path);
+	r = area_measure(a, clock_monotonic_ns());
+	if (r < 0) {
+		area_destroy(a);
+		return hf_error_set(err, r, "%s", path);
+	}
+	*ret_area = a;
+	return 0;
+}
+
+void
+area_destroy(struct area *a)
+{
+	if (a == NULL)
+		return;
+	pthread_mutex_destroy(&a->lock);
+	free(a);
+}
+
+/* ---- facts ---- */
+
+void
+area_get(struct area *a, struct area_facts *ret_facts)
+{
+	pthread_mutex_lock(&a->lock);
+	*ret_facts = a->facts;
+	pthread_mutex_unlock(&a->lock);
+}
+
+struct space
+area_space(const struct area_facts *f)
+{
+	uint64_t kept = reserve_margin(f->reserve_bytes);
+	uint64_t held = f->held_bytes < f->reserve_bytes ? f->held_bytes : f->reserve_bytes;
+
+	return (struct space){
+	    .level = f->level,
+	    .room_bytes = f->room_bytes > (int64_t)kept ? (uint64_t)f->room_bytes - kept : 0,
+	    .reserve_bytes = f->reserve_bytes + kept - held,
+	    .measured_ns = f->measured_ns,
+	};
+}
