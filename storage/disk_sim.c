@@ -49,6 +49,8 @@ struct sim {
 	uint64_t operations, cut_at;
 	bool cut;
 	struct fault faults[FAULTS_MAX];
+	uint64_t struck;        /* operations that a fault met */
+	const char *fault_path; /* borrowed; a part of the path that faults are confined to; NULL = none */
 	struct flight *flights; /* in order of start; the first `handed` were submitted */
 	size_t flights_count, flights_capacity, handed;
 	uint64_t tick; /* orders completions of changes and starts of syncs */
@@ -61,6 +63,7 @@ struct sim {
 struct disk_file {
 	unsigned magic;
 	struct sim_inode *inode; /* used; NULL = stale, the machine was restarted */
+	char *path;              /* as it was opened */
 	bool writable;
 	unsigned in_flight;
 	struct disk_file *next, **link;
@@ -95,10 +98,12 @@ strike(struct fault *f)
 }
 
 static enum sim_fault
-next_fault(struct sim *s, char kind)
+next_fault(struct sim *s, char kind, const char *path)
 {
 	enum sim_fault result = SIM_FAULT_NONE;
 
+	if (s->fault_path != NULL && strstr(path, s->fault_path) == NULL)
+		return result;
 	for (size_t i = 0; i < FAULTS_MAX; i++) {
 		struct fault *f = &s->faults[i];
 
@@ -109,6 +114,7 @@ next_fault(struct sim *s, char kind)
 		if (f->left == 0)
 			result = strike(f);
 	}
+	s->struck += result != SIM_FAULT_NONE;
 	return result;
 }
 
@@ -126,25 +132,25 @@ fault_code(enum sim_fault fault)
 }
 
 static enum sim_fault
-count_operation(struct sim *s, char kind)
+count_operation(struct sim *s, char kind, const char *path)
 {
 	s->operations++;
 	if (s->cut_at != 0 && s->operations >= s->cut_at)
 		s->cut = true;
-	return s->cut ? SIM_FAULT_EIO : next_fault(s, kind);
+	return s->cut ? SIM_FAULT_EIO : next_fault(s, kind, path);
 }
 
 /* Before every blocking operation that is a crash point: 0 or -errno. */
 static int
-begin(struct sim *s, char kind)
+begin(struct sim *s, char kind, const char *path)
 {
-	return fault_code(count_operation(s, kind));
+	return fault_code(count_operation(s, kind, path));
 }
 
 static int
 begin_on(struct sim *s, char kind, struct disk_file *f)
 {
-	int r = begin(s, kind);
+	int r = begin(s, kind, check_file(f)->path);
 
 	if (r < 0)
 		return r;
@@ -264,7 +270,7 @@ sim_start(struct disk *d, struct disk_op *op)
 	enum sim_fault fault;
 
 	check_file(op->file);
-	fault = count_operation(s, letter_of(op));
+	fault = count_operation(s, letter_of(op), op->file->path);
 	f = add_flight(s, op);
 	if (f->inode == NULL)
 		f->res = -ESTALE;
@@ -372,13 +378,15 @@ sim_fd(struct disk *d)
 /* ---- blocking: files ---- */
 
 static struct disk_file *
-file_create(struct sim *s, struct sim_inode *i, bool writable)
+file_create(struct sim *s, struct sim_inode *i, const char *path, bool writable)
 {
 	struct disk_file *f = calloc(1, sizeof *f);
 
 	assert(f != NULL);
 	f->magic = MAGIC_SIM_FILE;
 	f->inode = sim_inode_use(i);
+	f->path = strdup(path);
+	assert(f->path != NULL);
 	f->writable = writable;
 	f->link = &s->files;
 	f->next = s->files;
@@ -393,7 +401,7 @@ sim_open(struct disk *d, const char *path, unsigned flags, struct disk_file **re
 {
 	struct sim *s = sim_of(d);
 	struct sim_inode *i;
-	int r = begin(s, 'o');
+	int r = begin(s, 'o', path);
 
 	if (r < 0)
 		return r;
@@ -405,7 +413,7 @@ sim_open(struct disk *d, const char *path, unsigned flags, struct disk_file **re
 		return r;
 	if (i->is_dir)
 		return -EISDIR;
-	*ret_file = file_create(s, i, (flags & DISK_WRITE) != 0);
+	*ret_file = file_create(s, i, path, (flags & DISK_WRITE) != 0);
 	return 0;
 }
 
@@ -431,6 +439,7 @@ sim_close(struct disk *d, struct disk_file *f)
 	if (f->next != NULL)
 		f->next->link = f->link;
 	f->magic = 0;
+	free(f->path);
 	free(f);
 }
 
@@ -520,7 +529,7 @@ sim_mkdir(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
 	struct sim_inode *i;
-	int r = begin(s, 'm');
+	int r = begin(s, 'm', path);
 
 	return r < 0 ? r : sim_tree_create(&s->tree, path, true, &i);
 }
@@ -529,7 +538,7 @@ static int
 sim_rename(struct disk *d, const char *from, const char *to)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'n');
+	int r = begin(s, 'n', to);
 
 	return r < 0 ? r : sim_tree_rename(&s->tree, from, to);
 }
@@ -538,7 +547,7 @@ static int
 sim_unlink(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'u');
+	int r = begin(s, 'u', path);
 
 	return r < 0 ? r : sim_tree_unlink(&s->tree, path);
 }
@@ -547,7 +556,7 @@ static int
 sim_rmdir(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'u');
+	int r = begin(s, 'u', path);
 
 	return r < 0 ? r : sim_tree_rmdir(&s->tree, path);
 }
@@ -556,7 +565,7 @@ static int
 sim_sync_dir(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'd');
+	int r = begin(s, 'd', path);
 
 	return r < 0 ? r : sim_tree_sync_dir(&s->tree, path);
 }
@@ -609,6 +618,7 @@ sim_destroy(struct disk *d)
 	for (struct disk_file *f = s->files, *next; f != NULL; f = next) {
 		assert(f->inode == NULL); /* left open: only a power cut excuses that */
 		next = f->next;
+		free(f->path);
 		free(f);
 	}
 	sim_tree_fini(&s->tree);
@@ -684,6 +694,7 @@ forget_process(struct sim *s)
 	for (struct disk_file *f = s->files; f != NULL; f = f->next)
 		detach(s, f);
 	memset(s->faults, 0, sizeof s->faults);
+	s->fault_path = NULL;
 	s->cut_at = 0;
 	s->cut = false;
 }
@@ -740,6 +751,18 @@ disk_sim_fail(struct disk *d, char kind, uint64_t nth, bool sticky, enum sim_fau
 		i++;
 	assert(i < FAULTS_MAX);
 	s->faults[i] = (struct fault){kind, nth, sticky, fault};
+}
+
+void
+disk_sim_confine_faults(struct disk *d, const char *part)
+{
+	sim_of(d)->fault_path = part;
+}
+
+uint64_t
+disk_sim_struck(struct disk *d)
+{
+	return sim_of(d)->struck;
 }
 
 void

@@ -50,6 +50,11 @@ unsigned disk_sim_pending(struct disk *d);
  * SIM_FAULT_EAGAIN: -EAGAIN after all retries. */
 void disk_sim_fail(struct disk *d, char kind, uint64_t nth, bool sticky, enum sim_fault fault);
 
+/* From now on only operations on files (or names, with a rename the new one) whose path contains this count for faults
+ * and fail. NULL: any. Borrowed. */
+void disk_sim_confine_faults(struct disk *d, const char *part);
+uint64_t disk_sim_struck(struct disk *d); /* operations that failed so, ever */
+
 /* A failed sync behaves as Linux does: the pending writes are marked clean and lost at a cut, the next sync returns 0.
  * (Always on.) */
 
