@@ -222,6 +222,18 @@ source_set_broken(struct source *src, int status, const char *text)
 }
 
 static void
+tell_repair(struct source *src)
+{
+	const struct store_repair *t = store_get_repair(src->store);
+
+	if (t->how == STORE_CATALOG_WHOLE)
+		return;
+	src->repair = *t;
+	server_event(src->server, &src->id, t->how == STORE_CATALOG_COPY ? "catalog_from_copy" : "catalog_rebuilt",
+	    "%s", t->text);
+}
+
+static void
 take_store(struct source *src, struct store *store)
 {
 	src->store = store;
@@ -231,6 +243,7 @@ take_store(struct source *src, struct store *store)
 	src->failed = false;
 	source_begin_verify(src);
 	store_attach(store, src->worker->disk, src->worker->slabs, &events, src);
+	tell_repair(src);
 	log_info("source_open", "source=%s worker=%u", src->id.text, src->worker->index);
 }
 
@@ -487,6 +500,26 @@ maybe_close(struct source *src)
 		source_set_broken(src, src->store_status, src->store_text);
 }
 
+static void
+on_last_job(void *arg, struct store_job *job)
+{
+	const char *text;
+	struct source *src = source_from_arg(arg);
+	int r = store_job_status(job, &text);
+
+	if (r < 0)
+		log_warning("catalog_not_copied", "source=%s msg=\"%s\"", src->id.text, text);
+}
+
+static void
+run_last_job(struct source *src)
+{
+	struct store_job *job = store_last_job(src->store);
+
+	if (job != NULL)
+		(void)source_run_job(src, job, on_last_job, src); /* no memory: then the copy is a minute older */
+}
+
 void
 source_begin_close(struct source *src, const char *text)
 {
@@ -501,6 +534,8 @@ source_begin_close(struct source *src, const char *text)
 	src->life = SOURCE_CLOSING;
 	if (src->store != NULL)
 		store_shutdown(src->store);
+	if (src->store != NULL && !src->deleting)
+		run_last_job(src);
 	source_touch(src);
 }
 

@@ -63,6 +63,7 @@ struct source {
 	char dir[512];
 	int store_status; /* why it is BROKEN */
 	char store_text[SENTENCE_BYTES];
+	struct store_repair repair; /* of the catalog, when the store was opened last in this process and it needed one */
 	int64_t retry_ns, retry_delay_ns;
 	bool shutting_down;           /* the process ends: do not open again */
 	bool deleting;                /* it is to go: nothing new is begun with it */

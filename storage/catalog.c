@@ -4,12 +4,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/db_copy.h"
 #include "storage/segment.h"
 #include "storage/sql.h"
 
@@ -18,6 +20,7 @@ enum { APPLICATION_ID = 0x48464341 /* "HFCA" */ };
 struct catalog {
 	pthread_mutex_t mutex;
 	struct sql sql;
+	_Atomic uint64_t commits;
 };
 
 /* See struct sql_format for how a version follows another. One that was released never changes; version 2 is not
@@ -277,6 +280,15 @@ catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err)
 
 /* ---- life ---- */
 
+static int
+on_commit(void *arg)
+{
+	struct catalog *c = arg;
+
+	atomic_fetch_add(&c->commits, 1);
+	return 0; /* go on with it */
+}
+
 int
 catalog_open(const char *path, const char *vfs, bool create, const struct catalog_source *source,
     struct catalog **ret_catalog, struct hf_error *err)
@@ -294,6 +306,7 @@ catalog_open(const char *path, const char *vfs, bool create, const struct catalo
 		catalog_close(c);
 		return r;
 	}
+	(void)sqlite3_commit_hook(c->sql.db, on_commit, c);
 	*ret_catalog = c;
 	return 0;
 }
@@ -306,6 +319,36 @@ catalog_close(struct catalog *c)
 	sql_fini(&c->sql);
 	pthread_mutex_destroy(&c->mutex);
 	free(c);
+}
+
+uint64_t
+catalog_commits(const struct catalog *c)
+{
+	return atomic_load(&c->commits);
+}
+
+static int
+export_to(struct catalog *c, const char *path, struct hf_error *err)
+{
+	HOLD(c);
+
+	return sql_export(&c->sql, path, err);
+}
+
+int
+catalog_write_copy(struct catalog *c, struct disk *d, struct hf_error *err)
+{
+	const char *path = sqlite3_db_filename(c->sql.db, "main");
+	char tmp[DB_PATH_BYTES];
+	int r = db_copy_begin(d, path, tmp);
+
+	if (r < 0)
+		return hf_error_set(err, r, "%s", tmp);
+	r = export_to(c, tmp, err);
+	if (r < 0)
+		return r;
+	r = db_copy_end(d, path);
+	return r < 0 ? hf_error_set(err, r, "the copy of %s", path) : 0;
 }
 
 /* ---- volumes ---- */

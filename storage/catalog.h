@@ -8,6 +8,7 @@
 
 #include "proto/common/error.h"
 #include "storage/checkpoint.h"
+#include "storage/disk.h"
 
 struct catalog;
 
@@ -79,6 +80,11 @@ void policy_default(struct policy *ret_policy);
 int catalog_open(const char *path, const char *vfs, bool create, const struct catalog_source *source,
     struct catalog **ret_catalog, struct hf_error *err);
 void catalog_close(struct catalog *c); /* NULL allowed */
+
+/* Changes committed since it was opened. Any thread; does not block. */
+uint64_t catalog_commits(const struct catalog *c);
+/* Write its copy anew, see db_copy.h. What changes meanwhile waits only while pages are read. */
+int catalog_write_copy(struct catalog *c, struct disk *d, struct hf_error *err);
 
 int catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct hf_error *err);
 int catalog_set_frozen(struct catalog *c, int64_t frozen_ns, struct hf_error *err); /* 0: thawed */

@@ -489,7 +489,8 @@ raise_fold_lsn(struct fold *fo, const struct view_volume *vv)
 	return sum_header_write(fo->d, vv->sum->file, &h);
 }
 
-/* Step 2 for all volumes, then step 3: between them no staging file is newer than its header says. */
+/* Step 2 for all volumes, changed or not, then step 3: no staging file is newer than its header says, and the headers
+ * prove how far the journal may have been released. */
 static int
 fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
 {
@@ -499,7 +500,7 @@ fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
 	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {
 		r = has_changes(fo, &fo->v->volumes[i]);
 		changed[i] = r > 0;
-		if (r > 0)
+		if (r >= 0)
 			r = raise_fold_lsn(fo, &fo->v->volumes[i]);
 	}
 	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {

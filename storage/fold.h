@@ -27,7 +27,8 @@ enum { FOLD_BATCH_BLOCKS = 16384 }; /* 64 MiB */
  * -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files; -HF_EINCOMPLETE: one beyond the fill frontier.
  * A write or sync of a staging file that failed twice is an error: the caller must not advance the base.
  *
- * Staging and digest files of volumes with changes are written: no first fill of them may be going on meanwhile. */
+ * Staging and digest files of volumes with changes are written, of the others the digest files' headers: no first fill
+ * of them may be going on meanwhile. */
 int fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(void *arg), void *arg,
     struct fold_stats *ret_stats, struct view_fault *ret_fault);
 

@@ -19,8 +19,8 @@ struct job_class {
 	void (*finish)(struct store *s, struct store_job *job);
 };
 
-extern const struct job_class prepare_job, build_job, points_job, fold_job, declare_job, pit_keep_job, pit_change_job,
-    policy_job, thin_job, quota_job;
+extern const struct job_class prepare_job, build_job, points_job, fold_job, copy_job, declare_job, pit_keep_job,
+    pit_change_job, policy_job, thin_job, quota_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -50,6 +50,8 @@ struct store_job {
 	size_t number_count;
 	struct fold_stats fold;
 	bool begun; /* FOLD: the catalog says fold to lsn */
+
+	uint64_t commits; /* COPY: of the catalog, that the copy will have at least */
 
 	struct checkpoint checkpoint; /* POINTS, PIT_KEEP */
 	struct policy policy;         /* POINTS, POLICY */

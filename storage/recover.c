@@ -611,6 +611,52 @@ check_dropped(struct recovery *v, const struct found *f)
 	return lsn > v->state.lsn_last ? say_missing(v, lsn, f->file->path) : 0;
 }
 
+/* Was anything ever filled in? */
+static bool
+holds_data(struct recovery *v, const struct volume *vol)
+{
+	uint64_t bytes, data;
+	int r = disk_size(v->d, vol->img->file, &bytes);
+
+	if (r == 0)
+		r = disk_next_data(v->d, vol->img->file, 0, &data);
+	return r < 0 || data < bytes;
+}
+
+/* Without the catalog nothing but the journal tells how far a volume is filled: a journal that is not there (another
+ * disk, not mounted) must not be taken for one that was never begun. */
+static int
+check_begun(struct recovery *v)
+{
+	struct store *s = v->s;
+
+	for (uint32_t i = 0; s->segments == NULL && i < s->volume_count; i++)
+		if (holds_data(v, s->volumes[i]))
+			return hf_error_say(v->err, -HF_ECORRUPT,
+			    "%s holds data, but the journal in %s has no segment that can be read",
+			    s->volumes[i]->img->path, s->journal_dir);
+	return 0;
+}
+
+/* The catalog is lost, or a copy that may be older than the last fold: the base is taken to be where the journal
+ * begins. It may have been later: then what lies between is read from the journal and not from the staging files, which
+ * hold the same; and the next fold writes it once more. It cannot have been earlier: a fold releases only what is
+ * folded, and the digest files' fold LSN is raised before. */
+static int
+prove_base(struct recovery *v)
+{
+	struct store *s = v->s;
+	uint64_t begin = s->segments != NULL ? s->segments->lsn_first - 1 : v->state.lsn_last;
+
+	if (begin > s->fold_lsn)
+		return hf_error_say(v->err, -HF_ECORRUPT,
+		    "the journal in %s begins at LSN %llu, but the staging files prove nothing beyond LSN %llu",
+		    s->journal_dir, (unsigned long long)begin + 1, (unsigned long long)s->fold_lsn);
+	if (begin > s->base_lsn)
+		s->base_lsn = begin;
+	return 0;
+}
+
 /* What the catalog and the digest files say was durable, and how far back the journal must reach. */
 static int
 check_reach(struct recovery *v)
@@ -622,6 +668,11 @@ check_reach(struct recovery *v)
 		lsn = s->pits[s->pit_count - 1].lsn;
 	if (lsn > v->state.lsn_last)
 		return say_missing(v, lsn, "what is kept of it");
+	if (s->base_unknown) {
+		int r = check_begun(v);
+
+		return r == 0 ? prove_base(v) : r;
+	}
 	if (s->segments != NULL && s->catalog != NULL && s->segments->lsn_first > s->base_lsn + 1)
 		return hf_error_say(v->err, -HF_ECORRUPT,
 		    "the journal in %s begins at LSN %llu, but it is needed from %llu on", s->journal_dir,
@@ -635,12 +686,12 @@ fits(const struct recovery *v, const struct found *f)
 	return f->valid && f->header.start.lsn_last == v->state.lsn_last && f->header.start.chain == v->state.chain;
 }
 
-/* Offline nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in the staging
- * files, and points before the fold LSN are gone. */
+/* Without the catalog nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in
+ * the staging files, and points before the fold LSN are gone. */
 static bool
 follows_a_gap(const struct recovery *v, const struct found *f)
 {
-	return v->read_only && f->valid && f->header.start.lsn_last > v->state.lsn_last &&
+	return (v->read_only || v->s->base_unknown) && f->valid && f->header.start.lsn_last > v->state.lsn_last &&
 	       f->header.start.lsn_last < v->s->fold_lsn;
 }
 

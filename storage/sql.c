@@ -305,6 +305,18 @@ check_format(struct sql *s, const struct sql_format *format, int *ret_version, s
 	return 0;
 }
 
+/* A page that could not be read is no damage, but SQLite's check tells it in the same words. */
+static int
+damage_status(const char *answer)
+{
+	const char *code = strstr(answer, "error code=");
+	int result;
+
+	if (code == NULL || sscanf(code, "error code=%d", &result) != 1)
+		return -HF_ECORRUPT;
+	return status_of(result);
+}
+
 static int
 check_content(struct sql *s, struct hf_error *err)
 {
@@ -312,7 +324,7 @@ check_content(struct sql *s, struct hf_error *err)
 	int r = ask(s, "PRAGMA quick_check(1)", answer, sizeof answer, err);
 
 	if (r == 0 && strcmp(answer, "ok") != 0)
-		r = hf_error_say(err, -HF_ECORRUPT, "%s: damaged: %s", s->what, answer);
+		r = hf_error_say(err, damage_status(answer), "%s: damaged: %s", s->what, answer);
 	return r;
 }
 
@@ -320,11 +332,14 @@ static int
 enter_wal(struct sql *s, struct hf_error *err)
 {
 	char mode[16];
-	int r = ask(s, "PRAGMA journal_mode = WAL", mode, sizeof mode, err);
+	int version, r = ask(s, "PRAGMA journal_mode = WAL", mode, sizeof mode, err);
 
 	if (r == 0 && strcmp(mode, "wal") != 0)
 		r = hf_error_say(err, -EIO, "%s: the file system cannot hold a write-ahead log", s->what);
-	return r == 0 ? execute(s, "PRAGMA synchronous = FULL", err) : r;
+	if (r == 0)
+		r = execute(s, "PRAGMA synchronous = FULL", err);
+	/* SQLite ends the transaction of the change of mode with the next statement that reads. */
+	return r == 0 ? ask_number(s, "PRAGMA user_version", &version, err) : r;
 }
 
 /* A process that was killed may have left a commit in the log that was never synced: we see it, and a power cut could
@@ -339,7 +354,7 @@ settle_log(struct sql *s, struct hf_error *err)
 }
 
 static int
-prepare_database(struct sql *s, const struct sql_format *format, struct hf_error *err)
+prepare_database(struct sql *s, bool create, const struct sql_format *format, struct hf_error *err)
 {
 	int version = 0, r;
 
@@ -351,6 +366,8 @@ prepare_database(struct sql *s, const struct sql_format *format, struct hf_error
 	    err);
 	if (r == 0)
 		r = check_format(s, format, &version, err);
+	if (r == 0 && version == 0 && !create)
+		r = hf_error_say(err, -HF_ECORRUPT, "%s: it is empty", s->what);
 	if (r == 0)
 		r = check_content(s, err);
 	if (r == 0)
@@ -369,10 +386,11 @@ sql_init(struct sql *s, const char *path, const char *vfs, bool create, const st
 
 	memset(s, 0, sizeof *s);
 	s->what = format->what;
+	s->vfs = vfs;
 	if (r < 0)
 		return hf_error_set(err, r, "%s", path);
 	result = sqlite3_open_v2(path, &s->db, flags, vfs);
-	r = result != SQLITE_OK ? fail(s, result, err) : prepare_database(s, format, err);
+	r = result != SQLITE_OK ? fail(s, result, err) : prepare_database(s, create, format, err);
 	if (r == -EBUSY)
 		return hf_error_say(err, r, "%s is open in another process", path);
 	return r < 0 ? hf_error_prefix(err, "%s", path) : 0;
@@ -386,4 +404,20 @@ sql_fini(struct sql *s)
 	s->kept_count = 0;
 	(void)sqlite3_close(s->db); /* every statement is finalized; NULL is allowed */
 	s->db = NULL;
+}
+
+int
+sql_export(struct sql *s, const char *path, struct hf_error *err)
+{
+	int r = s->vfs == NULL ? create_file(path) : 0;
+	char *text;
+
+	if (r < 0)
+		return hf_error_set(err, r, "%s", path);
+	text = sqlite3_mprintf("VACUUM INTO %Q", path);
+	if (text == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", path);
+	r = execute(s, text, err);
+	sqlite3_free(text);
+	return r;
 }

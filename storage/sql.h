@@ -23,6 +23,7 @@ enum { SQL_STATEMENTS_MAX = 64 }; /* different texts in the program */
 struct sql {
 	sqlite3 *db;
 	const char *what; /* "registry", for messages */
+	const char *vfs;  /* NULL: SQLite's own */
 	struct {
 		const char *text;
 		sqlite3_stmt *statement;
@@ -45,6 +46,10 @@ struct sql_format {
 int sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format,
     struct hf_error *err);
 void sql_fini(struct sql *s);
+
+/* All that is committed, into a new database at path (0600; an empty file may be there): one file, without a log. Not
+ * synced: that is the caller's to do. */
+int sql_export(struct sql *s, const char *path, struct hf_error *err);
 
 /* Run one statement that gives no rows. text must be a literal: it is the key of the prepared
  * statement. Returns the rows changed, or negative. */

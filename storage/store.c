@@ -69,119 +69,6 @@ store_say_room(struct store *s)
 
 /* ---- life ---- */
 
-/* Copy the configuration's values; strings become the store's own. */
-static struct store *
-store_alloc(const struct store_config *config)
-{
-	struct store *s = calloc(1, sizeof *s);
-
-	if (s == NULL)
-		return NULL;
-	s->config = *config;
-	snprintf(s->dir, sizeof s->dir, "%s", config->dir);
-	snprintf(s->journal_dir, sizeof s->journal_dir, "%s/journal", config->dir);
-	s->config.dir = s->dir;
-	if (s->config.segment_bytes_max == 0)
-		s->config.segment_bytes_max = 256ull << 20;
-	if (s->config.segment_bytes_first == 0)
-		s->config.segment_bytes_first = 1ull << 20;
-	if (s->config.reserve_bytes == 0)
-		s->config.reserve_bytes = 16ull << 20;
-	s->space.told.room_bytes = UINT64_MAX;
-	s->space.told.reserve_bytes = s->config.reserve_bytes;
-	s->space.window_ns = INT64_MAX;
-	return s;
-}
-
-int
-store_create(struct disk *d, const struct store_config *config, const struct id *source, struct hf_error *err)
-{
-	struct catalog_source facts = {.source = *source, .created_ns = clock_real_ns()};
-	char path[PATH_MAX_BYTES], parent[PATH_MAX_BYTES];
-	struct catalog *c;
-	char *slash;
-	int r = disk_mkdir(d, config->dir);
-
-	if (r < 0)
-		return hf_error_set(err, r, "cannot make %s", config->dir);
-	snprintf(path, sizeof path, "%s/journal", config->dir);
-	r = disk_mkdir(d, path);
-	if (r < 0)
-		return hf_error_set(err, r, "cannot make %s", path);
-	random_bytes(&facts.digest_seed, sizeof facts.digest_seed);
-	snprintf(path, sizeof path, "%s/catalog.db", config->dir);
-	r = catalog_open(path, config->catalog_vfs, true, &facts, &c, err);
-	if (r < 0)
-		return r;
-	catalog_close(c);
-	r = disk_sync_dir(d, config->dir);
-	snprintf(parent, sizeof parent, "%s", config->dir);
-	slash = strrchr(parent, '/');
-	if (r == 0 && slash != NULL && slash != parent) {
-		*slash = '\0';
-		r = disk_sync_dir(d, parent);
-	}
-	return r < 0 ? hf_error_set(err, r, "cannot sync %s", config->dir) : 0;
-}
-
-int
-store_open(struct disk *d, const struct store_config *config, struct store **ret_store, struct hf_error *err)
-{
-	struct store *s = store_alloc(config);
-	struct catalog_source facts;
-	char path[PATH_MAX_BYTES];
-	int r;
-
-	if (s == NULL)
-		return hf_error_set(err, -ENOMEM, "%s", config->dir);
-	snprintf(path, sizeof path, "%s/catalog.db", s->dir);
-	r = catalog_open(path, config->catalog_vfs, false, NULL, &s->catalog, err);
-	if (r == 0)
-		r = catalog_get_source(s->catalog, &facts, err);
-	if (r == 0) {
-		s->source = facts.source;
-		s->digest_seed = facts.digest_seed;
-		s->base_lsn = facts.base_lsn;
-		s->fold_lsn = facts.fold_lsn;
-		s->frozen_ns = facts.frozen_ns;
-		s->quota_bytes = facts.quota_bytes;
-		s->when_full = facts.when_full;
-		r = catalog_get_policy(s->catalog, &s->policy, err);
-	}
-	if (r == 0)
-		r = catalog_list_pits(s->catalog, &s->pits, &s->pit_count, err);
-	if (r == 0)
-		r = store_recover(s, d, false, err);
-	if (r < 0) {
-		store_close(s, d);
-		return r;
-	}
-	*ret_store = s;
-	return 0;
-}
-
-int
-store_open_offline(struct disk *d, const char *dir, struct store **ret_store, struct hf_error *err)
-{
-	struct store_config config = {.dir = dir};
-	struct store *s = store_alloc(&config);
-	int r;
-
-	if (s == NULL)
-		return hf_error_set(err, -ENOMEM, "%s", dir);
-	s->disk = d;
-	s->policy.journal_window_ns = INT64_MAX / 4; /* every checkpoint there is */
-	r = store_recover(s, d, true, err);
-	if (r == 0 && s->volume_count == 0)
-		r = hf_error_say(err, -ENOENT, "%s holds no volume of a source", dir);
-	if (r < 0) {
-		store_close(s, d);
-		return r;
-	}
-	*ret_store = s;
-	return 0;
-}
-
 void
 store_attach(struct store *s, struct disk *d, struct slabs *slabs, const struct store_events *events, void *arg)
 {
@@ -244,6 +131,12 @@ store_close(struct store *s, struct disk *d)
 }
 
 /* ---- facts ---- */
+
+const struct store_repair *
+store_get_repair(const struct store *s)
+{
+	return &s->repair;
+}
 
 const struct id *
 store_source(const struct store *s)

@@ -35,6 +35,7 @@ struct store_config {
 	uint64_t segment_bytes_max;   /* default 256 MiB */
 	uint64_t segment_bytes_first; /* default 1 MiB, doubling */
 	uint64_t reserve_bytes;       /* until store_set_space(): left free for maintenance; default 16 MiB */
+	int64_t copy_interval_ns;     /* the catalog is copied at most so often; default 60 s */
 	int64_t (*clock_ns)(void);    /* our clock; NULL = CLOCK_REALTIME */
 };
 
@@ -44,8 +45,17 @@ struct store_config {
 int store_create(struct disk *d, const struct store_config *config, const struct id *source, struct hf_error *err);
 
 /* Recover: read the catalog and the journal's tail, sync what is relied on. Blocking, any thread; the store then
- * belongs to the thread that calls store_attach(). -HF_ECORRUPT, -HF_EFORMAT, -errno. */
+ * belongs to the thread that calls store_attach(). A catalog that is damaged or gone is replaced: see
+ * store_get_repair(). -HF_ECORRUPT, -HF_EFORMAT, -errno. */
 int store_open(struct disk *d, const struct store_config *config, struct store **ret_store, struct hf_error *err);
+
+/* What opening did about the catalog. [owner] */
+struct store_repair {
+	enum { STORE_CATALOG_WHOLE, STORE_CATALOG_COPY, STORE_CATALOG_REBUILT } how;
+	int64_t time_ns; /* our clock; 0: it was whole */
+	char text[512];  /* for people: what was wrong, and what is lost */
+};
+const struct store_repair *store_get_repair(const struct store *s); /* borrowed */
 
 /* Open for reading alone, with the daemon stopped and without the catalog: only what the journal and the staging files
  * say themselves. Nothing is changed. Points are all checkpoints there are, without the names and holds of the catalog:
@@ -70,6 +80,8 @@ void store_attach(struct store *s, struct disk *d, struct slabs *slabs, const st
 
 /* [owner] Submit what is queued and refuse more. When nothing is in flight store_is_idle() becomes true. */
 void store_shutdown(struct store *s);
+/* After that: the last thing to run before it is closed (the catalog's copy), as any job; NULL: nothing. */
+struct store_job *store_last_job(struct store *s);
 bool store_is_idle(const struct store *s);
 
 /* Idle stores only; no job out, no view alive. d: any disk of the implementation. NULL allowed. */
@@ -212,11 +224,11 @@ void store_get_quota(const struct store *s, uint64_t *ret_quota_bytes, enum when
 struct store_job *store_set_quota(struct store *s, uint64_t quota_bytes, enum when_full when_full);
 
 /* ---- work that blocks ---- */
-/* Kinds: prepare the next segment, build a run, apply the policy (keep and expire points), fold, declare, change
- * points. The owner takes jobs (at most one of each kind is out), another thread runs them with its own disk, the owner
- * finishes them. */
+/* Kinds: prepare the next segment, build a run, apply the policy (keep and expire points), fold, copy the catalog,
+ * declare, change points. The owner takes jobs (at most one of each kind is out), another thread runs them with its own
+ * disk, the owner finishes them. */
 struct store_job *store_job_next(struct store *s); /* [owner] NULL: nothing to do */
-/* Fold and build are the maintenance thread's; the others the catalog thread's. */
+/* Fold, build and copy are the maintenance thread's; the others the catalog thread's. */
 bool store_job_is_slow(const struct store_job *job);
 const char *store_job_name(const struct store_job *job);
 void store_job_run(struct store_job *job, struct disk *d, struct run_cache *cache); /* any thread; blocks */

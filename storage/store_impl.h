@@ -117,6 +117,7 @@ enum job_kind {
 	JOB_POINTS,
 	JOB_THIN,
 	JOB_FOLD,
+	JOB_COPY,
 	JOB_DECLARE,
 	JOB_PIT_KEEP,
 	JOB_PIT_CHANGE,
@@ -132,6 +133,10 @@ struct store {
 	uint64_t digest_seed;
 	struct catalog *catalog;
 	uint64_t base_lsn, fold_lsn;
+	bool base_unknown; /* while it is opened without its own catalog: see prove_base() in recover.c */
+	struct store_repair repair;
+	uint64_t copied_commits; /* of the catalog, that its copy has */
+	int64_t copy_due_ns;     /* monotonic: no copy of it before */
 
 	/* the owner's */
 	struct disk *disk;
@@ -255,6 +260,10 @@ void store_say_room(struct store *s);
 /* volume files */
 void volume_path(char *ret_path, const struct store *s, const struct id *volume, const char *suffix);
 void volume_destroy(struct volume *v, struct disk *d);
+
+/* store_open.c: open the catalog at path and take over what it says; nothing is left open after a failure. */
+int store_load_catalog(struct store *s, const char *path, struct hf_error *err);
+void store_unload_catalog(struct store *s);
 
 /* recover.c */
 int store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *err);

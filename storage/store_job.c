@@ -19,6 +19,7 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_BUILD] = &build_job,
     [JOB_POINTS] = &points_job,
     [JOB_FOLD] = &fold_job,
+    [JOB_COPY] = &copy_job,
     [JOB_DECLARE] = &declare_job,
     [JOB_PIT_KEEP] = &pit_keep_job,
     [JOB_PIT_CHANGE] = &pit_change_job,
