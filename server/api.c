@@ -44,6 +44,8 @@ static const struct route routes[] = {
 	"accept the next installation"},
     {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", true, prepare_source, post_revoke,
 	"revoke its certificates"},
+    {HTTP_POST, "/v1/source-servers/*/quota", "source.quota", true, prepare_quota, post_quota,
+	"what it may take of the staging area"},
     {HTTP_POST, "/v1/source-servers/*/stop", "source.stop", true, prepare_source, post_stop,
 	"let no agent in; its points stay"},
     {HTTP_POST, "/v1/source-servers/*/start", "source.start", true, prepare_source, post_start,

@@ -59,6 +59,7 @@ struct call {
 	bool newest;
 	enum store_pit_verb pit_verb;
 	int64_t timeout_ns, lifetime_ns;
+	struct quota_change quota;
 
 	/* the helper's work and its result */
 	struct helper_job job;
@@ -122,6 +123,8 @@ int prepare_pit_delete(struct call *call, struct hf_error *err);
 void change_pit(struct call *call);
 void post_adopt(struct call *call);
 void post_revoke(struct call *call);
+int prepare_quota(struct call *call, struct hf_error *err);
+void post_quota(struct call *call);
 void post_stop(struct call *call);
 void post_start(struct call *call);
 void delete_source(struct call *call);

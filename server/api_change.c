@@ -309,3 +309,53 @@ delete_source(struct call *call)
 {
 	command_delete_source(call->api->sv, &call->source, on_source_changed, call);
 }
+
+/* ---- quota ---- */
+
+/* A number of bytes; null: no quota. */
+static int
+take_quota(struct call *call, const json_t *value, struct hf_error *err)
+{
+	call->quota.has_quota = value != NULL;
+	if (value == NULL || json_is_null(value))
+		return 0;
+	if (!json_is_integer(value) || json_integer_value(value) <= 0)
+		return hf_error_say(err, -EINVAL, "quotaBytes: a number of bytes, or null, is wanted");
+	call->quota.quota_bytes = (uint64_t)json_integer_value(value);
+	return 0;
+}
+
+static int
+take_when_full(struct call *call, const char *text, struct hf_error *err)
+{
+	call->quota.has_when_full = text != NULL;
+	if (text == NULL || when_full_parse(text, &call->quota.when_full))
+		return 0;
+	return hf_error_say(err, -EINVAL, "whenFull \"%s\": stall, thin or default is wanted", text);
+}
+
+int
+prepare_quota(struct call *call, struct hf_error *err)
+{
+	json_t *body, *quota = NULL;
+	const char *when_full = NULL;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = unpack_body(call, &body, err, "{s?o, s?s}", "quotaBytes", &quota, "whenFull", &when_full);
+	if (r < 0)
+		return r;
+	r = take_quota(call, quota, err);
+	if (r == 0)
+		r = take_when_full(call, when_full, err);
+	if (r == 0 && quota == NULL && when_full == NULL)
+		r = hf_error_say(err, -EINVAL, "body: quotaBytes or whenFull is wanted");
+	json_decref(body);
+	return r;
+}
+
+void
+post_quota(struct call *call)
+{
+	command_set_quota(call->api->sv, &call->source, &call->quota, on_source_changed, call);
+}

@@ -415,10 +415,11 @@ json_usage(const struct source_status *s)
 static json_t *
 json_space(const struct source_status *s)
 {
-	return json_pack("{s:o, s:o, s:s, s:s, s:f, s:o}", "usage", json_usage(s), "quotaBytes",
+	return json_pack("{s:o, s:o, s:s, s:b, s:s, s:f, s:o}", "usage", json_usage(s), "quotaBytes",
 	    s->quota_bytes != 0 ? json_bytes(s->quota_bytes) : json_null(), "whenFull", s->thins ? "thin" : "stall",
-	    "level", space_level_name(s->space_level), "journalWindowSeconds",
-	    (double)s->store.window_ns / NS_PER_SECOND, "pointsGivenUp", json_bytes(s->store.thinned));
+	    "whenFullIsDefault", s->when_full == WHEN_FULL_DEFAULT, "level", space_level_name(s->space_level),
+	    "journalWindowSeconds", (double)s->store.window_ns / NS_PER_SECOND, "pointsGivenUp",
+	    json_bytes(s->store.thinned));
 }
 
 json_t *

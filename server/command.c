@@ -14,6 +14,7 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "server/source_impl.h"
@@ -74,6 +75,8 @@ struct command {
 	int64_t timeout_ns, lifetime_ns;
 	struct hf_error err;
 	uint64_t admit_number, lsn;
+
+	struct quota_change quota;
 
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
@@ -619,4 +622,55 @@ void
 command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	send_to_source(make_command(sv, source, done, arg), delete_source);
+}
+
+/* ---- quota ---- */
+
+static void
+on_quota_set(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	char quota[UNITS_TEXT_BYTES], said[128];
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0) {
+		answer(c, r, text);
+		return;
+	}
+	snprintf(said, sizeof said, "it may take %s of the staging area",
+	    c->quota.quota_bytes != 0 ? size_format(c->quota.quota_bytes, quota) : "as much as there is");
+	server_event(c->server, &c->source, "quota_set", "%s; when there is no room: %s", said,
+	    when_full_name(c->quota.when_full));
+	answer_ok(c, said);
+}
+
+static void
+set_quota(struct command *c, struct source *src)
+{
+	enum when_full when_full;
+	uint64_t quota_bytes;
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	store_get_quota(source_store(src), &quota_bytes, &when_full);
+	if (!c->quota.has_quota)
+		c->quota.quota_bytes = quota_bytes;
+	if (!c->quota.has_when_full)
+		c->quota.when_full = when_full;
+	r = source_run_job(
+	    src, store_set_quota(source_store(src), c->quota.quota_bytes, c->quota.when_full), on_quota_set, c);
+	if (r < 0)
+		answer(c, r, NULL);
+}
+
+void
+command_set_quota(
+    struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->quota = *change;
+	send_to_source(c, set_quota);
 }

@@ -65,6 +65,15 @@ void command_start_source(struct server *sv, const struct id *source, command_do
  * it is being exported. */
 void command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 
+/* What is to be changed of a source's quota; the rest stays as it is. */
+struct quota_change {
+	bool has_quota, has_when_full;
+	uint64_t quota_bytes; /* 0 = none */
+	enum when_full when_full;
+};
+void command_set_quota(
+    struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg);
+
 /* ---- export: a volume of a point as a stream of verified ranges ---- */
 struct export;
 struct export_chunk {

@@ -130,6 +130,7 @@ struct source {
 	struct {
 		enum space_level level, quota_level; /* the worse of the two kinds; of its quota alone */
 		uint64_t quota_bytes, quota_room_bytes;
+		enum when_full when_full;
 		bool thins;
 		struct usage usage;
 		int64_t counted_ns, next_ns; /* monotonic; 0 = never */

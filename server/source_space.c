@@ -93,10 +93,10 @@ static void
 judge_quota(struct source *src)
 {
 	enum space_level was = src->space.quota_level;
-	enum when_full when_full;
+	enum when_full *when_full = &src->space.when_full;
 
-	store_get_quota(src->store, &src->space.quota_bytes, &when_full);
-	src->space.thins = when_full == WHEN_FULL_DEFAULT ? server_thins(src->server) : when_full == WHEN_FULL_THIN;
+	store_get_quota(src->store, &src->space.quota_bytes, when_full);
+	src->space.thins = *when_full == WHEN_FULL_DEFAULT ? server_thins(src->server) : *when_full == WHEN_FULL_THIN;
 	src->space.quota_level = src->space.counted_ns == 0
 				     ? SPACE_EASY
 				     : space_judge_quota(usage_total(&src->space.usage), src->space.quota_bytes, was,

@@ -179,6 +179,7 @@ gather_space(struct source *src, struct source_status *s)
 	s->usage_known = src->space.counted_ns != 0;
 	s->space_level = src->space.level;
 	s->quota_bytes = src->space.quota_bytes;
+	s->when_full = src->space.when_full;
 	s->thins = src->space.thins;
 	source_note_window(src, s);
 }

@@ -90,8 +90,9 @@ struct source_status {
 	struct usage usage;
 	bool usage_known;
 	enum space_level space_level;
-	uint64_t quota_bytes; /* 0 = none */
-	bool thins;           /* points are given up when room runs out */
+	uint64_t quota_bytes;     /* 0 = none */
+	enum when_full when_full; /* as set; default: the configuration's */
+	bool thins;               /* points are given up when room runs out */
 	struct policy policy;
 	struct volume_status volumes[VOLUMES_MAX];
 	size_t volume_count;

@@ -1,7 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "storage/space.h"
 
+#include <string.h>
+
 #include "proto/common/units.h"
+
+static const char *const when_full_names[] = {
+    [WHEN_FULL_DEFAULT] = "default", [WHEN_FULL_STALL] = "stall", [WHEN_FULL_THIN] = "thin"};
+
+const char *
+when_full_name(enum when_full when_full)
+{
+	return when_full_names[when_full];
+}
+
+bool
+when_full_parse(const char *text, enum when_full *ret_when_full)
+{
+	for (size_t i = 0; i < sizeof when_full_names / sizeof when_full_names[0]; i++)
+		if (strcmp(text, when_full_names[i]) == 0) {
+			*ret_when_full = (enum when_full)i;
+			return true;
+		}
+	return false;
+}
 
 const char *
 space_level_name(enum space_level level)

@@ -22,6 +22,10 @@ struct space {
 	int64_t measured_ns;    /* clock_monotonic */
 };
 
+/* "default", "stall", "thin"; parse: false, if it is none of them. */
+const char *when_full_name(enum when_full when_full);
+bool when_full_parse(const char *text, enum when_full *ret_when_full);
+
 /* "easy", "shorten", ... */
 const char *space_level_name(enum space_level level);
 

@@ -181,6 +181,24 @@ show_policy(const json_t *source)
 	show("", text);
 }
 
+/* What it takes of the staging area; and whether there is so little room that something goes. */
+static void
+show_space(const json_t *source)
+{
+	const json_t *quota = pick(source, "space.quotaBytes");
+	char used[UNITS_TEXT_BYTES], most[UNITS_TEXT_BYTES], text[160];
+
+	snprintf(text, sizeof text, "%s%s%s; when there is no room: %s",
+	    size_format((uint64_t)pick_integer(source, "space.usage.totalBytes"), used),
+	    quota != NULL ? " of " : ", no quota",
+	    quota != NULL ? size_format((uint64_t)json_integer_value(quota), most) : "",
+	    pick_text(source, "space.whenFull"));
+	show("takes", text);
+	if (json_number_value(pick(source, "space.journalWindowSeconds")) <
+	    json_number_value(pick(source, "journalWindowSeconds")))
+		show("  short of room", "not every checkpoint of the journal window can be kept");
+}
+
 static const struct table_column show_volume_columns[] = {
     {"name", "  VOLUME", false, false, false},
     {"device", "DEVICE", false, true, false},
@@ -232,6 +250,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
+	show_space(source);
 }
 
 static void

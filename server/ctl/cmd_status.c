@@ -90,16 +90,49 @@ count_ready(const json_t *sources)
 	return ready;
 }
 
+/* How fast it fills is told only when it was measured. */
+static void
+print_growth(const json_t *area)
+{
+	const json_t *growth = pick(area, "growthBytesPerDay"), *days = pick(area, "daysToFull");
+	int64_t per_day = growth != NULL ? json_integer_value(growth) : 0;
+	char bytes[UNITS_TEXT_BYTES], span[UNITS_TEXT_BYTES];
+
+	if (growth == NULL) {
+		printf("; growth not known yet");
+		return;
+	}
+	printf("; %s %s a day (measured over %s)", per_day < 0 ? "shrinks by" : "grows by",
+	    size_format((uint64_t)(per_day < 0 ? -per_day : per_day), bytes),
+	    duration_format(pick_integer(area, "growthMeasuredSeconds") * NS_PER_SECOND, span));
+	if (days != NULL)
+		printf(", full in %.1f days", json_number_value(days));
+}
+
+static void
+print_staging_area(const json_t *area)
+{
+	const char *state = pick_text(area, "state");
+	char total[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
+
+	printf("staging area %s free of %s", size_format((uint64_t)pick_integer(area, "freeBytes"), left),
+	    size_format((uint64_t)pick_integer(area, "totalBytes"), total));
+	print_growth(area);
+	if (strcmp(state, "OK") != 0)
+		printf("; %s%s", state, strcmp(state, "FULL") == 0 ? ": nothing more is taken" : "");
+	putchar('\n');
+}
+
 static void
 print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
 {
-	char up[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], free_bytes[UNITS_TEXT_BYTES];
+	char up[UNITS_TEXT_BYTES];
 
-	printf("holdfastd %s%s, up %s; %zu of %zu sources ready; staging area %s free of %s\n",
-	    pick_text(version, "version"), pick_bool(version, "draining") ? " (shutting down)" : "",
+	printf("holdfastd %s%s, up %s; %zu of %zu sources ready\n", pick_text(version, "version"),
+	    pick_bool(version, "draining") ? " (shutting down)" : "",
 	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
-	    json_array_size(sources), size_format((uint64_t)pick_integer(version, "stagingArea.freeBytes"), free_bytes),
-	    size_format((uint64_t)pick_integer(version, "stagingArea.totalBytes"), total));
+	    json_array_size(sources));
+	print_staging_area(pick(version, "stagingArea"));
 }
 
 static int

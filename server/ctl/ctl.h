@@ -49,6 +49,7 @@ enum option_id {
 	OPT_FOLLOW,
 	OPT_TAIL,
 	OPT_WAIT,
+	OPT_WHEN_FULL,
 	OPTIONS,
 };
 
@@ -120,6 +121,8 @@ int run_pit_create(struct ctl *ctl);
 int run_pit_hold(struct ctl *ctl);
 int run_pit_release(struct ctl *ctl);
 int run_pit_delete(struct ctl *ctl);
+int run_quota_list(struct ctl *ctl);
+int run_quota_set(struct ctl *ctl);
 int run_token_create(struct ctl *ctl);
 int run_token_list(struct ctl *ctl);
 int run_token_revoke(struct ctl *ctl);

@@ -226,6 +226,14 @@ command_start_source(struct server *sv, const struct id *source, command_done *d
 }
 
 void
+command_set_quota(
+    struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
+{
+	fake_answer(
+	    sv, 0, change->has_quota && change->quota_bytes != 0 ? "it may take so much" : "no limit", done, arg);
+}
+
+void
 command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	bool connected = strcmp(source->text, FAKE_READY) == 0;
