@@ -48,6 +48,13 @@ static const struct config_key keys[] = {
     {"storage", "data_dir", CONFIG_PATH, VALUE(data_dir), 0, 0, "/var/lib/holdfast",
 	"The staging area: copies of all disks, their history, keys and settings."},
     {"storage", "segment_size", CONFIG_SIZE, VALUE(segment_bytes), MIB, GIB, "256MiB", "Largest file of a journal."},
+    {"storage", "reserve", CONFIG_SIZE, VALUE(reserve_bytes), 0, 1024 * GIB, "0",
+	"Room kept for maintenance alone, at most a twentieth of the file system; 0: as much as it needs."},
+    {"storage", "space_warning", CONFIG_COUNT, VALUE(space_warning), 0, 90, "15",
+	"Warn when less than so many percent of the file system are left."},
+    {"storage", "when_full", CONFIG_WHEN_FULL, VALUE(when_full), 0, 0, "stall",
+	"What happens when room runs out, unless a source says otherwise. stall: nothing more is taken; thin: the "
+	"oldest points go that the policy alone keeps."},
     {"ingest", "memory", CONFIG_SIZE, VALUE(memory_bytes), 16 * MIB, 1024 * GIB, "256MiB",
 	"Memory for data on its way from the network to the disk, of all workers together."},
     {"ingest", "credit", CONFIG_SIZE, VALUE(credit_bytes), 2 * MIB, GIB, "8MiB",
