@@ -58,6 +58,8 @@ struct sim {
 	struct disk_file *files;
 	uint64_t capacity_blocks; /* 0 = unlimited */
 	unsigned flip_stamp;
+	void (*before)(void *arg);
+	void *before_arg;
 };
 
 struct disk_file {
@@ -134,6 +136,8 @@ fault_code(enum sim_fault fault)
 static enum sim_fault
 count_operation(struct sim *s, char kind, const char *path)
 {
+	if (s->before != NULL)
+		s->before(s->before_arg);
 	s->operations++;
 	if (s->cut_at != 0 && s->operations >= s->cut_at)
 		s->cut = true;
@@ -706,6 +710,10 @@ disk_sim_restart(struct disk *d, enum sim_survival survival, uint64_t seed)
 	struct sim_random random = {seed};
 
 	forget_process(s);
+	if (survival == SIM_SURVIVE_CHOSEN)
+		sim_tree_choose(&s->tree, seed);
+	if (survival == SIM_SURVIVE_HEAD && sim_tree_newest_write(&s->tree) != NULL)
+		sim_tree_newest_write(&s->tree)->head = seed;
 	sim_tree_crash(&s->tree, survival, &random);
 }
 
@@ -724,6 +732,54 @@ unsigned
 disk_sim_pending(struct disk *d)
 {
 	return sim_of(d)->tree.pending;
+}
+
+uint64_t
+disk_sim_pending_since(struct disk *d, uint64_t since, uint64_t *ret_changes)
+{
+	struct sim *s = sim_of(d);
+	uint64_t numbers[64], set = 0;
+	size_t count = sim_tree_list_pending(&s->tree, numbers, 64);
+
+	for (size_t n = 0; n < count && n < 64; n++)
+		if (numbers[n] > since)
+			set |= (uint64_t)1 << n;
+	*ret_changes = s->tree.changes;
+	return set;
+}
+
+uint64_t
+disk_sim_newest_sectors(struct disk *d)
+{
+	const struct sim_change *c = sim_tree_newest_write(&sim_of(d)->tree);
+
+	return c != NULL ? c->pages_count * SIM_SECTORS_PER_BLOCK : 0;
+}
+
+int
+disk_sim_clone(struct disk *d, struct disk **ret_disk)
+{
+	struct sim *from = sim_of(d), *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->disk.ops = &sim_ops;
+	s->magic = MAGIC_SIM;
+	s->random = from->random;
+	s->tick = from->tick;
+	s->reorder = from->reorder;
+	s->capacity_blocks = from->capacity_blocks;
+	s->flip_stamp = from->flip_stamp;
+	sim_tree_copy(&s->tree, &from->tree);
+	*ret_disk = &s->disk;
+	return 0;
+}
+
+void
+disk_sim_watch(struct disk *d, void (*before)(void *arg), void *arg)
+{
+	sim_of(d)->before = before;
+	sim_of(d)->before_arg = arg;
 }
 
 static void

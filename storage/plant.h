@@ -6,7 +6,6 @@
 #define HF_STORAGE_PLANT_H
 
 #include <stdbool.h>
-#include <stdlib.h>
 
 /* X(number, what is wrong) */
 #define PLANT_TABLE(X)                                                               \
@@ -26,21 +25,10 @@
 	X(61, "a fold that failed to sync a staging file syncs it again, and no more")
 
 #ifdef PLANTS
-extern int planted; /* the bug that is on; 0 = none */
+extern int planted; /* the bug that is on, from the environment (PLANT=n); 0 = none */
 #define PLANTED(n) (planted == (n))
-static inline void
-plant_from_environment(void)
-{
-	const char *text = getenv("PLANT");
-
-	planted = text != NULL ? atoi(text) : 0;
-}
 #else
 #define PLANTED(n) false
-static inline void
-plant_from_environment(void)
-{
-}
 #endif
 
 #endif

@@ -181,8 +181,7 @@ def run_units(counts, build):
 
 
 def run_crash(counts, build):
-    for program in programs_in(counts, build / "crash", "test_*"):
-        run_tap(counts, program, 900, prefix=["nice"])
+    run_tap(counts, ROOT / "tests/crash/run.py", 900, [build, "short"], prefix=["nice"])
 
 
 def run_planted(counts, build):

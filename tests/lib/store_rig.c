@@ -12,10 +12,15 @@
 #include "proto/common/units.h"
 #include "storage/catalog_vfs.h"
 
-#define VFS_NAME "rig"
+static const int64_t RIG_WINDOW_NS = 20 * NS_PER_SECOND;
 
-static struct slabs
-    *shared_slabs; /* made once: pre-faulting them for every crash state would cost more than all the rest */
+enum { SLOTS = 2 }; /* rigs that may be open at a time */
+
+/* Made once: pre-faulting slabs for every crash state would cost more than all the rest. */
+static struct slot {
+	struct rig *rig;
+	struct slabs *slabs;
+} slots[SLOTS];
 static struct run_cache *shared_cache; /* runs have numbers of their own in the whole process */
 static struct rig *clock_rig;          /* the store asks for the time without an argument */
 
@@ -35,10 +40,16 @@ next_random(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
+uint64_t
+rig_pick(struct rig *g, uint64_t n)
+{
+	return next_random(&g->random) % n;
+}
+
 static uint64_t
 pick(struct rig *g, uint64_t n)
 {
-	return next_random(&g->random) % n;
+	return rig_pick(g, n);
 }
 
 /* As the loop does once a turn: hand over what was submitted, then run what completed. */
@@ -92,9 +103,14 @@ struct window {
 enum { ZONE_BLOCKS = 65536, WINDOWS_MAX = 3 };
 
 static const struct window large[WINDOWS_MAX] = {{0, 0, 12}, {ZONE_BLOCKS - 8, 12, 20}, {2 * ZONE_BLOCKS, 32, 12}};
-static const uint64_t sizes[RIG_VOLUMES] = {96 * BLOCK_BYTES - 512, 40 * BLOCK_BYTES};
-static const uint64_t wild_sizes[RIG_WILD_VOLUMES] = {
-    36 * BLOCK_BYTES - 512, 20 * BLOCK_BYTES, (2 * ZONE_BLOCKS + 12ull) * BLOCK_BYTES};
+static const struct {
+	int volumes, attached; /* at first */
+	uint64_t bytes[RIG_WILD_VOLUMES];
+} shapes[] = {
+    [RIG_PLAIN] = {2, 2, {96 * BLOCK_BYTES - 512, 40 * BLOCK_BYTES}},
+    [RIG_WILD] = {3, 3, {36 * BLOCK_BYTES - 512, 20 * BLOCK_BYTES, (2 * ZONE_BLOCKS + 12ull) * BLOCK_BYTES}},
+    [RIG_TINY] = {3, 2, {10 * BLOCK_BYTES - 512, 6 * BLOCK_BYTES, 4 * BLOCK_BYTES}},
+};
 
 static unsigned
 list_windows(int volume, struct window *ret_windows)
@@ -192,11 +208,11 @@ static const struct store_events events = {
 };
 
 static struct store_config
-rig_config(void)
+rig_config(const struct rig *g)
 {
 	return (struct store_config){
 	    .dir = RIG_DIR,
-	    .catalog_vfs = VFS_NAME,
+	    .catalog_vfs = g->vfs,
 	    .segment_bytes_first = 64 * 1024,
 	    .segment_bytes_max = 128 * 1024,
 	    .reserve_bytes = 4096,
@@ -207,10 +223,13 @@ rig_config(void)
 static int
 set_policy(struct rig *g)
 {
-	struct policy p = {.rule_count = 1, .journal_window_ns = 20 * NS_PER_SECOND};
+	struct policy p = {.rule_count = 1, .journal_window_ns = RIG_WINDOW_NS}, now;
 	struct store_job *job;
 	int r;
 
+	store_get_policy(g->store, &now);
+	if (now.journal_window_ns == p.journal_window_ns)
+		return 0;
 	p.rules[0] = (struct pit_rule){.rule_id = 1, .unit = "MINUTE", .interval = 1, .retention = 1, .enabled = true};
 	job = store_set_policy(g->store, &p);
 	store_job_run(job, g->disk, g->cache);
@@ -278,8 +297,8 @@ take_declared(struct rig *g, const struct store_job *job)
 	return first;
 }
 
-static int
-declare(struct rig *g)
+int
+rig_declare(struct rig *g)
 {
 	struct store_job *job = make_declare(g);
 	int r;
@@ -294,8 +313,8 @@ declare(struct rig *g)
 /* ---- life ---- */
 
 /* The stream that is durable: the newest, or none of its frames made it. */
-static int
-start_stream(struct rig *g)
+int
+rig_start_stream(struct rig *g)
 {
 	uint64_t stream, sequence, chain;
 	int r;
@@ -307,13 +326,57 @@ start_stream(struct rig *g)
 	return r;
 }
 
+/* Its disk is there: a place of its own among the rigs that may be open. */
+static void
+take_slot(struct rig *g)
+{
+	int i = 0;
+
+	while (i < SLOTS && slots[i].rig != NULL)
+		i++;
+	assert(i < SLOTS);
+	snprintf(g->vfs, sizeof g->vfs, "rig%d", i);
+	if ((slots[i].slabs == NULL && slabs_create(g->disk, 4, &slots[i].slabs, NULL) < 0) ||
+	    (shared_cache == NULL && run_cache_create(1 << 20, &shared_cache) < 0) ||
+	    catalog_vfs_register(g->disk, g->vfs) < 0)
+		abort();
+	slots[i].rig = g;
+	g->slabs = slots[i].slabs;
+	g->cache = shared_cache;
+}
+
+static void
+leave_slot(struct rig *g)
+{
+	for (int i = 0; i < SLOTS; i++)
+		if (slots[i].rig == g) {
+			catalog_vfs_unregister(g->vfs);
+			slots[i].rig = NULL;
+		}
+}
+
+/* What is sent again may be of a disk that was taken away meanwhile. */
+static void
+attach_unacknowledged(struct rig *g)
+{
+	for (uint64_t i = g->acked + 1; i <= g->sent; i++)
+		for (size_t k = 0; k < g->frames[i].extent_count; k++)
+			for (int v = 0; v < g->volumes; v++)
+				g->attached[v] |= g->volume[v] == g->frames[i].extents[k].volume;
+}
+
 int
 rig_open(struct rig *g)
 {
-	struct store_config config = rig_config();
+	struct store_config config;
 	struct hf_error err;
-	int r = store_open(g->disk, &config, &g->store, &err);
+	int r;
 
+	clock_rig = g;
+	if (g->slabs == NULL)
+		take_slot(g);
+	config = rig_config(g);
+	r = store_open(g->disk, &config, &g->store, &err);
 	if (r < 0) {
 		g->store = NULL;
 		if (!disk_sim_is_cut(g->disk))
@@ -321,42 +384,38 @@ rig_open(struct rig *g)
 		return r;
 	}
 	store_attach(g->store, g->disk, g->slabs, &events, g);
-	for (int i = 0; i < g->volumes; i++)
-		g->attached[i] = true; /* what is sent again may be of any of them */
-	r = declare(g);
+	attach_unacknowledged(g);
+	r = rig_declare(g);
 	if (r == 0)
 		r = set_policy(g);
 	if (r < 0 && !disk_sim_is_cut(g->disk))
 		fault(g, "the volumes cannot be declared: %s", hf_status_text(r));
-	return r < 0 ? r : start_stream(g);
+	return r < 0 ? r : rig_start_stream(g);
 }
 
 void
-rig_create(struct rig *g, uint64_t seed, bool wild)
+rig_create(struct rig *g, uint64_t seed, enum rig_kind kind)
 {
-	struct store_config config = rig_config();
+	struct store_config config;
 	struct id source;
 	struct hf_error err;
 
 	memset(g, 0, sizeof *g);
 	g->seed = g->random = seed;
-	g->wild = wild;
-	g->volumes = wild ? RIG_WILD_VOLUMES : RIG_VOLUMES;
+	g->kind = kind;
+	g->volumes = shapes[kind].volumes;
 	g->stream_id = seed | 1;
 	g->now_ns = 1000000 * NS_PER_SECOND;
 	g->frames[0].chain = g->stream_id;
 	for (int i = 0; i < g->volumes; i++) {
-		g->attached[i] = true;
-		g->bytes[i] = wild ? wild_sizes[i] : sizes[i];
+		g->attached[i] = i < shapes[kind].attached;
+		g->bytes[i] = shapes[kind].bytes[i];
 	}
 	clock_rig = g;
-	if (disk_sim_create(seed, &g->disk) < 0 ||
-	    (shared_cache == NULL && run_cache_create(1 << 20, &shared_cache) < 0) ||
-	    (shared_slabs == NULL && slabs_create(g->disk, 4, &shared_slabs, NULL) < 0) ||
-	    catalog_vfs_register(g->disk, VFS_NAME) < 0)
+	if (disk_sim_create(seed, &g->disk) < 0)
 		abort();
-	g->slabs = shared_slabs;
-	g->cache = shared_cache;
+	take_slot(g);
+	config = rig_config(g);
 	disk_sim_set_reorder(g->disk, true);
 	(void)id_parse("s", "s-00000000000000001", &source);
 	if (disk_mkdir(g->disk, "/data") < 0 || disk_mkdir(g->disk, "/data/sources") < 0 ||
@@ -371,11 +430,11 @@ rig_create(struct rig *g, uint64_t seed, bool wild)
 bool
 rig_start(struct rig *g, uint64_t seed)
 {
-	rig_create(g, seed, false);
+	rig_create(g, seed, RIG_PLAIN);
 	return rig_open(g) == 0;
 }
 
-static void finish_job(struct rig *g, unsigned i);
+static int finish_job(struct rig *g, unsigned i);
 
 /* Jobs that are out end as they can: their threads are part of the process. */
 void
@@ -398,20 +457,36 @@ void
 rig_stop(struct rig *g)
 {
 	rig_close(g);
-	catalog_vfs_unregister(VFS_NAME);
+	leave_slot(g);
 	disk_destroy(g->disk);
+}
+
+void
+rig_fork(struct rig *to, const struct rig *from)
+{
+	memcpy(to, from, offsetof(struct rig, frames));
+	memcpy(to->frames, from->frames, (from->sent + 1) * sizeof from->frames[0]);
+	memcpy(to->states, from->states, (from->sent + 1) * sizeof from->states[0]);
+	to->store = NULL;
+	to->slabs = NULL;
+	to->job_count = to->view_count = 0;
+	to->failed = false;
+	if (disk_sim_clone(from->disk, &to->disk) < 0)
+		abort();
 }
 
 /* ---- the agent ---- */
 
-static void
-add_extent(struct rig *g, struct rig_frame *f, int volume, uint64_t block, uint64_t count, bool fill, bool zero)
+void
+rig_frame_extent(struct rig *g, int volume, uint64_t block, uint64_t count, bool fill, bool zero)
 {
+	struct rig_frame *f = &g->frames[g->sent];
 	struct rig_state *st = &g->states[g->sent];
 	struct store_extent *x = &f->extents[f->extent_count++];
 
 	*x = (struct store_extent){.block = block, .count = count, .volume = g->volume[volume]};
 	x->kind = fill ? (zero ? 4 : 3) : zero ? 2 : 1;
+	f->kind = fill ? RIG_FILL : RIG_DATA;
 	if (zero)
 		set_tag(st, volume, block, block + count, 0);
 	for (uint64_t b = block; !zero && b < block + count; b++) {
@@ -432,20 +507,19 @@ smaller(uint64_t a, uint64_t b)
 
 /* Windows are filled bit by bit, what lies between them in one extent of zeros. */
 static void
-make_fill(struct rig *g, struct rig_frame *f, int volume)
+make_fill(struct rig *g, int volume)
 {
 	const struct rig_state *st = &g->states[g->sent];
 
-	f->kind = RIG_FILL;
 	for (int i = 0; i < 3 && st->frontier[volume] < g->blocks[volume]; i++) {
 		uint64_t from = st->frontier[volume], left = g->blocks[volume] - from;
 		struct window w = find_window(volume, from);
 
 		if (w.count > 0 && from >= w.block)
-			add_extent(g, f, volume, from,
+			rig_frame_extent(g, volume, from,
 			    smaller(1 + pick(g, 12), smaller(left, w.block + w.count - from)), true, pick(g, 4) == 0);
 		else
-			add_extent(g, f, volume, from, w.count > 0 ? w.block - from : left, true, true);
+			rig_frame_extent(g, volume, from, w.count > 0 ? w.block - from : left, true, true);
 	}
 }
 
@@ -474,11 +548,11 @@ pick_block(struct rig *g, int volume, uint64_t frontier)
 }
 
 static void
-make_data(struct rig *g, struct rig_frame *f)
+make_data(struct rig *g)
 {
+	const struct rig_frame *f = &g->frames[g->sent];
 	const struct rig_state *st = &g->states[g->sent];
 
-	f->kind = RIG_DATA;
 	for (uint64_t i = 0, n = 1 + pick(g, 4); i < n; i++) {
 		int volume = (int)pick(g, (uint64_t)g->volumes);
 		uint64_t frontier = st->frontier[volume], block, count;
@@ -493,7 +567,7 @@ make_data(struct rig *g, struct rig_frame *f)
 		if (zero && volume == 2 && pick(g, 3) == 0)
 			count = 1 + pick(g, frontier - block); /* over windows and zones */
 		if (!overlaps(g, f, volume, block, count))
-			add_extent(g, f, volume, block, count, false, zero);
+			rig_frame_extent(g, volume, block, count, false, zero);
 	}
 }
 
@@ -508,27 +582,47 @@ pick_unfilled(struct rig *g, const struct rig_state *st)
 	return unfilled;
 }
 
-static void
-make_frame(struct rig *g)
+void
+rig_frame_begin(struct rig *g)
 {
-	struct rig_frame *f = &g->frames[g->sent + 1];
-	const struct rig_state *st = &g->states[g->sent];
-	uint64_t what = pick(g, 10);
-	int unfilled = pick_unfilled(g, st);
-
-	memset(f, 0, sizeof *f);
-	g->states[g->sent + 1] = *st;
+	assert(g->sent < RIG_FRAMES_MAX);
 	g->sent++;
-	if (unfilled >= 0 && what < (g->wild ? 8 : 6))
-		make_fill(g, f, unfilled);
-	else if (what < 8)
-		make_data(g, f);
+	memset(&g->frames[g->sent], 0, sizeof g->frames[0]);
+	g->states[g->sent] = g->states[g->sent - 1];
+}
+
+static void
+finish_frame(struct rig *g)
+{
+	struct rig_frame *f = &g->frames[g->sent];
+
 	if (f->extent_count == 0) {
 		f->kind = RIG_CHECKPOINT;
 		g->now_ns += (1 + (int64_t)pick(g, 60)) * NS_PER_SECOND;
 		f->clock_ns = g->now_ns;
 	}
 	f->chain = (g->sent == g->stream_base + 1 ? g->stream_id : g->frames[g->sent - 1].chain) * 3 + g->sent;
+}
+
+void
+rig_frame_end(struct rig *g)
+{
+	finish_frame(g);
+	rig_send(g, g->sent);
+}
+
+static void
+make_frame(struct rig *g)
+{
+	uint64_t what = pick(g, 10);
+	int unfilled = pick_unfilled(g, &g->states[g->sent]);
+
+	rig_frame_begin(g);
+	if (unfilled >= 0 && what < (g->kind == RIG_WILD ? 8 : 6))
+		make_fill(g, unfilled);
+	else if (what < 8)
+		make_data(g);
+	finish_frame(g);
 }
 
 /* Nothing moves but by a job, or by time. */
@@ -648,12 +742,13 @@ keep_in_mind(struct rig *g, int64_t clock_ns)
 		g->kept[g->kept_count++] = clock_ns;
 }
 
-static void
+static int
 finish_job(struct rig *g, unsigned i)
 {
 	struct store_job *job = g->jobs[i].job;
 	const char *name = store_job_name(job);
 	int64_t clock_ns = g->jobs[i].clock_ns;
+	int status;
 	bool ok;
 
 	if (!g->jobs[i].run)
@@ -661,7 +756,8 @@ finish_job(struct rig *g, unsigned i)
 	g->job_count--;
 	memmove(&g->jobs[i], &g->jobs[i + 1], (g->job_count - i) * sizeof g->jobs[0]);
 	store_job_finish(g->store, job, true);
-	ok = store_job_status(job, NULL) == 0;
+	status = store_job_status(job, NULL);
+	ok = status == 0;
 	g->folds += ok && strcmp(name, "fold") == 0;
 	g->runs_built += ok && strcmp(name, "build run") == 0;
 	if (strcmp(name, "declare volumes") == 0)
@@ -670,6 +766,7 @@ finish_job(struct rig *g, unsigned i)
 		keep_in_mind(g, clock_ns);
 	store_job_destroy(job);
 	g->jobs_run++;
+	return status;
 }
 
 static bool
@@ -763,7 +860,7 @@ stream_step(struct rig *g)
 	g->stream_id = next_random(&g->random) | 1;
 	g->stream_base = g->sent;
 	g->streams++;
-	(void)start_stream(g);
+	(void)rig_start_stream(g);
 }
 
 static void
@@ -860,15 +957,15 @@ wild_step(struct rig *g)
 void
 rig_step(struct rig *g)
 {
-	if (g->failed && g->wild)
+	if (g->failed && g->kind == RIG_WILD)
 		reopen_step(g);
-	if (g->store == NULL || (g->wild && (g->failed || wild_step(g))))
+	if (g->store == NULL || (g->kind == RIG_WILD && (g->failed || wild_step(g))))
 		return;
 	switch (pick(g, 8)) {
 	case 0:
-		for (unsigned i = 0; g->wild && i < 6; i++)
+		for (unsigned i = 0; g->kind == RIG_WILD && i < 6; i++)
 			job_step(g);
-		if (!g->wild)
+		if (g->kind != RIG_WILD)
 			rig_run_jobs(g, 1 + (unsigned)pick(g, 10));
 		return;
 	case 1:
@@ -960,13 +1057,20 @@ check_digests(struct rig *g, struct view *v, int volume, const struct rig_state 
 	unsigned n = list_windows(volume, w);
 	bool ok = true;
 
-	for (unsigned i = 0; i < n && ok; i++) {
-		uint64_t last = w[i].block + w[i].count - 1;
+	for (unsigned i = 0; i < n && ok && w[i].block < st->blocks[volume]; i++) {
+		uint64_t last = smaller(w[i].block + w[i].count, st->blocks[volume]) - 1;
 
+		if (g->brief) {
+			ok =
+			    check_digests_at(g, v, volume, st, 0, w[i].block, smaller(last - w[i].block + 1, 64), what);
+			continue;
+		}
 		ok = check_digests_at(g, v, volume, st, 1, w[i].block / 16, last / 16 - w[i].block / 16 + 1, what) &&
 		     check_digests_at(g, v, volume, st, 2, w[i].block / 256, last / 256 - w[i].block / 256 + 1, what);
 	}
-	return ok && check_digests_at(g, v, volume, st, 3, 0, n, what);
+	if (!ok || g->brief)
+		return ok;
+	return check_digests_at(g, v, volume, st, 3, 0, (st->blocks[volume] + ZONE_BLOCKS - 1) / ZONE_BLOCKS, what);
 }
 
 static bool
@@ -997,8 +1101,9 @@ check_volume(struct rig *g, struct view *v, int volume, const struct rig_state *
 	bool ok = true;
 
 	for (unsigned i = 0; i < n && ok; i++)
-		ok = check_window(
-		    g, v, volume, st, w[i].block, smaller(w[i].block + w[i].count, st->blocks[volume]), what);
+		if (w[i].block < st->blocks[volume])
+			ok = check_window(
+			    g, v, volume, st, w[i].block, smaller(w[i].block + w[i].count, st->blocks[volume]), what);
 	return ok && check_digests(g, v, volume, st, what);
 }
 
@@ -1038,6 +1143,41 @@ find_checkpoint(const struct rig *g, int64_t clock_ns)
 }
 
 bool
+rig_run_until(struct rig *g, const char *name)
+{
+	while (g->job_count > 0 || take_job(g)) {
+		bool found = strcmp(store_job_name(g->jobs[0].job), name) == 0;
+
+		if (finish_job(g, 0) == 0 && found)
+			return true;
+		if (g->failed || disk_sim_is_cut(g->disk))
+			break;
+	}
+	return false;
+}
+
+int
+rig_keep(struct rig *g, const struct pit *p)
+{
+	add_job(g, store_pit_keep(g->store, p->lsn, "by hand", false), p->checkpoint.clock_ns);
+	return finish_job(g, g->job_count - 1);
+}
+
+int
+rig_change(struct rig *g, const struct pit *p, enum store_pit_verb verb)
+{
+	int r;
+
+	if (verb == STORE_PIT_DELETE || (verb == STORE_PIT_RELEASE && !p->by_hand))
+		forget_kept(g, p->checkpoint.clock_ns);
+	add_job(g, store_pit_change(g->store, &p->id, verb), 0);
+	r = finish_job(g, g->job_count - 1);
+	if (r == 0 && verb == STORE_PIT_HOLD)
+		keep_in_mind(g, p->checkpoint.clock_ns);
+	return r;
+}
+
+bool
 rig_is_filled(const struct rig *g)
 {
 	for (int i = 0; i < g->volumes; i++)
@@ -1069,17 +1209,32 @@ is_listed(const struct pit *pits, size_t count, int64_t clock_ns, bool kept)
 	return false;
 }
 
-/* The newest complete checkpoint that was acknowledged must be a point, and what was kept by hand. */
-static bool
-check_listed(struct rig *g, const struct pit *pits, size_t count)
+static uint64_t
+newest_complete(const struct rig *g)
 {
 	uint64_t i = g->acked;
 
 	while (i > 0 && !(g->frames[i].kind == RIG_CHECKPOINT && g->states[i].complete))
 		i--;
-	if (i > 0 && !is_listed(pits, count, g->frames[i].clock_ns, false))
-		return fault(
-		    g, "the newest acknowledged checkpoint (frame %llu) is not a point", (unsigned long long)i);
+	return i;
+}
+
+/* Every complete checkpoint that was acknowledged and lies inside the journal window, the newest above all, must be a
+ * point, and what was kept or held by hand. */
+static bool
+check_listed(struct rig *g, const struct pit *pits, size_t count)
+{
+	uint64_t newest = newest_complete(g);
+
+	for (uint64_t i = newest; i > 0; i--) {
+		if (g->frames[i].kind != RIG_CHECKPOINT || !g->states[i].complete)
+			continue;
+		if (g->frames[i].clock_ns < g->frames[newest].clock_ns - RIG_WINDOW_NS)
+			break;
+		if (!is_listed(pits, count, g->frames[i].clock_ns, false))
+			return fault(g, "the acknowledged checkpoint of frame %llu (newest: %llu) is not a point",
+			    (unsigned long long)i, (unsigned long long)newest);
+	}
 	for (unsigned k = 0; k < g->kept_count; k++)
 		if (!is_listed(pits, count, g->kept[k], true))
 			return fault(g, "the point kept by hand at frame %llu is gone",

@@ -9,7 +9,8 @@
  * A plain rig has two small volumes and does one thing after the other. A wild one has a third volume of three zones,
  * of which the model knows a few windows (the rest is zeros), and does all the things that may come between: jobs are
  * taken, run and finished steps apart, disks grow, go and come back, streams begin anew, points are kept and deleted,
- * views are held, writes and syncs fail. */
+ * views are held, writes and syncs fail. A tiny one is for scripts that say themselves what is done (rig_verbs.h): a
+ * few blocks, and a third disk that is there when it is asked for. */
 #ifndef HF_TESTS_STORE_RIG_H
 #define HF_TESTS_STORE_RIG_H
 
@@ -27,6 +28,8 @@ enum {
 	RIG_JOBS_MAX = 6,
 	RIG_KEPT_MAX = 16,
 };
+
+enum rig_kind { RIG_PLAIN, RIG_WILD, RIG_TINY };
 
 enum rig_frame_kind { RIG_FILL, RIG_DATA, RIG_CHECKPOINT };
 
@@ -52,23 +55,23 @@ struct rig {
 	struct slabs *slabs;
 	struct store *store;
 	struct run_cache *cache;
-	bool wild;
+	char vfs[8]; /* its catalog's */
+	enum rig_kind kind;
 	uint64_t random; /* state of the script's generator */
 	uint64_t stream_id, stream_before;
 	uint64_t stream_base; /* frame before the first of the stream */
 	uint64_t seed;
 	int volumes;
-	uint32_t volume[RIG_WILD_VOLUMES];           /* numbers the store gave */
-	uint64_t bytes[RIG_WILD_VOLUMES];            /* of the disks */
-	bool attached[RIG_WILD_VOLUMES];             /* the disks that are declared, next time */
-	bool declared[RIG_WILD_VOLUMES];             /* by the last declaration that came through */
-	bool usable[RIG_WILD_VOLUMES];               /* and not refused by it */
-	uint64_t blocks[RIG_WILD_VOLUMES];           /* as the store knows */
-	struct rig_frame frames[RIG_FRAMES_MAX + 1]; /* by number, over all streams */
-	struct rig_state states[RIG_FRAMES_MAX + 1];
-	uint64_t sent;  /* newest frame made */
-	uint64_t acked; /* newest the store called durable */
+	uint32_t volume[RIG_WILD_VOLUMES]; /* numbers the store gave */
+	uint64_t bytes[RIG_WILD_VOLUMES];  /* of the disks */
+	bool attached[RIG_WILD_VOLUMES];   /* the disks that are declared, next time */
+	bool declared[RIG_WILD_VOLUMES];   /* by the last declaration that came through */
+	bool usable[RIG_WILD_VOLUMES];     /* and not refused by it */
+	uint64_t blocks[RIG_WILD_VOLUMES]; /* as the store knows */
+	uint64_t sent;                     /* newest frame made */
+	uint64_t acked;                    /* newest the store called durable */
 	bool failed;
+	bool brief; /* points and the newest state are read, but not all levels of their digests */
 	int64_t now_ns;
 	struct {
 		struct store_job *job;
@@ -84,18 +87,24 @@ struct rig {
 	int64_t kept[RIG_KEPT_MAX]; /* clocks of points that must be there until they are deleted */
 	unsigned kept_count;
 	unsigned jobs_run, folds, runs_built, streams, declarations, reopened; /* how far the scenario went */
-	void (*on_wait)(struct rig *g); /* called while nothing moves; NULL: time stands still */
-	char fault[512];                /* what was wrong, "" = nothing */
+	void (*on_wait)(struct rig *g);              /* called while nothing moves; NULL: time stands still */
+	char fault[512];                             /* what was wrong, "" = nothing */
+	struct rig_frame frames[RIG_FRAMES_MAX + 1]; /* by number, over all streams */
+	struct rig_state states[RIG_FRAMES_MAX + 1];
 };
 
 /* A fresh machine with an empty disk; the store is made and opened. False: cut before that was done. */
 bool rig_start(struct rig *g, uint64_t seed);
 /* The same in two steps, to cut the second: a machine with a source that was never opened; then rig_open(). */
-void rig_create(struct rig *g, uint64_t seed, bool wild);
+void rig_create(struct rig *g, uint64_t seed, enum rig_kind kind);
 /* Open (again) whatever is on the disk; declares the volumes and resumes or begins the stream. 0, or why not. */
 int rig_open(struct rig *g);
 void rig_close(struct rig *g); /* as a killed process: nothing is flushed */
 void rig_stop(struct rig *g);  /* and the machine is gone */
+
+/* What is left of `from` when its process is killed now, as another machine and another agent that remembers the same:
+ * at rest, to be opened: two rigs may be open at a time. `to` is overwritten; rig_stop() is due for it. */
+void rig_fork(struct rig *to, const struct rig *from);
 
 /* One step of the script: makes and sends a frame, or lets jobs run, or waits, or (wild) any of the other things. */
 void rig_step(struct rig *g);
@@ -103,6 +112,18 @@ void rig_send(struct rig *g, uint64_t frame); /* a frame made before (again) */
 void rig_settle(struct rig *g);               /* everything queued is durable (or the power is off) */
 void rig_run_jobs(struct rig *g, unsigned max);
 void rig_resend(struct rig *g); /* what was sent and not acknowledged, as an agent does after it was welcomed */
+
+/* For verbs. The frame begun here is g->frames[g->sent]; its extents (count and kind as in store.h; tags are made up)
+ * go with rig_frame_extent(). One without any becomes a checkpoint. */
+void rig_frame_begin(struct rig *g);
+void rig_frame_extent(struct rig *g, int volume, uint64_t block, uint64_t count, bool fill, bool zero);
+void rig_frame_end(struct rig *g); /* and it is sent */
+uint64_t rig_pick(struct rig *g, uint64_t n);
+bool rig_run_until(struct rig *g, const char *name); /* jobs, until one of that name was finished well */
+int rig_declare(struct rig *g);                      /* what is attached, now */
+int rig_keep(struct rig *g, const struct pit *p);
+int rig_change(struct rig *g, const struct pit *p, enum store_pit_verb verb);
+int rig_start_stream(struct rig *g);
 
 /* All attached disks are filled, by the newest frame made. */
 bool rig_is_filled(const struct rig *g);

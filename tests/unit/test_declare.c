@@ -266,7 +266,7 @@ static void
 disks_that_are_gone_are_not_listed_after_a_restart(void **state)
 {
 	struct rig *g = *state;
-	struct store_config config = {.dir = RIG_DIR, .catalog_vfs = "rig"};
+	struct store_config config = {.dir = RIG_DIR, .catalog_vfs = g->vfs};
 	struct store_declaration d = disk(1, 40);
 	struct store_volume list[STORE_VOLUMES_MAX];
 	struct hf_error err;

@@ -16,12 +16,7 @@
 #include <cmocka.h>
 
 #include "proto/common/units.h"
-#include "storage/plant.h"
 #include "tests/lib/store_rig.h"
-
-#ifdef PLANTS
-int planted;
-#endif
 
 enum { STEPS = 130, STEPS_GROWN = 60, OPENS_MAX = 3, TRIES_MAX = 6, JOBS_MAX = 100, WAITS_MAX = 40 };
 
@@ -184,7 +179,7 @@ survive(uint64_t seed, bool wild, const struct failure *f, void life(struct rig 
 	bool reached;
 
 	assert_non_null(g);
-	rig_create(g, seed, wild);
+	rig_create(g, seed, wild ? RIG_WILD : RIG_PLAIN);
 	g->on_wait = on_wait;
 	waits = 0;
 	arm(g, f);
@@ -219,7 +214,7 @@ check_life(uint64_t seed, void life(struct rig *g))
 	struct rig *g = calloc(1, sizeof *g);
 
 	assert_non_null(g);
-	rig_create(g, seed, false);
+	rig_create(g, seed, RIG_PLAIN);
 	life(g);
 	settle_all(g);
 	assert_string_equal(g->fault, "");
@@ -346,7 +341,7 @@ fill_among_failures(const struct failure *f)
 	struct rig *g = calloc(1, sizeof *g);
 
 	assert_non_null(g);
-	rig_create(g, seed_from_environment(2), false);
+	rig_create(g, seed_from_environment(2), RIG_PLAIN);
 	g->on_wait = on_wait;
 	waits = 0;
 	assert_int_equal(rig_open(g), 0);
@@ -407,6 +402,5 @@ main(void)
 	    cmocka_unit_test(the_journal_may_find_no_room_from_any_operation_on),
 	};
 
-	plant_from_environment();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -369,19 +369,19 @@ a_commit_that_was_seen_is_not_lost_to_a_cut(void **state)
 		struct catalog *c;
 		uint64_t lsn;
 
-		assert_int_equal(catalog_open(path, "rig", false, NULL, &c, &err), 0);
+		assert_int_equal(catalog_open(path, g->vfs, false, NULL, &c, &err), 0);
 		disk_sim_cut_at(g->disk, at);
 		(void)catalog_set_fold(c, at, &err);
 		disk_sim_cut_at(g->disk, 1);
 		catalog_close(c);
 		disk_sim_revive(g->disk);
-		assert_int_equal(catalog_open(path, "rig", false, NULL, &c, &err), 0);
+		assert_int_equal(catalog_open(path, g->vfs, false, NULL, &c, &err), 0);
 		lsn = read_fold_lsn(c);
 		seen += lsn == at;
 		disk_sim_cut_at(g->disk, 1);
 		catalog_close(c);
 		disk_sim_restart(g->disk, SIM_SURVIVE_NONE, at);
-		assert_int_equal(catalog_open(path, "rig", false, NULL, &c, &err), 0);
+		assert_int_equal(catalog_open(path, g->vfs, false, NULL, &c, &err), 0);
 		assert_int_equal(read_fold_lsn(c), lsn);
 		catalog_close(c);
 	}
