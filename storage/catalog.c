@@ -51,7 +51,13 @@ static const char *const schemas[] = {
     "ALTER TABLE pit RENAME COLUMN verified TO verified_ns;"
     "ALTER TABLE pit ADD COLUMN running_ns INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE pit ADD COLUMN guarded_ns INTEGER NOT NULL DEFAULT 0;"
-    "UPDATE pit SET running_ns = time_ns, verified_ns = CASE verified_ns WHEN 0 THEN 0 ELSE time_ns END;",
+    "UPDATE pit SET running_ns = time_ns, verified_ns = CASE verified_ns WHEN 0 THEN 0 ELSE time_ns END;"
+    "CREATE TABLE scrub (one INTEGER PRIMARY KEY CHECK (one = 1), begun_ns INTEGER NOT NULL, lsn INTEGER NOT NULL,"
+    " volume INTEGER NOT NULL, position INTEGER NOT NULL, bytes INTEGER NOT NULL, by_hand INTEGER NOT NULL, done_ns "
+    "INTEGER NOT NULL) STRICT;"
+    "INSERT INTO scrub (one, begun_ns, lsn, volume, position, bytes, by_hand, done_ns) VALUES (1, 0, 0, 0, 0, 0, 0, 0);"
+    "CREATE TABLE suspect (volume INTEGER NOT NULL, run INTEGER NOT NULL, block INTEGER NOT NULL,"
+    " PRIMARY KEY (volume, run, block)) STRICT;",
     NULL,
 };
 
@@ -349,6 +355,83 @@ catalog_write_copy(struct catalog *c, struct disk *d, struct hf_error *err)
 		return r;
 	r = db_copy_end(d, path);
 	return r < 0 ? hf_error_set(err, r, "the copy of %s", path) : 0;
+}
+
+/* ---- scrub ---- */
+
+int
+catalog_get_scrub(struct catalog *c, struct catalog_scrub *ret_scrub, struct hf_error *err)
+{
+	HOLD(c);
+	sqlite3_stmt *q;
+	int r = sql_query(
+	    &c->sql, &q, err, "SELECT begun_ns, lsn, volume, position, bytes, by_hand, done_ns FROM scrub", "");
+
+	if (r == 0)
+		r = sql_next(&c->sql, q, err);
+	if (r <= 0)
+		return r < 0 ? r : hf_error_say(err, -HF_ECORRUPT, "catalog: it says nothing of scrubs");
+	*ret_scrub = (struct catalog_scrub){
+	    .begun_ns = sqlite3_column_int64(q, 0),
+	    .lsn = (uint64_t)sqlite3_column_int64(q, 1),
+	    .volume = (uint32_t)sqlite3_column_int64(q, 2),
+	    .position = (uint64_t)sqlite3_column_int64(q, 3),
+	    .bytes = (uint64_t)sqlite3_column_int64(q, 4),
+	    .by_hand = sqlite3_column_int64(q, 5) != 0,
+	    .done_ns = sqlite3_column_int64(q, 6),
+	};
+	sql_done(q);
+	return 0;
+}
+
+static int
+put_suspects(struct catalog *c, const struct catalog_suspect *suspects, size_t count, struct hf_error *err)
+{
+	int r = sql_run(&c->sql, err, "DELETE FROM suspect", "");
+
+	for (size_t i = 0; i < count && r >= 0; i++)
+		r = sql_run(&c->sql, err, "INSERT OR IGNORE INTO suspect (volume, run, block) VALUES (?, ?, ?)", "uuu",
+		    (uint64_t)suspects[i].volume, suspects[i].run, suspects[i].block);
+	return r < 0 ? r : 0;
+}
+
+int
+catalog_set_scrub(struct catalog *c, const struct catalog_scrub *scrub, const struct catalog_suspect *suspects,
+    size_t count, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_begin(&c->sql, err);
+
+	if (r < 0)
+		return r;
+	r = sql_run(&c->sql, err,
+	    "UPDATE scrub SET begun_ns = ?, lsn = ?, volume = ?, position = ?, bytes = ?, by_hand = ?, done_ns = ?",
+	    "iuuuuui", scrub->begun_ns, scrub->lsn, (uint64_t)scrub->volume, scrub->position, scrub->bytes,
+	    (uint64_t)scrub->by_hand, scrub->done_ns);
+	if (r >= 0)
+		r = put_suspects(c, suspects, count, err);
+	return sql_end(&c->sql, r < 0 ? r : 0, err);
+}
+
+int
+catalog_list_suspects(
+    struct catalog *c, struct catalog_suspect *ret_suspects, size_t max, size_t *ret_count, struct hf_error *err)
+{
+	HOLD(c);
+	sqlite3_stmt *q;
+	size_t n = 0;
+	int r = sql_query(&c->sql, &q, err, "SELECT volume, run, block FROM suspect ORDER BY volume, run, block", "");
+
+	while (r >= 0 && n < max && (r = sql_next(&c->sql, q, err)) > 0)
+		ret_suspects[n++] = (struct catalog_suspect){.volume = (uint32_t)sqlite3_column_int64(q, 0),
+		    .run = (uint64_t)sqlite3_column_int64(q, 1),
+		    .block = (uint64_t)sqlite3_column_int64(q, 2)};
+	if (r > 0)
+		sql_done(q); /* more than there is room for: a later scrub finds them again */
+	if (r < 0)
+		return r;
+	*ret_count = n;
+	return 0;
 }
 
 /* ---- volumes ---- */

@@ -71,6 +71,23 @@ struct policy {
 	    min_retention_ns; /* no younger point goes, by a rule or by hand; of points that are there it only rises */
 };
 
+/* How far a scrub has come, and when the last one ended. */
+struct catalog_scrub {
+	int64_t begun_ns;  /* our clock; 0 = none is under way */
+	uint64_t lsn;      /* the newest when it began */
+	uint32_t volume;   /* 0: it is at the runs */
+	uint64_t position; /* next block of the volume, or next run */
+	uint64_t bytes;    /* read so far */
+	bool by_hand;
+	int64_t done_ns; /* when the last whole one ended; 0 = none ever */
+};
+
+/* A place where rot was found, and which is to be looked at again. */
+struct catalog_suspect {
+	uint32_t volume; /* 0: page `block` of run `run` */
+	uint64_t run, block;
+};
+
 /* DRS's three rules and one hour of journal window. */
 void policy_default(struct policy *ret_policy);
 
@@ -93,6 +110,13 @@ int catalog_set_fold(struct catalog *c, uint64_t fold_lsn,
     struct hf_error *err); /* also deletes every point with lsn < fold_lsn; -EBUSY: one of them is held */
 int catalog_set_base(
     struct catalog *c, uint64_t base_lsn, struct hf_error *err); /* -EINVAL: backwards, or beyond fold_lsn */
+
+int catalog_get_scrub(struct catalog *c, struct catalog_scrub *ret_scrub, struct hf_error *err);
+/* With all suspects, in place of those before. */
+int catalog_set_scrub(struct catalog *c, const struct catalog_scrub *scrub, const struct catalog_suspect *suspects,
+    size_t count, struct hf_error *err);
+int catalog_list_suspects(
+    struct catalog *c, struct catalog_suspect *ret_suspects, size_t max, size_t *ret_count, struct hf_error *err);
 
 int catalog_list_volumes(
     struct catalog *c, struct catalog_volume *ret_volumes, size_t max, size_t *ret_count, struct hf_error *err);

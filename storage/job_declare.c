@@ -80,7 +80,7 @@ store_declare(struct store *s, const struct store_declaration *volumes, size_t c
 		return NULL;
 	}
 	job->declared_count = count;
-	job->folding = s->out[JOB_FOLD] != NULL;
+	job->folding = s->out[JOB_FOLD] != NULL || s->out[JOB_MEND] != NULL; /* both change digest files */
 	job->volume_last = s->volume_last;
 	job->volume_count = s->volume_count;
 	for (size_t k = 0; k < count; k++) {

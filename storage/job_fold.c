@@ -53,6 +53,8 @@ make_fold(struct store *s)
 	target = store_fold_step(s, store_fold_target(s));
 	if (target == 0 || s->shutting_down || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL)
 		return NULL; /* what is about to be kept must not be folded away */
+	if (s->out[JOB_MEND] != NULL || s->out[JOB_SCRUB_NOTE] != NULL)
+		return NULL;
 	job = job_create(s, JOB_FOLD);
 	if (job == NULL)
 		return NULL;
@@ -90,7 +92,7 @@ static int
 run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct catalog *c = job->store->catalog;
-	struct view_fault fault;
+	struct view_fault fault = {0};
 	struct hf_error err;
 	int r = catalog_set_fold(c, job->lsn, &err);
 
@@ -98,6 +100,7 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 		return job_say(job, r, "%s", err.text);
 	job->begun = true;
 	r = fold_run(job->view, d, cache, NULL, NULL, &job->fold, &fault);
+	job->fault = fault;
 	if (r == -HF_EDIGEST)
 		return job_say(job, r, "fold: volume %u block %llu in segment %u does not match its digest",
 		    fault.volume, (unsigned long long)fault.block, fault.segment);
@@ -134,6 +137,8 @@ finish_fold(struct store *s, struct store_job *job)
 	store_view_release(s, job->view);
 	job->view = NULL;
 	if (job->status < 0) {
+		if (job->fault.status < 0)
+			store_suspect(s, job->fault.volume, job->fault.block);
 		s->retry_ns[JOB_FOLD] = clock_monotonic_ns() + 30 * JOB_RETRY_NS;
 		return;
 	}

@@ -19,8 +19,8 @@ struct job_class {
 	void (*finish)(struct store *s, struct store_job *job);
 };
 
-extern const struct job_class prepare_job, build_job, points_job, fold_job, copy_job, declare_job, pit_keep_job,
-    pit_change_job, policy_job, thin_job, quota_job;
+extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
+    copy_job, declare_job, pit_keep_job, pit_change_job, policy_job, thin_job, quota_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -49,7 +49,8 @@ struct store_job {
 	uint64_t *numbers;       /* FOLD: segments to remove */
 	size_t number_count;
 	struct fold_stats fold;
-	bool begun; /* FOLD: the catalog says fold to lsn */
+	struct view_fault fault; /* FOLD: why it failed, if it was a block */
+	bool begun;              /* FOLD: the catalog says fold to lsn */
 
 	uint64_t commits; /* COPY: of the catalog, that the copy will have at least */
 
@@ -66,6 +67,7 @@ struct store_job {
 	struct pit thinned;   /* THIN */
 	uint64_t quota_bytes; /* QUOTA */
 	enum when_full when_full;
+	struct scrub_work *scrub; /* MEND, SCRUB, SCRUB_NOTE */
 
 	struct declared *declared; /* DECLARE: those declared, then those that no longer are */
 	size_t declared_count, retired_count;
@@ -80,6 +82,13 @@ int job_say(struct store_job *job, int status, const char *format, ...) __attrib
 
 /* job_points.c: the owner's copy of the kept points, when the job has read them again */
 void job_take_pits(struct store *s, struct store_job *job);
+/* job_points.c: the kept points from the catalog, one of them into it, and over to the owner */
+int job_reload_pits(struct store_job *job);
+void job_drop_pits(struct store_job *job);
+int job_put_pit(struct store_job *job, const struct pit *p);
+
+/* job_scrub.c */
+void scrub_work_destroy(struct scrub_work *w); /* NULL allowed */
 
 /* job_declare.c: a cursor that was kept for a volume that did not grow after all */
 void declare_end_growing(struct store *s);

@@ -10,8 +10,8 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
-static int
-reload_pits(struct store_job *job)
+int
+job_reload_pits(struct store_job *job)
 {
 	struct hf_error err;
 	int r = catalog_list_pits(job->store->catalog, &job->pits, &job->pit_count, &err);
@@ -23,8 +23,8 @@ reload_pits(struct store_job *job)
 }
 
 /* They are changed now: read again before the owner may have them. */
-static void
-drop_pits(struct store_job *job)
+void
+job_drop_pits(struct store_job *job)
 {
 	free(job->pits);
 	job->pits = NULL;
@@ -62,8 +62,8 @@ pit_for_checkpoint(struct store_job *job, const struct checkpoint *c)
 	return p;
 }
 
-static int
-put_pit(struct store_job *job, const struct pit *p)
+int
+job_put_pit(struct store_job *job, const struct pit *p)
 {
 	struct hf_error err;
 	int r = catalog_put_pit(job->store->catalog, p, &err);
@@ -105,7 +105,7 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 	const struct checkpoint *c = &job->checkpoint;
 	int64_t until_ns = checkpoint_until_ns(c), planned_ns;
 	uint32_t due;
-	int r = reload_pits(job);
+	int r = job_reload_pits(job);
 
 	(void)d;
 	(void)cache;
@@ -118,15 +118,15 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 		if (p.rules == 0)
 			p.planned_ns = planned_ns;
 		p.rules |= due;
-		r = put_pit(job, &p);
-		drop_pits(job);
+		r = job_put_pit(job, &p);
+		job_drop_pits(job);
 		if (r == 0)
-			r = reload_pits(job);
+			r = job_reload_pits(job);
 	}
 	if (r == 0)
 		r = expire_pits(job, until_ns);
-	drop_pits(job);
-	return r < 0 ? r : reload_pits(job);
+	job_drop_pits(job);
+	return r < 0 ? r : job_reload_pits(job);
 }
 
 /* Is there anything for the policy to do? On the owner's copies, without touching the catalog. */
@@ -196,16 +196,16 @@ run_pit_keep(struct store_job *job, struct disk *d, struct run_cache *cache)
 	(void)cache;
 	if (job->status < 0)
 		return job->status; /* refused by the owner */
-	r = reload_pits(job);
+	r = job_reload_pits(job);
 	if (r < 0)
 		return r;
 	p = pit_for_checkpoint(job, &job->checkpoint);
 	p.by_hand = true;
 	p.held |= job->hold;
 	snprintf(p.name, sizeof p.name, "%s", job->name);
-	r = put_pit(job, &p);
-	drop_pits(job);
-	return r < 0 ? r : reload_pits(job);
+	r = job_put_pit(job, &p);
+	job_drop_pits(job);
+	return r < 0 ? r : job_reload_pits(job);
 }
 
 /* The last complete point is all that is left to recover from. */
@@ -227,8 +227,8 @@ change_pit(struct store_job *job, struct pit *p)
 	int r;
 
 	switch (job->verb) {
-	case STORE_PIT_HOLD: p->held = true; return put_pit(job, p);
-	case STORE_PIT_RELEASE: p->held = false; return put_pit(job, p);
+	case STORE_PIT_HOLD: p->held = true; return job_put_pit(job, p);
+	case STORE_PIT_RELEASE: p->held = false; return job_put_pit(job, p);
 	case STORE_PIT_DELETE:
 		if (p->held)
 			return job_say(job, -EBUSY, "%s is held: release it first", p->id.text);
@@ -236,8 +236,8 @@ change_pit(struct store_job *job, struct pit *p)
 			return job_say(job, -EBUSY, "%s is the only complete point of this source", p->id.text);
 		r = catalog_delete_pits(job->store->catalog, &p->id, 1, &err);
 		return r < 0 ? job_say(job, r, "%s", err.text) : 0;
-	case STORE_PIT_VERIFIED: p->verified_ns = store_clock(job->store); return put_pit(job, p);
-	case STORE_PIT_UNVERIFIED: p->verified_ns = 0; return put_pit(job, p);
+	case STORE_PIT_VERIFIED: p->verified_ns = store_clock(job->store); return job_put_pit(job, p);
+	case STORE_PIT_UNVERIFIED: p->verified_ns = 0; return job_put_pit(job, p);
 	}
 	return -EINVAL;
 }
@@ -246,7 +246,7 @@ static int
 run_pit_change(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct pit *p;
-	int r = reload_pits(job);
+	int r = job_reload_pits(job);
 
 	(void)d;
 	(void)cache;
@@ -254,8 +254,8 @@ run_pit_change(struct store_job *job, struct disk *d, struct run_cache *cache)
 		return r;
 	p = find_pit(job, &job->pit);
 	r = p == NULL ? -HF_ENOPIT : change_pit(job, p);
-	drop_pits(job);
-	return r < 0 ? r : reload_pits(job);
+	job_drop_pits(job);
+	return r < 0 ? r : job_reload_pits(job);
 }
 
 void

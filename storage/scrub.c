@@ -663,7 +663,7 @@ check_run(struct scrub *sc, struct run *run)
 
 	do {
 		r = run_scan(run, sc->d, sc->cache, sc->volume->volume, g.block, sc->group + GROUP, sc->v->base_lsn,
-		    UINT64_MAX, on_version, &g);
+		    sc->v->lsn, on_version, &g);
 		if (r > 0)
 			read_batch(sc);
 	} while (r > 0);

@@ -22,6 +22,7 @@
 #include "storage/catalog.h"
 #include "storage/fold.h"
 #include "storage/pit.h"
+#include "storage/scrub.h"
 #include "storage/slab.h"
 #include "storage/space.h"
 #include "storage/view.h"
@@ -37,6 +38,8 @@ struct store_config {
 	uint64_t reserve_bytes;       /* until store_set_space(): left free for maintenance; default 16 MiB */
 	int64_t copy_interval_ns;     /* the catalog is copied at most so often; default 60 s */
 	int64_t (*clock_ns)(void);    /* our clock; NULL = CLOCK_REALTIME */
+	int64_t scrub_interval_ns;    /* from the end of one to the beginning of the next; 0 = only when asked for */
+	uint64_t scrub_bytes;         /* read in a second by one that nobody asked for; default 32 MiB */
 };
 
 /* ---- life ---- */
@@ -72,6 +75,11 @@ struct store_events {
 	void (*job_ready)(void *arg);                              /* store_job_next() has something */
 	void (*failed)(void *arg, int status, const char *text);   /* the store acknowledges nothing any more */
 	void (*thinned)(void *arg, const struct pit *pit);         /* it was given up for want of room */
+
+	/* May be NULL. Rot was found, or is there no more: healed, or no point needs it. d is borrowed. */
+	void (*damaged)(void *arg, const struct damage *d);
+	void (*mended)(void *arg, const struct damage *d, bool healed);
+	void (*scrubbed)(void *arg); /* a scrub came to its end; store_get_scrub() */
 };
 
 /* [owner] Set the disk (ring) and slabs of the owning worker and who is told. events and arg are borrowed until
@@ -222,6 +230,38 @@ void store_set_space(struct store *s, const struct space *space);
  * the staging area, is full. Changing it is a job as above. */
 void store_get_quota(const struct store *s, uint64_t *ret_quota_bytes, enum when_full *ret_when_full);
 struct store_job *store_set_quota(struct store *s, uint64_t quota_bytes, enum when_full when_full);
+
+/* ---- scrub [owner] ---- */
+
+/* One is begun by itself when it is due (store_config), goes on over restarts, and gives way to everything else; one
+ * that was asked for does not spare the disk. */
+struct scrub_status {
+	bool running, by_hand;
+	int64_t begun_ns, done_ns; /* our clock: of the one under way; when the last whole one ended. 0 = none */
+	double progress;           /* 0 to 1, of the one under way, by the volumes' sizes */
+	uint64_t bytes, bytes_per_second;
+	uint64_t blocks_healed, digests_mended; /* since the store was opened */
+	size_t damaged;                         /* versions of blocks that are damaged now */
+	bool more_damaged;                      /* than there is room to remember */
+};
+void store_get_scrub(const struct store *s, struct scrub_status *ret_status);
+
+/* 0; -EBUSY: one is under way that was asked for. One that began by itself goes on as one that was asked for. */
+int store_scrub_start(struct store *s);
+int store_scrub_cancel(struct store *s); /* -ENOENT: none is under way */
+
+/* A read somewhere found this block wrong: it is looked at soon, and from then on is damage, or is not. */
+void store_suspect(struct store *s, uint32_t volume, uint64_t block);
+
+/* What is damaged now, at most max; then how many points need it (the ids of the first max of them). */
+size_t store_list_damage(const struct store *s, struct damage *ret_damage, size_t max);
+size_t store_damage_points(struct store *s, const struct damage *d, struct id *ret_pits, size_t max);
+
+/* A block that its source might still have, and which was not asked of it in the last hour; false if there is none.
+ * Then its bytes (BLOCK_BYTES; copied): they take the place of the damaged version if its digest is theirs. -ENOMEM,
+ * -EBUSY (the block before is not done with). */
+bool store_next_to_heal(struct store *s, uint32_t *ret_volume, uint64_t *ret_block);
+int store_heal(struct store *s, uint32_t volume, uint64_t block, const void *bytes);
 
 /* ---- work that blocks ---- */
 /* Kinds: prepare the next segment, build a run, apply the policy (keep and expire points), fold, copy the catalog,

@@ -118,12 +118,45 @@ enum job_kind {
 	JOB_THIN,
 	JOB_FOLD,
 	JOB_COPY,
+	JOB_MEND,
+	JOB_SCRUB,
+	JOB_SCRUB_NOTE,
 	JOB_DECLARE,
 	JOB_PIT_KEEP,
 	JOB_PIT_CHANGE,
 	JOB_POLICY,
 	JOB_QUOTA,
 	JOB_KINDS
+};
+
+/* ---- scrub ---- */
+struct known_damage {
+	struct damage d;
+	int64_t asked_ns; /* monotonic: when its bytes were last asked for; 0 = not yet */
+};
+
+struct store_scrub {
+	struct catalog_scrub at; /* as in the catalog, or newer */
+	uint64_t page;           /* at.volume = 0: next page of the run */
+	int64_t first_ns;        /* when the first one of all is due */
+	bool ended;              /* everything was read; what was found is still looked at */
+	bool changed;            /* the catalog does not know all of the damage yet */
+	int64_t noted_ns;        /* monotonic: the catalog was told last */
+	int64_t rechecked_ns;    /* monotonic: all damage was made suspect again */
+	/* Places to look at, then what was found there; made when first needed. */
+	struct catalog_suspect *suspects;
+	struct known_damage *damage;
+	size_t suspect_count, damage_count;
+	bool more_damaged;
+	struct scrub_offer offer; /* bytes NULL: none; else from buffer_alloc() */
+	uint64_t blocks_healed, digests_mended;
+	uint64_t rate, rate_bytes; /* bytes a second; bytes since rate_ns */
+	int64_t rate_ns;
+};
+
+enum {
+	SUSPECTS_MAX = 512, /* those beyond are found by a later scrub */
+	DAMAGE_MAX = 512,
 };
 
 struct store {
@@ -217,6 +250,7 @@ struct store {
 	} recent[RECENT_RING];
 	unsigned recent_count, recent_next;
 
+	struct store_scrub scrub;
 	struct store_job *out[JOB_KINDS]; /* at most one of each kind */
 	unsigned asked_jobs;              /* declarations and changes of points that are out */
 	int64_t retry_ns[JOB_KINDS];      /* clock_monotonic: not before, after a failed job of that kind */
@@ -256,6 +290,18 @@ int store_fold_view(
     struct store *s, uint64_t lsn, struct view **ret_view); /* of every volume that has files, declared or not */
 void store_wake_job(struct store *s);
 void store_say_room(struct store *s);
+
+/* store_scrub.c */
+int scrub_load(struct store *s, const struct catalog_source *facts, struct hf_error *err); /* from the catalog */
+void scrub_unload(struct store *s);
+bool scrub_is_due(const struct store *s);
+void scrub_begin(struct store *s, bool by_hand);
+void scrub_suspect(struct store *s, const struct catalog_suspect *suspect);
+void scrub_recheck(struct store *s, int64_t now_ns); /* every ten minutes, what is damaged */
+/* In the places of a mending these are damaged now, and nothing else. */
+void scrub_take_findings(struct store *s, const struct catalog_suspect *places, size_t place_count,
+    const struct damage *found, size_t count, bool healed);
+bool damage_hits(const struct damage *d, const struct checkpoint *c);
 
 /* volume files */
 void volume_path(char *ret_path, const struct store *s, const struct id *volume, const char *suffix);

@@ -20,6 +20,9 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_POINTS] = &points_job,
     [JOB_FOLD] = &fold_job,
     [JOB_COPY] = &copy_job,
+    [JOB_MEND] = &mend_job,
+    [JOB_SCRUB] = &scrub_job,
+    [JOB_SCRUB_NOTE] = &scrub_note_job,
     [JOB_DECLARE] = &declare_job,
     [JOB_PIT_KEEP] = &pit_keep_job,
     [JOB_PIT_CHANGE] = &pit_change_job,
@@ -146,6 +149,7 @@ store_job_destroy(struct store_job *job)
 		free(job->declared[i].cursor);
 	}
 	free(job->declared);
+	scrub_work_destroy(job->scrub);
 	free(job->numbers);
 	free(job->pits);
 	free(job);

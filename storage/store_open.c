@@ -27,6 +27,8 @@ store_alloc(const struct store_config *config)
 		s->config.segment_bytes_max = 256ull << 20;
 	if (s->config.segment_bytes_first == 0)
 		s->config.segment_bytes_first = 1ull << 20;
+	if (s->config.scrub_bytes == 0)
+		s->config.scrub_bytes = 32ull << 20;
 	if (s->config.reserve_bytes == 0)
 		s->config.reserve_bytes = 16ull << 20;
 	if (s->config.copy_interval_ns == 0)
@@ -98,6 +100,8 @@ store_load_catalog(struct store *s, const char *path, struct hf_error *err)
 		r = check_volumes(s, err);
 	if (r == 0)
 		r = catalog_list_pits(s->catalog, &s->pits, &s->pit_count, err);
+	if (r == 0)
+		r = scrub_load(s, &facts, err);
 	if (r < 0) {
 		store_unload_catalog(s);
 		return r;
@@ -120,6 +124,7 @@ store_unload_catalog(struct store *s)
 	free(s->pits);
 	s->pits = NULL;
 	s->pit_count = 0;
+	scrub_unload(s);
 }
 
 int
