@@ -17,8 +17,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLANT = re.compile(r'X\((\d+),\s+"((?:[^"\\]|\\.|"\s*\\?\s*")+)"\)')
 CRASH = [["crash/test_workloads", "--first", "--length", "2"], ["crash/test_workloads", "--first", "--every", "16"],
          ["crash/test_store_crash", "--first", "--seeds", "6", "--stride", "2"]]
-# What no cut shows, but rot, or a test of that rule.
-ELSEWHERE = {}
+# What no cut shows, but rot, a disk that fails, or a test of that rule.
+FAULTS = [["unit/test_faults"]]
+ELSEWHERE = {60: FAULTS, 61: FAULTS}
 
 
 def caught_by(build, number):
