@@ -70,9 +70,19 @@ copy_config(struct link *l, const struct link_config *config, struct hf_error *e
 	l->compressions = config->compressions;
 	l->last_stream_id = config->last_stream_id;
 	l->last_acked_sequence = config->last_acked_sequence;
+	l->earlier = config->earlier;
 	l->window_bytes_max = config->window_bytes_max != 0 ? config->window_bytes_max : WINDOW_BYTES_DEFAULT;
 	l->key_update_bytes = config->key_update_bytes;
 	return copy_servers(l, config, err);
+}
+
+void
+earlier_streams_add(struct earlier_streams *e, uint64_t stream_id)
+{
+	if (e->count < EARLIER_STREAMS_MAX)
+		e->count++;
+	memmove(e->ids + 1, e->ids, (e->count - 1) * sizeof e->ids[0]);
+	e->ids[0] = stream_id;
 }
 
 static void

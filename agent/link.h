@@ -26,10 +26,14 @@ struct link_config {
 	struct message_hints hints;
 	/* The newest acknowledgement that an earlier process remembered; 0 = none. */
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
 	unsigned compressions;     /* bits of enum frame_flag the server may choose from */
 	uint64_t window_bytes_max; /* unacknowledged bytes kept in memory; 0 = 32 MiB */
 	uint64_t key_update_bytes; /* new TLS keys after so many bytes sent; 0 = 64 GiB */
 };
+
+/* The newest stream is no longer this one. */
+void earlier_streams_add(struct earlier_streams *e, uint64_t stream_id);
 
 /* Start dialling. -ENOMEM, or what is wrong with key, certificate or CA. */
 int link_create(const struct link_config *config, struct link **ret_link, struct hf_error *err);

@@ -87,6 +87,7 @@ struct link {
 	struct stream stream;
 	struct retained_list trash; /* dropped by link_restart(), freed by the thread */
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
 	uint64_t digest_seed;
 	unsigned compression; /* the newest Welcome's */
 

@@ -131,6 +131,8 @@ on_ack(struct session *s, const struct wire_frame *f)
 	if (m.durable_sequence <= l->stream.acked_sequence)
 		return;
 	stream_acknowledge(&l->stream, m.durable_sequence);
+	if (l->last_stream_id != 0 && l->last_stream_id != l->stream.id)
+		earlier_streams_add(&l->earlier, l->last_stream_id);
 	l->last_stream_id = l->stream.id;
 	l->last_acked_sequence = m.durable_sequence;
 	s->progressed = true;

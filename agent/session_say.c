@@ -81,6 +81,7 @@ session_say_hello(struct session *s)
 	pthread_mutex_lock(&l->lock);
 	m.last_stream_id = l->last_stream_id;
 	m.last_acked_sequence = l->last_acked_sequence;
+	m.earlier = l->earlier;
 	pthread_mutex_unlock(&l->lock);
 	send_hello(s, &m);
 }

@@ -400,6 +400,8 @@ hello_convert(struct conversion *c, Holdfast__V1__Hello *w, struct message_hello
 	convert_ns(c, &w->clock_ns, &m->clock_ns);
 	convert_u64(c, &w->last_stream_id, &m->last_stream_id);
 	convert_u64(c, &w->last_acked_sequence, &m->last_acked_sequence);
+	convert_numbers(c, &w->n_earlier_stream_ids, &w->earlier_stream_ids, &m->earlier.count, m->earlier.ids,
+	    EARLIER_STREAMS_MAX);
 }
 
 static void

@@ -28,6 +28,7 @@ enum {
 	NAME_BYTES = 128,     /* names and identities, with NUL */
 	PATH_BYTES = 256,     /* device names */
 	SENTENCE_BYTES = 512, /* texts for people */
+	EARLIER_STREAMS_MAX = 8,
 };
 
 struct message_hints {
@@ -63,6 +64,12 @@ struct message_enrolled {
 
 enum message_role { MESSAGE_ROLE_AGENT = 1, MESSAGE_ROLE_BULK = 2 };
 
+/* Streams in which something was acknowledged before the newest one, newest first. */
+struct earlier_streams {
+	uint64_t ids[EARLIER_STREAMS_MAX];
+	size_t count;
+};
+
 struct message_hello {
 	uint32_t protocol_version, protocol_version_min;
 	enum message_role role;
@@ -73,6 +80,7 @@ struct message_hello {
 	unsigned compressions; /* bits of enum frame_flag */
 	int64_t clock_ns;
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
 };
 
 struct message_welcome {

@@ -165,6 +165,7 @@ session_admit(struct session *s, const struct message_hello *m)
 	s->hello.incarnation = m->incarnation;
 	s->hello.last_stream_id = m->last_stream_id;
 	s->hello.last_acked_sequence = m->last_acked_sequence;
+	s->hello.earlier = m->earlier;
 	s->hello.protocol_version = m->protocol_version < PROTOCOL_VERSION ? m->protocol_version : PROTOCOL_VERSION;
 	s->hello.clock_ns = m->clock_ns;
 	s->hello.received_ns = clock_real_ns();

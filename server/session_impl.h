@@ -50,6 +50,7 @@ struct session {
 	struct {              /* of HELLO */
 		unsigned char nonce[NONCE_BYTES];
 		uint64_t incarnation, last_stream_id, last_acked_sequence;
+		struct earlier_streams earlier;
 		uint32_t protocol_version;
 		int64_t clock_ns, received_ns;
 		unsigned compressions;

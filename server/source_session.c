@@ -108,17 +108,33 @@ stream_at_rest(const struct source *src)
 	return src->received_sequence == src->durable_sequence && store_is_idle(src->store);
 }
 
+/* Was something acknowledged to this agent that is not here any more? Our newest stream is then the one it was told of
+ * last, but shorter; or one from before that; or there is none. A stream that the agent does not know proves nothing:
+ * it may have died before it remembered it. */
+static bool
+went_back(const struct session *s)
+{
+	if (s->hello.last_acked_sequence == 0)
+		return false;
+	if (s->hello.last_stream_id == s->welcome_stream_id)
+		return s->hello.last_acked_sequence > s->welcome_sequence;
+	for (size_t i = 0; i < s->hello.earlier.count; i++)
+		if (s->hello.earlier.ids[i] == s->welcome_stream_id)
+			return true;
+	return s->welcome_stream_id == 0;
+}
+
 static void
 note_went_back(struct source *src, const struct session *s)
 {
-	if (s->hello.last_stream_id == 0 || s->hello.last_stream_id != s->welcome_stream_id ||
-	    s->hello.last_acked_sequence <= s->welcome_sequence)
+	if (!went_back(s))
 		return;
 	src->went_back = true;
 	server_event(src->server, &src->id, "staging_went_back",
-	    "the agent was told that frame %" PRIu64 " is durable, but the staging area has only %" PRIu64
-	    ": it is an older state; all blocks are compared",
-	    s->hello.last_acked_sequence, s->welcome_sequence);
+	    "the agent was told that frame %" PRIu64 " of stream %016" PRIx64
+	    " is durable, but the staging area ends with frame %" PRIu64 " of stream %016" PRIx64
+	    ": it is an older state; all blocks are compared before there is a new point",
+	    s->hello.last_acked_sequence, s->hello.last_stream_id, s->welcome_sequence, s->welcome_stream_id);
 }
 
 void

@@ -117,9 +117,15 @@ is_filling(const struct state_facts *f)
 }
 
 static bool
+has_gone_back(const struct state_facts *f)
+{
+	return f->went_back;
+}
+
+static bool
 is_rescanning(const struct state_facts *f)
 {
-	return f->went_back || f->activity == ACTIVITY_RESCAN;
+	return f->activity == ACTIVITY_RESCAN;
 }
 
 static bool
@@ -182,6 +188,10 @@ static const struct rule {
     {read_back_failed, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_VERIFY,
 	"the newest point in time could not be read back", ""},
     {no_volumes, STATE_INITIATING, "", DETAIL_NONE, "connected; no volume is declared yet", ""},
+    {has_gone_back, STATE_RESCAN, "STAGING_WENT_BACK", DETAIL_NONE,
+	"the staging area is older than what was acknowledged once: all blocks are compared before there is a new "
+	"point",
+	"was the data directory put back from a backup? then nothing need be done; else look at the staging disk"},
     {is_filling, STATE_INITIAL_SYNC, "", DETAIL_NONE, "the first copy is under way", ""},
     {is_rescanning, STATE_RESCAN, "", DETAIL_NONE, "the agent compares all blocks with the server", ""},
     {only_fuzzy, STATE_CREATING_SNAPSHOT, "NO_CONSISTENT_POINT", DETAIL_NONE,

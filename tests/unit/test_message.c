@@ -74,6 +74,9 @@ hello_set(struct message_hello *m)
 	m->clock_ns = INT64_C(1764000000) * 1000000000;
 	m->last_stream_id = UINT64_MAX;
 	m->last_acked_sequence = 99;
+	m->earlier.count = EARLIER_STREAMS_MAX;
+	for (size_t i = 0; i < EARLIER_STREAMS_MAX; i++)
+		m->earlier.ids[i] = UINT64_MAX - 1 - i;
 }
 
 static void

@@ -320,6 +320,7 @@ comparing_everything_is_rescan_and_leaves_points_ready(void **state)
 	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
 	f.went_back = true;
 	assert_int_equal(judge(&f).state, STATE_RESCAN);
+	assert_string_equal(judge(&f).error, "STAGING_WENT_BACK");
 	assert_true(judge(&f).ready);
 }
 
