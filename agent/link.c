@@ -519,7 +519,7 @@ link_recent(struct link *l, uint32_t volume, struct message_recent_answer *ret_a
 }
 
 size_t
-link_take_requests(struct link *l, uint64_t *ret_ids, size_t max)
+link_take_requests(struct link *l, uint64_t *ret_ids, size_t max, bool *ret_compare)
 {
 	size_t n;
 
@@ -527,6 +527,8 @@ link_take_requests(struct link *l, uint64_t *ret_ids, size_t max)
 	n = l->request_count < max ? l->request_count : max;
 	memcpy(ret_ids, l->requests, n * sizeof *ret_ids);
 	l->request_count -= n;
+	*ret_compare = l->compare_requested;
+	l->compare_requested = false;
 	memmove(l->requests, l->requests + n, l->request_count * sizeof *l->requests);
 	pthread_mutex_unlock(&l->lock);
 	return n;

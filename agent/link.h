@@ -76,8 +76,9 @@ int link_compare_end(struct link *l, uint64_t *ret_digests, size_t count);
 int link_recent(struct link *l, uint32_t volume, struct message_recent_answer *ret_answer);
 
 /* Requests for a checkpoint now that arrived since the last call; their ids go into the next
- * link_checkpoint(). Returns how many were stored (at most max). */
-size_t link_take_requests(struct link *l, uint64_t *ret_ids, size_t max);
+ * link_checkpoint(). Returns how many were stored (at most max); *ret_compare: one of them wants to
+ * know what the comparing found. */
+size_t link_take_requests(struct link *l, uint64_t *ret_ids, size_t max, bool *ret_compare);
 
 /* Sleep until timeout_ns passed, a checkpoint request is waiting, the stream must be restarted, or
  * link_stop(). */

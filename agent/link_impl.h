@@ -107,6 +107,7 @@ struct link {
 
 	uint64_t requests[LINK_REQUESTS_MAX]; /* checkpoint requests not yet taken */
 	size_t request_count;
+	bool compare_requested; /* by one of them */
 
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;

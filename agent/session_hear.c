@@ -159,6 +159,7 @@ on_checkpoint_request(struct session *s, const struct wire_frame *f)
 	if (!decoded(
 		s, message_checkpoint_request_decode(f->message, f->header.message_bytes, &m), "CheckpointRequest"))
 		return;
+	l->compare_requested |= m.compare;
 	for (size_t i = 0; i < l->request_count; i++)
 		if (l->requests[i] == m.request_id)
 			return; /* asked again after a reconnect */

@@ -501,6 +501,15 @@ checkpoint_convert(struct conversion *c, Holdfast__V1__Checkpoint *w, struct mes
 	convert_u64(c, &w->pass, &m->pass);
 	convert_u64(c, &w->bytes_read, &m->bytes_read);
 	convert_u64(c, &w->bytes_differing, &m->bytes_differing);
+	if (!convert_items(c, &holdfast__v1__compared_volume__descriptor, &w->n_compared, &w->compared,
+		&m->compared_count, VOLUMES_MAX))
+		return;
+	for (size_t i = 0; i < m->compared_count; i++) {
+		convert_u32(c, &w->compared[i]->volume, &m->compared[i].volume);
+		convert_u64(c, &w->compared[i]->bytes_read, &m->compared[i].bytes_read);
+		convert_u64(c, &w->compared[i]->bytes_differing, &m->compared[i].bytes_differing);
+		convert_flag(c, &w->compared[i]->equal, &m->compared[i].equal);
+	}
 }
 
 static void
@@ -525,6 +534,7 @@ checkpoint_request_convert(
     struct conversion *c, Holdfast__V1__CheckpointRequest *w, struct message_checkpoint_request *m)
 {
 	convert_u64(c, &w->request_id, &m->request_id);
+	convert_flag(c, &w->compare, &m->compare);
 }
 
 /* ---- compare ---- */

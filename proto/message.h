@@ -146,12 +146,20 @@ enum consistency {
 	CONSISTENCY_APPLICATION = 4,
 };
 
+struct message_compared_volume {
+	uint32_t volume;
+	uint64_t bytes_read, bytes_differing;
+	bool equal;
+};
+
 struct message_checkpoint {
 	int64_t clock_ns;
 	enum consistency consistency;
 	size_t request_id_count;
 	uint64_t request_ids[REQUEST_IDS_MAX];
 	uint64_t pass, bytes_read, bytes_differing;
+	size_t compared_count;
+	struct message_compared_volume compared[VOLUMES_MAX];
 };
 
 struct message_ack {
@@ -166,6 +174,7 @@ struct message_heartbeat {
 
 struct message_checkpoint_request {
 	uint64_t request_id;
+	bool compare;
 };
 
 struct message_compare {

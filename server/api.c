@@ -50,6 +50,8 @@ static const struct route routes[] = {
 	"let no agent in; its points stay"},
     {HTTP_POST, "/v1/source-servers/*/start", "source.start", true, prepare_source, post_start,
 	"let its agent in again"},
+    {HTTP_POST, "/v1/source-servers/*/verify", "source.verify", true, prepare_verify, post_verify,
+	"compare it with its source, every block"},
     {HTTP_DELETE, "/v1/source-servers/*", "source.delete", true, prepare_source, delete_source,
 	"delete a source with all its points"},
 };

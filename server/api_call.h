@@ -128,6 +128,8 @@ void post_quota(struct call *call);
 void post_stop(struct call *call);
 void post_start(struct call *call);
 void delete_source(struct call *call);
+int prepare_verify(struct call *call, struct hf_error *err);
+void post_verify(struct call *call);
 
 /* api_events.c */
 int prepare_events(struct call *call, struct hf_error *err);

@@ -359,3 +359,40 @@ post_quota(struct call *call)
 {
 	command_set_quota(call->api->sv, &call->source, &call->quota, on_source_changed, call);
 }
+
+/* ---- verifying ---- */
+
+int
+prepare_verify(struct call *call, struct hf_error *err)
+{
+	const char *volume = NULL;
+	json_t *body;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = unpack_body(call, &body, err, "{s?s}", "volume", &volume);
+	if (r < 0)
+		return r;
+	if (volume != NULL)
+		r = take_name(call, volume, err);
+	json_decref(body);
+	snprintf(call->object, sizeof call->object, "%s%s%s", call->source.text,
+	    call->name[0] != '\0' ? " volume=" : "", call->name);
+	return r;
+}
+
+static void
+on_verifying(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (!reply_refused(call, answer))
+		call_reply_json(
+		    call, 202, json_pack("{s:s, s:s}", "sourceServerID", call->source.text, "text", answer->text));
+}
+
+void
+post_verify(struct call *call)
+{
+	command_verify(call->api->sv, &call->source, call->name, on_verifying, call);
+}

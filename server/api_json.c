@@ -227,13 +227,14 @@ volume_state_name(enum volume_state state)
 json_t *
 api_json_volume(const struct source_status *s, const struct volume_status *v)
 {
-	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o}", "volumeID", v->id.text,
-	    "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name), "identity",
-	    api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus", "REGULAR",
-	    "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
+	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "volumeID",
+	    v->id.text, "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name),
+	    "identity", api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus",
+	    "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
 	    json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
 	    "rescannedStorageBytes", json_bytes(v->rescanned_bytes), "backloggedStorageBytes",
-	    json_bytes(v->backlogged_bytes));
+	    json_bytes(v->backlogged_bytes), "provedEqualDateTime", api_json_time(v->equal_ns),
+	    "verificationDifferingBytes", v->proof_asked ? json_bytes(v->differing_bytes) : json_null());
 }
 
 static json_t *
@@ -422,16 +423,30 @@ json_space(const struct source_status *s)
 	    json_bytes(s->store.thinned));
 }
 
+static json_t *
+json_proof(const struct source_status *s)
+{
+	const struct proof_status *p = &s->proof;
+
+	if (p->state == PROOF_NONE)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "state", proof_state_name(p->state), "startedDateTime",
+	    api_json_time(p->started_ns), "endedDateTime", api_json_time(p->ended_ns), "passes", (int)p->passes,
+	    "doneBytes", json_bytes(p->done_bytes), "totalBytes", json_bytes(p->total_bytes), "text",
+	    text_or_null(p->text));
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}",
 	    "sourceServerID", s->id.text, "sourceProperties", json_properties(s), "lifeCycle",
 	    json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
 	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
 	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
 	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
-	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s));
+	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification",
+	    json_proof(s));
 }
 
 /* ---- points, tokens, events ---- */

@@ -70,7 +70,7 @@ struct command {
 	void (*at_worker)(struct command *c);                     /* instead: on a worker, whichever sources it has */
 
 	struct id source, pit, token;
-	char name[PIT_NAME_BYTES];
+	char name[PIT_NAME_BYTES]; /* of a point, or a volume */
 	enum store_pit_verb verb;
 	int64_t timeout_ns, lifetime_ns;
 	struct hf_error err;
@@ -673,4 +673,30 @@ command_set_quota(
 
 	c->quota = *change;
 	send_to_source(c, set_quota);
+}
+
+/* ---- verifying ---- */
+
+static void
+verify(struct command *c, struct source *src)
+{
+	char text[SENTENCE_BYTES];
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = source_prove(src, c->name, text);
+	if (r < 0)
+		answer(c, r, text);
+	else
+		answer_ok(c, "the agent reads and compares every block");
+}
+
+void
+command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	snprintf(c->name, sizeof c->name, "%s", volume);
+	send_to_source(c, verify);
 }

@@ -74,6 +74,10 @@ struct quota_change {
 void command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg);
 
+/* Compare a volume (id or name; "" = all) with the source's disk: answered when it has begun; how it goes is in the
+ * status (proof). As source_prove(). */
+void command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg);
+
 /* ---- export: a volume of a point as a stream of verified ranges ---- */
 struct export;
 struct export_chunk {

@@ -70,6 +70,6 @@ void session_turn_end(struct session *s);
 void session_tick(struct session *s, int64_t now_ns);
 
 /* ---- what a source has its session say ---- */
-void session_send_checkpoint_request(struct session *s, uint64_t request_id);
+void session_send_checkpoint_request(struct session *s, uint64_t request_id, bool compare);
 
 #endif

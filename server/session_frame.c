@@ -594,9 +594,9 @@ on_goodbye(struct session *s, const unsigned char *message, size_t len)
 /* ---- asked by the source ---- */
 
 void
-session_send_checkpoint_request(struct session *s, uint64_t request_id)
+session_send_checkpoint_request(struct session *s, uint64_t request_id, bool compare)
 {
-	struct message_checkpoint_request m = {.request_id = request_id};
+	struct message_checkpoint_request m = {.request_id = request_id, .compare = compare};
 
 	session_send(s, FRAME_CHECKPOINT_REQUEST,
 	    message_checkpoint_request_encode(&m, out_message(s), FRAME_MESSAGE_MAX), NULL, 0);

@@ -476,6 +476,7 @@ source_bury(struct source *src)
 	if (src->touched)
 		LL_DELETE2(w->touched_sources, src, next_touched);
 	free(src->declared);
+	free(src->proof);
 	src->magic = 0;
 	free(src);
 	worker_touch(w);
@@ -607,6 +608,7 @@ tick_second(struct source *src, int64_t now_ns)
 			source_open(src);
 	}
 	source_expire_requests(src, now_ns);
+	source_tick_proof(src);
 	if (src->compare_view != NULL && !src->compare_running && now_ns - src->compare_used_ns > VIEW_IDLE_NS)
 		source_drop_compare_view(src);
 	source_touch(src);

@@ -71,6 +71,13 @@ void source_heartbeat(struct source *src, const struct message_heartbeat *m);
 void source_report(struct source *src, const struct message_report *m);
 void source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes); /* a data frame is queued */
 
+/* ---- comparing it with the staging area, on demand ---- */
+
+/* Begin a verification of a volume (id or name; "" = all). 0: it runs, as the status says from now on; -ENOTCONN,
+ * -HF_EINCOMPLETE, -HF_EVOLUME, -HF_EIDENTITY (a disk cannot be read), -EBUSY (another one runs), -ENOMEM: ret_text
+ * (SENTENCE_BYTES) says why. */
+int source_prove(struct source *src, const char *volume, char *ret_text);
+
 /* ---- turn and tick ---- */
 void source_touch(struct source *src);
 void source_turn_end(struct source *src);

@@ -38,6 +38,26 @@ struct compare { /* a question and its answer */
 	uint64_t digests[]; /* question.count */
 };
 
+/* Is what is staged what is on the source's disks? See source_proof.c. */
+struct proof {
+	enum proof_state state;
+	int64_t started_ns, ended_ns;
+	char asked[PIT_NAME_BYTES]; /* volume; "" = all */
+	char text[SENTENCE_BYTES];
+	unsigned passes;
+	uint64_t request_id; /* of the pass that is waited for */
+	int64_t received_ns; /* of the checkpoint that names it; 0 = none yet */
+	size_t compared_count;
+	struct message_compared_volume compared[VOLUMES_MAX]; /* as that one says */
+	size_t volume_count;
+	struct proof_volume {
+		uint32_t volume;
+		char name[NAME_BYTES];
+		bool equal;
+		uint64_t differing_bytes; /* in the first pass */
+	} volumes[VOLUMES_MAX];           /* asked for */
+};
+
 enum source_life {
 	SOURCE_OPENING, /* a reader opens the store */
 	SOURCE_OPEN,
@@ -63,7 +83,8 @@ struct source {
 	char dir[512];
 	int store_status; /* why it is BROKEN */
 	char store_text[SENTENCE_BYTES];
-	struct store_repair repair; /* of the catalog, when the store was opened last in this process and it needed one */
+	struct store_repair
+	    repair; /* of the catalog, when the store was opened last in this process and it needed one */
 	int64_t retry_ns, retry_delay_ns;
 	bool shutting_down;           /* the process ends: do not open again */
 	bool deleting;                /* it is to go: nothing new is begun with it */
@@ -114,6 +135,8 @@ struct source {
 	struct view *compare_view;
 	uint64_t compare_view_lsn;
 	int64_t compare_used_ns;
+
+	struct proof *proof; /* NULL: none since the start */
 
 	/* points */
 	struct pit_request requests[PIT_REQUESTS_MAX];
@@ -184,6 +207,13 @@ void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
 bool source_meets_quota(const struct source *src);          /* it is its quota, not the disk, that leaves no room */
 void source_note_thinned(struct source *src, const struct pit *pit);
 void source_note_window(struct source *src, const struct source_status *s);
+
+/* source_proof.c */
+void source_ask_proof(struct source *src); /* a session begins to stream: ask for what is waited for */
+void source_note_compared(struct source *src, const struct message_checkpoint *m, int64_t received_ns);
+void source_prove_durable(struct source *src, const struct checkpoint *c);
+void source_end_proof(struct source *src, const char *text); /* if one runs: it cannot go on */
+void source_tick_proof(struct source *src);
 
 /* source_status.c */
 void source_publish(struct source *src);

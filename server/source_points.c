@@ -58,7 +58,7 @@ source_request_pit(struct source *src, const char *name, int64_t deadline_ns, so
 	q->done = done;
 	q->arg = arg;
 	q->source = src;
-	session_send_checkpoint_request(src->session, q->id);
+	session_send_checkpoint_request(src->session, q->id, false);
 }
 
 void
@@ -67,7 +67,7 @@ source_send_requests(struct source *src)
 	for (size_t i = 0; i < PIT_REQUESTS_MAX; i++)
 		if (src->requests[i].id != 0 && !src->requests[i].keeping) {
 			src->requests[i].received_ns = 0; /* its checkpoint may have been lost with the session */
-			session_send_checkpoint_request(src->session, src->requests[i].id);
+			session_send_checkpoint_request(src->session, src->requests[i].id, false);
 		}
 }
 
@@ -164,6 +164,7 @@ source_point_durable(struct source *src, const struct checkpoint *c)
 		if (q->id != 0 && !q->keeping && q->received_ns != 0 && q->received_ns == c->received_ns)
 			keep_requested(q, c);
 	}
+	source_prove_durable(src, c);
 }
 
 int

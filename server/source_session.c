@@ -208,6 +208,7 @@ source_stop(struct source *src, uint64_t admit_number)
 	char cure[SENTENCE_BYTES];
 
 	src->facts.phase = PHASE_STOPPED;
+	source_end_proof(src, "replication was stopped");
 	snprintf(cure, sizeof cure, "holdfastctl source start %s", src->id.text);
 	turn_out(src, admit_number, -HF_ESTOPPED, hf_status_text(-HF_ESTOPPED), cure);
 }
@@ -243,6 +244,7 @@ source_start_stream(struct source *src, uint64_t stream_id, bool resume)
 	log_info("stream_started", "source=%s session=%" PRIu64 " stream=%016" PRIx64 " resumed=%s sequence=%" PRIu64,
 	    src->id.text, src->session->number, stream_id, resume ? "yes" : "no", durable);
 	source_send_requests(src);
+	source_ask_proof(src);
 	src->dirty = true;
 	return 0;
 }
@@ -297,6 +299,7 @@ source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain, const s
 	if (r < 0)
 		return r;
 	note_requests(src, m, c.received_ns);
+	source_note_compared(src, m, c.received_ns);
 	source_received(src, sequence, 0);
 	if (checkpoint_time_ns(&c) > src->received_at_ns)
 		src->received_at_ns = checkpoint_time_ns(&c);

@@ -44,6 +44,35 @@ add_declaration(const struct source *src, struct volume_status *v)
 }
 
 static void
+add_proof(const struct proof *p, struct volume_status *v)
+{
+	for (size_t i = 0; p != NULL && i < p->volume_count; i++)
+		if (p->volumes[i].volume == v->volume) {
+			v->proof_asked = true;
+			v->differing_bytes = p->volumes[i].differing_bytes;
+		}
+}
+
+/* How far its pass is: the agent reports it once a second. */
+static void
+gather_proof(const struct source *src, struct source_status *s)
+{
+	const struct proof *p = src->proof;
+
+	if (p == NULL)
+		return;
+	s->proof.state = p->state;
+	s->proof.started_ns = p->started_ns;
+	s->proof.ended_ns = p->ended_ns;
+	s->proof.passes = p->passes;
+	memcpy(s->proof.text, p->text, sizeof s->proof.text);
+	for (size_t i = 0; p->state == PROOF_RUNNING && i < src->declared_count; i++) {
+		s->proof.done_bytes += src->declared[i].rescanned_bytes;
+		s->proof.total_bytes += src->declared[i].rescan_total_bytes;
+	}
+}
+
+static void
 fill_volume(const struct source *src, const struct store_volume *from, struct volume_status *v)
 {
 	memset(v, 0, sizeof *v);
@@ -57,7 +86,9 @@ fill_volume(const struct source *src, const struct store_volume *from, struct vo
 	v->total_bytes = from->size_bytes;
 	v->replicated_bytes = replicated_bytes(from);
 	v->backlogged_bytes = from->size_bytes - v->replicated_bytes;
+	v->equal_ns = from->equal_ns;
 	add_declaration(src, v);
+	add_proof(src->proof, v);
 }
 
 /* Volumes declared, and what they come to. */
@@ -278,6 +309,7 @@ source_publish(struct source *src)
 	f.store_status = src->life == SOURCE_OPEN ? 0 : src->store_status;
 	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
 	gather_agent(src, s, &f);
+	gather_proof(src, s);
 	if (src->life == SOURCE_OPEN)
 		gather_store(src, s, &f);
 	gather_rates(src, s, now);

@@ -42,6 +42,19 @@ replication_state_name(enum replication_state s)
 	return "?";
 }
 
+const char *
+proof_state_name(enum proof_state s)
+{
+	switch (s) {
+	case PROOF_NONE: return NULL;
+	case PROOF_RUNNING: return "RUNNING";
+	case PROOF_EQUAL: return "EQUAL";
+	case PROOF_CHANGING: return "CHANGING";
+	case PROOF_FAILED: return "FAILED";
+	}
+	return NULL;
+}
+
 double
 status_lag_seconds(int64_t at_ns, int64_t now_ns)
 {

@@ -29,6 +29,26 @@ enum replication_state {
 /* "INITIAL_SYNC", ... as in dataReplicationState. */
 const char *replication_state_name(enum replication_state s);
 
+/* `holdfastctl verify`: source and staging compared. */
+enum proof_state {
+	PROOF_NONE, /* since the server was started */
+	PROOF_RUNNING,
+	PROOF_EQUAL,    /* every volume asked for was proved equal */
+	PROOF_CHANGING, /* some changed in every pass */
+	PROOF_FAILED,   /* text says why */
+};
+
+/* "RUNNING", ...; NULL for PROOF_NONE. */
+const char *proof_state_name(enum proof_state s);
+
+struct proof_status {
+	enum proof_state state;
+	int64_t started_ns, ended_ns;     /* 0 = not yet */
+	unsigned passes;                  /* that have ended */
+	uint64_t done_bytes, total_bytes; /* of the pass under way, while RUNNING */
+	char text[SENTENCE_BYTES];
+};
+
 struct volume_status {
 	struct id id;
 	uint32_t volume;
@@ -36,6 +56,9 @@ struct volume_status {
 	enum volume_state state;
 	bool boot_disk;
 	uint64_t total_bytes, replicated_bytes, rescanned_bytes, backlogged_bytes;
+	int64_t equal_ns;         /* when it was proved equal to the source's disk; 0 = never */
+	bool proof_asked;         /* by the verification that runs, or ran last */
+	uint64_t differing_bytes; /* that its first pass found; they were sent */
 };
 
 enum { STATUS_REASONS_MAX = 8 };
@@ -86,6 +109,7 @@ struct source_status {
 	enum activity activity; /* of the agent, 0 = not reported */
 	uint64_t pass;
 
+	struct proof_status proof;
 	struct store_stats store;
 	struct usage usage;
 	bool usage_known;

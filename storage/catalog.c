@@ -52,6 +52,7 @@ static const char *const schemas[] = {
     "ALTER TABLE pit ADD COLUMN running_ns INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE pit ADD COLUMN guarded_ns INTEGER NOT NULL DEFAULT 0;"
     "UPDATE pit SET running_ns = time_ns, verified_ns = CASE verified_ns WHEN 0 THEN 0 ELSE time_ns END;"
+    "ALTER TABLE volume ADD COLUMN equal_ns INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE scrub (one INTEGER PRIMARY KEY CHECK (one = 1), begun_ns INTEGER NOT NULL, lsn INTEGER NOT NULL,"
     " volume INTEGER NOT NULL, position INTEGER NOT NULL, bytes INTEGER NOT NULL, by_hand INTEGER NOT NULL, done_ns "
     "INTEGER NOT NULL) STRICT;"
@@ -446,6 +447,7 @@ read_volume(sqlite3_stmt *q, struct catalog_volume *ret_volume)
 	v.size_bytes = (uint64_t)sqlite3_column_int64(q, 2);
 	v.boot_disk = sqlite3_column_int64(q, 3) != 0;
 	v.retired = sqlite3_column_int64(q, 4) != 0;
+	v.equal_ns = sqlite3_column_int64(q, 8);
 	if (sql_get_text(q, 1, text, sizeof text) < 0 || !id_parse("vol", text, &v.id) ||
 	    sql_get_text(q, 5, v.identity, sizeof v.identity) < 0 || sql_get_text(q, 6, v.name, sizeof v.name) < 0 ||
 	    sql_get_text(q, 7, v.device_name, sizeof v.device_name) < 0)
@@ -462,8 +464,9 @@ catalog_list_volumes(
 	sqlite3_stmt *q;
 	size_t n = 0;
 	int r = sql_query(&c->sql, &q, err,
-	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name FROM volume ORDER BY "
-	    "volume",
+	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name, equal_ns FROM volume "
+	    "ORDER "
+	    "BY volume",
 	    "");
 
 	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
@@ -491,6 +494,20 @@ catalog_put_volume(struct catalog *c, const struct catalog_volume *v, struct hf_
 	    v->identity, v->name, v->device_name);
 
 	return r < 0 ? r : 0;
+}
+
+int
+catalog_set_equal(struct catalog *c, const uint64_t *volumes, size_t count, int64_t equal_ns, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_begin(&c->sql, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count && r >= 0; i++)
+		r = sql_run(
+		    &c->sql, err, "UPDATE volume SET equal_ns = ? WHERE volume = ?", "iu", equal_ns, volumes[i]);
+	return sql_end(&c->sql, r < 0 ? r : 0, err);
 }
 
 /* ---- points in time ---- */

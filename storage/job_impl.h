@@ -21,6 +21,7 @@ struct job_class {
 
 extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
     copy_job, declare_job, pit_keep_job, pit_change_job, policy_job, thin_job, quota_job;
+extern const struct job_class equal_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -46,7 +47,7 @@ struct store_job {
 	struct view *view;       /* FOLD */
 	uint64_t lsn;            /* FOLD: target; PIT_KEEP: the checkpoint */
 	uint64_t reserve_bytes;  /* PREPARE: of what is free, for maintenance alone */
-	uint64_t *numbers;       /* FOLD: segments to remove */
+	uint64_t *numbers;       /* FOLD: segments to remove; EQUAL: volumes */
 	size_t number_count;
 	struct fold_stats fold;
 	struct view_fault fault; /* FOLD: why it failed, if it was a block */
@@ -59,6 +60,7 @@ struct store_job {
 	struct id pit;                /* PIT_CHANGE */
 	enum store_pit_verb verb;
 	bool hold;
+	int64_t equal_ns; /* EQUAL */
 	char name[PIT_NAME_BYTES];
 	struct pit *pits; /* what is kept afterwards */
 	size_t pit_count;

@@ -189,6 +189,7 @@ name_volume(struct store *s, const struct catalog_volume *row)
 	vol->has_row = true;
 	vol->info.declared = !row->retired;
 	vol->info.boot_disk = row->boot_disk;
+	vol->info.equal_ns = row->equal_ns;
 	snprintf(vol->info.name, sizeof vol->info.name, "%s", row->name);
 	snprintf(vol->info.device_name, sizeof vol->info.device_name, "%s", row->device_name);
 }

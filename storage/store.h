@@ -110,6 +110,7 @@ struct store_volume {
 	uint64_t frontier_received_blocks; /* including what is in flight */
 	bool declared;                     /* by the session now, or by the last one */
 	bool boot_disk;
+	int64_t equal_ns; /* our time: it was proved then to hold what the source's disk held; 0 = never */
 	char name[128], identity[128], device_name[256];
 };
 size_t store_list_volumes(const struct store *s, struct store_volume *ret_volumes, size_t max); /* declared ones */
@@ -148,6 +149,10 @@ struct store_job *store_declare(struct store *s, const struct store_declaration 
  * Then store_job_destroy(). */
 void store_declare_result(
     const struct store_job *job, size_t index, uint32_t *ret_volume, int *ret_status, char *ret_text, size_t text_size);
+
+/* These volumes were proved at equal_ns (our time) to hold what the source's disks held: a job. [owner] NULL when out
+ * of memory. */
+struct store_job *store_note_equal(struct store *s, const uint32_t *volumes, size_t count, int64_t equal_ns);
 
 /* ---- the stream [owner] ---- */
 

@@ -126,6 +126,7 @@ enum job_kind {
 	JOB_PIT_CHANGE,
 	JOB_POLICY,
 	JOB_QUOTA,
+	JOB_EQUAL,
 	JOB_KINDS
 };
 

@@ -29,6 +29,7 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_POLICY] = &policy_job,
     [JOB_THIN] = &thin_job,
     [JOB_QUOTA] = &quota_job,
+    [JOB_EQUAL] = &equal_job,
 };
 
 struct store_job *

@@ -206,11 +206,12 @@ static const struct table_column show_volume_columns[] = {
     {"replicated", "REPLICATED", true, false, false},
     {"backlog", "BACKLOG", true, false, false},
     {"state", "STATE", false, false, false},
+    {"equal", "PROVED EQUAL", false, false, false},
     {"id", "ID", false, false, false},
 };
 
 static int
-show_volumes(const struct ctl *ctl, const json_t *source)
+show_volumes(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 {
 	struct table *t = table_create(show_volume_columns, sizeof show_volume_columns / sizeof show_volume_columns[0]);
 	json_t *disk;
@@ -227,9 +228,20 @@ show_volumes(const struct ctl *ctl, const json_t *source)
 		cell_bytes(t, "replicated", disk, "replicatedStorageBytes");
 		cell_bytes(t, "backlog", disk, "backloggedStorageBytes");
 		cell_text(t, "state", disk, "volumeState");
+		cell_relative(t, "equal", disk, "provedEqualDateTime", now_ns);
 		cell_text(t, "id", disk, "volumeID");
 	}
 	return print_table(ctl, t);
+}
+
+static void
+show_verification(const json_t *source)
+{
+	if (pick(source, "verification") == NULL)
+		return;
+	show_text("verification", source, "verification.state");
+	if (pick(source, "verification.text") != NULL)
+		show_text("  result", source, "verification.text");
 }
 
 static void
@@ -251,6 +263,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
 	show_space(source);
+	show_verification(source);
 }
 
 static void
@@ -282,7 +295,7 @@ run_source_show(struct ctl *ctl)
 	printf("%s\n", pick_text(source, "sourceServerID"));
 	show_replication(source, now_ns);
 	show_machine(source, now_ns);
-	code = show_volumes(ctl, source);
+	code = show_volumes(ctl, source, now_ns);
 	json_decref(source);
 	return code;
 }
@@ -374,20 +387,16 @@ look_at_rubbish(void *arg, struct ctl *ctl, struct waiting *w)
 static int
 describe_loss(struct ctl *ctl, const json_t *source, char *ret_text, size_t size)
 {
-	const json_t *disks = pick(source, "dataReplicationInfo.replicatedDisks");
+	const json_t *taken = pick(source, "space.usage.totalBytes");
 	char bytes[UNITS_TEXT_BYTES];
-	int64_t total = pick_integer(source, "counters.journalBytes");
-	json_t *pits, *disk;
-	size_t i;
+	json_t *pits;
 	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
 
 	if (code != EXIT_DONE)
 		return code;
-	json_array_foreach (disks, i, disk) {
-		total += pick_integer(disk, "replicatedStorageBytes");
-	}
-	snprintf(ret_text, size, "%zu points in time and up to %s of data go, for ever; its certificates are revoked",
-	    json_array_size(pits), size_format((uint64_t)total, bytes));
+	snprintf(ret_text, size, "%zu points in time and %s on disk go, for ever; its certificates are revoked",
+	    json_array_size(pits),
+	    taken != NULL ? size_format((uint64_t)json_integer_value(taken), bytes) : "what they take");
 	json_decref(pits);
 	return EXIT_DONE;
 }

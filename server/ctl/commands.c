@@ -28,6 +28,8 @@ static const struct command commands[] = {
     {"source", "start", "SOURCE", 1, 1, "let its agent in again", 0, run_source_start},
     {"source", "delete", "SOURCE", 1, 1, "delete it, with all its points",
 	OPT_BIT(OPT_YES) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_source_delete},
+    {"verify", NULL, "SOURCE", 1, 1, "compare it with its source, every block",
+	OPT_BIT(OPT_VOLUME) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_verify},
     {"volume", "list", "[SOURCE]", 0, 1, "the disks of a source, or of all", TABLE, run_volume_list},
     {"pit", "list", "[SOURCE]", 0, 1, "points in time of a source, or of all", TABLE | OPT_BIT(OPT_DATA_DIR),
 	run_pit_list},

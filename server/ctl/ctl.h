@@ -116,6 +116,7 @@ int run_source_stop(struct ctl *ctl);
 int run_source_start(struct ctl *ctl);
 int run_source_delete(struct ctl *ctl);
 int run_volume_list(struct ctl *ctl);
+int run_verify(struct ctl *ctl);
 int run_pit_list(struct ctl *ctl);
 int run_pit_create(struct ctl *ctl);
 int run_pit_hold(struct ctl *ctl);

@@ -241,6 +241,14 @@ command_delete_source(struct server *sv, const struct id *source, command_done *
 	fake_answer(sv, connected ? -EBUSY : 0, connected ? "its agent is connected" : "it is gone", done, arg);
 }
 
+void
+command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg)
+{
+	bool known = volume[0] == '\0' || strcmp(volume, "sda") == 0;
+
+	fake_answer(sv, known ? 0 : -HF_EVOLUME, known ? "it is being compared" : "no such volume", done, arg);
+}
+
 /* ---- export: odd chunks of data, every third one a hole ---- */
 
 struct export

@@ -192,7 +192,7 @@ rows_that_make_no_sense_are_corruption(void **state)
 	size_t count;
 
 	tamper(f, "INSERT INTO rule VALUES (9, 9, 'FORTNIGHTS', 1, 1, 1);"
-		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '');"
+		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '', 0);"
 		  "INSERT INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name, "
 		  "unchanged_until_ns, "
 		  "checkpoint) VALUES ('pit-0123456789abcdef0', 1, 1, 1, 0, 0, 0, 0, '', 1, x'00')");

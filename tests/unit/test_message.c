@@ -178,7 +178,7 @@ stream_messages_come_back_as_they_were(void **state)
 	    .backlog_bytes = 4,
 	    .unchanged_until_ns = 5,
 	};
-	static const struct message_checkpoint_request r = {.request_id = 6};
+	static const struct message_checkpoint_request r = {.request_id = 6, .compare = true};
 	static struct message_checkpoint c;
 
 	memset(&c, 0, sizeof c);
@@ -190,6 +190,9 @@ stream_messages_come_back_as_they_were(void **state)
 	c.pass = 8;
 	c.bytes_read = 9;
 	c.bytes_differing = 10;
+	c.compared_count = VOLUMES_MAX;
+	for (unsigned i = 0; i < VOLUMES_MAX; i++)
+		c.compared[i] = (struct message_compared_volume){i + 1, UINT64_MAX - i, i, i % 2 == 0};
 	assert_round_trip(ack, &a);
 	assert_round_trip(heartbeat, &h);
 	assert_round_trip(checkpoint_request, &r);
