@@ -17,15 +17,18 @@ list_released(struct store_job *job, const struct store *s)
 	size_t n = 0;
 
 	for (const struct segment *g = s->segments; g != NULL; g = g->next)
-		n++;
+		n += 1 + segment_data_count(g);
 	job->numbers = calloc(n + 1, sizeof *job->numbers);
 	if (job->numbers == NULL)
 		return -ENOMEM;
 	/* The newest segment stays whatever happens: LSN, chain and stream go on from it. So does the one with the
 	 * record at the target, for its checkpoint may be a point that only the journal knows. */
 	for (const struct segment *g = s->segments; g->next != NULL && g->run != NULL && g->info.lsn_last < job->lsn;
-	     g = g->next)
-		job->numbers[job->number_count++] = g->number;
+	     g = g->next) {
+		for (size_t i = 0; i < segment_data_count(g); i++)
+			job->numbers[job->number_count++] = segment_data_get(g, i).file->number;
+		job->released++;
+	}
 	return 0;
 }
 
@@ -68,24 +71,37 @@ make_fold(struct store *s)
 	return job;
 }
 
-/* Step 5: the catalog no longer needs them. Views that still do hold them open. */
 static int
-remove_segments(struct store_job *job, struct disk *d)
+remove_files(struct store_job *job, struct disk *d,
+    void (*make_path)(char *ret_path, size_t size, const char *dir, uint64_t number))
 {
-	struct store *s = job->store;
+	const char *dir = job->store->journal_dir;
 	char path[PATH_MAX_BYTES];
 	int r = 0;
 
 	for (size_t i = 0; i < job->number_count && r == 0; i++) {
-		run_path(path, sizeof path, s->journal_dir, job->numbers[i]);
+		make_path(path, sizeof path, dir, job->numbers[i]);
 		r = disk_unlink(d, path);
-		segment_path(path, sizeof path, s->journal_dir, job->numbers[i]);
-		if (r == 0 || r == -ENOENT)
-			r = disk_unlink(d, path);
 		if (r == -ENOENT)
 			r = 0;
 	}
-	return r < 0 ? r : disk_sync_dir(d, s->journal_dir);
+	return r < 0 ? r : disk_sync_dir(d, dir);
+}
+
+/* Step 5: the catalog no longer needs them. Views that still do hold them open. A run goes after its segments: without
+ * it nobody could tell that holes were made in them. */
+static int
+remove_segments(struct store_job *job, struct disk *d)
+{
+	int r = remove_files(job, d, segment_path);
+
+	return r < 0 ? r : remove_files(job, d, run_path);
+}
+
+static int
+pause_fold(void *arg)
+{
+	return pace_pause(arg);
 }
 
 static int
@@ -99,7 +115,9 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return job_say(job, r, "%s", err.text);
 	job->begun = true;
-	r = fold_run(job->view, d, cache, NULL, NULL, &job->fold, &fault);
+	pace_begin(&job->store->pace);
+	r = fold_run(job->view, d, cache, pause_fold, &job->store->pace, &job->fold, &fault);
+	pace_end(&job->store->pace);
 	job->fault = fault;
 	if (r == -HF_EDIGEST)
 		return job_say(job, r, "fold: volume %u block %llu in segment %u does not match its digest",
@@ -120,10 +138,10 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 static void
 drop_released(struct store *s, const struct store_job *job)
 {
-	for (size_t i = 0; i < job->number_count; i++) {
+	for (size_t i = 0; i < job->released; i++) {
 		struct segment *g = s->segments;
 
-		assert(g != NULL && g->number == job->numbers[i]);
+		assert(g != NULL && g->run != NULL && g->info.lsn_last < job->lsn);
 		s->segments = g->next;
 		if (s->segments == NULL)
 			s->segments_tail = NULL;
@@ -152,6 +170,7 @@ const struct job_class fold_job = {
     .slow = true,
     .frees = true,
     .points = true,
+    .alone = true,
     .make = make_fold,
     .run = run_fold,
     .finish = finish_fold,

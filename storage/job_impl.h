@@ -13,6 +13,7 @@ struct job_class {
 	bool slow;   /* for the maintenance thread; else for the catalog thread */
 	bool points; /* changes kept points: not while a fold is out, and the other way round */
 	bool frees;  /* room: what it brought shows when it is measured next */
+	bool alone;  /* moves history about: not while another such job is out */
 	bool asked;  /* made when somebody asks for it, who waits for its end */
 	struct store_job *(*make)(struct store *s); /* NULL if there is nothing to do; not of those asked for */
 	int (*run)(struct store_job *job, struct disk *d, struct run_cache *cache);
@@ -22,6 +23,7 @@ struct job_class {
 extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
     copy_job, declare_job, pit_keep_job, pit_change_job, policy_job, thin_job, quota_job;
 extern const struct job_class equal_job;
+extern const struct job_class merge_job, punch_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -42,13 +44,16 @@ struct store_job {
 	int status;
 	char text[512];
 
-	struct segment *segment; /* PREPARE: made; BUILD: sealed, immutable */
+	struct segment *segment; /* PREPARE: made; BUILD: sealed, immutable; MERGE: the first; PUNCH: merged */
 	struct run *run;         /* BUILD: made */
 	struct view *view;       /* FOLD */
 	uint64_t lsn;            /* FOLD: target; PIT_KEEP: the checkpoint */
 	uint64_t reserve_bytes;  /* PREPARE: of what is free, for maintenance alone */
-	uint64_t *numbers;       /* FOLD: segments to remove; EQUAL: volumes */
+	uint64_t *numbers;       /* FOLD: files to remove; EQUAL: volumes */
 	size_t number_count;
+	size_t released; /* FOLD: segments they are of */
+	struct merge_work *merge;
+	struct punch_work *punch;
 	struct fold_stats fold;
 	struct view_fault fault; /* FOLD: why it failed, if it was a block */
 	bool begun;              /* FOLD: the catalog says fold to lsn */
@@ -91,6 +96,10 @@ int job_put_pit(struct store_job *job, const struct pit *p);
 
 /* job_scrub.c */
 void scrub_work_destroy(struct scrub_work *w); /* NULL allowed */
+
+/* job_merge.c, job_punch.c; NULL is allowed */
+void merge_work_destroy(struct merge_work *w, struct disk *d);
+void punch_work_destroy(struct punch_work *w, struct disk *d);
 
 /* job_declare.c: a cursor that was kept for a volume that did not grow after all */
 void declare_end_growing(struct store *s);

@@ -54,7 +54,7 @@ make_prepare(struct store *s)
 	if (job == NULL)
 		return NULL;
 	job->reserve_bytes = s->space.told.reserve_bytes;
-	job->segment = segment_create(s->segment_number_last + 1);
+	job->segment = segment_create(++s->segment_number_last); /* never given twice, whatever becomes of it */
 	if (job->segment == NULL) {
 		store_job_destroy(job);
 		return NULL;
@@ -114,7 +114,6 @@ finish_prepare(struct store *s, struct store_job *job)
 		return;
 	}
 	s->prepare_failures = 0;
-	s->segment_number_last = job->segment->number;
 	s->prepared = job->segment;
 	job->segment = NULL;
 	journal_pump(s);

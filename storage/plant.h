@@ -21,6 +21,13 @@
 	X(10, "recovery takes a group whose descriptor does not match its checksum") \
 	X(11, "a run is not synced before it takes the place of the open interval")  \
 	X(12, "a fold goes to the newest point, not to the oldest that is kept")     \
+	X(40, "old runs are removed before the merged one has its name")             \
+	X(41, "one block too many is punched")                                       \
+	X(42, "a packed segment is not synced before the run that lists it")         \
+	X(43, "the version that one kept point sees is dropped")                     \
+	X(45, "a merge takes no heed of what a view reads")                          \
+	X(46, "segments are punched under a view that was made before the merge")    \
+	X(47, "superseded runs are removed before the merged one's name is synced")  \
 	X(60, "a first fill whose staging files failed to sync is taken for staged") \
 	X(61, "a fold that failed to sync a staging file syncs it again, and no more")
 

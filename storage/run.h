@@ -61,8 +61,9 @@ int run_writer_open(
 int run_writer_add(struct run_writer *w, const struct entry *e);
 int run_writer_add_checkpoint(struct run_writer *w, const struct checkpoint *c);
 int run_writer_add_segment(struct run_writer *w, const struct run_segment *g);
-/* On an error of the rename or of the directory's sync nobody knows which of the two runs will be there after a cut. */
-int run_writer_commit(struct run_writer *w, bool *ret_renamed);
+/* *ret_run is the run, opened: one reference. It may be set although an error is returned: then the run has its name,
+ * but the directory's sync failed, and nobody knows which of the two will be there after a cut. */
+int run_writer_commit(struct run_writer *w, struct run **ret_run);
 void run_writer_close(struct run_writer *w); /* what was not committed is removed; NULL is allowed */
 
 /* Open and check the header. Gives one reference. -HF_EFORMAT (newer), -HF_ECORRUPT, -errno. */

@@ -22,7 +22,7 @@ struct run_writer {
 	struct disk_file *file;
 	const char *dir, *path;
 	char tmp[PATH_MAX];
-	bool renamed;
+	bool named; /* the name, if there is one, is the new run's */
 	const struct run_info *info;
 	struct run_layout layout;
 	unsigned char *buffer; /* BUFFER_PAGES pages */
@@ -203,8 +203,8 @@ write_header(struct run_writer *w)
 	return disk_write_now(w->d, w->file, w->buffer, RUN_PAGE_BYTES, 0);
 }
 
-int
-run_writer_commit(struct run_writer *w, bool *ret_renamed)
+static int
+end_file(struct run_writer *w)
 {
 	int r = end_page(w);
 
@@ -214,11 +214,28 @@ run_writer_commit(struct run_writer *w, bool *ret_renamed)
 		r = write_header(w);
 	if (r == 0)
 		r = PLANTED(11) ? 0 : disk_sync_now(w->d, w->file);
+	return r;
+}
+
+/* It is opened before it gets its name: afterwards nothing may fail but the directory's sync. */
+int
+run_writer_commit(struct run_writer *w, struct run **ret_run)
+{
+	struct run_info info;
+	struct run *run;
+	int r = end_file(w);
+
 	if (r == 0)
-		r = disk_rename(w->d, w->tmp, w->path);
+		r = run_open(w->d, w->tmp, &run, &info, NULL);
 	if (r < 0)
 		return r;
-	*ret_renamed = w->renamed = true;
+	r = disk_rename(w->d, w->tmp, w->path);
+	if (r < 0) {
+		run_unref(run, w->d);
+		return r;
+	}
+	w->named = true;
+	*ret_run = run;
 	return disk_sync_dir(w->d, w->dir);
 }
 
@@ -228,7 +245,7 @@ run_writer_close(struct run_writer *w)
 	if (w == NULL)
 		return;
 	disk_close(w->d, w->file);
-	if (w->file != NULL && !w->renamed)
+	if (w->file != NULL && !w->named)
 		(void)disk_unlink(w->d, w->tmp); /* best effort: the next attempt replaces it */
 	buffer_free(w->buffer, BUFFER_PAGES * RUN_PAGE_BYTES);
 	free(w);
@@ -258,7 +275,7 @@ run_write(struct disk *d, const char *dir, const char *path, const struct run_in
     size_t entry_count, const struct checkpoint *checkpoints, size_t checkpoint_count)
 {
 	struct run_writer *w;
-	bool renamed;
+	struct run *run = NULL;
 	int r = run_writer_open(d, dir, path, info, &w);
 
 	if (r < 0)
@@ -271,7 +288,8 @@ run_write(struct disk *d, const char *dir, const char *path, const struct run_in
 	for (size_t i = 0; r == 0 && i < checkpoint_count; i++)
 		r = run_writer_add_checkpoint(w, &checkpoints[i]);
 	if (r == 0)
-		r = run_writer_commit(w, &renamed);
+		r = run_writer_commit(w, &run);
+	run_unref(run, d);
 	run_writer_close(w);
 	return r;
 }

@@ -87,6 +87,7 @@ store_shutdown(struct store *s)
 	store_frame_abort(s);
 	store_flush(s);
 	s->shutting_down = true;
+	pace_stop(&s->pace);
 }
 
 bool
@@ -194,7 +195,9 @@ store_get_stats(const struct store *s, struct store_stats *ret_stats)
 	t.window_ns = store_window_ns(s);
 	for (const struct segment *g = s->segments; g != NULL; g = g->next) {
 		t.segment_count++;
-		t.journal_bytes += g->sealed ? g->bytes : g->capacity;
+		for (size_t i = 0; g->sealed && i < segment_data_count(g); i++)
+			t.journal_bytes += segment_data_get(g, i).held_bytes;
+		t.journal_bytes += g->sealed ? 0 : g->capacity;
 		if (g->run != NULL)
 			t.run_count++;
 		else

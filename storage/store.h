@@ -37,6 +37,7 @@ struct store_config {
 	uint64_t segment_bytes_first; /* default 1 MiB, doubling */
 	uint64_t reserve_bytes;       /* until store_set_space(): left free for maintenance; default 16 MiB */
 	int64_t copy_interval_ns;     /* the catalog is copied at most so often; default 60 s */
+	void (*sleep_ns)(int64_t ns); /* for maintenance that waits for acknowledgements; NULL = nanosleep() */
 	int64_t (*clock_ns)(void);    /* our clock; NULL = CLOCK_REALTIME */
 	int64_t scrub_interval_ns;    /* from the end of one to the beginning of the next; 0 = only when asked for */
 	uint64_t scrub_bytes;         /* read in a second by one that nobody asked for; default 32 MiB */
@@ -119,9 +120,10 @@ size_t store_list_all_volumes(const struct store *s, struct store_volume *ret_vo
 
 struct store_stats {
 	uint64_t lsn_last, lsn_durable, base_lsn;
-	uint64_t received_bytes, durable_bytes; /* payload since the store was opened */
-	uint64_t journal_bytes;                 /* on disk, all segments and runs */
-	uint64_t written_bytes;                 /* our own writes of every kind since opened */
+	uint64_t received_bytes, durable_bytes;                 /* payload since the store was opened */
+	uint64_t journal_bytes;                                 /* on disk, all segments and runs */
+	uint64_t written_bytes;                                 /* our own writes of every kind since opened */
+	uint64_t merges, merge_copied_bytes, merge_freed_bytes; /* freed: segments removed, and holes made */
 	uint64_t groups, syncs, sync_ns_total, write_ns_total;
 	uint64_t diverted_groups; /* of a first fill, that the staging files failed to take */
 	uint64_t open_entries, run_count, segment_count;
@@ -191,7 +193,8 @@ void store_flush(struct store *s);
 /* ---- reading [owner makes, another thread reads] ---- */
 
 /* View at lsn (UINT64_MAX: newest durable, of the volumes declared today). Counts as a reader: no fold passes it. 0,
- * -HF_ENOPIT (before the base or a begun fold), -ENOMEM. */
+ * -HF_ENOPIT (before the base or a begun fold, or no point and so old that merges have dropped what lay between
+ * points), -ENOMEM. */
 int store_view(struct store *s, uint64_t lsn, struct view **ret_view);
 /* Give it back. [owner] (a reader thread posts it to the owner) */
 void store_view_release(struct store *s, struct view *v);
@@ -269,11 +272,11 @@ bool store_next_to_heal(struct store *s, uint32_t *ret_volume, uint64_t *ret_blo
 int store_heal(struct store *s, uint32_t volume, uint64_t block, const void *bytes);
 
 /* ---- work that blocks ---- */
-/* Kinds: prepare the next segment, build a run, apply the policy (keep and expire points), fold, copy the catalog,
- * declare, change points. The owner takes jobs (at most one of each kind is out), another thread runs them with its own
- * disk, the owner finishes them. */
+/* Kinds: prepare the next segment, build a run, apply the policy (keep and expire points), fold, merge runs, punch
+ * segments, copy the catalog, declare, change points. The owner takes jobs (at most one of each kind is out), another
+ * thread runs them with its own disk, the owner finishes them. */
 struct store_job *store_job_next(struct store *s); /* [owner] NULL: nothing to do */
-/* Fold, build and copy are the maintenance thread's; the others the catalog thread's. */
+/* Build, fold, merge, punch and copy are the maintenance thread's; the others the catalog thread's. */
 bool store_job_is_slow(const struct store_job *job);
 const char *store_job_name(const struct store_job *job);
 void store_job_run(struct store_job *job, struct disk *d, struct run_cache *cache); /* any thread; blocks */

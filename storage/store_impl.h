@@ -5,6 +5,7 @@
 
 #include "storage/interval.h"
 #include "storage/mark.h"
+#include "storage/pace.h"
 #include "storage/segment.h"
 #include "storage/store.h"
 #include "storage/sum.h"
@@ -46,6 +47,19 @@ struct segment {
 	struct run *run;
 	struct run_info info; /* its end state; valid once sealed */
 	bool begun, sealed, building;
+	struct segment_data
+	    *data; /* of a merged run: the files its entries lie in, by number; NULL: they lie in file */
+	size_t data_count;
+	bool unpunched;        /* what is dead in them may not be given back yet */
+	uint64_t views_before; /* a view with a smaller number was made before the merge */
+};
+
+/* A file that entries lie in: a segment, or a packed one. */
+struct segment_data {
+	struct shared_file *file;
+	uint64_t bytes;       /* valid length */
+	uint64_t live_blocks; /* that entries refer to; not known before the first merge */
+	uint64_t held_bytes;  /* without its holes */
 };
 
 /* ---- groups: what is written and synced together ---- */
@@ -117,6 +131,8 @@ enum job_kind {
 	JOB_POINTS,
 	JOB_THIN,
 	JOB_FOLD,
+	JOB_MERGE,
+	JOB_PUNCH,
 	JOB_COPY,
 	JOB_MEND,
 	JOB_SCRUB,
@@ -243,8 +259,14 @@ struct store {
 	struct {
 		struct view *view;
 		uint64_t lsn;
+		uint64_t made; /* its number */
 	} views[VIEWS_MAX];
 	unsigned view_count;
+	uint64_t views_made;
+	uint64_t merged_lsn;       /* before it only points can be read: versions between them are gone */
+	bool merge_wanted;         /* something has changed since the last look for runs to merge */
+	uint64_t merge_looked_lsn; /* the newest that was old enough then */
+	struct pace pace;
 	struct {
 		uint32_t volume;
 		uint64_t node;
@@ -270,6 +292,9 @@ void group_free(struct store *s, struct group *g);
 struct segment *segment_create(uint64_t number);
 void segment_destroy(struct segment *g, struct disk *d);
 void segment_seal(struct store *s, struct segment *g);
+size_t segment_data_count(const struct segment *g);
+struct segment_data segment_data_get(const struct segment *g, size_t i); /* its file is borrowed */
+void segment_drop_data(struct segment *g, struct disk *d);
 void store_append_segment(struct store *s, struct segment *g);
 
 /* staging.c */
@@ -317,6 +342,9 @@ int store_recover(struct store *s, struct disk *d, bool read_only, struct hf_err
 
 /* store.c: where the fold may go: 0 = nowhere */
 uint64_t store_fold_target(const struct store *s);
+/* the oldest checkpoint inside the journal window; 0 = there is none */
+uint64_t store_window_lsn(const struct store *s);
+int lsn_compare(const void *a, const void *b); /* for qsort() and bsearch() */
 
 /* store_space.c */
 int64_t store_window_ns(const struct store *s);        /* the journal window, as far as there is room for it */

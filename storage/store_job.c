@@ -19,6 +19,8 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_BUILD] = &build_job,
     [JOB_POINTS] = &points_job,
     [JOB_FOLD] = &fold_job,
+    [JOB_MERGE] = &merge_job,
+    [JOB_PUNCH] = &punch_job,
     [JOB_COPY] = &copy_job,
     [JOB_MEND] = &mend_job,
     [JOB_SCRUB] = &scrub_job,
@@ -57,6 +59,15 @@ job_say(struct store_job *job, int status, const char *format, ...)
 	return status;
 }
 
+static bool
+is_another_alone(const struct store *s)
+{
+	for (int kind = 0; kind < JOB_KINDS; kind++)
+		if (s->out[kind] != NULL && classes[kind]->alone)
+			return true;
+	return false;
+}
+
 /* One that nobody asks for, of this kind, if it is time for it. */
 static struct store_job *
 make_job(struct store *s, enum job_kind kind, int64_t now_ns)
@@ -66,6 +77,8 @@ make_job(struct store *s, enum job_kind kind, int64_t now_ns)
 	if (class->make == NULL || s->out[kind] != NULL || now_ns < s->retry_ns[kind])
 		return NULL;
 	if (class->points && s->out[JOB_FOLD] != NULL)
+		return NULL;
+	if (class->alone && is_another_alone(s))
 		return NULL;
 	return s->out[kind] = class->make(s);
 }
@@ -118,6 +131,7 @@ store_job_finish(struct store *s, struct store_job *job, bool keep)
 {
 	job_ended(s, job);
 	classes[job->kind]->finish(s, job);
+	s->merge_wanted = true;
 	if (classes[job->kind]->frees)
 		s->space.acted_ns = clock_monotonic_ns();
 	if (!keep)
@@ -150,6 +164,8 @@ store_job_destroy(struct store_job *job)
 		free(job->declared[i].cursor);
 	}
 	free(job->declared);
+	merge_work_destroy(job->merge, job->store->disk);
+	punch_work_destroy(job->punch, job->store->disk);
 	scrub_work_destroy(job->scrub);
 	free(job->numbers);
 	free(job->pits);

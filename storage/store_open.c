@@ -23,6 +23,7 @@ store_alloc(const struct store_config *config)
 	snprintf(s->dir, sizeof s->dir, "%s", config->dir);
 	snprintf(s->journal_dir, sizeof s->journal_dir, "%s/journal", config->dir);
 	s->config.dir = s->dir;
+	s->pace.sleep_ns = config->sleep_ns;
 	if (s->config.segment_bytes_max == 0)
 		s->config.segment_bytes_max = 256ull << 20;
 	if (s->config.segment_bytes_first == 0)

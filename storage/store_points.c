@@ -65,6 +65,26 @@ store_get_policy(const struct store *s, struct policy *ret_policy)
 	*ret_policy = s->policy;
 }
 
+uint64_t
+store_window_lsn(const struct store *s)
+{
+	int64_t begin = window_begin_ns(s);
+
+	for (size_t i = 0; s->has_consistent && i < s->marks.count; i++)
+		if (s->marks.list[i].lsn >= s->newest_consistent.lsn ||
+		    s->marks.list[i].clock_ns - s->marks.list[i].clock_offset_ns >= begin)
+			return s->marks.list[i].lsn;
+	return 0;
+}
+
+int
+lsn_compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
 /* A volume is partly filled and may be filled on: the cursor holds digest pages that a fold would change under it. */
 static bool
 is_filling(const struct store *s)

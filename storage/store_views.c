@@ -40,16 +40,19 @@ volume_size_at(const struct store *s, uint64_t lsn, const struct volume *v, uint
 static int
 collect_runs(struct store *s, struct view_parts *parts)
 {
-	size_t n = 0;
+	size_t n = 0, files = 0;
 
-	for (struct segment *g = s->segments; g != NULL; g = g->next)
+	for (struct segment *g = s->segments; g != NULL; g = g->next) {
 		n++;
+		files += segment_data_count(g);
+	}
 	parts->runs = calloc(n * INTERVAL_CHUNKS_MAX + 1, sizeof(struct run *));
-	parts->segments = calloc(n + 1, sizeof(struct shared_file *));
+	parts->segments = calloc(files + 1, sizeof(struct shared_file *));
 	if (parts->runs == NULL || parts->segments == NULL)
 		return -ENOMEM;
 	for (struct segment *g = s->segments; g != NULL; g = g->next) {
-		parts->segments[parts->segment_count++] = shared_file_ref(g->file);
+		for (size_t i = 0; i < segment_data_count(g); i++)
+			parts->segments[parts->segment_count++] = shared_file_ref(segment_data_get(g, i).file);
 		if (g->run != NULL) {
 			parts->runs[parts->run_count++] = run_ref(g->run);
 			continue;
@@ -119,8 +122,22 @@ make_view(struct store *s, uint64_t lsn, enum view_volumes which, struct view **
 		return r;
 	s->views[s->view_count].view = *ret_view;
 	s->views[s->view_count].lsn = parts.lsn;
+	s->views[s->view_count].made = s->views_made++;
 	s->view_count++;
 	return 0;
+}
+
+static bool
+is_point(const struct store *s, uint64_t lsn)
+{
+	size_t i;
+
+	if (marks_find(&s->marks, lsn, &i))
+		return true;
+	for (size_t p = 0; p < s->pit_count; p++)
+		if (s->pits[p].lsn == lsn)
+			return true;
+	return false;
 }
 
 /* The newest state is of the volumes as they are declared, though the last record may be a checkpoint of before. */
@@ -129,6 +146,8 @@ store_view(struct store *s, uint64_t lsn, struct view **ret_view)
 {
 	if (lsn == UINT64_MAX)
 		return make_view(s, s->durable.lsn_last, VOLUMES_DECLARED, ret_view);
+	if (lsn < s->merged_lsn && !is_point(s, lsn))
+		return -HF_ENOPIT;
 	return make_view(s, lsn, VOLUMES_AT_LSN, ret_view);
 }
 
@@ -147,7 +166,8 @@ store_view_release(struct store *s, struct view *v)
 			continue;
 		s->views[i] = s->views[--s->view_count];
 		view_destroy(v, s->disk);
-		store_wake_job(s); /* a fold may have waited for it */
+		s->merge_wanted = true; /* what only it has seen may go */
+		store_wake_job(s);      /* a fold may have waited for it */
 		return;
 	}
 	assert(!"a view of this store");
