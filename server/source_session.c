@@ -173,7 +173,7 @@ source_leave(struct source *src, struct session *s)
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	source_drop_compares(src);
 	if (src->store != NULL && src->life == SOURCE_OPEN) {
-		store_frame_abort(src->store); /* half a frame: never queued, sent again */
+		store_stream_stop(src->store); /* half a frame is sent again */
 		store_flush(src->store);
 	}
 }

@@ -119,12 +119,25 @@ put_policy(struct catalog *c, const struct policy *p, struct hf_error *err)
 }
 
 int
-catalog_set_policy(struct catalog *c, const struct policy *policy, struct hf_error *err)
+catalog_change_policy(
+    struct catalog *c, const struct policy *policy, const struct pit *pits, size_t count, struct hf_error *err)
 {
 	HOLD(c);
 	int r = sql_begin(&c->sql, err);
 
-	return r < 0 ? r : sql_end(&c->sql, put_policy(c, policy, err), err);
+	if (r < 0)
+		return r;
+	r = put_policy(c, policy, err);
+	for (size_t i = 0; i < count && r >= 0; i++)
+		r = sql_run(&c->sql, err, "UPDATE pit SET rules = ?, guarded_ns = ? WHERE id = ?", "uit",
+		    (uint64_t)pits[i].rules, pits[i].guarded_ns, pits[i].id.text);
+	return sql_end(&c->sql, r < 0 ? r : 0, err);
+}
+
+int
+catalog_set_policy(struct catalog *c, const struct policy *policy, struct hf_error *err)
+{
+	return catalog_change_policy(c, policy, NULL, 0, err);
 }
 
 static int

@@ -54,7 +54,8 @@ struct pit {
 	int64_t time_ns;     /* actual: our clock at the moment the checkpoint describes (or was still true) */
 	int64_t planned_ns;  /* by policy: when it was due; else = time_ns */
 	int64_t running_ns;  /* the source's running time then, see checkpoint.h: ages are counted in it */
-	int64_t guarded_ns;  /* no rule and nobody deletes it before the source's running time is this (minRetention) */
+	int64_t guarded_ns;  /* no rule and nobody deletes it before the source's running time is this (minRetention); 0
+				= nobody asks */
 	int64_t verified_ns; /* our clock when it was last read back and good; 0 = never */
 	uint32_t rules;      /* bit n: kept by rule n + 1 of the policy */
 	bool held, by_hand, complete;
@@ -127,6 +128,9 @@ int catalog_set_equal(struct catalog *c, const uint64_t *volumes, size_t count, 
 
 int catalog_get_policy(struct catalog *c, struct policy *ret_policy, struct hf_error *err);
 int catalog_set_policy(struct catalog *c, const struct policy *policy, struct hf_error *err);
+/* The same, and which rules keep those points now, and until when they are guarded: in one transaction. */
+int catalog_change_policy(
+    struct catalog *c, const struct policy *policy, const struct pit *pits, size_t count, struct hf_error *err);
 
 /* Kept points, in LSN order, into an array the caller frees. */
 int catalog_list_pits(struct catalog *c, struct pit **ret_pits, size_t *ret_count, struct hf_error *err);

@@ -22,8 +22,7 @@ struct job_class {
 
 extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
     copy_job, declare_job, pit_keep_job, pit_change_job, policy_job, thin_job, quota_job;
-extern const struct job_class equal_job;
-extern const struct job_class merge_job, punch_job;
+extern const struct job_class equal_job, freeze_job, merge_job, punch_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -65,7 +64,10 @@ struct store_job {
 	struct id pit;                /* PIT_CHANGE */
 	enum store_pit_verb verb;
 	bool hold;
-	int64_t equal_ns; /* EQUAL */
+	int64_t equal_ns;   /* EQUAL */
+	bool expire;        /* POINTS: retention is not stopped */
+	int64_t running_ns; /* PIT_CHANGE: the source's */
+	int64_t frozen_ns;  /* FREEZE */
 	char name[PIT_NAME_BYTES];
 	struct pit *pits; /* what is kept afterwards */
 	size_t pit_count;

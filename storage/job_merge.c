@@ -236,6 +236,8 @@ make_merge(struct store *s)
 
 	if (s->shutting_down || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL)
 		return NULL; /* what is about to be kept must not be dropped */
+	if (retention_stopped(&s->retention))
+		return NULL;
 	if (old == 0 || (!s->merge_wanted && lsn_last == s->merge_looked_lsn))
 		return NULL;
 	if (list_points(s, window_lsn, &points, &point_count) < 0)

@@ -10,6 +10,9 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
+/* What one run of the policy may let go: a mistake is noticed while most of the history is still there. */
+enum { EXPIRE_MAX = 16 };
+
 int
 job_reload_pits(struct store_job *job)
 {
@@ -41,6 +44,12 @@ find_pit(struct store_job *job, const struct id *id)
 	return NULL;
 }
 
+static int64_t
+larger(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 /* A row for the checkpoint: the one there is, or a new one. Its time is the newest moment the checkpoint is known to
  * describe. */
 static struct pit
@@ -55,6 +64,8 @@ pit_for_checkpoint(struct store_job *job, const struct checkpoint *c)
 	p.time_ns = c->unchanged_until_ns - c->clock_offset_ns;
 	if (old == NULL)
 		p.planned_ns = p.time_ns;
+	p.running_ns = c->running_ns;
+	p.guarded_ns = larger(p.guarded_ns, pit_guarded_ns(&job->policy, p.running_ns));
 	p.complete = c->complete;
 	p.consistency = c->consistency;
 	p.checkpoint = *c;
@@ -72,7 +83,7 @@ job_put_pit(struct store_job *job, const struct pit *p)
 }
 
 static int
-expire_pits(struct store_job *job, int64_t newest_ns)
+expire_pits(struct store_job *job)
 {
 	bool *expired = calloc(job->pit_count + 1, sizeof *expired);
 	struct id *ids = calloc(job->pit_count + 1, sizeof *ids);
@@ -80,7 +91,8 @@ expire_pits(struct store_job *job, int64_t newest_ns)
 	size_t n = 0;
 	int r = expired == NULL || ids == NULL ? -ENOMEM : 0;
 
-	if (r == 0 && pit_expire(&job->policy, job->pits, job->pit_count, newest_ns, expired) > 0) {
+	if (r == 0 &&
+	    pit_expire(&job->policy, job->pits, job->pit_count, job->checkpoint.running_ns, EXPIRE_MAX, expired) > 0) {
 		for (size_t i = 0; i < job->pit_count; i++)
 			if (expired[i])
 				ids[n++] = job->pits[i].id;
@@ -111,7 +123,7 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 	(void)cache;
 	if (r < 0)
 		return r;
-	due = pit_rules_due(&job->policy, job->pits, job->pit_count, until_ns, &planned_ns);
+	due = pit_rules_due(&job->policy, job->pits, job->pit_count, until_ns, c->running_ns, &planned_ns);
 	if (due != 0) {
 		struct pit p = pit_for_checkpoint(job, c);
 
@@ -123,45 +135,50 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 		if (r == 0)
 			r = job_reload_pits(job);
 	}
-	if (r == 0)
-		r = expire_pits(job, until_ns);
+	if (r == 0 && job->expire)
+		r = expire_pits(job);
 	job_drop_pits(job);
 	return r < 0 ? r : job_reload_pits(job);
+}
+
+static bool
+any_expired(const struct store *s)
+{
+	struct pit *copy = calloc(s->pit_count + 1, sizeof *copy);
+	bool *expired = calloc(s->pit_count + 1, sizeof *expired);
+	bool any = false;
+
+	if (copy != NULL && expired != NULL) {
+		if (s->pit_count > 0)
+			memcpy(copy, s->pits, s->pit_count * sizeof *copy);
+		any = pit_expire(&s->policy, copy, s->pit_count, s->retention.running_ns, 1, expired) > 0;
+	}
+	free(copy);
+	free(expired);
+	return any;
 }
 
 /* Is there anything for the policy to do? On the owner's copies, without touching the catalog. */
 static bool
 points_due(struct store *s)
 {
-	int64_t until_ns = checkpoint_until_ns(&s->newest_consistent), planned_ns;
-	struct pit *copy;
-	bool *expired;
-	bool due;
+	const struct checkpoint *c = &s->newest_consistent;
+	int64_t planned_ns;
 
-	if (pit_rules_due(&s->policy, s->pits, s->pit_count, until_ns, &planned_ns) != 0)
+	if (pit_rules_due(&s->policy, s->pits, s->pit_count, checkpoint_until_ns(c), c->running_ns, &planned_ns) != 0)
 		return true;
-	copy = calloc(s->pit_count + 1, sizeof *copy);
-	expired = calloc(s->pit_count + 1, sizeof *expired);
-	due = false;
-	if (copy != NULL && expired != NULL) {
-		if (s->pit_count > 0)
-			memcpy(copy, s->pits, s->pit_count * sizeof *copy);
-		due = pit_expire(&s->policy, copy, s->pit_count, until_ns, expired) > 0;
-	}
-	free(copy);
-	free(expired);
-	return due;
+	return !retention_stopped(&s->retention) && any_expired(s);
 }
 
 /* Checkpoints that are neither kept nor inside the window any more are not points: forget them. */
 static void
 forget_marks(struct store *s)
 {
-	int64_t begin = checkpoint_time_ns(&s->newest_consistent) - store_window_ns(s);
+	int64_t begin = store_window_begin(s);
 	size_t n = 0;
 
 	while (n < s->marks.count && s->marks.list[n].lsn < s->newest_consistent.lsn &&
-	       s->marks.list[n].clock_ns - s->marks.list[n].clock_offset_ns < begin)
+	       s->marks.list[n].running_ns < begin)
 		n++;
 	if (n > 0 && n < s->marks.count)
 		marks_drop_before(&s->marks, s->marks.list[n].lsn);
@@ -183,6 +200,7 @@ make_points(struct store *s)
 		return NULL;
 	job->checkpoint = s->newest_consistent;
 	job->policy = s->policy;
+	job->expire = !retention_stopped(&s->retention);
 	return job;
 }
 
@@ -208,34 +226,47 @@ run_pit_keep(struct store_job *job, struct disk *d, struct run_cache *cache)
 	return r < 0 ? r : job_reload_pits(job);
 }
 
-/* The last complete point is all that is left to recover from. */
+/* The last complete point is all that is left to recover from; a fuzzy one does not stand in for a consistent one. */
 static bool
 is_only_complete(const struct store_job *job, const struct pit *p)
 {
 	if (!p->complete)
 		return false;
-	for (size_t i = 0; i < job->pit_count; i++)
-		if (&job->pits[i] != p && job->pits[i].complete)
+	for (size_t i = 0; i < job->pit_count; i++) {
+		const struct pit *other = &job->pits[i];
+
+		if (other != p && other->complete &&
+		    (pit_eligible(&other->checkpoint) || !pit_eligible(&p->checkpoint)))
 			return false;
+	}
 	return true;
+}
+
+static int
+delete_pit(struct store_job *job, struct pit *p)
+{
+	char left[UNITS_TEXT_BYTES];
+	struct hf_error err;
+	int r;
+
+	if (p->held)
+		return job_say(job, -EBUSY, "%s is held: release it first", p->id.text);
+	if (is_only_complete(job, p))
+		return job_say(job, -EBUSY, "%s is the only complete point of this source", p->id.text);
+	if (job->running_ns < p->guarded_ns)
+		return job_say(job, -EBUSY, "minRetention guards %s until the source has run for another %s",
+		    p->id.text, duration_format(p->guarded_ns - job->running_ns, left));
+	r = catalog_delete_pits(job->store->catalog, &p->id, 1, &err);
+	return r < 0 ? job_say(job, r, "%s", err.text) : 0;
 }
 
 static int
 change_pit(struct store_job *job, struct pit *p)
 {
-	struct hf_error err;
-	int r;
-
 	switch (job->verb) {
 	case STORE_PIT_HOLD: p->held = true; return job_put_pit(job, p);
 	case STORE_PIT_RELEASE: p->held = false; return job_put_pit(job, p);
-	case STORE_PIT_DELETE:
-		if (p->held)
-			return job_say(job, -EBUSY, "%s is held: release it first", p->id.text);
-		if (is_only_complete(job, p))
-			return job_say(job, -EBUSY, "%s is the only complete point of this source", p->id.text);
-		r = catalog_delete_pits(job->store->catalog, &p->id, 1, &err);
-		return r < 0 ? job_say(job, r, "%s", err.text) : 0;
+	case STORE_PIT_DELETE: return delete_pit(job, p);
 	case STORE_PIT_VERIFIED: p->verified_ns = store_clock(job->store); return job_put_pit(job, p);
 	case STORE_PIT_UNVERIFIED: p->verified_ns = 0; return job_put_pit(job, p);
 	}
@@ -269,6 +300,14 @@ job_take_pits(struct store *s, struct store_job *job)
 	job->pits = NULL;
 }
 
+/* What one run left over is for the next. */
+static void
+finish_policy_run(struct store *s, struct store_job *job)
+{
+	job_take_pits(s, job);
+	s->points_wanted |= job->status == 0;
+}
+
 struct store_job *
 store_pit_keep(struct store *s, uint64_t lsn, const char *name, bool hold)
 {
@@ -279,6 +318,7 @@ store_pit_keep(struct store *s, uint64_t lsn, const char *name, bool hold)
 		return NULL;
 	job->lsn = lsn;
 	job->hold = hold;
+	job->policy = s->policy;
 	snprintf(job->name, sizeof job->name, "%s", name);
 	if (lsn >= s->fold_lsn && marks_find(&s->marks, lsn, &i)) {
 		marks_get(&s->marks, i, &job->checkpoint);
@@ -336,6 +376,7 @@ store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb verb
 		return NULL;
 	job->pit = *pit;
 	job->verb = verb;
+	job->running_ns = s->retention.running_ns;
 	return job;
 }
 
@@ -353,10 +394,14 @@ static int
 run_policy(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct hf_error err;
-	int r = catalog_set_policy(job->store->catalog, &job->policy, &err);
+	int r = job_reload_pits(job);
 
 	(void)d;
 	(void)cache;
+	if (r < 0)
+		return r;
+	pit_assign(&job->policy, job->pits, job->pit_count);
+	r = catalog_change_policy(job->store->catalog, &job->policy, job->pits, job->pit_count, &err);
 	return r < 0 ? job_say(job, r, "%s", err.text) : 0;
 }
 
@@ -365,7 +410,42 @@ finish_policy(struct store *s, struct store_job *job)
 {
 	if (job->status < 0)
 		return;
+	job_take_pits(s, job);
 	s->policy = job->policy;
+	s->points_wanted = true;
+}
+
+struct store_job *
+store_set_frozen(struct store *s, bool frozen)
+{
+	struct store_job *job = job_create(s, JOB_FREEZE);
+
+	if (job == NULL)
+		return NULL;
+	if (frozen && s->retention.frozen_ns == 0)
+		s->retention.frozen_ns = store_clock(s);
+	job->frozen_ns = frozen ? s->retention.frozen_ns : 0;
+	return job;
+}
+
+static int
+run_freeze(struct store_job *job, struct disk *d, struct run_cache *cache)
+{
+	struct hf_error err;
+	int r = catalog_set_frozen(job->store->catalog, job->frozen_ns, &err);
+
+	(void)d;
+	(void)cache;
+	return r < 0 ? job_say(job, r, "%s", err.text) : 0;
+}
+
+static void
+finish_freeze(struct store *s, struct store_job *job)
+{
+	if (job->status < 0 || job->frozen_ns != 0)
+		return; /* what is frozen stays so until the catalog knows that it is not */
+	s->retention.frozen_ns = 0;
+	retention_believe(&s->retention, store_clock(s), store_passed(s));
 	s->points_wanted = true;
 }
 
@@ -374,7 +454,7 @@ const struct job_class points_job = {
     .points = true,
     .make = make_points,
     .run = run_points,
-    .finish = job_take_pits,
+    .finish = finish_policy_run,
 };
 
 const struct job_class pit_keep_job = {
@@ -395,7 +475,15 @@ const struct job_class pit_change_job = {
 
 const struct job_class policy_job = {
     .name = "set policy",
+    .points = true,
     .asked = true,
     .run = run_policy,
     .finish = finish_policy,
+};
+
+const struct job_class freeze_job = {
+    .name = "freeze retention",
+    .asked = true,
+    .run = run_freeze,
+    .finish = finish_freeze,
 };

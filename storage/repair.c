@@ -188,7 +188,9 @@ find_point(struct repair *p, size_t mark)
 	pit.time_ns = pit.planned_ns = checkpoint_time_ns(c);
 	pit.complete = c->complete;
 	pit.consistency = c->consistency;
-	pit.rules = pit_rules_due(&s->policy, s->pits, s->pit_count, pit.time_ns, &pit.planned_ns);
+	pit.running_ns = c->running_ns;
+	pit.guarded_ns = pit_guarded_ns(&s->policy, c->running_ns);
+	pit.rules = pit_rules_due(&s->policy, s->pits, s->pit_count, pit.time_ns, pit.running_ns, &pit.planned_ns);
 	pit.by_hand = pit.rules == 0 && outlived_a_merge(s, c->lsn);
 	if (pit.rules == 0 && !pit.by_hand)
 		return 0;
@@ -207,6 +209,7 @@ find_points(struct repair *p)
 	uint64_t newest = s->pit_count > 0 ? s->pits[s->pit_count - 1].lsn : 0;
 	int r = 0;
 
+	store_begin_retention(s);
 	for (size_t i = 0; i < s->marks.count && r == 0; i++)
 		if (s->marks.list[i].lsn > newest)
 			r = find_point(p, i);

@@ -18,6 +18,14 @@ store_clock(const struct store *s)
 	return s->config.clock_ns != NULL ? s->config.clock_ns() : clock_real_ns();
 }
 
+int64_t
+store_passed(const struct store *s)
+{
+	if (s->config.passed_ns != NULL)
+		return s->config.passed_ns();
+	return s->config.clock_ns != NULL ? s->config.clock_ns() : clock_monotonic_ns();
+}
+
 struct volume *
 store_find_volume(const struct store *s, uint32_t volume)
 {
@@ -245,12 +253,15 @@ store_recent(struct store *s, uint32_t volume, uint64_t *ret_nodes, size_t max)
 void
 store_note_checkpoint(struct store *s, const struct checkpoint *c)
 {
-	if (marks_add(&s->marks, c) < 0)
+	struct checkpoint noted = *c;
+
+	noted.running_ns = s->attached ? store_run_to(s, c) : 0; /* recovered ones: see store_begin_retention() */
+	if (marks_add(&s->marks, &noted) < 0)
 		return; /* no memory: it is in the journal all the same, and listed after the next start */
-	s->newest_checkpoint = *c;
+	s->newest_checkpoint = noted;
 	s->has_checkpoint = true;
 	if (pit_eligible(c)) {
-		s->newest_consistent = *c;
+		s->newest_consistent = noted;
 		s->has_consistent = true;
 		s->points_wanted = true;
 	}
@@ -287,10 +298,12 @@ store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns)
 		return;
 	if (newest->lsn != s->durable.lsn_last)
 		return; /* something was written since: it no longer describes the volumes */
-	newest->unchanged_until_ns = unchanged_until_ns;
 	s->newest_checkpoint.unchanged_until_ns = unchanged_until_ns;
+	s->newest_checkpoint.running_ns = store_run_to(s, &s->newest_checkpoint);
+	newest->unchanged_until_ns = unchanged_until_ns;
+	newest->running_ns = s->newest_checkpoint.running_ns;
 	if (s->has_consistent && s->newest_consistent.lsn == newest->lsn) {
-		s->newest_consistent.unchanged_until_ns = unchanged_until_ns;
+		s->newest_consistent = s->newest_checkpoint;
 		s->points_wanted = true;
 	}
 }

@@ -23,6 +23,7 @@
 #include "storage/fold.h"
 #include "storage/pit.h"
 #include "storage/scrub.h"
+#include "storage/retention.h"
 #include "storage/slab.h"
 #include "storage/space.h"
 #include "storage/view.h"
@@ -41,6 +42,7 @@ struct store_config {
 	int64_t (*clock_ns)(void);    /* our clock; NULL = CLOCK_REALTIME */
 	int64_t scrub_interval_ns;    /* from the end of one to the beginning of the next; 0 = only when asked for */
 	uint64_t scrub_bytes;         /* read in a second by one that nobody asked for; default 32 MiB */
+	int64_t (*passed_ns)(void);   /* what never jumps; NULL = clock_ns if that is given, else CLOCK_MONOTONIC */
 };
 
 /* ---- life ---- */
@@ -161,6 +163,8 @@ struct store_job *store_note_equal(struct store *s, const uint32_t *volumes, siz
 /* A new stream begins (chain = stream_id, next sequence 1), or the newest is resumed. 0; -HF_ESTREAM: not what is
  * durable here. */
 int store_stream_start(struct store *s, uint64_t stream_id, bool resume);
+/* The session is gone: half a frame was never queued, and time passes without the source (retention.h). */
+void store_stream_stop(struct store *s);
 
 struct store_extent { /* as on the wire, see proto/frame.h; kind has the same values */
 	uint64_t block, count;
@@ -227,7 +231,12 @@ enum store_pit_verb {
 	STORE_PIT_UNVERIFIED, /* reading it back failed */
 };
 struct store_job *store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb verb);
+/* [owner] From the next point on, and the points there are: see pit_assign(). */
 struct store_job *store_set_policy(struct store *s, const struct policy *policy);
+/* [owner] While it is frozen nothing expires, is folded or thinned. At once; when the job has ended, over a restart
+ * too. A thaw also believes the clocks again. NULL when out of memory (then nothing has changed). */
+struct store_job *store_set_frozen(struct store *s, bool frozen);
+const struct retention *store_retention(const struct store *s);          /* [owner] */
 void store_get_policy(const struct store *s, struct policy *ret_policy); /* [owner] */
 
 /* ---- room ---- */

@@ -143,6 +143,7 @@ enum job_kind {
 	JOB_POLICY,
 	JOB_QUOTA,
 	JOB_EQUAL,
+	JOB_FREEZE,
 	JOB_KINDS
 };
 
@@ -248,9 +249,9 @@ struct store {
 		int64_t acted_ns; /* monotonic: what was given up, or freed, since then is not measured yet */
 		bool thin_wanted; /* the oldest point that may go is to go */
 	} space;
-	int64_t frozen_ns;    /* no point expires since then; 0 = they do */
 	uint64_t quota_bytes; /* 0 = none */
 	enum when_full when_full;
+	struct retention retention;
 	int64_t points_due_ns; /* monotonic: when the policy is looked at again */
 	bool points_wanted;
 	struct checkpoint newest_checkpoint, newest_consistent;
@@ -312,6 +313,7 @@ uint64_t volume_blocks(const struct volume *v);
 void store_note_checkpoint(struct store *s, const struct checkpoint *c); /* durable, or found by recovery */
 void store_note_entry(struct store *s, const struct entry *e);
 int64_t store_clock(const struct store *s);
+int64_t store_passed(const struct store *s); /* monotonic */
 int store_fold_view(
     struct store *s, uint64_t lsn, struct view **ret_view); /* of every volume that has files, declared or not */
 void store_wake_job(struct store *s);
@@ -340,11 +342,18 @@ void store_unload_catalog(struct store *s);
 /* recover.c */
 int store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *err);
 
-/* store.c: where the fold may go: 0 = nowhere */
+/* store_points.c: where the fold may go: 0 = nowhere */
 uint64_t store_fold_target(const struct store *s);
 /* the oldest checkpoint inside the journal window; 0 = there is none */
 uint64_t store_window_lsn(const struct store *s);
 int lsn_compare(const void *a, const void *b); /* for qsort() and bsearch() */
+/* Where the journal window begins, in running time: marks before it are points only if they are kept. INT64_MIN while
+ * nothing expires. */
+int64_t store_window_begin(const struct store *s);
+/* After recovery, the points known: what running time each mark has, and from where it goes on. */
+void store_begin_retention(struct store *s);
+/* The running time that goes with a checkpoint, and if it is one to recover from, the source's from now on. */
+int64_t store_run_to(struct store *s, const struct checkpoint *c);
 
 /* store_space.c */
 int64_t store_window_ns(const struct store *s);        /* the journal window, as far as there is room for it */

@@ -32,6 +32,7 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_THIN] = &thin_job,
     [JOB_QUOTA] = &quota_job,
     [JOB_EQUAL] = &equal_job,
+    [JOB_FREEZE] = &freeze_job,
 };
 
 struct store_job *

@@ -111,7 +111,7 @@ store_load_catalog(struct store *s, const char *path, struct hf_error *err)
 	s->digest_seed = facts.digest_seed;
 	s->base_lsn = facts.base_lsn;
 	s->fold_lsn = facts.fold_lsn;
-	s->frozen_ns = facts.frozen_ns;
+	s->retention.frozen_ns = facts.frozen_ns;
 	s->quota_bytes = facts.quota_bytes;
 	s->when_full = facts.when_full;
 	return 0;
@@ -150,6 +150,7 @@ store_open(struct disk *d, const struct store_config *config, struct store **ret
 		store_close(s, d);
 		return r;
 	}
+	store_begin_retention(s);
 	s->copied_commits = UINT64_MAX; /* nobody knows how old the copy is */
 	s->copy_due_ns = clock_monotonic_ns() + s->config.copy_interval_ns;
 	*ret_store = s;

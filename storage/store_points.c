@@ -17,24 +17,117 @@ pit_from_mark(const struct store *s, size_t i, struct pit *ret_pit)
 	p.id = checkpoint_pit_id(&s->source, p.checkpoint.lsn);
 	p.lsn = p.checkpoint.lsn;
 	p.time_ns = p.planned_ns = checkpoint_time_ns(&p.checkpoint);
+	p.running_ns = p.checkpoint.running_ns;
 	p.complete = p.checkpoint.complete;
 	p.consistency = p.checkpoint.consistency;
 	*ret_pit = p;
 }
 
-/* The oldest moment (our time) of the journal window: counted back from the newest complete point, never from now. */
-static int64_t
-window_begin_ns(const struct store *s)
-{
-	const struct checkpoint *c = store_newest_consistent(s);
+/* ---- running time ---- */
 
-	return c == NULL ? INT64_MIN : checkpoint_time_ns(c) - store_window_ns(s);
+static int64_t
+until_ns(const struct mark *m)
+{
+	return m->unchanged_until_ns - m->clock_offset_ns;
 }
+
+static bool
+is_eligible(const struct mark *m)
+{
+	return m->complete && m->consistency >= CHECKPOINT_CRASH;
+}
+
+int64_t
+store_run_to(struct store *s, const struct checkpoint *c)
+{
+	int64_t time_ns = c->unchanged_until_ns - c->clock_offset_ns;
+
+	if (!pit_eligible(c))
+		return retention_at(&s->retention, time_ns, store_passed(s));
+	retention_move(&s->retention, time_ns, store_passed(s));
+	return s->retention.running_ns;
+}
+
+/* Kept points before lsn, from *next on, have theirs in their rows. */
+static void
+recall_before(struct store *s, uint64_t lsn, size_t *next)
+{
+	for (; *next < s->pit_count && s->pits[*next].lsn < lsn; (*next)++)
+		if (pit_eligible(&s->pits[*next].checkpoint))
+			retention_recall(&s->retention, s->pits[*next].running_ns, s->pits[*next].time_ns);
+}
+
+/* From one kept point to the next it is counted again. */
+static void
+recount_mark(struct store *s, struct mark *m, size_t *next_pit)
+{
+	struct retention *r = &s->retention;
+
+	recall_before(s, m->lsn, next_pit);
+	if (is_eligible(m))
+		retention_recount(r, until_ns(m));
+	recall_before(s, m->lsn + 1, next_pit);
+	m->running_ns = r->begun ? r->running_ns : until_ns(m);
+}
+
+static void
+recall_mark(const struct store *s, struct checkpoint *c)
+{
+	size_t i;
+
+	if (marks_find(&s->marks, c->lsn, &i))
+		c->running_ns = s->marks.list[i].running_ns;
+}
+
+/* Our clock may not be what it was; but it was already what the newest checkpoint says. */
+static int64_t
+clock_at_least(const struct store *s)
+{
+	int64_t now_ns = store_clock(s);
+
+	if (s->has_checkpoint && s->newest_checkpoint.received_ns > now_ns)
+		return s->newest_checkpoint.received_ns;
+	return now_ns;
+}
+
+void
+store_begin_retention(struct store *s)
+{
+	size_t next_pit = 0;
+
+	s->retention = (struct retention){.frozen_ns = s->retention.frozen_ns};
+	for (size_t i = 0; i < s->marks.count; i++)
+		recount_mark(s, &s->marks.list[i], &next_pit);
+	recall_before(s, UINT64_MAX, &next_pit);
+	recall_mark(s, &s->newest_checkpoint);
+	recall_mark(s, &s->newest_consistent);
+	retention_believe(&s->retention, clock_at_least(s), store_passed(s));
+	retention_watch(&s->retention, store_clock(s), store_passed(s));
+}
+
+const struct retention *
+store_retention(const struct store *s)
+{
+	return &s->retention;
+}
+
+int64_t
+store_window_begin(const struct store *s)
+{
+	int64_t begin;
+
+	if (!s->retention.begun || retention_stopped(&s->retention) ||
+	    __builtin_sub_overflow(s->retention.running_ns, store_window_ns(s), &begin))
+		return INT64_MIN;
+	return begin;
+}
+
+/* ---- lists ---- */
 
 int
 store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count)
 {
-	int64_t begin = window_begin_ns(s);
+	int64_t begin = store_window_begin(s);
 	struct pit *list = calloc(s->pit_count + s->marks.count + 1, sizeof *list);
 	size_t n = 0, k = 0;
 
@@ -50,7 +143,7 @@ store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count)
 		}
 		if (i == s->marks.count || kept || lsn < s->fold_lsn)
 			continue;
-		if (s->marks.list[i].clock_ns - s->marks.list[i].clock_offset_ns < begin)
+		if (s->marks.list[i].running_ns < begin)
 			continue;
 		pit_from_mark(s, i, &list[n++]);
 	}
@@ -68,11 +161,10 @@ store_get_policy(const struct store *s, struct policy *ret_policy)
 uint64_t
 store_window_lsn(const struct store *s)
 {
-	int64_t begin = window_begin_ns(s);
+	int64_t begin = store_window_begin(s);
 
 	for (size_t i = 0; s->has_consistent && i < s->marks.count; i++)
-		if (s->marks.list[i].lsn >= s->newest_consistent.lsn ||
-		    s->marks.list[i].clock_ns - s->marks.list[i].clock_offset_ns >= begin)
+		if (s->marks.list[i].lsn >= s->newest_consistent.lsn || s->marks.list[i].running_ns >= begin)
 			return s->marks.list[i].lsn;
 	return 0;
 }
@@ -103,16 +195,17 @@ is_filling(const struct store *s)
 uint64_t
 store_fold_target(const struct store *s)
 {
-	int64_t begin = window_begin_ns(s);
+	int64_t begin = store_window_begin(s);
 	const struct segment *oldest = s->segments;
 	uint64_t target = UINT64_MAX;
 
-	if (!s->has_consistent || oldest == NULL || oldest->run == NULL || is_filling(s))
+	if (!s->has_consistent || oldest == NULL || oldest->run == NULL || is_filling(s) ||
+	    retention_stopped(&s->retention))
 		return 0;
 	if (s->pit_count > 0)
 		target = s->pits[0].lsn;
 	for (size_t i = 0; i < s->marks.count; i++) {
-		if (s->marks.list[i].clock_ns - s->marks.list[i].clock_offset_ns < begin)
+		if (s->marks.list[i].running_ns < begin)
 			continue;
 		if (s->marks.list[i].lsn < target)
 			target = s->marks.list[i].lsn;

@@ -9,13 +9,9 @@
 static int64_t
 span_ns(const struct store *s)
 {
-	int64_t newest, oldest;
-
 	if (!s->has_consistent || s->marks.count == 0)
 		return 0;
-	newest = checkpoint_time_ns(&s->newest_consistent);
-	oldest = s->marks.list[0].clock_ns - s->marks.list[0].clock_offset_ns;
-	return newest > oldest ? newest - oldest : 0;
+	return s->retention.running_ns - s->marks.list[0].running_ns;
 }
 
 int64_t
@@ -60,7 +56,7 @@ store_set_space(struct store *s, const struct space *space)
 	}
 	if (was < SPACE_SHORTEN)
 		store_wake_job(s); /* folds take smaller steps from now on */
-	if (s->frozen_ns != 0 || !may_step(s))
+	if (retention_stopped(&s->retention) || !may_step(s))
 		return;
 	if (store_window_ns(s) > s->policy.min_retention_ns && span_ns(s) > s->policy.min_retention_ns)
 		shorten_window(s);

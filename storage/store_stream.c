@@ -24,7 +24,15 @@ store_stream_start(struct store *s, uint64_t stream_id, bool resume)
 	s->stream_id = stream_id;
 	s->sequence = resume ? s->durable.sequence : 0;
 	s->chain = resume ? s->durable.stream_chain : stream_id;
+	retention_connect(&s->retention, store_passed(s));
 	return 0;
+}
+
+void
+store_stream_stop(struct store *s)
+{
+	store_frame_abort(s);
+	retention_disconnect(&s->retention, store_passed(s));
 }
 
 /* Where the fill of a volume stands while the extents of one frame are checked one after the other. */
@@ -317,6 +325,7 @@ store_tick(struct store *s)
 		staging_retry(s);
 		store_wake_job(s);
 	}
+	retention_watch(&s->retention, store_clock(s), store_passed(s));
 	if (now >= s->points_due_ns) {
 		s->points_due_ns = now + 10 * NS_PER_SECOND;
 		s->points_wanted = true;

@@ -27,6 +27,12 @@ static struct rig *clock_rig;          /* the store asks for the time without an
 static int64_t
 rig_clock(void)
 {
+	return clock_rig->now_ns + clock_rig->clock_ahead_ns;
+}
+
+static int64_t
+rig_passed(void)
+{
 	return clock_rig->now_ns;
 }
 
@@ -217,6 +223,7 @@ rig_config(const struct rig *g)
 	    .segment_bytes_max = 128 * 1024,
 	    .reserve_bytes = 4096,
 	    .clock_ns = rig_clock,
+	    .passed_ns = rig_passed,
 	};
 }
 

@@ -73,6 +73,7 @@ struct rig {
 	bool failed;
 	bool brief; /* points and the newest state are read, but not all levels of their digests */
 	int64_t now_ns;
+	int64_t clock_ahead_ns; /* what the store's clock shows beyond it */
 	struct {
 		struct store_job *job;
 		bool run;
