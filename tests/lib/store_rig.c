@@ -239,6 +239,8 @@ set_policy(struct rig *g)
 		return 0;
 	p.rules[0] = (struct pit_rule){.rule_id = 1, .unit = "MINUTE", .interval = 1, .retention = 1, .enabled = true};
 	job = store_set_policy(g->store, &p);
+	if (job == NULL)
+		return -ENOMEM;
 	store_job_run(job, g->disk, g->cache);
 	store_job_finish(g->store, job, true);
 	r = store_job_status(job, NULL);
@@ -310,6 +312,8 @@ rig_declare(struct rig *g)
 	struct store_job *job = make_declare(g);
 	int r;
 
+	if (job == NULL)
+		return -ENOMEM;
 	store_job_run(job, g->disk, g->cache);
 	store_job_finish(g->store, job, true);
 	r = take_declared(g, job);

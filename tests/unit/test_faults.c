@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A disk that fails: every disk operation of a store's life fails once, or from then on, with every error that it may
- * give. Nothing that was acknowledged is lost, no listed point is wrong, and the store goes on by itself, or after it
- * was opened again as the server does.
+/* A disk that fails, and memory that ends: every disk operation and every allocation of a store's life fails once, or
+ * from then on, with every error that it may give. Nothing that was acknowledged is lost, no listed point is wrong, and
+ * the store goes on by itself, or after it was opened again as the server does.
  *
  * FAULT_STRIDE=1 tries every operation of the long life too; SEED=n another script. */
 #include "storage/disk_sim.h"
@@ -16,9 +16,177 @@
 #include <cmocka.h>
 
 #include "proto/common/units.h"
+#include "storage/disk_impl.h"
 #include "tests/lib/store_rig.h"
 
-enum { STEPS = 130, STEPS_GROWN = 60, OPENS_MAX = 3, TRIES_MAX = 6, JOBS_MAX = 100, WAITS_MAX = 40 };
+enum { STEPS = 130, STEPS_GROWN = 60, OPENS_MAX = 3, TRIES_MAX = 6, JOBS_MAX = 100, WAITS_MAX = 40, TURNS_MAX = 50 };
+
+/* ---- memory ---- */
+
+/* Allocations of the store; what the simulated disk and the rig need is not theirs. */
+static struct {
+	uint64_t left; /* allocations until one fails; 0 = none will */
+	bool sticky;
+	unsigned exempt; /* depth of calls into the disk */
+	uint64_t struck;
+} memory;
+
+static bool
+memory_ends(void)
+{
+	if (memory.left == 0 || memory.exempt > 0)
+		return false;
+	if (memory.left > 1) {
+		memory.left--;
+		return false;
+	}
+	if (!memory.sticky)
+		memory.left = 0;
+	memory.struck++;
+	return true;
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__real_aligned_alloc(size_t alignment, size_t n);
+void *__real_buffer_alloc(size_t n);
+void __real_disk_op_finish(struct disk_op *op);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_aligned_alloc(size_t alignment, size_t n);
+void *__wrap_buffer_alloc(size_t n);
+void __wrap_disk_op_finish(struct disk_op *op);
+
+void *
+__wrap_malloc(size_t n)
+{
+	return memory_ends() ? NULL : __real_malloc(n);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return memory_ends() ? NULL : __real_calloc(n, size);
+}
+
+void *
+__wrap_realloc(void *p, size_t n)
+{
+	return memory_ends() ? NULL : __real_realloc(p, n);
+}
+
+void *
+__wrap_aligned_alloc(size_t alignment, size_t n)
+{
+	return memory_ends() ? NULL : __real_aligned_alloc(alignment, n);
+}
+
+void *
+__wrap_buffer_alloc(size_t n)
+{
+	return memory_ends() ? NULL : __real_buffer_alloc(n);
+}
+
+/* ---- a disk whose own memory never ends ---- */
+
+static const struct disk_ops *sim_ops;
+
+/* clang-format off */
+#define EXEMPT(name, parameters, ...)                    \
+	static int exempt_##name parameters              \
+	{                                                \
+		int r;                                   \
+		                                         \
+		memory.exempt++;                         \
+		r = sim_ops->name(__VA_ARGS__);          \
+		memory.exempt--;                         \
+		return r;                                \
+	}
+/* clang-format on */
+
+EXEMPT(drain, (struct disk * d), d)
+EXEMPT(wait, (struct disk * d, struct disk_op *op), d, op)
+EXEMPT(open, (struct disk * d, const char *path, unsigned flags, struct disk_file **f), d, path, flags, f)
+EXEMPT(truncate, (struct disk * d, struct disk_file *f, uint64_t bytes), d, f, bytes)
+EXEMPT(allocate, (struct disk * d, struct disk_file *f, uint64_t offset, uint64_t len), d, f, offset, len)
+EXEMPT(punch, (struct disk * d, struct disk_file *f, uint64_t offset, uint64_t len), d, f, offset, len)
+EXEMPT(mkdir, (struct disk * d, const char *path), d, path)
+EXEMPT(rename, (struct disk * d, const char *from, const char *to), d, from, to)
+EXEMPT(unlink, (struct disk * d, const char *path), d, path)
+EXEMPT(rmdir, (struct disk * d, const char *path), d, path)
+EXEMPT(sync_dir, (struct disk * d, const char *path), d, path)
+
+static void
+exempt_start(struct disk *d, struct disk_op *op)
+{
+	memory.exempt++;
+	sim_ops->start(d, op);
+	memory.exempt--;
+}
+
+/* The store's callback is the store again. */
+void
+__wrap_disk_op_finish(struct disk_op *op)
+{
+	unsigned exempt = memory.exempt;
+
+	memory.exempt = 0;
+	__real_disk_op_finish(op);
+	memory.exempt = exempt;
+}
+
+struct listing {
+	void (*each)(void *arg, const char *name);
+	void *arg;
+};
+
+static void
+each_name(void *arg, const char *name)
+{
+	const struct listing *l = arg;
+	unsigned exempt = memory.exempt;
+
+	memory.exempt = 0;
+	l->each(l->arg, name);
+	memory.exempt = exempt;
+}
+
+static int
+exempt_list(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg)
+{
+	struct listing l = {each, arg};
+	int r;
+
+	memory.exempt++;
+	r = sim_ops->list(d, path, each_name, &l);
+	memory.exempt--;
+	return r;
+}
+
+static void
+exempt_disk(struct disk *d)
+{
+	static struct disk_ops exempt_ops;
+
+	sim_ops = d->ops;
+	exempt_ops = *sim_ops;
+	exempt_ops.drain = exempt_drain;
+	exempt_ops.wait = exempt_wait;
+	exempt_ops.start = exempt_start;
+	exempt_ops.open = exempt_open;
+	exempt_ops.truncate = exempt_truncate;
+	exempt_ops.allocate = exempt_allocate;
+	exempt_ops.punch = exempt_punch;
+	exempt_ops.mkdir = exempt_mkdir;
+	exempt_ops.rename = exempt_rename;
+	exempt_ops.unlink = exempt_unlink;
+	exempt_ops.rmdir = exempt_rmdir;
+	exempt_ops.sync_dir = exempt_sync_dir;
+	exempt_ops.list = exempt_list;
+	d->ops = &exempt_ops;
+}
 
 /* ---- time ---- */
 
@@ -36,7 +204,7 @@ __wrap_clock_monotonic_ns(void)
 /* What fails, and how. */
 struct failure {
 	const char *path; /* a part of the paths it is confined to, or NULL */
-	char kind;        /* of operation: see disk_sim.h */
+	char kind;        /* of operation: see disk_sim.h; 'M': memory */
 	enum sim_fault fault;
 	bool sticky;
 	uint64_t nth;
@@ -53,6 +221,12 @@ seed_from_environment(uint64_t otherwise)
 static void
 arm(struct rig *g, const struct failure *f)
 {
+	memory.struck = 0;
+	if (f->kind == 'M') {
+		memory.left = f->nth;
+		memory.sticky = f->sticky;
+		return;
+	}
 	disk_sim_confine_faults(g->disk, f->path);
 	disk_sim_fail(g->disk, f->kind, f->nth, f->sticky, f->fault);
 }
@@ -60,6 +234,7 @@ arm(struct rig *g, const struct failure *f)
 static void
 disarm(struct rig *g)
 {
+	memory.left = 0;
 	disk_sim_fail(g->disk, '*', 1, false, SIM_FAULT_NONE);
 }
 
@@ -71,6 +246,39 @@ on_wait(struct rig *g)
 	store_tick(g->store);
 	if (++waits == WAITS_MAX)
 		disarm(g);
+}
+
+/* Refused for want of memory; or the stream must wait for what is on its way. */
+static bool
+must_reconnect(const struct rig *g)
+{
+	return memory.struck > 0 && waits <= 2 * WAITS_MAX &&
+	       (strstr(g->fault, "refused") != NULL || strstr(g->fault, "the stream cannot go on") != NULL);
+}
+
+static void
+turn_over(struct rig *g)
+{
+	for (int i = 0; i < TURNS_MAX && !g->failed; i++) {
+		store_flush(g->store);
+		disk_submit(g->disk);
+		if (disk_drain(g->disk) == 0)
+			rig_run_jobs(g, 1);
+	}
+}
+
+/* The agent connects again, and sends again what was not acknowledged. */
+static void
+reconnect(struct rig *g)
+{
+	while (g->store != NULL && must_reconnect(g)) {
+		g->fault[0] = '\0';
+		store_frame_abort(g->store);
+		on_wait(g);
+		turn_over(g);
+		if (!g->failed && rig_start_stream(g) == 0 && rig_check_recovered(g))
+			rig_resend(g);
+	}
 }
 
 /* ---- a life among failures ---- */
@@ -100,6 +308,7 @@ keep_open(struct rig *g)
 		if (!rig_check_recovered(g))
 			return false;
 		rig_resend(g);
+		reconnect(g);
 	}
 	return true;
 }
@@ -110,6 +319,7 @@ live(struct rig *g, unsigned steps)
 	for (unsigned i = 0; i < steps && g->fault[0] == '\0' && keep_open(g); i++) {
 		now_ns += NS_PER_SECOND / 20;
 		rig_step(g);
+		reconnect(g);
 	}
 }
 
@@ -153,6 +363,7 @@ settle_all(struct rig *g)
 	for (int i = 0; i < TRIES_MAX && g->fault[0] == '\0' && keep_open(g); i++) {
 		now_ns += 60 * NS_PER_SECOND;
 		store_tick(g->store);
+		reconnect(g);
 		rig_settle(g);
 		if (!g->failed && g->acked == g->sent)
 			break;
@@ -182,9 +393,10 @@ survive(uint64_t seed, bool wild, const struct failure *f, void life(struct rig 
 	rig_create(g, seed, wild ? RIG_WILD : RIG_PLAIN);
 	g->on_wait = on_wait;
 	waits = 0;
+	exempt_disk(g->disk);
 	arm(g, f);
 	life(g);
-	reached = disk_sim_struck(g->disk) > 0;
+	reached = disk_sim_struck(g->disk) + memory.struck > 0;
 	disarm(g);
 	settle_all(g);
 	end_with(g, f, "when it was over");
@@ -312,6 +524,18 @@ the_journal_may_find_no_room_from_any_operation_on(void **state)
 	survive_each("journal", '*', SIM_FAULT_ENOSPC, true, 3);
 }
 
+static void
+any_allocation_may_fail_once(void **state)
+{
+	survive_each(NULL, 'M', SIM_FAULT_NONE, false, 3);
+}
+
+static void
+any_allocation_may_fail_and_all_after_it(void **state)
+{
+	survive_each(NULL, 'M', SIM_FAULT_NONE, true, 5);
+}
+
 /* ---- the first fill, when its files fail ---- */
 
 static uint64_t
@@ -400,7 +624,10 @@ main(void)
 	    cmocka_unit_test(staging_files_may_find_no_room_from_any_operation_on),
 	    cmocka_unit_test(the_journal_may_fail_from_any_operation_on),
 	    cmocka_unit_test(the_journal_may_find_no_room_from_any_operation_on),
+	    cmocka_unit_test(any_allocation_may_fail_once),
+	    cmocka_unit_test(any_allocation_may_fail_and_all_after_it),
 	};
 
+	cmocka_set_test_filter(getenv("TESTS")); /* one of them alone */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
