@@ -436,12 +436,21 @@ json_proof(const struct source_status *s)
 	    text_or_null(p->text));
 }
 
+static json_t *
+json_repair(const struct source_status *s)
+{
+	if (s->repair.how == STORE_CATALOG_WHOLE)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o}", "how", s->repair.how == STORE_CATALOG_COPY ? "COPY" : "REBUILT", "dateTime",
+	    api_json_time(s->repair.time_ns), "text", api_json_text(s->repair.text));
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}",
-	    "sourceServerID", s->id.text, "sourceProperties", json_properties(s), "lifeCycle",
-	    json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}",
+	    "sourceServerID", s->id.text, "catalogRepair", json_repair(s), "sourceProperties", json_properties(s),
+	    "lifeCycle", json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
 	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
 	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
 	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,

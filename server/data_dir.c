@@ -278,15 +278,23 @@ has(const struct data_dir *d, const char *name)
 	return faccessat(d->dir_fd, name, F_OK, 0) == 0;
 }
 
+bool
+data_dir_is_new(const struct data_dir *d)
+{
+	return !has(d, "sources") && !has(d, "pki");
+}
+
 /* The first start makes IDENTITY, then holdfast.db, then pki and sources. Any other mixture means that a part is
  * missing. */
 static int
 check_whole(const struct data_dir *d, struct hf_error *err)
 {
-	if (has(d, "holdfast.db") || (!has(d, "sources") && !has(d, "pki")))
+	if (has(d, "holdfast.db") || has(d, "holdfast.db.bak") || data_dir_is_new(d))
 		return 0;
 	return hf_error_say(err, -HF_ECORRUPT,
-	    "%s has an IDENTITY but no holdfast.db: is a part of it not mounted? Nothing was changed", d->path);
+	    "%s has an IDENTITY but neither holdfast.db nor its copy, holdfast.db.bak: is a part of it not mounted? "
+	    "Nothing was changed",
+	    d->path);
 }
 
 int

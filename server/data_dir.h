@@ -25,6 +25,9 @@ enum { DATA_DIR_FORMAT = 1, UUID_TEXT_BYTES = 37 };
 int data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_error *err);
 void data_dir_close(struct data_dir *d); /* NULL allowed */
 
+/* Nothing was ever served from it: neither keys nor sources are there. */
+bool data_dir_is_new(const struct data_dir *d);
+
 const char *data_dir_path(const struct data_dir *d);
 const char *data_dir_uuid(const struct data_dir *d);
 

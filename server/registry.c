@@ -13,6 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/db_copy.h"
 #include "storage/sql.h"
 
 enum {
@@ -63,6 +64,7 @@ static const struct sql_format format = {
 struct registry {
 	pthread_mutex_t mutex;
 	struct sql sql;
+	uint64_t changes, copied_changes; /* of rows that the copy must not lack; copied: that it has */
 };
 
 static struct registry *
@@ -94,8 +96,18 @@ init_mutex(pthread_mutex_t *mutex)
 	pthread_mutexattr_destroy(&attributes);
 }
 
+/* Events and audit are many, and what they lack nobody misses: they alone are no reason for a copy. */
+static void
+on_change(void *arg, int operation, const char *database, const char *table, sqlite3_int64 row)
+{
+	struct registry *r = arg;
+
+	if (strcmp(table, "event") != 0 && strcmp(table, "audit") != 0)
+		r->changes++;
+}
+
 int
-registry_open(const char *path, struct registry **ret_registry, struct hf_error *err)
+registry_open(const char *path, bool create, struct registry **ret_registry, struct hf_error *err)
 {
 	struct registry *r = calloc(1, sizeof *r);
 	int status;
@@ -103,11 +115,13 @@ registry_open(const char *path, struct registry **ret_registry, struct hf_error 
 	if (r == NULL)
 		return hf_error_set(err, -ENOMEM, "%s", path);
 	init_mutex(&r->mutex);
-	status = sql_init(&r->sql, path, NULL, true, &format, err);
+	status = sql_init(&r->sql, path, NULL, create, &format, err);
 	if (status < 0) {
 		registry_close(r);
 		return status;
 	}
+	r->changes = 1; /* nobody knows how old the copy is */
+	(void)sqlite3_update_hook(r->sql.db, on_change, r);
 	*ret_registry = r;
 	return 0;
 }
@@ -120,6 +134,138 @@ registry_close(struct registry *r)
 	sql_fini(&r->sql);
 	pthread_mutex_destroy(&r->mutex);
 	free(r);
+}
+
+/* ---- its copy ---- */
+
+/* Nobody has a disk when the process starts or ends. */
+enum { COPY_DISK_DEPTH = 4 };
+
+static int
+export_to(struct registry *r, const char *path, uint64_t *ret_changes, struct hf_error *err)
+{
+	HOLD(r);
+
+	*ret_changes = r->changes;
+	return sql_export(&r->sql, path, err);
+}
+
+static int
+write_copy(struct registry *r, struct disk *d, struct hf_error *err)
+{
+	const char *path = sqlite3_db_filename(r->sql.db, "main");
+	char tmp[DB_PATH_BYTES];
+	uint64_t changes;
+	int status = db_copy_begin(d, path, tmp);
+
+	if (status < 0)
+		return hf_error_set(err, status, "%s", tmp);
+	status = export_to(r, tmp, &changes, err);
+	if (status < 0)
+		return status;
+	status = db_copy_end(d, path);
+	if (status < 0)
+		return hf_error_set(err, status, "the copy of %s", path);
+	r->copied_changes = changes;
+	return 0;
+}
+
+static bool
+wants_copy(struct registry *r)
+{
+	HOLD(r);
+
+	return r->changes != r->copied_changes;
+}
+
+int
+registry_write_copy(struct registry *r, struct hf_error *err)
+{
+	struct disk *d;
+	int status = wants_copy(r) ? disk_ring_create(COPY_DISK_DEPTH, &d, err) : -EALREADY;
+
+	if (status < 0)
+		return status == -EALREADY ? 0 : status;
+	status = write_copy(r, d, err);
+	disk_destroy(d);
+	return status;
+}
+
+/* ---- the way back to it ---- */
+
+static int
+open_existing(struct disk *d, const char *path, struct registry **ret_registry, struct hf_error *err)
+{
+	if (!db_is_there(d, path))
+		return hf_error_say(err, -HF_ECORRUPT, "%s is missing", path);
+	return registry_open(path, false, ret_registry, err);
+}
+
+/* Is it whole, and closed again in good order? */
+static int
+try_copy(struct disk *d, const char *path, struct hf_error *err)
+{
+	char new[DB_PATH_BYTES];
+	struct registry *r;
+	int status = db_copy_restore(d, path, new);
+
+	if (status == -ENOENT)
+		return hf_error_say(err, -HF_ECORRUPT, "there is no copy %s.bak", path);
+	if (status < 0)
+		return hf_error_set(err, status, "the copy of %s", path);
+	status = registry_open(new, false, &r, err);
+	if (status == 0)
+		registry_close(r);
+	return status;
+}
+
+static int
+replace(struct disk *d, const char *path, int64_t now_ns, const char *why, char *ret_repair, size_t size,
+    struct hf_error *err)
+{
+	char aside[DB_PATH_BYTES];
+	struct hf_error copy;
+	int status = try_copy(d, path, &copy);
+
+	if (status == -HF_ECORRUPT)
+		return hf_error_say(err, status,
+		    "%.300s; %.300s. Put holdfast.db or holdfast.db.bak back from a backup. Nothing was changed, and "
+		    "every point in time can be read without them: holdfastctl export file --data-dir",
+		    why, copy.text);
+	if (status < 0) {
+		*err = copy;
+		return status;
+	}
+	status = db_copy_install(d, path, now_ns, aside);
+	if (status < 0)
+		return hf_error_set(err, status, "a new %s", path);
+	snprintf(ret_repair, size,
+	    "%.200s; its copy took its place: sources, certificates and tokens of the last minute may be missing%s%s",
+	    why, aside[0] != '\0' ? "; the damaged one is kept as " : "", aside);
+	return 0;
+}
+
+int
+registry_open_or_replace(const char *path, int64_t now_ns, struct registry **ret_registry, char *ret_repair,
+    size_t size, struct hf_error *err)
+{
+	struct hf_error why;
+	struct disk *d;
+	int status = disk_ring_create(COPY_DISK_DEPTH, &d, err);
+
+	ret_repair[0] = '\0';
+	if (status < 0)
+		return status;
+	status = open_existing(d, path, ret_registry, &why);
+	if (status == -HF_ECORRUPT) {
+		status = replace(d, path, now_ns, why.text, ret_repair, size, err);
+		if (status == 0)
+			status = registry_open(path, false, ret_registry, err);
+	} else if (status < 0) {
+		*err = why;
+	}
+	disk_destroy(d);
+	return status;
 }
 
 /* ---- rows into arrays ---- */

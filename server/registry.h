@@ -13,8 +13,18 @@ struct registry;
 
 enum { FINGERPRINT_BYTES = 32, TOKEN_HASH_BYTES = 32 };
 
-int registry_open(const char *path, struct registry **ret_registry, struct hf_error *err);
+/* create: make it if it is not there. */
+int registry_open(const char *path, bool create, struct registry **ret_registry, struct hf_error *err);
 void registry_close(struct registry *r); /* NULL allowed */
+
+/* As registry_open() of one that was made before. One that is damaged or gone is replaced by its copy
+ * (storage/db_copy.h), and kept aside; ret_repair says so for people ("" else). Without a copy: -HF_ECORRUPT, and what
+ * to do. */
+int registry_open_or_replace(const char *path, int64_t now_ns, struct registry **ret_registry, char *ret_repair,
+    size_t size, struct hf_error *err);
+
+/* Write its copy anew, if anything but events and audit changed since the last time. */
+int registry_write_copy(struct registry *r, struct hf_error *err);
 
 /* ---- sources ---- */
 enum registry_phase {

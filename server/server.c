@@ -136,9 +136,9 @@ tell_space(struct server *sv)
 struct upkeep_job {
 	struct job job;
 	struct server *server;
-	bool look_at_certificate;
+	bool look_at_certificate, copy_registry;
 	int renewed;
-	struct hf_error err;
+	struct hf_error err, copy_err;
 };
 
 static void
@@ -148,6 +148,8 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 
 	if (area_measure(u->server->area, clock_monotonic_ns()) == 0)
 		tell_space(u->server);
+	if (u->copy_registry && registry_write_copy(u->server->registry, &u->copy_err) < 0)
+		log_warning("registry_not_copied", "msg=\"%s\"", u->copy_err.text);
 	if (u->look_at_certificate)
 		u->renewed = pki_renew(u->server->pki, clock_real_ns(), &u->err);
 }
@@ -180,6 +182,7 @@ on_upkeep(struct job *job)
 }
 
 #define CERTIFICATE_LOOK_NS (3600 * NS_PER_SECOND)
+#define REGISTRY_COPY_NS    (60 * NS_PER_SECOND)
 
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
@@ -200,6 +203,9 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	u->look_at_certificate = now - sv->renewal_looked_ns > CERTIFICATE_LOOK_NS;
 	if (u->look_at_certificate)
 		sv->renewal_looked_ns = now;
+	u->copy_registry = now - sv->registry_copied_ns > REGISTRY_COPY_NS;
+	if (u->copy_registry)
+		sv->registry_copied_ns = now;
 	sv->staging_asked = true;
 	sv->answers_out++;
 	jobs_post(sv->catalog, &u->job);
@@ -381,7 +387,11 @@ open_registry(struct server *sv, struct hf_error *err)
 
 	if (!data_dir_join(sv->data_dir, "holdfast.db", path, sizeof path))
 		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
-	r = registry_open(path, &sv->registry, err);
+	if (data_dir_is_new(sv->data_dir))
+		r = registry_open(path, true, &sv->registry, err);
+	else
+		r = registry_open_or_replace(
+		    path, clock_real_ns(), &sv->registry, sv->registry_repair, sizeof sv->registry_repair, err);
 	return r < 0 ? r : check_uuid(sv, err);
 }
 
@@ -566,6 +576,8 @@ server_start(const struct config *config, struct server **ret_server, struct hf_
 		return r;
 	}
 	evconnlistener_enable(sv->listener);
+	if (sv->registry_repair[0] != '\0')
+		server_event(sv, NULL, "registry_from_copy", "%s", sv->registry_repair);
 	say_hello(sv);
 	*ret_server = sv;
 	return 0;
@@ -582,6 +594,17 @@ free_event(struct event *event)
 {
 	if (event != NULL)
 		event_free(event);
+}
+
+/* Its copy is of the last moment then. */
+static void
+close_registry(struct server *sv)
+{
+	struct hf_error err;
+
+	if (sv->registry != NULL && registry_write_copy(sv->registry, &err) < 0)
+		log_warning("registry_not_copied", "msg=\"%s\"", err.text);
+	registry_close(sv->registry);
 }
 
 /* A failed start may have workers with stores half open: they end the same way. */
@@ -614,7 +637,7 @@ server_destroy(struct server *sv)
 	mailbox_destroy(sv->mailbox);
 	if (sv->base != NULL)
 		event_base_free(sv->base);
-	registry_close(sv->registry);
+	close_registry(sv);
 	pki_close(sv->pki);
 	status_table_destroy(sv->status);
 	area_destroy(sv->area);

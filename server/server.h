@@ -53,7 +53,8 @@ struct server {
 	unsigned next_worker, workers_running;
 	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */
 	bool api_started, draining, staging_asked;
-	int64_t renewal_looked_ns;
+	int64_t renewal_looked_ns, registry_copied_ns;
+	char registry_repair[SENTENCE_BYTES]; /* what was done about a damaged holdfast.db at the start; "" = nothing */
 	struct drained {
 		struct mail mail;
 		struct server *server;

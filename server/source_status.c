@@ -312,6 +312,7 @@ source_publish(struct source *src)
 	gather_proof(src, s);
 	if (src->life == SOURCE_OPEN)
 		gather_store(src, s, &f);
+	s->repair = src->repair;
 	gather_rates(src, s, now);
 	state_evaluate(&f, &v);
 	note_change(src, &v);

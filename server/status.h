@@ -111,6 +111,7 @@ struct source_status {
 
 	struct proof_status proof;
 	struct store_stats store;
+	struct store_repair repair; /* of its catalog, in this process */
 	struct usage usage;
 	bool usage_known;
 	enum space_level space_level;

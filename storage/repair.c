@@ -154,9 +154,7 @@ put_bounds(struct repair *p)
 static bool
 outlived_a_merge(const struct store *s, uint64_t lsn)
 {
-	(void)s;
-	(void)lsn;
-	return false;
+	return lsn <= s->merged_lsn;
 }
 
 static int

@@ -152,6 +152,16 @@ show_error(const json_t *source)
 		show_text("  cure", error, "cure");
 }
 
+/* Until holdfastd is started again. */
+static void
+show_repair(const json_t *source)
+{
+	const json_t *repair = pick(source, "catalogRepair");
+
+	if (repair != NULL)
+		show_text("catalog repaired", repair, "text");
+}
+
 static const char *
 short_unit(const char *units)
 {
@@ -251,6 +261,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_text("  because", source, "dataReplicationInfo.stateReason");
 	show_time("  since", source, "dataReplicationInfo.stateSinceDateTime", now_ns);
 	show_error(source);
+	show_repair(source);
 	show_reasons(source);
 	show_time("newest point", source, "newestPointInTime.timestamp", now_ns);
 	show_text("  id", source, "newestPointInTime.pointInTimeID");

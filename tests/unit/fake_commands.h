@@ -408,7 +408,7 @@ fake_server_init(struct server *sv, const char *dir)
 
 	*sv = (struct server){.base = event_base_new()};
 	snprintf(path, sizeof path, "%s/holdfast.db", dir);
-	assert(registry_open(path, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0);
+	assert(registry_open(path, true, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0);
 	snprintf(path, sizeof path, "%s/pki", dir);
 	(void)mkdir(path, 0700); /* may be there */
 	snprintf(path, sizeof path, "%s/pki/ca.pem", dir);

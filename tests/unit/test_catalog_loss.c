@@ -290,11 +290,12 @@ volumes_the_copy_does_not_know_are_not_lost(void **state)
 	struct hf_error err;
 	struct catalog *c;
 
-	rig_create(g, 5, false);
-	assert_int_equal(catalog_open(CATALOG, "rig", false, NULL, &c, &err), 0);
+	rig_create(g, 5, RIG_PLAIN);
+	assert_int_equal(catalog_open(CATALOG, g->vfs, false, NULL, &c, &err), 0);
 	assert_int_equal(catalog_write_copy(c, g->disk, &err), 0);
 	catalog_close(c);
-	assert_int_equal(rig_open(g), 0);
+	if (rig_open(g) < 0)
+		fail_msg("%s", g->fault);
 	live(g, 1);
 	rig_close(g);
 	lose(g, CATALOG);
@@ -347,7 +348,7 @@ a_source_that_never_declared_a_disk_is_made_anew_too(void **state)
 {
 	struct rig *g = calloc(1, sizeof *g);
 
-	rig_create(g, 5, false);
+	rig_create(g, 5, RIG_PLAIN);
 	lose(g, CATALOG);
 	open_again(g, STORE_CATALOG_REBUILT);
 	steps(g, 60);
