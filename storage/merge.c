@@ -30,6 +30,14 @@ point_from(const uint64_t *points, size_t count, uint64_t lsn)
 	return low;
 }
 
+/* Number of the point behind a run. A run in which a point lies, be it its last record, goes with what is behind that
+ * point: a fold to it must release what is before, and keeps its record. */
+static size_t
+next_point(const uint64_t *points, size_t count, const struct merge_run *r)
+{
+	return point_from(points, count, r->lsn_last + 1);
+}
+
 static uint64_t
 sum_entries(const struct merge_run *runs, size_t from, size_t to)
 {
@@ -67,11 +75,11 @@ merge_pick(const struct merge_run *runs, size_t count, const uint64_t *points, s
 	size_t to;
 
 	for (size_t from = 0; from < count; from = to) {
-		size_t point = point_from(points, point_count, runs[from].lsn_last), n;
+		size_t point = next_point(points, point_count, &runs[from]), n;
 
 		assert(point < point_count);
 		for (to = from + 1; to < count; to++)
-			if (point_from(points, point_count, runs[to].lsn_last) != point)
+			if (next_point(points, point_count, &runs[to]) != point)
 				break;
 		n = pick_group(runs, from, to, point + 1 < point_count, ret_first);
 		if (n > 0)
