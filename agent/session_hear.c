@@ -227,6 +227,17 @@ on_recent_answer(struct session *s, const struct wire_frame *f)
 	link_changed(l);
 }
 
+/* Read when something is said next: see session_say(). */
+static void
+on_fetch(struct session *s, const struct wire_frame *f)
+{
+	if (!decoded(s, message_fetch_decode(f->message, f->header.message_bytes, &s->fetch), "Fetch"))
+		return;
+	if (s->fetch_asked)
+		session_end(s, -HF_EPROTOCOL, "a Fetch before the one before was answered");
+	s->fetch_asked = true;
+}
+
 /* The key stays: its certificate is what ages. */
 static void
 on_renew_request(struct session *s)
@@ -322,6 +333,7 @@ session_hear(struct session *s, const struct wire_frame *f)
 	case FRAME_RECENT_ANSWER: on_recent_answer(s, f); return;
 	case FRAME_RENEW_REQUEST: on_renew_request(s); return;
 	case FRAME_RENEWED: on_renewed(s, f); return;
+	case FRAME_FETCH: on_fetch(s, f); return;
 	case FRAME_GOODBYE: on_goodbye(s, f); return;
 	case FRAME_HELLO:
 	case FRAME_DECLARE:
@@ -333,6 +345,7 @@ session_hear(struct session *s, const struct wire_frame *f)
 	case FRAME_RENEW:
 	case FRAME_REPORT:
 	case FRAME_NOTICE:
+	case FRAME_FETCHED:
 	case FRAME_ENROLL:
 	case FRAME_ENROLLED: break;
 	}

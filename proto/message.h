@@ -70,6 +70,8 @@ struct earlier_streams {
 	size_t count;
 };
 
+enum message_feature { MESSAGE_FETCH = 1 << 0 };
+
 struct message_hello {
 	uint32_t protocol_version, protocol_version_min;
 	enum message_role role;
@@ -81,6 +83,7 @@ struct message_hello {
 	int64_t clock_ns;
 	uint64_t last_stream_id, last_acked_sequence;
 	struct earlier_streams earlier;
+	unsigned features; /* bits of enum message_feature */
 };
 
 struct message_welcome {
@@ -205,6 +208,18 @@ struct message_recent_answer {
 	uint64_t nodes[RECENT_MAX];
 };
 
+struct message_fetch {
+	uint64_t request_id;
+	uint32_t volume;
+	uint64_t block;
+};
+
+struct message_fetched {
+	uint64_t request_id;
+	int status; /* 0, or negative: then there are no bytes */
+	unsigned char block[4096];
+};
+
 struct message_renew {
 	struct message_blob csr;
 };
@@ -267,7 +282,9 @@ struct message_goodbye {
 	X(renewed)            \
 	X(report)             \
 	X(notice)             \
-	X(goodbye)
+	X(goodbye)            \
+	X(fetch)              \
+	X(fetched)
 
 #define X(name)                                                                                          \
 	struct message_##name;                                                                           \
