@@ -125,6 +125,8 @@ void post_adopt(struct call *call);
 void post_revoke(struct call *call);
 int prepare_quota(struct call *call, struct hf_error *err);
 void post_quota(struct call *call);
+void post_scrub(struct call *call);
+void delete_scrub(struct call *call);
 void post_stop(struct call *call);
 void post_start(struct call *call);
 void delete_source(struct call *call);

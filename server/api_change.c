@@ -293,6 +293,18 @@ post_revoke(struct call *call)
 }
 
 void
+post_scrub(struct call *call)
+{
+	command_scrub(call->api->sv, &call->source, false, on_source_changed, call);
+}
+
+void
+delete_scrub(struct call *call)
+{
+	command_scrub(call->api->sv, &call->source, true, on_source_changed, call);
+}
+
+void
 post_stop(struct call *call)
 {
 	command_stop_source(call->api->sv, &call->source, on_source_changed, call);

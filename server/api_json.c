@@ -445,17 +445,58 @@ json_repair(const struct source_status *s)
 	    api_json_time(s->repair.time_ns), "text", api_json_text(s->repair.text));
 }
 
+static json_t *
+json_damage(const struct damage_report *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->damage_count; i++)
+		json_array_append_new(list,
+		    json_pack("{s:o, s:o, s:o, s:o, s:s, s:i}", "volumeID", text_or_null(r->damage[i].volume.text),
+			"volumeName", text_or_null(r->damage[i].volume_name), "offset", json_bytes(r->damage[i].offset),
+			"segment", r->damage[i].segment == 0 ? json_null() : json_integer(r->damage[i].segment),
+			"error", hf_status_text(r->damage[i].status), "points", (int)r->damage[i].points));
+	return list;
+}
+
+static json_t *
+json_hits(const struct damage_report *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->hit_count; i++)
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:o}", "pointInTimeID", r->hits[i].pit.text, "volumeID",
+			      r->hits[i].volume.text, "damagedBlocks", json_bytes(r->hits[i].blocks)));
+	return list;
+}
+
+static json_t *
+json_scrub(const struct source_status *s)
+{
+	const struct scrub_status *t = &s->scrub;
+
+	return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:i, s:o, s:o}", "state",
+	    t->running ? "RUNNING" : "IDLE", "byHand", t->by_hand, "startedDateTime", api_json_time(t->begun_ns),
+	    "lastCompletedDateTime", api_json_time(t->done_ns), "progressPercent",
+	    t->running ? json_real((double)(int)(t->progress * 1000) / 10) : json_null(), "readBytes",
+	    json_bytes(t->bytes), "bytesPerSecond", json_bytes(t->running ? t->bytes_per_second : 0), "healedBlocks",
+	    json_bytes(t->blocks_healed), "mendedDigests", json_bytes(t->digests_mended), "damagedBlocks",
+	    json_bytes(t->damaged), "moreDamaged", t->more_damaged, "pointsDamaged", (int)s->damage.points, "damage",
+	    json_damage(&s->damage), "pointsHit", json_hits(&s->damage));
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o}",
 	    "sourceServerID", s->id.text, "catalogRepair", json_repair(s), "sourceProperties", json_properties(s),
 	    "lifeCycle", json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
 	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
 	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
 	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
-	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification",
-	    json_proof(s));
+	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification", json_proof(s),
+	    "scrub", json_scrub(s));
 }
 
 /* ---- points, tokens, events ---- */

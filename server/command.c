@@ -556,6 +556,35 @@ command_revoke_source(struct server *sv, const struct id *source, command_done *
 }
 
 static void
+start_scrub(struct command *c, struct source *src)
+{
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = store_scrub_start(source_store(src));
+	source_publish(src); /* who asked may look at once */
+	answer(c, r, r < 0 ? "a scrub that was asked for is under way" : "the scrub is under way");
+}
+
+static void
+cancel_scrub(struct command *c, struct source *src)
+{
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = store_scrub_cancel(source_store(src));
+	answer(c, r, r < 0 ? "no scrub is under way" : "the scrub is given up; what it found stays known");
+}
+
+void
+command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg)
+{
+	send_to_source(make_command(sv, source, done, arg), cancel ? cancel_scrub : start_scrub);
+}
+
+static void
 run_stop_source(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);

@@ -61,6 +61,10 @@ void command_revoke_source(struct server *sv, const struct id *source, command_d
 void command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 
+/* Read all that is stored of it and compare it with its digests, now. -EBUSY: that is under way; cancel: -ENOENT: it is
+ * not. Answered when it is begun, or given up. */
+void command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg);
+
 /* Answered when it is gone; its files go by and by after that. -EBUSY (and why): its agent is connected, or a point of
  * it is being exported. */
 void command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg);

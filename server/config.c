@@ -55,6 +55,10 @@ static const struct config_key keys[] = {
     {"storage", "when_full", CONFIG_WHEN_FULL, VALUE(when_full), 0, 0, "stall",
 	"What happens when room runs out, unless a source says otherwise. stall: nothing more is taken; thin: the "
 	"oldest points go that the policy alone keeps."},
+    {"storage", "scrub_interval", CONFIG_DURATION, VALUE(scrub_interval_ns), 0, 365 * DAY, "7d",
+	"How long after a scrub of a source the next one begins by itself; 0: never."},
+    {"storage", "scrub_rate", CONFIG_SIZE, VALUE(scrub_bytes), MIB, 1024 * GIB, "32MiB",
+	"Most that such a scrub reads in a second."},
     {"ingest", "memory", CONFIG_SIZE, VALUE(memory_bytes), 16 * MIB, 1024 * GIB, "256MiB",
 	"Memory for data on its way from the network to the disk, of all workers together."},
     {"ingest", "credit", CONFIG_SIZE, VALUE(credit_bytes), 2 * MIB, GIB, "8MiB",

@@ -29,6 +29,8 @@ struct config {
 	uint64_t reserve_bytes;           /* 0: see area.h */
 	unsigned space_warning;           /* 15: percent */
 	char when_full[8];                /* "stall" or "thin": of sources that do not say */
+	int64_t scrub_interval_ns;        /* 7d; 0 = never */
+	uint64_t scrub_bytes;             /* 32MiB: a second, of one that nobody asked for */
 	/* [ingest] */
 	uint64_t memory_bytes; /* 256MiB: all slabs of all workers */
 	uint64_t credit_bytes; /* 8MiB: most a session may have in flight */

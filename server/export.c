@@ -304,6 +304,7 @@ tell_error(struct export *e, int status, uint64_t block)
 	e->chunk.offset = bytes_until(e, block);
 	snprintf(e->chunk.text, sizeof e->chunk.text, "volume %s, offset %" PRIu64 ", point %s: %s",
 	    e->facts.volume.text, block * BLOCK_BYTES, e->pit.text, hf_status_text(status));
+	source_suspect(e->server, &e->source, e->number, block);
 	if (status == -HF_EDIGEST || status == -HF_ECORRUPT)
 		server_event(e->server, &e->source, "integrity_error", "%s", e->chunk.text);
 }

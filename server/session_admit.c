@@ -170,6 +170,7 @@ session_admit(struct session *s, const struct message_hello *m)
 	s->hello.clock_ns = m->clock_ns;
 	s->hello.received_ns = clock_real_ns();
 	s->hello.compressions = m->compressions;
+	s->hello.features = m->features;
 	tls_want_read(s->tls, false); /* until WELCOME it has nothing to say */
 	session_enter(s, SESSION_ADMIT);
 	return ask(s, m);

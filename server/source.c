@@ -165,8 +165,29 @@ on_thinned(void *arg, const struct pit *pit)
 	source_note_thinned(source_from_arg(arg), pit);
 }
 
+static void
+on_damaged(void *arg, const struct damage *d)
+{
+	source_note_damaged(source_from_arg(arg), d);
+}
+
+static void
+on_mended(void *arg, const struct damage *d, bool healed)
+{
+	source_note_mended(source_from_arg(arg), d, healed);
+}
+
+static void
+on_scrubbed(void *arg)
+{
+	source_note_scrubbed(source_from_arg(arg));
+}
+
 static const struct store_events events = {
     .thinned = on_thinned,
+    .damaged = on_damaged,
+    .mended = on_mended,
+    .scrubbed = on_scrubbed,
     .durable = on_durable,
     .room = on_room,
     .checkpoint = on_checkpoint,
@@ -193,6 +214,8 @@ store_config_for(const struct source *src)
 	return (struct store_config){
 	    .dir = src->dir,
 	    .segment_bytes_max = src->server->config.segment_bytes,
+	    .scrub_interval_ns = src->server->config.scrub_interval_ns,
+	    .scrub_bytes = src->server->config.scrub_bytes,
 	    .reserve_bytes = area_space(&facts).reserve_bytes,
 	};
 }
@@ -477,6 +500,7 @@ source_bury(struct source *src)
 		LL_DELETE2(w->touched_sources, src, next_touched);
 	free(src->declared);
 	free(src->proof);
+	free(src->damage);
 	src->magic = 0;
 	free(src);
 	worker_touch(w);
@@ -576,6 +600,7 @@ turn_open(struct source *src)
 		session_resume(src->session);
 	}
 	source_pump_compares(src);
+	source_pump_heal(src);
 	source_welcome_newcomer(src);
 	if (src->session != NULL)
 		session_touch(src->session);
@@ -595,6 +620,7 @@ tick_second(struct source *src, int64_t now_ns)
 {
 	if (src->life == SOURCE_OPEN) {
 		source_tick_space(src, now_ns);
+		source_tick_scrub(src, now_ns);
 		store_tick(src->store);
 		src->room = true; /* a full disk may have room again: try */
 		source_pump_verify(src, now_ns);
@@ -617,6 +643,8 @@ tick_second(struct source *src, int64_t now_ns)
 void
 source_tick(struct source *src, int64_t now_ns, bool second)
 {
+	if (src->life == SOURCE_OPEN && store_is_scrubbing(src->store))
+		source_touch(src); /* its slices are less than a second apart */
 	if (src->session != NULL) {
 		src->active_ns = now_ns;
 		src->seen_ns = clock_real_ns() - (now_ns - src->session->heard_ns);

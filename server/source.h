@@ -69,6 +69,7 @@ int source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain,
 int source_compare(struct source *src, const struct message_compare *m);
 void source_heartbeat(struct source *src, const struct message_heartbeat *m);
 void source_report(struct source *src, const struct message_report *m);
+void source_fetched(struct source *src, int status, const void *block); /* answer to session_send_fetch() */
 void source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes); /* a data frame is queued */
 
 /* ---- comparing it with the staging area, on demand ---- */
@@ -103,6 +104,9 @@ int source_status(const struct source *src, const char **ret_text);
 /* A view, and giving it back: the source waits for it before it closes. */
 int source_view(struct source *src, uint64_t lsn, struct view **ret_view);
 void source_view_release(struct source *src, struct view *v);
+
+/* Any thread. A read found a block wrong: it is looked at soon. */
+void source_suspect(struct server *sv, const struct id *source, uint32_t volume, uint64_t block);
 
 /* Keep the checkpoint at lsn as a point of this name ("" = none); as source_run_job(). -EEXIST (ret_text says under
  * which name): it has another name already, for one checkpoint is one point. */

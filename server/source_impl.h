@@ -149,6 +149,14 @@ struct source {
 	int verify_status;
 	char verify_text[SENTENCE_BYTES];
 
+	/* rot */
+	struct damage_report *damage; /* NULL: none */
+	int64_t damage_told_ns;       /* monotonic: it was gathered */
+	size_t damage_events;         /* since the last second */
+	uint64_t fetch_id;
+	uint32_t fetch_volume;
+	uint64_t fetch_block;
+
 	/* room */
 	struct {
 		enum space_level level, quota_level; /* the worse of the two kinds; of its quota alone */
@@ -201,6 +209,14 @@ void source_expire_requests(struct source *src, int64_t now_ns);
 void source_end_requests(struct source *src, int status, const char *text);
 void source_begin_verify(struct source *src); /* the store was opened */
 void source_pump_verify(struct source *src, int64_t now_ns);
+
+/* source_scrub.c */
+void source_note_damaged(struct source *src, const struct damage *d);
+void source_note_mended(struct source *src, const struct damage *d, bool healed);
+void source_note_scrubbed(struct source *src);
+void source_pump_heal(struct source *src);
+void source_tick_scrub(struct source *src, int64_t now_ns); /* once a second */
+void source_gather_scrub(const struct source *src, struct source_status *s, struct state_facts *f);
 
 /* source_space.c */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */

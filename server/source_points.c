@@ -267,6 +267,7 @@ note_damaged(struct source *src, const struct verify_job *v)
 
 	snprintf(src->verify_text, sizeof src->verify_text, "%s, volume %u, offset %" PRIu64 ": %s", v->pit.text,
 	    v->fault.volume, v->fault.block * BLOCK_BYTES, hf_status_text(v->status));
+	store_suspect(src->store, v->fault.volume, v->fault.block);
 	if (src->verify_status != v->status)
 		server_event(src->server, &src->id, "integrity_error", "reading back failed: %s", src->verify_text);
 	if (verified != NULL && verified->lsn == v->lsn)

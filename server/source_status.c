@@ -232,6 +232,7 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 	    source_is_full(src) || (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
 	f->over_quota = f->staging_full && source_meets_quota(src);
 	gather_space(src, s);
+	source_gather_scrub(src, s, f);
 	f->verify_status = src->verify_status;
 	snprintf(f->verify_text, sizeof f->verify_text, "%s", src->verify_text);
 }

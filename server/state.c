@@ -12,6 +12,10 @@
 	"holdfast-agent run --freeze MOUNTPOINT on the source, with --freeze-timeout long enough to read " \
 	"its disks; or let them rest for two passes"
 
+#define DAMAGE_CURE                                                                                               \
+	"holdfastctl scrub status; it heals while the source still has these blocks, and the disk wants a look: " \
+	"smartctl"
+
 /* ---- what may be the case ---- */
 
 static bool
@@ -232,6 +236,17 @@ add_refusal(const struct state_facts *f, struct state_verdict *v)
 	copy_text(v->cure, f->refused_cure);
 }
 
+/* Replication goes on beside it. */
+static void
+add_damage(const struct state_facts *f, struct state_verdict *v)
+{
+	if (f->damage_text[0] == '\0' || v->error[0] != '\0')
+		return;
+	snprintf(v->error, sizeof v->error, "INTEGRITY_ERROR");
+	copy_text(v->raw_error, f->damage_text);
+	copy_text(v->cure, DAMAGE_CURE);
+}
+
 static void
 set_state(const struct state_facts *f, const struct rule *rule, struct state_verdict *v)
 {
@@ -302,6 +317,8 @@ set_ready(const struct state_facts *f, struct state_verdict *v)
 		add_point_reason(f, v);
 	else if (f->verify_status < 0)
 		add_reason(v, "INTEGRITY_ERROR", f->verify_text, "");
+	else if (f->newest_damaged)
+		add_reason(v, "INTEGRITY_ERROR", f->damage_text, DAMAGE_CURE);
 	else if (!f->verified)
 		add_reason(v, "NOT_VERIFIED", "the newest point in time is being read back", "");
 	v->ready = v->reason_count == 0;
@@ -323,5 +340,6 @@ state_evaluate(const struct state_facts *f, struct state_verdict *ret_verdict)
 		rule++;
 	set_state(f, rule, ret_verdict);
 	add_refusal(f, ret_verdict);
+	add_damage(f, ret_verdict);
 	set_ready(f, ret_verdict);
 }

@@ -29,6 +29,9 @@ struct state_facts {
 	int verify_status; /* 0, or how the last read-back ended */
 	char verify_text[SENTENCE_BYTES];
 
+	char damage_text[SENTENCE_BYTES]; /* what rotted; "" = nothing */
+	bool newest_damaged;              /* and the newest point is hit by it */
+
 	/* the agent */
 	bool connected; /* a session is there, or was until less than three heartbeats ago */
 	bool ever_connected;

@@ -69,6 +69,27 @@ struct status_reason {
 	char cure[SENTENCE_BYTES]; /* the one command or act that cures it; "" = none */
 };
 
+enum { STATUS_DAMAGE_MAX = 16, STATUS_HITS_MAX = 32 };
+
+struct damage_report { /* what is damaged now, as far as there is room, and whom it hits */
+	struct {
+		struct id volume; /* "" = the journal's index */
+		char volume_name[NAME_BYTES];
+		uint64_t offset;  /* bytes, of the volume (index: of run `segment`) */
+		uint32_t segment; /* 0 = in the staging file */
+		int status;
+		size_t points; /* that need it */
+	} damage[STATUS_DAMAGE_MAX];
+	size_t damage_count;
+	struct { /* points that cannot be exported whole */
+		struct id pit, volume;
+		uint64_t blocks;
+	} hits[STATUS_HITS_MAX];
+	size_t hit_count;
+	size_t points; /* all of them */
+	bool newest;   /* the newest to recover from is one */
+};
+
 struct source_status {
 	struct id id;
 	struct message_hints hints;
@@ -112,6 +133,8 @@ struct source_status {
 	struct proof_status proof;
 	struct store_stats store;
 	struct store_repair repair; /* of its catalog, in this process */
+	struct scrub_status scrub;
+	struct damage_report damage;
 	struct usage usage;
 	bool usage_known;
 	enum space_level space_level;

@@ -113,6 +113,17 @@ scrub_get_stats(const struct scrub *sc)
 
 /* ---- what was found ---- */
 
+bool
+damage_hits(const struct damage *d, const struct checkpoint *c)
+{
+	if (c->lsn < d->lsn || c->lsn >= d->lsn_next)
+		return false;
+	for (uint32_t i = 0; i < c->volume_count; i++)
+		if (d->volume == c->volumes[i].volume)
+			return d->block * BLOCK_BYTES < c->volumes[i].size_bytes;
+	return d->volume == 0; /* a page of the index: nobody knows which */
+}
+
 static void
 report_block(struct scrub *sc, unsigned i, uint64_t digest, int status)
 {

@@ -25,6 +25,9 @@ struct damage {
 	int status;               /* -HF_EDIGEST; -HF_ECORRUPT: digests or index; -errno of the read */
 };
 
+/* A point of this checkpoint needs it. */
+bool damage_hits(const struct damage *d, const struct checkpoint *c);
+
 struct scrub_stats {
 	uint64_t bytes, blocks; /* read and compared */
 	uint64_t digests_mended, blocks_healed;

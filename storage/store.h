@@ -262,6 +262,7 @@ struct scrub_status {
 	bool more_damaged;                      /* than there is room to remember */
 };
 void store_get_scrub(const struct store *s, struct scrub_status *ret_status);
+bool store_is_scrubbing(const struct store *s);
 
 /* 0; -EBUSY: one is under way that was asked for. One that began by itself goes on as one that was asked for. */
 int store_scrub_start(struct store *s);

@@ -329,7 +329,6 @@ void scrub_recheck(struct store *s, int64_t now_ns); /* every ten minutes, what 
 /* In the places of a mending these are damaged now, and nothing else. */
 void scrub_take_findings(struct store *s, const struct catalog_suspect *places, size_t place_count,
     const struct damage *found, size_t count, bool healed);
-bool damage_hits(const struct damage *d, const struct checkpoint *c);
 
 /* volume files */
 void volume_path(char *ret_path, const struct store *s, const struct id *volume, const char *suffix);

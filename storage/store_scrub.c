@@ -160,6 +160,12 @@ store_get_scrub(const struct store *s, struct scrub_status *ret_status)
 	};
 }
 
+bool
+store_is_scrubbing(const struct store *s)
+{
+	return s->scrub.at.begun_ns != 0;
+}
+
 /* ---- suspects ---- */
 
 /* Places are groups of blocks, or of pages. */
@@ -219,17 +225,6 @@ scrub_recheck(struct store *s, int64_t now_ns)
 }
 
 /* ---- damage ---- */
-
-bool
-damage_hits(const struct damage *d, const struct checkpoint *c)
-{
-	if (c->lsn < d->lsn || c->lsn >= d->lsn_next)
-		return false;
-	for (uint32_t i = 0; i < c->volume_count; i++)
-		if (d->volume == c->volumes[i].volume)
-			return d->block * BLOCK_BYTES < c->volumes[i].size_bytes;
-	return d->volume == 0; /* a page of the index: nobody knows which */
-}
 
 size_t
 store_damage_points(struct store *s, const struct damage *d, struct id *ret_pits, size_t max)

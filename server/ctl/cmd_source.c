@@ -209,6 +209,24 @@ show_space(const json_t *source)
 		show("  short of room", "not every checkpoint of the journal window can be kept");
 }
 
+static void
+show_rot(const json_t *source, int64_t now_ns)
+{
+	char text[160];
+
+	show_time("last scrub", source, "scrub.lastCompletedDateTime", now_ns);
+	if (strcmp(pick_text(source, "scrub.state"), "RUNNING") == 0) {
+		snprintf(text, sizeof text, "%.1f %%", json_number_value(pick(source, "scrub.progressPercent")));
+		show("  under way", text);
+	}
+	if (pick_integer(source, "scrub.damagedBlocks") == 0)
+		return;
+	snprintf(text, sizeof text,
+	    "%" PRId64 " blocks; %" PRId64 " points cannot be exported whole: holdfastctl scrub status",
+	    pick_integer(source, "scrub.damagedBlocks"), pick_integer(source, "scrub.pointsDamaged"));
+	show("  damaged", text);
+}
+
 static const struct table_column show_volume_columns[] = {
     {"name", "  VOLUME", false, false, false},
     {"device", "DEVICE", false, true, false},
@@ -274,6 +292,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
 	show_space(source);
+	show_rot(source, now_ns);
 	show_verification(source);
 }
 

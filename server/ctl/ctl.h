@@ -50,6 +50,7 @@ enum option_id {
 	OPT_TAIL,
 	OPT_WAIT,
 	OPT_WHEN_FULL,
+	OPT_ALL,
 	OPTIONS,
 };
 
@@ -122,6 +123,9 @@ int run_pit_create(struct ctl *ctl);
 int run_pit_hold(struct ctl *ctl);
 int run_pit_release(struct ctl *ctl);
 int run_pit_delete(struct ctl *ctl);
+int run_scrub_start(struct ctl *ctl);
+int run_scrub_status(struct ctl *ctl);
+int run_scrub_cancel(struct ctl *ctl);
 int run_quota_list(struct ctl *ctl);
 int run_quota_set(struct ctl *ctl);
 int run_token_create(struct ctl *ctl);

@@ -226,6 +226,12 @@ command_start_source(struct server *sv, const struct id *source, command_done *d
 }
 
 void
+command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg)
+{
+	fake_answer(sv, cancel ? -ENOENT : 0, cancel ? "no scrub is under way" : "the scrub is under way", done, arg);
+}
+
+void
 command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
 {

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rot on the server's disk: bits are flipped in the files of a real staging area, and a scrub finds each, says what it means, and heals
+it from the source where the source still has the bytes."""
+import json
+import os
+
+from harness import BLOCK, MIB, first_difference, random_bytes, ready_agent, wait_for
+
+
+def scrub_of(daemon, source):
+    return daemon.source(source)["scrub"]
+
+
+def scrub(daemon, source):
+    """A whole one, from now on."""
+    before = scrub_of(daemon, source)["lastCompletedDateTime"]
+    daemon.ctl("scrub", "start", source, "--wait", "--no-progress")
+    wait_for(lambda: scrub_of(daemon, source)["lastCompletedDateTime"] not in (before, None), 30, "the scrub to be complete")
+    return scrub_of(daemon, source)
+
+
+def staging(daemon, kind):
+    return sorted(daemon.data.glob("sources/*/*." + kind))
+
+
+def segments(daemon):
+    return sorted(daemon.data.glob("sources/*/journal/*.seg"))
+
+
+def flip(path, offset, mask=1):
+    """The bytes on the disk, not in the page cache alone: the daemon reads past it."""
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        byte = f.read(1)[0]
+        f.seek(offset)
+        f.write(bytes([byte ^ mask]))
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def flip_block(paths, block, mask=1):
+    """Where these bytes of a disk are stored: one bit of them."""
+    hits = 0
+    for path in paths:
+        at = path.read_bytes().find(block)
+        if at >= 0:
+            flip(path, at + 77, mask)
+            hits += 1
+    assert hits == 1
+    return True
+
+
+def rewrite(disk, offset, data):
+    with open(disk, "r+b") as f:
+        f.seek(offset)
+        f.write(data)
+
+
+def point(daemon, agent, name):
+    return daemon.point(agent.source, name)["pointInTimeID"]
+
+
+def damaged(daemon, source, count):
+    return wait_for(lambda: scrub_of(daemon, source)["damagedBlocks"] == count, 30, "%d damaged blocks" % count)
+
+
+def test_what_is_whole_is_found_whole_and_its_points_are_verified(rig):
+    daemon = rig.daemon()
+    disk = rig.file("disk", random_bytes(rig.random, 8 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    rewrite(disk, 5 * BLOCK, rig.random.randbytes(3 * BLOCK))
+    pit = point(daemon, agent, "one")
+    result = scrub(daemon, agent.source)
+    assert result["state"] == "IDLE" and result["damagedBlocks"] == 0 and not result["damage"]
+    assert result["readBytes"] >= 8 * MIB + 3 * BLOCK
+    kept = next(p for p in daemon.points(agent.source) if p["pointInTimeID"] == pit)
+    wait_for(lambda: next(p for p in daemon.points(agent.source) if p["pointInTimeID"] == pit)["lastVerified"] ==
+             scrub_of(daemon, agent.source)["lastCompletedDateTime"], 20, "lastVerified of %s" % kept)
+    assert [e["text"] for e in daemon.events("scrub_ended")]
+
+
+def test_rot_is_healed_from_the_source_while_it_has_the_bytes(rig):
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, 8 * MIB)
+    disk = rig.file("disk", content)
+    agent = ready_agent(rig, daemon, {"root": disk})
+    written = rig.random.randbytes(BLOCK)
+    rewrite(disk, 9 * BLOCK, written)
+    pit = point(daemon, agent, "one")
+    for n, block in enumerate((content[:BLOCK], content[100 * BLOCK:101 * BLOCK], written)):
+        flip_block([*staging(daemon, "img"), *segments(daemon)], block, 1 << n)
+    scrub(daemon, agent.source)
+    wait_for(lambda: scrub_of(daemon, agent.source)["healedBlocks"] == 3, 30, "three blocks to be healed")
+    damaged(daemon, agent.source, 0)
+    assert len(daemon.events("integrity_error")) >= 1 and len(daemon.events("block_healed")) == 3
+    assert scrub(daemon, agent.source)["damagedBlocks"] == 0
+    assert first_difference(daemon.export(agent.source, "root", pit), disk) is None
+
+
+def test_rot_of_what_the_source_no_longer_has_is_told_by_point_and_never_exported(rig):
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, 4 * MIB)
+    disk = rig.file("disk", content)
+    agent = ready_agent(rig, daemon, {"root": disk})
+    first = point(daemon, agent, "first")
+    rewrite(disk, 7 * BLOCK, rig.random.randbytes(BLOCK))
+    second = point(daemon, agent, "second")
+    flip_block(staging(daemon, "img"), content[7 * BLOCK:8 * BLOCK])
+    result = scrub(daemon, agent.source)
+    assert result["damagedBlocks"] == 1 and result["healedBlocks"] == 0
+    wait_for(lambda: scrub_of(daemon, agent.source)["pointsHit"], 20, "the points hit")
+    result = scrub_of(daemon, agent.source)
+    assert result["damage"][0]["offset"] == 7 * BLOCK and result["damage"][0]["segment"] is None
+    hit = {p["pointInTimeID"] for p in result["pointsHit"]}
+    assert first in hit and second not in hit
+    event = daemon.events("integrity_error")[0]
+    assert event["sourceServerID"] == agent.source and "offset %d" % (7 * BLOCK) in event["text"] and "pit-" in event["text"]
+    assert "cannot be exported whole: 1 blocks" in daemon.ctl("scrub", "status", agent.source).stdout
+    done = daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", first, "-o", rig.path("first.img"), "--no-progress",
+                      check=1)
+    assert "offset %d" % (7 * BLOCK) in done.stderr and not rig.path("first.img").exists()
+    assert first_difference(daemon.export(agent.source, "root", second), disk) is None
+    assert daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationError"]["error"] == "INTEGRITY_ERROR"
+    pits = {p["pointInTimeID"]: p for p in daemon.points(agent.source)}
+    assert not pits[first]["verified"] and pits[second]["verified"]
+    # a restart forgets nothing
+    daemon.restart("kill")
+    damaged(daemon, agent.source, 1)
+    # the source has the bytes again: healed at the next occasion, which a new start of the daemon is
+    rewrite(disk, 7 * BLOCK, content[7 * BLOCK:8 * BLOCK])
+    damaged(daemon, agent.source, 0)
+    assert daemon.export(agent.source, "root", first)
+
+
+def test_rot_of_a_digest_is_mended_from_the_data_without_the_source(rig):
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, 4 * MIB)
+    disk = rig.file("disk", content)
+    agent = rig.agent(daemon, {"root": disk}).once()
+    pit = daemon.newest(agent.source)["pointInTimeID"]
+    page = BLOCK  # behind the header: leaves, 8 bytes each
+    for offset in (page + 8 * 20, page + BLOCK * 128 + 8 * 3, page + BLOCK * 136 + 8 * 2, page + BLOCK * 136 + 8 * 256):
+        flip(staging(daemon, "sum")[0], offset)
+        before = scrub_of(daemon, agent.source)["mendedDigests"]
+        result = scrub(daemon, agent.source)
+        assert result["mendedDigests"] == before + 1 and result["damagedBlocks"] == 0, offset
+    assert first_difference(daemon.export(agent.source, "root", pit), disk) is None
+
+
+def test_rot_of_the_index_is_found(rig):
+    daemon = rig.daemon(storage__segment_size="1MiB")
+    disk = rig.file("disk", random_bytes(rig.random, 2 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    for i in range(8):
+        rewrite(disk, 0, rig.random.randbytes(MIB))
+        point(daemon, agent, "p%d" % i)
+    run = wait_for(lambda: sorted(daemon.data.glob("sources/*/journal/*.run")), 20, "a run")[0]
+    flip(run, BLOCK + 100)
+    result = scrub(daemon, agent.source)
+    assert result["damagedBlocks"] > 0
+    wait_for(lambda: any(d["volumeID"] is None for d in scrub_of(daemon, agent.source)["damage"]), 20, "the damaged index")
+
+
+def test_an_agent_that_cannot_be_asked_is_not(rig):
+    """--once is gone when the rot is found: the damage stays until an agent comes."""
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, MIB)
+    agent = rig.agent(daemon, {"root": rig.file("disk", content)}).once()
+    flip_block(staging(daemon, "img"), content[:BLOCK])
+    assert scrub(daemon, agent.source)["damagedBlocks"] == 1
+    agent.start()
+    damaged(daemon, agent.source, 0)
+    assert daemon.events("block_healed")
+
+
+def test_an_export_finds_rot_too(rig):
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, MIB)
+    agent = rig.agent(daemon, {"root": rig.file("disk", content)}).once()
+    pit = daemon.newest(agent.source)["pointInTimeID"]
+    flip_block(staging(daemon, "img"), content[3 * BLOCK:4 * BLOCK])
+    daemon.export(agent.source, "root", pit, check=1)
+    damaged(daemon, agent.source, 1)
+
+
+def test_one_begins_by_itself_and_goes_on_over_a_restart(rig):
+    daemon = rig.daemon(storage__scrub_interval="1s", storage__scrub_rate="1MiB")
+    agent = rig.agent(daemon, {"root": rig.file("disk", random_bytes(rig.random, 12 * MIB))}).once()
+    wait_for(lambda: scrub_of(daemon, agent.source)["state"] == "RUNNING" and scrub_of(daemon, agent.source)["readBytes"] > 2 * MIB, 30,
+             "a scrub under way")
+    began = scrub_of(daemon, agent.source)["startedDateTime"]
+    daemon.restart("stop")
+    wait_for(lambda: scrub_of(daemon, agent.source)["lastCompletedDateTime"], 60, "its end")
+    assert began is not None
+    daemon.ctl("scrub", "cancel", agent.source, check=None)
+
+
+def test_the_command_says_no_in_words(rig):
+    daemon = rig.daemon()
+    agent = rig.agent(daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))}).once()
+    assert "no scrub is under way" in daemon.ctl("scrub", "cancel", agent.source, check=4).stderr
+    assert "--all" in daemon.ctl("scrub", "start", check=2).stderr
+    items = json.loads(daemon.ctl("scrub", "start", "--all", "--json").stdout)["items"]
+    assert [i["sourceServerID"] for i in items] == [agent.source]
+    assert json.loads(daemon.ctl("scrub", "status", "--json").stdout)["items"][0]["scrub"]["state"] in ("RUNNING", "IDLE")
