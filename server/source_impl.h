@@ -86,9 +86,10 @@ struct source {
 	struct store_repair
 	    repair; /* of the catalog, when the store was opened last in this process and it needed one */
 	int64_t retry_ns, retry_delay_ns;
-	bool shutting_down;           /* the process ends: do not open again */
-	bool deleting;                /* it is to go: nothing new is begun with it */
-	source_deleted_done *deleted; /* who waits for that; NULL: nobody */
+	bool shutting_down;                      /* the process ends: do not open again */
+	bool deleting;                           /* it is to go: nothing new is begun with it */
+	struct volume_deletion *volume_deletion; /* to be done while the store is closed; NULL: none */
+	source_deleted_done *deleted;            /* who waits for that; NULL: nobody */
 	void *deleted_arg;
 	bool failed;     /* the store said so; looked at when the turn ends */
 	int64_t full_ns; /* the store last said that it is full; 0 = something was written since */
@@ -116,6 +117,8 @@ struct source {
 	/* agent's news */
 	enum activity activity;
 	uint64_t pass, backlog_bytes;
+	int64_t activity_ns;     /* monotonic: when its present activity and pass were first reported, */
+	uint64_t activity_bytes; /* and how far it was then, over all volumes */
 	bool went_back;
 	int64_t clock_offset_ns, round_trip_ns;
 	int64_t received_at_ns; /* our time of the newest moment received */
@@ -187,6 +190,7 @@ struct source *source_from_arg(void *arg);
 /* source.c */
 void source_open(struct source *src);
 
+struct store_config source_store_config(const struct source *src);        /* borrows from src */
 void source_set_broken(struct source *src, int status, const char *text); /* again at retry_ns */
 void source_begin_close(struct source *src, const char *text);
 void source_bury(struct source *src);
@@ -194,8 +198,14 @@ void source_bury(struct source *src);
 /* source_delete.c */
 void source_remove(struct source *src); /* closed, or never opened: its folder and rows go */
 
+/* source_volume.c */
+void source_run_volume_deletion(struct source *src); /* the store is closed */
+
 /* source_session.c */
 void source_welcome_newcomer(struct source *src); /* if it may be */
+
+/* Bytes the agent has filled or compared in its present activity, of how many, over all volumes. */
+uint64_t source_progress(const struct source *src, uint64_t *ret_total_bytes);
 
 /* source_compare.c */
 void source_pump_compares(struct source *src);

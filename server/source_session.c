@@ -332,13 +332,34 @@ note_progress(struct source *src, uint32_t volume, uint64_t done, uint64_t total
 		}
 }
 
+uint64_t
+source_progress(const struct source *src, uint64_t *ret_total_bytes)
+{
+	uint64_t done = 0;
+
+	*ret_total_bytes = 0;
+	for (size_t i = 0; i < src->declared_count; i++) {
+		done += src->declared[i].rescanned_bytes;
+		*ret_total_bytes += src->declared[i].rescan_total_bytes;
+	}
+	return done;
+}
+
 void
 source_report(struct source *src, const struct message_report *m)
 {
+	bool begins = src->activity != m->activity || src->pass != m->pass;
+
 	src->activity = m->activity;
 	src->pass = m->pass;
 	for (size_t i = 0; i < m->count; i++)
 		note_progress(src, m->volumes[i].volume, m->volumes[i].done_bytes, m->volumes[i].total_bytes);
+	if (begins) {
+		uint64_t total;
+
+		src->activity_ns = clock_monotonic_ns();
+		src->activity_bytes = source_progress(src, &total);
+	}
 	src->dirty = true;
 }
 

@@ -66,10 +66,8 @@ gather_proof(const struct source *src, struct source_status *s)
 	s->proof.ended_ns = p->ended_ns;
 	s->proof.passes = p->passes;
 	memcpy(s->proof.text, p->text, sizeof s->proof.text);
-	for (size_t i = 0; p->state == PROOF_RUNNING && i < src->declared_count; i++) {
-		s->proof.done_bytes += src->declared[i].rescanned_bytes;
-		s->proof.total_bytes += src->declared[i].rescan_total_bytes;
-	}
+	if (p->state == PROOF_RUNNING)
+		s->proof.done_bytes = source_progress(src, &s->proof.total_bytes);
 }
 
 static void
@@ -172,6 +170,18 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 
 /* ---- rates ---- */
 
+/* A first fill, or a compare of everything: how long the rest takes at the pace it has had; -1 = not known yet. */
+static int64_t
+estimate_activity(const struct source *src, int64_t now_ns)
+{
+	uint64_t total, done = source_progress(src, &total);
+
+	if (done <= src->activity_bytes || total < done)
+		return -1;
+	return (int64_t)((double)(now_ns - src->activity_ns) * (double)(total - done) /
+			 (double)(done - src->activity_bytes));
+}
+
 /* When the backlog will be gone at the rate of the last minute; not converging if it is no smaller than a minute ago.
  */
 static int64_t
@@ -183,6 +193,8 @@ estimate_eta(struct source *src, const struct source_status *s, int64_t now_ns)
 		src->backlog_minute_ago = src->backlog_bytes;
 		src->backlog_minute_ns = now_ns;
 	}
+	if (src->session != NULL && (src->activity == ACTIVITY_FILL || src->activity == ACTIVITY_RESCAN))
+		return estimate_activity(src, now_ns);
 	if (s->backlog_bytes == 0)
 		return 0;
 	if (s->rate_1m == 0 || !shrinks)
@@ -306,8 +318,8 @@ source_publish(struct source *src)
 	f.connected = counts_as_connected(src, now);
 	f.stopped = src->facts.phase == PHASE_STOPPED;
 	f.deleting = src->deleting;
-	f.opening = src->life == SOURCE_OPENING && src->store_status == 0;
-	f.store_status = src->life == SOURCE_OPEN ? 0 : src->store_status;
+	f.opening = (src->life == SOURCE_OPENING && src->store_status == 0) || src->volume_deletion != NULL;
+	f.store_status = src->life == SOURCE_OPEN || src->volume_deletion != NULL ? 0 : src->store_status;
 	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
 	gather_agent(src, s, &f);
 	gather_proof(src, s);

@@ -20,7 +20,7 @@ static const struct table_column status_columns[] = {
     {"done", "DONE", true, false, true},
     {"point", "NEWEST POINT", false, false, false},
     {"pit", "POINT ID", false, false, true},
-    {"eta", "CAUGHT UP", false, false, true},
+    {"eta", "CAUGHT UP", false, false, false},
     {"error", "ERROR", false, false, true},
     {"reason", "REASON", false, true, false},
 };
