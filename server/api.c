@@ -56,6 +56,8 @@ static const struct route routes[] = {
 	"let its agent in again"},
     {HTTP_POST, "/v1/source-servers/*/verify", "source.verify", true, prepare_verify, post_verify,
 	"compare it with its source, every block"},
+    {HTTP_DELETE, "/v1/source-servers/*/volumes/*", "volume.delete", true, prepare_volume_delete, delete_volume,
+	"delete a volume that is no longer declared"},
     {HTTP_DELETE, "/v1/source-servers/*", "source.delete", true, prepare_source, delete_source,
 	"delete a source with all its points"},
 };

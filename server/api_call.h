@@ -56,7 +56,7 @@ struct call {
 	/* what prepare() found in arguments and body */
 	struct id source, pit, token; /* "" = not given */
 	char name[PIT_NAME_BYTES];
-	bool newest;
+	bool newest, with_points;
 	enum store_pit_verb pit_verb;
 	int64_t timeout_ns, lifetime_ns;
 	struct quota_change quota;
@@ -130,6 +130,8 @@ void delete_scrub(struct call *call);
 void post_stop(struct call *call);
 void post_start(struct call *call);
 void delete_source(struct call *call);
+int prepare_volume_delete(struct call *call, struct hf_error *err);
+void delete_volume(struct call *call);
 int prepare_verify(struct call *call, struct hf_error *err);
 void post_verify(struct call *call);
 

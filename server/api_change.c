@@ -372,6 +372,30 @@ post_quota(struct call *call)
 	command_set_quota(call->api->sv, &call->source, &call->quota, on_source_changed, call);
 }
 
+int
+prepare_volume_delete(struct call *call, struct hf_error *err)
+{
+	uint64_t with_points;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = take_name(call, call->args[1], err);
+	if (r == 0)
+		r = call_param_number(call, "withPoints", 1, 0, &with_points, err);
+	if (r < 0)
+		return r;
+	call->with_points = with_points != 0;
+	snprintf(call->object, sizeof call->object, "%s volume=%s%s", call->source.text, call->name,
+	    call->with_points ? " with points" : "");
+	return 0;
+}
+
+void
+delete_volume(struct call *call)
+{
+	command_delete_volume(call->api->sv, &call->source, call->name, call->with_points, on_source_changed, call);
+}
+
 /* ---- verifying ---- */
 
 int

@@ -71,6 +71,7 @@ struct command {
 
 	struct id source, pit, token;
 	char name[PIT_NAME_BYTES]; /* of a point, or a volume */
+	bool with_points;
 	enum store_pit_verb verb;
 	int64_t timeout_ns, lifetime_ns;
 	struct hf_error err;
@@ -702,6 +703,30 @@ command_set_quota(
 
 	c->quota = *change;
 	send_to_source(c, set_quota);
+}
+
+static void
+on_volume_deleted(void *arg, int status, const char *text)
+{
+	answer(arg, status, text);
+}
+
+static void
+delete_volume(struct command *c, struct source *src)
+{
+	if (store_usable(c, src) == 0)
+		source_delete_volume(src, c->name, c->with_points, on_volume_deleted, c);
+}
+
+void
+command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	snprintf(c->name, sizeof c->name, "%s", volume);
+	c->with_points = with_points;
+	send_to_source(c, delete_volume);
 }
 
 /* ---- verifying ---- */

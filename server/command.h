@@ -78,6 +78,10 @@ struct quota_change {
 void command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg);
 
+/* As source_delete_volume(). */
+void command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg);
+
 /* Compare a volume (id or name; "" = all) with the source's disk: answered when it has begun; how it goes is in the
  * status (proof). As source_prove(). */
 void command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg);

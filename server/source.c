@@ -205,8 +205,8 @@ struct open_job {
 	struct hf_error err;
 };
 
-static struct store_config
-store_config_for(const struct source *src)
+struct store_config
+source_store_config(const struct source *src)
 {
 	struct area_facts facts;
 
@@ -224,7 +224,7 @@ static void
 run_open_job(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct open_job *o = (struct open_job *)job;
-	struct store_config config = store_config_for(o->source);
+	struct store_config config = source_store_config(o->source);
 
 	o->status = store_open(d, &config, &o->store, &o->err);
 }
@@ -519,6 +519,8 @@ maybe_close(struct source *src)
 	src->store = NULL;
 	if (src->deleting)
 		source_remove(src);
+	else if (src->volume_deletion != NULL)
+		source_run_volume_deletion(src);
 	else if (src->shutting_down)
 		source_bury(src);
 	else

@@ -53,6 +53,7 @@ static const char *const schemas[] = {
     "ALTER TABLE pit ADD COLUMN guarded_ns INTEGER NOT NULL DEFAULT 0;"
     "UPDATE pit SET running_ns = time_ns, verified_ns = CASE verified_ns WHEN 0 THEN 0 ELSE time_ns END;"
     "ALTER TABLE volume ADD COLUMN equal_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE volume ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE scrub (one INTEGER PRIMARY KEY CHECK (one = 1), begun_ns INTEGER NOT NULL, lsn INTEGER NOT NULL,"
     " volume INTEGER NOT NULL, position INTEGER NOT NULL, bytes INTEGER NOT NULL, by_hand INTEGER NOT NULL, done_ns "
     "INTEGER NOT NULL) STRICT;"
@@ -461,6 +462,7 @@ read_volume(sqlite3_stmt *q, struct catalog_volume *ret_volume)
 	v.boot_disk = sqlite3_column_int64(q, 3) != 0;
 	v.retired = sqlite3_column_int64(q, 4) != 0;
 	v.equal_ns = sqlite3_column_int64(q, 8);
+	v.deleted = sqlite3_column_int64(q, 9) != 0;
 	if (sql_get_text(q, 1, text, sizeof text) < 0 || !id_parse("vol", text, &v.id) ||
 	    sql_get_text(q, 5, v.identity, sizeof v.identity) < 0 || sql_get_text(q, 6, v.name, sizeof v.name) < 0 ||
 	    sql_get_text(q, 7, v.device_name, sizeof v.device_name) < 0)
@@ -477,9 +479,9 @@ catalog_list_volumes(
 	sqlite3_stmt *q;
 	size_t n = 0;
 	int r = sql_query(&c->sql, &q, err,
-	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name, equal_ns FROM volume "
-	    "ORDER "
-	    "BY volume",
+	    "SELECT volume, id, size_bytes, boot_disk, retired, identity, name, device_name, equal_ns, deleted FROM "
+	    "volume "
+	    "ORDER BY volume",
 	    "");
 
 	while (r >= 0 && (r = sql_next(&c->sql, q, err)) > 0) {
@@ -617,15 +619,37 @@ catalog_put_pit(struct catalog *c, const struct pit *p, struct hf_error *err)
 	return r < 0 ? r : 0;
 }
 
+static int
+delete_pits(struct catalog *c, const struct id *ids, size_t count, struct hf_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r >= 0; i++)
+		r = sql_run(&c->sql, err, "DELETE FROM pit WHERE id = ?", "t", ids[i].text);
+	return r < 0 ? r : 0;
+}
+
 int
 catalog_delete_pits(struct catalog *c, const struct id *ids, size_t count, struct hf_error *err)
 {
 	HOLD(c);
 	int r = sql_begin(&c->sql, err);
 
+	return r < 0 ? r : sql_end(&c->sql, delete_pits(c, ids, count, err), err);
+}
+
+int
+catalog_delete_volume(struct catalog *c, uint32_t volume, const struct id *pits, size_t pit_count, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_begin(&c->sql, err);
+
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < count && r >= 0; i++)
-		r = sql_run(&c->sql, err, "DELETE FROM pit WHERE id = ?", "t", ids[i].text);
+	r = sql_run(&c->sql, err, "UPDATE volume SET deleted = 1 WHERE volume = ? AND retired", "u", (uint64_t)volume);
+	if (r == 0)
+		r = hf_error_say(err, -ENOENT, "catalog: no retired volume of number %u", volume);
+	if (r > 0)
+		r = delete_pits(c, pits, pit_count, err);
 	return sql_end(&c->sql, r < 0 ? r : 0, err);
 }

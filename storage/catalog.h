@@ -35,6 +35,7 @@ struct catalog_volume {
 	struct id id;
 	uint64_t size_bytes;
 	bool boot_disk, retired; /* retired: no longer declared; lives on in old points */
+	bool deleted;            /* its files are gone; the row stays, for its number is never used again */
 	int64_t equal_ns;        /* our time: it was proved then to hold what the source's disk held; 0 = never */
 	char identity[128], name[128], device_name[256];
 };
@@ -124,6 +125,9 @@ int catalog_list_volumes(
     struct catalog *c, struct catalog_volume *ret_volumes, size_t max, size_t *ret_count, struct hf_error *err);
 int catalog_put_volume(struct catalog *c, const struct catalog_volume *volume,
     struct hf_error *err); /* insert, or update by number; equal_ns stays */
+/* The volume is deleted, and so are these points. -ENOENT: no such volume, or it is declared. */
+int catalog_delete_volume(
+    struct catalog *c, uint32_t volume, const struct id *pits, size_t pit_count, struct hf_error *err);
 int catalog_set_equal(struct catalog *c, const uint64_t *volumes, size_t count, int64_t equal_ns, struct hf_error *err);
 
 int catalog_get_policy(struct catalog *c, struct policy *ret_policy, struct hf_error *err);

@@ -86,13 +86,26 @@ discard_folder(struct disk *d, const char *parent, const char *name)
 	return r < 0 ? r : disk_sync_dir(d, parent);
 }
 
+int
+discard_file(struct disk *d, const char *parent, const char *dir, const char *name)
+{
+	char from[PATH_BYTES_MAX], to[PATH_BYTES_MAX];
+	int r = join(from, dir, "", name);
+
+	if (r == 0)
+		r = join(to, parent, PREFIX, name);
+	if (r == 0)
+		r = disk_rename(d, from, to);
+	return r == -ENOENT ? 0 : r;
+}
+
 /* ---- going ---- */
 
 static int discard_in(struct disk *d, const char *dir, uint64_t *ret_bytes);
 
 /* A large file is shortened from its end. 1: some of it is left. */
 static int
-discard_file(struct disk *d, const char *path, uint64_t *ret_bytes)
+shorten_file(struct disk *d, const char *path, uint64_t *ret_bytes)
 {
 	struct disk_file *f;
 	uint64_t size = 0;
@@ -125,7 +138,7 @@ discard_dir(struct disk *d, const char *path, uint64_t *ret_bytes)
 static int
 discard_entry(struct disk *d, const char *path, uint64_t *ret_bytes)
 {
-	int r = discard_file(d, path, ret_bytes);
+	int r = shorten_file(d, path, ret_bytes);
 
 	return r == -EISDIR ? discard_dir(d, path, ret_bytes) : r;
 }
@@ -165,9 +178,9 @@ discard_some(struct disk *d, const char *parent, uint64_t *ret_bytes)
 	if (n->count > 0) {
 		r = join(path, parent, "", n->list[0]);
 		if (r == 0)
-			r = discard_dir(d, path, ret_bytes);
+			r = discard_entry(d, path, ret_bytes);
 		if (r == 0)
-			r = 1; /* this folder is gone; there may be others */
+			r = 1; /* this one is gone; there may be others */
 	}
 	free(n);
 	return r;

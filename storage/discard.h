@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* discard.h: folders that nobody needs any more, on their way out.
+/* discard.h: folders and files that nobody needs any more, on their way out.
  *
- * A folder is renamed first, and the rename made durable: from then on it is rubbish, whole in one step. What is in it
+ * Each is renamed first, and the rename made durable: from then on it is rubbish, whole in one step. What is in it
  * goes piece by piece, whenever there is time, after a restart too; nothing refers to it. Blocking, any thread. */
 #ifndef HF_STORAGE_DISCARD_H
 #define HF_STORAGE_DISCARD_H
@@ -11,6 +11,10 @@
 /* parent/name becomes rubbish. 0, also if it is already; -ENOENT: there is no such folder, nor rubbish of it; -errno.
  * It may be repeated. */
 int discard_folder(struct disk *d, const char *parent, const char *name);
+
+/* dir/name, a file in a folder of parent's, becomes rubbish in parent. 0, also if it is not there; -errno. Its going is
+ * durable when both folders are synced, which is left to the caller. */
+int discard_file(struct disk *d, const char *parent, const char *dir, const char *name);
 
 /* Remove some of the rubbish in parent: at most 64 files, or about 1 GiB. 1: there may be more; 0: there is none left;
  * -errno. *ret_bytes: how much smaller the files have become, holes included. */

@@ -82,7 +82,6 @@ store_declare(struct store *s, const struct store_declaration *volumes, size_t c
 	job->declared_count = count;
 	job->folding = s->out[JOB_FOLD] != NULL || s->out[JOB_MEND] != NULL; /* both change digest files */
 	job->volume_last = s->volume_last;
-	job->volume_count = s->volume_count;
 	for (size_t k = 0; k < count; k++) {
 		job->declared[k].want = volumes[k];
 		look_up(s, &job->declared[k]);
@@ -170,7 +169,7 @@ make_volume(struct store_job *job, struct declared *x, struct disk *d)
 	struct sum_header h;
 	int r;
 
-	if (job->volume_count == STORE_VOLUMES_MAX)
+	if (job->volume_last == STORE_VOLUMES_MAX)
 		return declared_say(x, -HF_EFULL,
 		    "this source has had %d disks already, and no more can be kept of one source", STORE_VOLUMES_MAX);
 	v = calloc(1, sizeof *v);
@@ -197,7 +196,6 @@ make_volume(struct store_job *job, struct declared *x, struct disk *d)
 		volume_destroy(v, d);
 		return size_refused(x, r, s->dir);
 	}
-	job->volume_count++;
 	x->files = v;
 	x->volume = v->info.volume;
 	x->made = true;

@@ -80,7 +80,7 @@ struct store_job {
 
 	struct declared *declared; /* DECLARE: those declared, then those that no longer are */
 	size_t declared_count, retired_count;
-	uint32_t volume_last, volume_count;
+	uint32_t volume_last;
 	bool folding; /* DECLARE: a fold was out when it was made */
 };
 

@@ -28,6 +28,7 @@ struct marks {
 void marks_fini(struct marks *m);
 int marks_add(struct marks *m, const struct checkpoint *c); /* in LSN order; 0 or -ENOMEM */
 void marks_drop_before(struct marks *m, uint64_t lsn);      /* forget those with a smaller LSN */
+void marks_drop_volume(struct marks *m, uint32_t volume);   /* forget those that name it */
 void marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint);
 bool marks_find(const struct marks *m, uint64_t lsn, size_t *ret_index); /* exactly that LSN */
 

@@ -49,8 +49,10 @@ struct recovery {
 	struct found *found;
 	size_t count, capacity;
 	struct journal_state state;
-	struct segment *scanning; /* the segment whose records are being read */
-	int status;               /* of a callback */
+	struct segment *scanning;            /* the segment whose records are being read */
+	int status;                          /* of a callback */
+	uint32_t deleted[STORE_VOLUMES_MAX]; /* numbers of volumes that were deleted */
+	size_t deleted_count;
 };
 
 static int
@@ -212,16 +214,23 @@ has_row(const struct catalog_volume *rows, size_t count, const struct id *id)
 }
 
 static void
+remove_volume_files(struct recovery *v, const struct id *id)
+{
+	char name[PATH_MAX_BYTES];
+
+	snprintf(name, sizeof name, "%s.sum", id->text);
+	(void)remove_file(v, v->s->dir, name);
+	snprintf(name, sizeof name, "%s.img", id->text);
+	(void)remove_file(v, v->s->dir, name);
+}
+
+static void
 remove_volume(struct recovery *v, uint32_t i)
 {
 	struct store *s = v->s;
 	struct volume *vol = s->volumes[i];
-	char name[PATH_MAX_BYTES];
 
-	snprintf(name, sizeof name, "%s.sum", vol->info.id.text);
-	(void)remove_file(v, s->dir, name);
-	snprintf(name, sizeof name, "%s.img", vol->info.id.text);
-	(void)remove_file(v, s->dir, name);
+	remove_volume_files(v, &vol->info.id);
 	volume_destroy(vol, v->d);
 	s->volumes[i] = s->volumes[--s->volume_count];
 }
@@ -250,6 +259,22 @@ sweep_unknown_volumes(struct recovery *v)
 			remove_volume(v, i);
 }
 
+/* Its row outlives it, so that its number is never used again; its files may, either of them, if their going was cut
+ * off. */
+static void
+note_deleted(struct recovery *v, const struct catalog_volume *row)
+{
+	struct store *s = v->s;
+
+	remove_volume_files(v, &row->id);
+	for (uint32_t i = s->volume_count; i-- > 0;)
+		if (strcmp(s->volumes[i]->info.id.text, row->id.text) == 0)
+			remove_volume(v, i);
+	if (row->volume > s->volume_last)
+		s->volume_last = row->volume;
+	v->deleted[v->deleted_count++] = row->volume;
+}
+
 static int
 recover_volumes(struct recovery *v)
 {
@@ -269,12 +294,17 @@ recover_volumes(struct recovery *v)
 				 : catalog_list_volumes(s->catalog, rows, STORE_VOLUMES_MAX, &row_count, v->err);
 		if (r == 0)
 			sweep_volumes(v, rows, row_count);
+		for (size_t i = 0; i < row_count && r == 0; i++)
+			if (rows[i].deleted)
+				note_deleted(v, &rows[i]);
 	}
 	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
 		r = open_volume(v, s->volumes[i]);
 	for (size_t i = 0; i < row_count && r == 0; i++) {
 		const struct volume *vol = store_find_volume(s, rows[i].volume);
 
+		if (rows[i].deleted)
+			continue;
 		if (vol == NULL || strcmp(vol->info.id.text, rows[i].id.text) != 0)
 			r = hf_error_say(v->err, -HF_ECORRUPT, "the files of %s (%s) are missing from %s",
 			    rows[i].id.text, rows[i].name, s->dir);
@@ -1038,6 +1068,20 @@ sweep_staging(struct recovery *v, struct volume *vol, uint64_t frontier)
 	return r == 0 ? disk_sync_now(v->d, f) : r;
 }
 
+/* A catalog that was lost does not tell the numbers of volumes that are gone: the journal does, as far as it names
+ * them. And of a checkpoint that names a volume that was deleted nothing can be restored whole. */
+static void
+settle_deleted(struct recovery *v)
+{
+	struct store *s = v->s;
+
+	for (uint32_t i = 0; i < v->state.volume_count; i++)
+		if (v->state.volumes[i].volume > s->volume_last)
+			s->volume_last = v->state.volumes[i].volume;
+	for (size_t i = 0; i < v->deleted_count; i++)
+		marks_drop_volume(&s->marks, v->deleted[i]);
+}
+
 static int
 settle_volume(struct recovery *v, struct volume *vol)
 {
@@ -1070,6 +1114,7 @@ store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *
 		r = recover_journal(&v);
 	if (r == 0)
 		sweep_unknown_volumes(&v);
+	settle_deleted(&v);
 	s->durable = s->placed = v.state;
 	s->lsn_next = v.state.lsn_last + 1;
 	s->roll = true;

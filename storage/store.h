@@ -50,6 +50,13 @@ struct store_config {
 /* Make the folder and catalog of a new source. Blocking, any thread. -EEXIST. */
 int store_create(struct disk *d, const struct store_config *config, const struct id *source, struct hf_error *err);
 
+/* Delete a volume (id, or name among the retired) that is no longer declared, and with_points: all points that name it.
+ * The store must be closed; it is opened for it, and closed. Blocking, any thread; *ret_points is how many went. -ENOENT,
+ * -EINVAL (several of that name), -EBUSY (declared; points have it; one of them is held, guarded or the newest): err says
+ * which; else as store_open(). */
+int store_delete_volume(struct disk *d, const struct store_config *config, const char *volume, bool with_points,
+    size_t *ret_points, struct hf_error *err);
+
 /* Recover: read the catalog and the journal's tail, sync what is relied on. Blocking, any thread; the store then
  * belongs to the thread that calls store_attach(). A catalog that is damaged or gone is replaced: see
  * store_get_repair(). -HF_ECORRUPT, -HF_EFORMAT, -errno. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* source ..., volume list. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/units.h"
@@ -288,6 +289,8 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_lag("lag (durable)", source, "lag.durableSeconds");
 	show_lag("lag (received)", source, "lag.receivedSeconds");
 	show_bytes("backlog", source, "backlogBytes");
+	if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
+		show_time("caught up", source, "dataReplicationInfo.etaDateTime", now_ns);
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
@@ -532,4 +535,37 @@ run_volume_list(struct ctl *ctl)
 	}
 	json_decref(volumes);
 	return print_table(ctl, t);
+}
+
+/* ---- volume delete ---- */
+
+static int
+delete_volume(struct ctl *ctl, const json_t *source, json_t **ret_answer)
+{
+	const char *id = pick_text(source, "sourceServerID"), *volume = ctl->operands[1];
+	bool with_points = ctl_given(ctl, OPT_WITH_POINTS);
+	char *escaped;
+	int code;
+
+	if (!ctl_confirm_name(ctl, volume, "%s (%s): volume %s goes, for ever%s.", id, host_name(source), volume,
+		with_points ? ", and with it every point in time that has it" : ""))
+		return EXIT_USAGE;
+	escaped = client_escape(ctl->client, volume);
+	code = client_change(ctl->client, "DELETE", NULL, ret_answer, "/v1/source-servers/%s/volumes/%s%s", id, escaped,
+	    with_points ? "?withPoints=1" : "");
+	free(escaped);
+	return code;
+}
+
+int
+run_volume_delete(struct ctl *ctl)
+{
+	json_t *source, *answer;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	code = delete_volume(ctl, source, &answer);
+	json_decref(source);
+	return code == EXIT_DONE ? print_change(ctl, answer) : code;
 }

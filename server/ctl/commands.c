@@ -31,6 +31,8 @@ static const struct command commands[] = {
     {"verify", NULL, "SOURCE", 1, 1, "compare it with its source, every block",
 	OPT_BIT(OPT_VOLUME) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_verify},
     {"volume", "list", "[SOURCE]", 0, 1, "the disks of a source, or of all", TABLE, run_volume_list},
+    {"volume", "delete", "SOURCE VOLUME", 2, 2, "delete a disk that it no longer has",
+	OPT_BIT(OPT_YES) | OPT_BIT(OPT_WITH_POINTS), run_volume_delete},
     {"pit", "list", "[SOURCE]", 0, 1, "points in time of a source, or of all", TABLE | OPT_BIT(OPT_DATA_DIR),
 	run_pit_list},
     {"pit", "create", "SOURCE", 1, 1, "make a point now, and keep it", OPT_BIT(OPT_NAME) | OPT_BIT(OPT_NEWEST),

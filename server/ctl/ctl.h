@@ -49,6 +49,7 @@ enum option_id {
 	OPT_FOLLOW,
 	OPT_TAIL,
 	OPT_WAIT,
+	OPT_WITH_POINTS,
 	OPT_WHEN_FULL,
 	OPT_ALL,
 	OPTIONS,
@@ -117,6 +118,7 @@ int run_source_stop(struct ctl *ctl);
 int run_source_start(struct ctl *ctl);
 int run_source_delete(struct ctl *ctl);
 int run_volume_list(struct ctl *ctl);
+int run_volume_delete(struct ctl *ctl);
 int run_verify(struct ctl *ctl);
 int run_pit_list(struct ctl *ctl);
 int run_pit_create(struct ctl *ctl);

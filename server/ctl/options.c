@@ -34,6 +34,7 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_TAIL] = {"tail", 'n', "N", "begin with the last N events (100); 0: all", false},
     [OPT_WAIT] = {"wait", 'w', NULL, "watch it until it is over; Ctrl-C only ends the watching", false},
     [OPT_ALL] = {"all", 0, NULL, "all sources", false},
+    [OPT_WITH_POINTS] = {"with-points", 0, NULL, "delete the points that have it, too", false},
     [OPT_WHEN_FULL] = {"when-full", 0, "WHAT", "stall: take nothing more; thin: give up points; default", false},
 };
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A source is stopped, started again, and deleted: explicitly, whole, and however it is cut."""
 import contextlib
+import json
 import shutil
 import sqlite3
 
@@ -183,3 +184,93 @@ def test_a_daemon_killed_in_a_deletion_has_it_whole_or_not_at_all(rig):
         wait_gone(daemon, agent.source)
         outcomes.add(whole)
     assert outcomes == {True, False}, "no kill came before, or none after, the moment it is decided"
+
+
+# ---- volumes ----
+
+def lose_disk(agent, name):
+    """The agent is stopped, and starts without one of its volumes; what it had."""
+    path = agent.state_dir / "agent.json"
+    state = json.loads(path.read_text())
+    before = json.dumps(state)
+    state["volumes"] = [v for v in state["volumes"] if v["name"] != name]
+    agent.stop()
+    path.write_text(json.dumps(state))
+    agent.start()
+    return before
+
+
+def names(daemon, source):
+    return sorted(d["name"] for d in daemon.source(source)["dataReplicationInfo"]["replicatedDisks"])
+
+
+def image_of(daemon, source, volume_id):
+    return daemon.data / "sources" / source / (volume_id + ".img")
+
+
+@pytest.fixture(name="lost")
+def lost_fixture(rig):
+    """A source that had two disks, of which one is gone: point "both" has them, "one" has not."""
+    daemon = rig.daemon()
+    disks = {name: rig.file(name, random_bytes(rig.random, 3 * MIB)) for name in ("root", "data")}
+    agent = ready_agent(rig, daemon, disks)
+    daemon.point(agent.source, "both")
+    agent.data_id = next(d["volumeID"] for d in daemon.source(agent.source)["dataReplicationInfo"]["replicatedDisks"] if d["name"] == "data")
+    agent.before = lose_disk(agent, "data")
+    wait_for(lambda: names(daemon, agent.source) == ["root"], 20, "the disk to be retired")
+    daemon.point(agent.source, "one")
+    return agent
+
+
+def test_a_volume_is_deleted_only_when_it_is_retired_and_no_point_has_it(lost):
+    daemon, source = lost.daemon, lost.source
+    root = daemon.source(source)["dataReplicationInfo"]["replicatedDisks"][0]["volumeID"]
+    assert "replicated today" in daemon.ctl("volume", "delete", source, root, "--yes", check=1).stderr
+    assert lost.data_id in daemon.ctl("volume", "delete", source, "no-such", "--yes", check=4).stderr, "those that are retired are not named"
+    refused = daemon.ctl("volume", "delete", source, "data", "--yes", check=1)
+    assert "points in time have it" in refused.stderr
+    both = next(p for p in daemon.points(source) if p["name"] == "both")
+    daemon.request("POST", "/v1/points-in-time/%s/hold" % both["pointInTimeID"], admin=True)
+    wait_for(lambda: daemon.source(source)["ready"], 20, "the source to be open")
+    assert "held" in daemon.ctl("volume", "delete", source, "data", "--yes", "--with-points", check=1).stderr
+    assert image_of(daemon, source, lost.data_id).exists()
+    assert first_difference(lost.volumes["data"], daemon.export(source, "data", "both")) is None
+
+
+def test_a_deleted_volume_goes_with_the_points_that_have_it_and_no_others(lost):
+    daemon, source = lost.daemon, lost.source
+    daemon.ctl("volume", "delete", source, "data", "--yes", "--with-points")
+    wait_for(lambda: daemon.source(source)["ready"], 20, "the source to be open")
+    listed = {p["name"] for p in daemon.points(source)}
+    assert "one" in listed and "both" not in listed
+    assert all(len(p["volumes"]) == 1 for p in daemon.points(source))
+    assert not image_of(daemon, source, lost.data_id).exists()
+    wait_for(lambda: folders(daemon) == [source], 20, "its files to be gone")
+    assert len(daemon.events("volume_deleted")) == 1
+    wait_for(lambda: "resume=1" in lost.program.log.read_text(), 20, "the agent to go on without comparing")
+    daemon.restart("kill")
+    assert first_difference(lost.volumes["root"], daemon.export(source, "root", "one")) is None
+    lost.stop()
+    (lost.state_dir / "agent.json").write_text(lost.before)  # the disk is back: another volume, filled anew
+    lost.start()
+    wait_for(lambda: names(daemon, source) == ["data", "root"], 20, "the disk to be declared again")
+    daemon.wait_ready(source)
+    daemon.point(source, "again")
+    again = {d["name"]: d for d in daemon.source(source)["dataReplicationInfo"]["replicatedDisks"]}
+    assert again["data"]["volumeID"] != lost.data_id and again["data"]["volumeNumber"] == 3
+    assert first_difference(lost.volumes["data"], daemon.export(source, "data", "again")) is None
+
+
+def test_a_volume_whose_deletion_was_cut_is_gone_after_the_next_start(lost):
+    daemon, source = lost.daemon, lost.source
+    lost.stop()
+    daemon.stop()
+    with contextlib.closing(sqlite3.connect(daemon.data / "sources" / source / "catalog.db")) as database, database:
+        database.execute("UPDATE volume SET deleted = 1 WHERE id = ?", (lost.data_id,))
+        database.execute("DELETE FROM pit WHERE lsn <= (SELECT lsn FROM pit WHERE name = 'both')")
+    image = image_of(daemon, source, lost.data_id)
+    image.rename(image.with_suffix(".lost"))  # the names may go in any order
+    daemon.start()
+    assert first_difference(lost.volumes["root"], daemon.export(source, "root", "one")) is None
+    assert all(len(p["volumes"]) == 1 for p in daemon.points(source))
+    assert not list((daemon.data / "sources" / source).glob(lost.data_id + ".sum"))

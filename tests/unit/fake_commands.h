@@ -248,6 +248,13 @@ command_delete_source(struct server *sv, const struct id *source, command_done *
 }
 
 void
+command_delete_volume(struct server *sv, const struct id *source, const char *volume, bool with_points,
+    command_done *done, void *arg)
+{
+	fake_answer(sv, with_points ? 0 : -EBUSY, with_points ? "the volume is gone" : "3 points have it", done, arg);
+}
+
+void
 command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg)
 {
 	bool known = volume[0] == '\0' || strcmp(volume, "sda") == 0;

@@ -192,7 +192,7 @@ rows_that_make_no_sense_are_corruption(void **state)
 	size_t count;
 
 	tamper(f, "INSERT INTO rule VALUES (9, 9, 'FORTNIGHTS', 1, 1, 1);"
-		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '', 0);"
+		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '', 0, 0);"
 		  "INSERT INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name, "
 		  "unchanged_until_ns, "
 		  "checkpoint) VALUES ('pit-0123456789abcdef0', 1, 1, 1, 0, 0, 0, 0, '', 1, x'00')");
@@ -338,6 +338,35 @@ assert_pits(struct fixture *f, const uint64_t *lsns, size_t n)
 		assert_pit(&got[i], &expected);
 	}
 	free(got);
+}
+
+static void
+a_deleted_volume_keeps_its_row_and_takes_its_points(void **state)
+{
+	struct fixture *f = *state;
+	struct catalog_volume v[2] = {some_volume(1), some_volume(2)}, got[4];
+	struct pit a = some_pit(10), b = some_pit(20), *left;
+	const uint64_t first = 1;
+	size_t count;
+
+	v[0].retired = true;
+	v[1].retired = false;
+	assert_int_equal(catalog_put_volume(f->c, &v[0], NULL), 0);
+	assert_int_equal(catalog_put_volume(f->c, &v[1], NULL), 0);
+	assert_int_equal(catalog_set_equal(f->c, &first, 1, 77, NULL), 0);
+	assert_int_equal(catalog_put_pit(f->c, &a, NULL), 0);
+	assert_int_equal(catalog_put_pit(f->c, &b, NULL), 0);
+	assert_int_equal(catalog_delete_volume(f->c, 2, &b.id, 1, NULL), -ENOENT); /* declared: nothing is changed */
+	assert_int_equal(catalog_delete_volume(f->c, 1, &a.id, 1, NULL), 0);
+	reopen(f);
+	assert_int_equal(catalog_list_volumes(f->c, got, 4, &count, NULL), 0);
+	assert_int_equal(count, 2);
+	assert_true(got[0].deleted && !got[1].deleted);
+	assert_true(got[0].equal_ns == 77 && got[1].equal_ns == 0);
+	assert_int_equal(catalog_list_pits(f->c, &left, &count, NULL), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(left[0].lsn, 20);
+	free(left);
 }
 
 static void
@@ -727,6 +756,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(newer_or_foreign_or_damaged_catalog_is_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(rows_that_make_no_sense_are_corruption, setup, teardown),
 	    cmocka_unit_test_setup_teardown(volumes_are_kept_by_number, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_deleted_volume_keeps_its_row_and_takes_its_points, setup, teardown),
 	    cmocka_unit_test_setup_teardown(points_are_listed_in_order_and_replaced_by_id, setup, teardown),
 	    cmocka_unit_test_setup_teardown(deleted_points_are_gone_and_missing_ones_no_error, setup, teardown),
 	    cmocka_unit_test_setup_teardown(freeze_and_limits_of_space_are_remembered, setup, teardown),

@@ -110,6 +110,24 @@ what_is_not_there_cannot_be_discarded(void **state)
 	disk_destroy(d);
 }
 
+static void
+a_file_of_a_folder_goes_and_the_folder_stays(void **state)
+{
+	struct disk *d = make_disk(3);
+	uint64_t bytes;
+	int r;
+
+	assert_int_equal(discard_file(d, "/sources", "/sources/s-1", "vol.img"), 0);
+	assert_int_equal(discard_file(d, "/sources", "/sources/s-1", "vol.img"), 0); /* again, after a cut */
+	while ((r = discard_some(d, "/sources", &bytes)) == 1)
+		;
+	assert_int_equal(r, 0);
+	assert_int_equal(count_names(d, "/sources"), 2);
+	assert_int_equal(count_names(d, "/sources/s-1"), 1);
+	assert_int_equal(count_names(d, "/sources/s-1/journal"), 3);
+	disk_destroy(d);
+}
+
 /* Whole under its own name, or rubbish; once discard_folder() has said so, rubbish for ever. */
 static void
 check_after_cut(struct disk *d, bool discarded)
@@ -171,6 +189,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_folder_goes_with_all_that_is_in_it_and_its_neighbour_stays),
 	    cmocka_unit_test(what_is_not_there_cannot_be_discarded),
+	    cmocka_unit_test(a_file_of_a_folder_goes_and_the_folder_stays),
 	    cmocka_unit_test(cut_anywhere_it_is_whole_or_goes_on_going),
 	};
 
