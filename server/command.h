@@ -89,7 +89,7 @@ void command_verify(struct server *sv, const struct id *source, const char *volu
 /* ---- export: a volume of a point as a stream of verified ranges ---- */
 struct export;
 struct export_chunk {
-	enum { EXPORT_DATA = 1, EXPORT_HOLE = 2, EXPORT_END = 3, EXPORT_ERROR = 4 } kind;
+	enum { EXPORT_DATA = 1, EXPORT_HOLE = 2, EXPORT_END = 3, EXPORT_ERROR = 4, EXPORT_BAD = 5 } kind;
 	uint64_t offset, length;   /* of the volume, bytes. END: length = volume size */
 	const unsigned char *data; /* DATA: length bytes, at most 1 MiB; borrowed for the call */
 	int status;                /* ERROR */
@@ -105,9 +105,10 @@ struct export_facts {
 };
 typedef void export_opened(void *arg, int status, const char *text, struct export *e, const struct export_facts *facts);
 
-/* Open point (a pit id of the source) and volume (vol- id, or its name) for reading from byte `from` on. */
+/* salvage: what cannot be read is told as EXPORT_BAD, and the export goes on behind it.
+ * Open point (a pit id of the source) and volume (vol- id, or its name) for reading from byte `from` on. */
 void export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
-    export_opened *opened, void *arg);
+    bool salvage, export_opened *opened, void *arg);
 /* Ask for the next chunk: each() is called once per call of this. After END or ERROR only export_close() is legal. */
 void export_next(struct export *e, export_each *each, void *arg);
 void export_close(struct export *e); /* legal at any time; a chunk under way is dropped */

@@ -41,7 +41,7 @@ struct export
 	struct export_chunk chunk;
 	int status; /* of opening */
 	char text[SENTENCE_BYTES];
-	bool busy, closed;
+	bool busy, closed, salvage;
 	export_opened *opened;
 	export_each *each;
 	void *arg;
@@ -159,8 +159,8 @@ run_open_read(struct job *job, struct disk *d, struct run_cache *cache)
 	if (r == 0)
 		e->facts.root_digest = digest_node(e->digest_seed, digests, nodes);
 	free(digests);
-	e->status = r;
-	if (r < 0)
+	e->status = e->salvage ? 0 : r;
+	if (e->status < 0)
 		snprintf(e->text, sizeof e->text, "digests of %s at %s cannot be read: %s", e->volume, e->pit.text,
 		    hf_status_text(r));
 }
@@ -246,7 +246,7 @@ open_at_owner(struct mail *mail)
 
 void
 export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
-    export_opened *opened, void *arg)
+    bool salvage, export_opened *opened, void *arg)
 {
 	struct export *e = calloc(1, sizeof *e);
 
@@ -257,6 +257,7 @@ export_open(struct server *sv, const struct id *source, const struct id *pit, co
 	e->pit = *pit;
 	snprintf(e->volume, sizeof e->volume, "%s", volume);
 	e->block = from / BLOCK_BYTES;
+	e->salvage = salvage;
 	e->facts.source = *source;
 	e->opened = opened;
 	e->arg = arg;
@@ -315,6 +316,18 @@ is_zero(const unsigned char *p, size_t len)
 	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
+/* Up to the next boundary of 1 MiB: what can be read, or what cannot. */
+static void
+salvage_data(struct export *e, struct disk *d, struct run_cache *cache, uint64_t next)
+{
+	uint32_t count = 0;
+	int r = view_salvage(e->view, d, cache, e->number, e->block, (uint32_t)(next - e->block), e->buf, &count);
+
+	if (r < 0)
+		source_suspect(e->server, &e->source, e->number, e->block);
+	tell_range(e, r < 0 ? EXPORT_BAD : EXPORT_DATA, e->block + count);
+}
+
 /* Data up to the next boundary of 1 MiB. */
 static void
 read_data(struct export *e, struct disk *d, struct run_cache *cache)
@@ -325,6 +338,10 @@ read_data(struct export *e, struct disk *d, struct run_cache *cache)
 
 	if (next > e->blocks)
 		next = e->blocks;
+	if (e->salvage) {
+		salvage_data(e, d, cache, next);
+		return;
+	}
 	r = view_read(e->view, d, cache, e->number, e->block, (uint32_t)(next - e->block), e->buf, &fault);
 	if (r < 0)
 		tell_error(e, r, fault.block);
@@ -346,7 +363,9 @@ run_next_chunk(struct job *job, struct disk *d, struct run_cache *cache)
 		return;
 	}
 	r = view_next_data(e->view, d, cache, e->number, e->block, &data);
-	if (r < 0)
+	if (r < 0 && e->salvage)
+		read_data(e, d, cache); /* the index is damaged: it is told block by block what is there */
+	else if (r < 0)
 		tell_error(e, r, e->block);
 	else if (data > e->block)
 		tell_range(e, EXPORT_HOLE, data < e->blocks ? data : e->blocks);

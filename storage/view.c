@@ -405,6 +405,29 @@ view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volu
 }
 
 int
+view_salvage(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count,
+    void *buf, uint32_t *ret_count)
+{
+	uint32_t n = 1;
+	int r = view_read(v, d, cache, volume, block, count, buf, NULL);
+
+	if (r == 0) {
+		*ret_count = count;
+		return 0;
+	}
+	r = view_read(v, d, cache, volume, block, 1, buf, NULL);
+	while (n < count) {
+		void *place = (unsigned char *)buf + (size_t)n * BLOCK_BYTES;
+
+		if ((view_read(v, d, cache, volume, block + n, 1, place, NULL) < 0) != (r < 0))
+			break;
+		n++;
+	}
+	*ret_count = n;
+	return r;
+}
+
+int
 view_read_entry(struct view *v, struct disk *d, const struct entry *e, void *buf)
 {
 	struct disk_file *file = view_find_segment(v, e->segment);

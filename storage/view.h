@@ -68,6 +68,11 @@ enum { VIEW_READ_BLOCKS_MAX = 256 };
 int view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count,
     void *buf, struct view_fault *ret_fault);
 
+/* The same for who takes what there is: the first *ret_count of them are good, and in buf: 0; or none of them is: the
+ * status of the first. */
+int view_salvage(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block,
+    uint32_t count, void *buf, uint32_t *ret_count);
+
 /* Digests of nodes [first, first + count) of a level at the view's LSN, from stored digests alone; 0 beyond the
  * volume's end. Costs little more than reading that many digests where nothing was written since the base. */
 int view_digests(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, int level, uint64_t first,

@@ -56,7 +56,7 @@ static const struct command commands[] = {
 	OPT_BIT(OPT_FOLLOW) | OPT_BIT(OPT_TAIL) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_NO_HEADER), run_events},
     {"export", "file", "SOURCE", 1, 1, "write a volume at a point in time into a file",
 	OPT_BIT(OPT_VOLUME) | OPT_BIT(OPT_AT) | OPT_BIT(OPT_FUZZY) | OPT_BIT(OPT_OUTPUT) | OPT_BIT(OPT_FORCE) |
-	    OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS) | OPT_BIT(OPT_DATA_DIR),
+	    OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS) | OPT_BIT(OPT_DATA_DIR) | OPT_BIT(OPT_SALVAGE),
 	run_export_file},
 };
 

@@ -18,6 +18,7 @@ enum ctl_exit {
 	EXIT_NOT_FOUND = 4,
 	EXIT_NOT_ALLOWED = 5,
 	EXIT_NOT_MET = 6,
+	EXIT_DAMAGED = 7,
 	EXIT_INTERRUPTED = 130,
 };
 
@@ -52,6 +53,7 @@ enum option_id {
 	OPT_WITH_POINTS,
 	OPT_WHEN_FULL,
 	OPT_ALL,
+	OPT_SALVAGE,
 	OPTIONS,
 };
 

@@ -33,6 +33,8 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_FOLLOW] = {"follow", 'f', NULL, "go on with new events as they come", false},
     [OPT_TAIL] = {"tail", 'n', "N", "begin with the last N events (100); 0: all", false},
     [OPT_WAIT] = {"wait", 'w', NULL, "watch it until it is over; Ctrl-C only ends the watching", false},
+    [OPT_SALVAGE] = {"salvage", 0, NULL, "take what can be read, zeros for the rest; then FILE.salvaged, FILE.bad",
+	false},
     [OPT_ALL] = {"all", 0, NULL, "all sources", false},
     [OPT_WITH_POINTS] = {"with-points", 0, NULL, "delete the points that have it, too", false},
     [OPT_WHEN_FULL] = {"when-full", 0, "WHAT", "stall: take nothing more; thin: give up points; default", false},

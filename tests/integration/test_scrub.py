@@ -203,3 +203,75 @@ def test_the_command_says_no_in_words(rig):
     items = json.loads(daemon.ctl("scrub", "start", "--all", "--json").stdout)["items"]
     assert [i["sourceServerID"] for i in items] == [agent.source]
     assert json.loads(daemon.ctl("scrub", "status", "--json").stdout)["items"][0]["scrub"]["state"] in ("RUNNING", "IDLE")
+
+
+# ---- salvage ----
+
+def salvage(daemon, agent, at, to, *options, check=7):
+    return daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", at, "-o", to, "--salvage", "--no-progress", *options,
+                      check=check)
+
+
+def expect_salvaged(to, content, bad):
+    """All but these blocks; zeros for them, a list beside it, and no file that looks like a whole one."""
+    assert not to.exists()
+    data = bytearray(content)
+    lines = to.with_name(to.name + ".bad").read_text().splitlines()
+    assert lines == ["%d %d" % (first * BLOCK, count * BLOCK) for first, count in bad]
+    for first, count in bad:
+        data[first * BLOCK:(first + count) * BLOCK] = bytes(count * BLOCK)
+    assert to.with_name(to.name + ".salvaged").read_bytes() == data
+
+
+def test_salvage_takes_what_is_good_and_lists_the_rest(rig):
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, 3 * MIB)
+    disk = rig.file("disk", content)
+    agent = ready_agent(rig, daemon, {"root": disk})
+    first = point(daemon, agent, "first")
+    changed = bytearray(content)
+    for block in (0, 5, 6, 7, 300, 767):
+        changed[block * BLOCK:(block + 1) * BLOCK] = rig.random.randbytes(BLOCK)
+    disk.write_bytes(changed)
+    second = point(daemon, agent, "second")
+    agent.stop()
+    for block in (0, 5, 6, 300, 767):
+        flip_block(staging(daemon, "img"), content[block * BLOCK:(block + 1) * BLOCK])
+    bad = [(0, 1), (5, 2), (300, 1), (767, 1)]
+    to = rig.path("salvaged.img")
+    done = salvage(daemon, agent, first, to)
+    assert "is not whole" in done.stderr and "offset %d, %d bytes" % (5 * BLOCK, 2 * BLOCK) in done.stderr
+    expect_salvaged(to, content, bad)
+    again = rig.path("again.img")
+    result = json.loads(salvage(daemon, agent, first, again, "--json").stdout)
+    assert result["whole"] is False and result["file"] == str(again) + ".salvaged"
+    assert result["badRanges"] == [{"offset": f * BLOCK, "length": n * BLOCK} for f, n in bad]
+    # another point needs none of it: a whole export, with the name that was asked for
+    whole = rig.path("whole.img")
+    salvage(daemon, agent, second, whole, check=0)
+    assert whole.read_bytes() == changed and not whole.with_name("whole.img.bad").exists()
+    daemon.stop()
+    offline = rig.path("offline.img")
+    run = daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", first, "-o", offline, "--salvage", "--no-progress",
+                     "--data-dir", daemon.data, check=7)
+    assert "is not whole" in run.stderr
+    expect_salvaged(offline, content, bad)
+
+
+def test_a_salvage_is_never_taken_up_by_an_export(rig):
+    """What a cut salvage left has zeros in it that are not the disk's."""
+    daemon = rig.daemon()
+    content = random_bytes(rig.random, MIB)
+    agent = rig.agent(daemon, {"root": rig.file("disk", content)}).once()
+    pit = daemon.newest(agent.source)["pointInTimeID"]
+    flip_block(staging(daemon, "img"), content[9 * BLOCK:10 * BLOCK])
+    to = rig.path("cut.img")
+    salvage(daemon, agent, pit, to)
+    cut = to.with_name("cut.img.partial")
+    to.with_name("cut.img.salvaged").rename(cut)
+    inode = cut.stat().st_ino
+    state = {"salvage": True, "source": agent.source, "pit": pit, "timestamp": "", "volume": "root", "at": pit, "sizeBytes": MIB,
+             "inode": inode, "offset": 20 * BLOCK}
+    to.with_name("cut.img.partial.state").write_text(json.dumps(state))
+    done = daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", pit, "-o", to, "--no-progress", check=1)
+    assert "offset %d" % (9 * BLOCK) in done.stderr and not to.exists()

@@ -332,7 +332,7 @@ fake_opened(evutil_socket_t fd, short what, void *arg)
 
 void
 export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
-    export_opened *opened, void *arg)
+    bool salvage, export_opened *opened, void *arg)
 {
 	struct export *e = calloc(1, sizeof *e);
 	struct timeval soon = {0, 1000};
