@@ -87,21 +87,6 @@ unlock(struct catalog **c)
 
 /* ---- policy ---- */
 
-void
-policy_default(struct policy *ret_policy)
-{
-	*ret_policy = (struct policy){
-	    .rules =
-		{
-		    {.rule_id = 1, .unit = "MINUTE", .interval = 10, .retention = 60, .enabled = true},
-		    {.rule_id = 2, .unit = "HOUR", .interval = 1, .retention = 24, .enabled = true},
-		    {.rule_id = 3, .unit = "DAY", .interval = 1, .retention = 7, .enabled = true},
-		},
-	    .rule_count = 3,
-	    .journal_window_ns = 3600 * NS_PER_SECOND,
-	};
-}
-
 static int
 put_policy(struct catalog *c, const struct policy *p, struct hf_error *err)
 {

@@ -8,6 +8,7 @@
 
 #include "proto/common/error.h"
 #include "storage/checkpoint.h"
+#include "storage/policy.h"
 #include "storage/disk.h"
 
 struct catalog;
@@ -40,14 +41,7 @@ struct catalog_volume {
 	char identity[128], name[128], device_name[256];
 };
 
-struct pit_rule { /* "every interval_ns keep one, for retention_ns" */
-	uint32_t rule_id;
-	char unit[8];                 /* MINUTE, HOUR, DAY: as it was given */
-	uint32_t interval, retention; /* in units */
-	bool enabled;
-};
-
-enum { PIT_RULES_MAX = 16, PIT_NAME_BYTES = 128 };
+enum { PIT_NAME_BYTES = 128 };
 
 struct pit {
 	struct id id;
@@ -66,14 +60,6 @@ struct pit {
 	struct checkpoint checkpoint; /* volumes and sizes */
 };
 
-struct policy {
-	struct pit_rule rules[PIT_RULES_MAX];
-	size_t rule_count;
-	int64_t journal_window_ns;
-	int64_t
-	    min_retention_ns; /* no younger point goes, by a rule or by hand; of points that are there it only rises */
-};
-
 /* How far a scrub has come, and when the last one ended. */
 struct catalog_scrub {
 	int64_t begun_ns;  /* our clock; 0 = none is under way */
@@ -90,9 +76,6 @@ struct catalog_suspect {
 	uint32_t volume; /* 0: page `block` of run `run` */
 	uint64_t run, block;
 };
-
-/* DRS's three rules and one hour of journal window. */
-void policy_default(struct policy *ret_policy);
 
 /* Open (create: with source filled in, and policy_default()) at path. vfs: NULL, or the name of a SQLite VFS (tests).
  * Creating: -EEXIST if it holds a source already; what a cut during creation left is gone on with. Opening: -EBUSY:

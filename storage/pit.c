@@ -15,23 +15,11 @@ pit_eligible(const struct checkpoint *c)
 /* ---- rules ---- */
 
 static int64_t
-unit_ns(const char *unit)
-{
-	if (strcmp(unit, "MINUTE") == 0)
-		return 60 * NS_PER_SECOND;
-	if (strcmp(unit, "HOUR") == 0)
-		return 3600 * NS_PER_SECOND;
-	if (strcmp(unit, "DAY") == 0)
-		return 86400 * NS_PER_SECOND;
-	return 0;
-}
-
-static int64_t
 span_ns(const struct pit_rule *rule, uint32_t units)
 {
 	int64_t ns;
 
-	if (__builtin_mul_overflow((int64_t)units, unit_ns(rule->unit), &ns))
+	if (__builtin_mul_overflow((int64_t)units, policy_unit_ns(rule->unit), &ns))
 		return INT64_MAX; /* longer than any history */
 	return ns;
 }
