@@ -60,6 +60,7 @@ struct call {
 	enum store_pit_verb pit_verb;
 	int64_t timeout_ns, lifetime_ns;
 	struct quota_change quota;
+	struct policy_change policy;
 
 	/* the helper's work and its result */
 	struct helper_job job;
@@ -127,6 +128,10 @@ int prepare_quota(struct call *call, struct hf_error *err);
 void post_quota(struct call *call);
 void post_scrub(struct call *call);
 void delete_scrub(struct call *call);
+int prepare_policy(struct call *call, struct hf_error *err);
+void post_policy(struct call *call);
+void post_freeze(struct call *call);
+void post_thaw(struct call *call);
 void post_stop(struct call *call);
 void post_start(struct call *call);
 void delete_source(struct call *call);

@@ -423,6 +423,18 @@ json_space(const struct source_status *s)
 	    json_bytes(s->store.thinned));
 }
 
+/* Whether points expire, and why not. */
+static json_t *
+json_retention(const struct source_status *s)
+{
+	const struct retention *r = &s->retention;
+
+	return json_pack("{s:f, s:b, s:o, s:b, s:I}", "minRetentionSeconds",
+	    (double)s->policy.min_retention_ns / NS_PER_SECOND, "stopped", retention_stopped(r), "frozenSinceDateTime",
+	    api_json_time(r->frozen_ns), "clocksDisagree", retention_drifted(r), "clockDriftSeconds",
+	    (json_int_t)(r->drift_ns / NS_PER_SECOND));
+}
+
 static json_t *
 json_proof(const struct source_status *s)
 {
@@ -489,14 +501,15 @@ json_scrub(const struct source_status *s)
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack(
+	    "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "sourceServerID", s->id.text, "catalogRepair", json_repair(s), "sourceProperties", json_properties(s),
 	    "lifeCycle", json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
 	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
 	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
 	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
 	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification", json_proof(s),
-	    "scrub", json_scrub(s));
+	    "scrub", json_scrub(s), "retention", json_retention(s));
 }
 
 /* ---- points, tokens, events ---- */
@@ -527,13 +540,15 @@ json_pit_volumes(const struct checkpoint *c, const struct source_status *s)
 }
 
 static json_t *
-json_rule_ids(uint32_t rules)
+json_rule_ids(uint32_t rules, const struct policy *policy)
 {
 	json_t *list = json_array();
 
-	for (int i = 0; i < PIT_RULES_MAX; i++)
+	for (size_t i = 0; i < PIT_RULES_MAX; i++)
 		if (rules & 1u << i)
-			json_array_append_new(list, json_integer(i + 1));
+			json_array_append_new(list,
+			    json_integer(policy != NULL && i < policy->rule_count ? (json_int_t)policy->rules[i].rule_id
+										  : (json_int_t)i + 1));
 	return list;
 }
 
@@ -546,7 +561,8 @@ api_json_pit(const struct id *source, const struct pit *pit, const struct source
 	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
 	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
 	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "byHand", pit->by_hand, "kept",
-	    pit->kept, "ruleIDs", json_rule_ids(pit->rules), "volumes", json_pit_volumes(&pit->checkpoint, status));
+	    pit->kept, "ruleIDs", json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
+	    json_pit_volumes(&pit->checkpoint, status));
 }
 
 static const char *

@@ -78,6 +78,8 @@ struct command {
 	uint64_t admit_number, lsn;
 
 	struct quota_change quota;
+	struct policy_change policy;
+	bool frozen;
 
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
@@ -727,6 +729,126 @@ command_delete_volume(
 	snprintf(c->name, sizeof c->name, "%s", volume);
 	c->with_points = with_points;
 	send_to_source(c, delete_volume);
+}
+
+/* ---- policy and retention ---- */
+
+/* Whoever asks after the answer sees what it says. */
+static void
+publish_source(struct command *c)
+{
+	struct source *src = worker_find_source(c->worker, &c->source);
+
+	if (src != NULL)
+		source_publish(src);
+}
+
+static void
+on_policy_set(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	char rules[POLICY_TEXT_BYTES], window[UNITS_TEXT_BYTES], least[UNITS_TEXT_BYTES + 32] = "",
+											  said[SENTENCE_BYTES];
+	const struct policy *p = &c->policy.policy;
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0) {
+		answer(c, r, text);
+		return;
+	}
+	if (p->min_retention_ns > 0)
+		snprintf(least, sizeof least, ", and nothing goes for %s",
+		    duration_format(p->min_retention_ns, (char[UNITS_TEXT_BYTES]){0}));
+	snprintf(said, sizeof said, "points are kept as %s, every checkpoint for %s%s", policy_format_rules(p, rules),
+	    duration_format(p->journal_window_ns, window), least);
+	server_event(c->server, &c->source, "policy_set", "%s", said);
+	publish_source(c);
+	answer_ok(c, said);
+}
+
+static void
+merge_policy(struct policy_change *change, const struct policy *now)
+{
+	struct policy merged = *now;
+
+	if (change->has_rules) {
+		memcpy(merged.rules, change->policy.rules, sizeof merged.rules);
+		merged.rule_count = change->policy.rule_count;
+	}
+	if (change->has_window)
+		merged.journal_window_ns = change->policy.journal_window_ns;
+	if (change->has_min_retention)
+		merged.min_retention_ns = change->policy.min_retention_ns;
+	change->policy = merged;
+}
+
+static void
+set_policy(struct command *c, struct source *src)
+{
+	struct policy now;
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	store_get_policy(source_store(src), &now);
+	merge_policy(&c->policy, &now);
+	r = policy_check(&c->policy.policy, &c->err);
+	if (r < 0) {
+		answer(c, r, c->err.text);
+		return;
+	}
+	r = source_run_job(src, store_set_policy(source_store(src), &c->policy.policy), on_policy_set, c);
+	if (r < 0)
+		answer(c, r, NULL);
+}
+
+void
+command_set_policy(
+    struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->policy = *change;
+	send_to_source(c, set_policy);
+}
+
+static void
+on_frozen_set(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0) {
+		answer(c, r, text);
+		return;
+	}
+	text = c->frozen ? "nothing expires until it is thawed" : "points expire again as the policy says";
+	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
+	publish_source(c);
+	answer_ok(c, text);
+}
+
+static void
+set_frozen(struct command *c, struct source *src)
+{
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = source_run_job(src, store_set_frozen(source_store(src), c->frozen), on_frozen_set, c);
+	if (r < 0)
+		answer(c, r, NULL);
+}
+
+void
+command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->frozen = frozen;
+	send_to_source(c, set_frozen);
 }
 
 /* ---- verifying ---- */

@@ -82,6 +82,17 @@ void command_set_quota(
 void command_delete_volume(
     struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg);
 
+/* What is to be changed of a source's policy; the rest stays as it is. -EINVAL: the text names the rule or value. */
+struct policy_change {
+	bool has_rules, has_window, has_min_retention;
+	struct policy policy;
+};
+void command_set_policy(
+    struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg);
+
+/* Stop all expiry of a source's points, or let it go on: see store_set_frozen(). */
+void command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg);
+
 /* Compare a volume (id or name; "" = all) with the source's disk: answered when it has begun; how it goes is in the
  * status (proof). As source_prove(). */
 void command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg);

@@ -23,6 +23,7 @@
 #include "proto/common/log.h"
 #include "proto/common/units.h"
 #include "server/listen.h"
+#include "storage/policy.h"
 
 enum { LINE_BYTES_MAX = 4096 };
 
@@ -68,8 +69,12 @@ static const struct config_key keys[] = {
     {"tls", "token_lifetime", CONFIG_DURATION, VALUE(token_lifetime_ns), SECOND, 365 * DAY, "1h",
 	"How long an enrolment token is good, unless said when it is made."},
     {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast", "Where the control sockets are."},
+    {"pit", "policy", CONFIG_RULES, VALUE(policy), 0, 0, "10m/60m 1h/24h 1d/7d",
+	"Which points new sources keep: one every INTERVAL, for RETENTION; any number of rules, or none."},
     {"pit", "journal_window", CONFIG_DURATION, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
 	"How far back every checkpoint can be restored, for new sources."},
+    {"pit", "min_retention", CONFIG_DURATION, VALUE(min_retention_ns), 0, 3650 * DAY, "0",
+	"No point that is younger goes, by a rule, by hand or for want of room; for new sources."},
 };
 
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
@@ -107,6 +112,14 @@ address_good(const char *text)
 }
 
 static bool
+rules_good(const char *text)
+{
+	struct policy policy = {0};
+
+	return policy_parse_rules(text, &policy, NULL) == 0;
+}
+
+static bool
 text_good(enum config_kind kind, const char *text)
 {
 	switch (kind) {
@@ -115,6 +128,7 @@ text_good(enum config_kind kind, const char *text)
 	case CONFIG_PATH: return text[0] == '/';
 	case CONFIG_LEVEL: return log_level_parse(text) >= 0;
 	case CONFIG_WHEN_FULL: return strcmp(text, "stall") == 0 || strcmp(text, "thin") == 0;
+	case CONFIG_RULES: return rules_good(text);
 	case CONFIG_COUNT:
 	case CONFIG_SIZE:
 	case CONFIG_DURATION: break;
@@ -347,6 +361,7 @@ describe_allowed(const struct config_key *key, char *buf, size_t size)
 		return;
 	case CONFIG_LEVEL: snprintf(buf, size, "err, warning, notice, info or debug"); return;
 	case CONFIG_WHEN_FULL: snprintf(buf, size, "stall or thin"); return;
+	case CONFIG_RULES: snprintf(buf, size, "INTERVAL/RETENTION ..., like %s, or none", example); return;
 	case CONFIG_COUNT: snprintf(buf, size, "a number from %s to %s", min, max); return;
 	case CONFIG_SIZE: snprintf(buf, size, "a size from %s to %s, like %s", min, max, example); return;
 	case CONFIG_DURATION: snprintf(buf, size, "a duration from %s to %s, like %s", min, max, example); return;

@@ -41,7 +41,9 @@ struct config {
 	char runtime_dir[CONFIG_TEXT_BYTES]; /* /run/holdfast; not root: $XDG_RUNTIME_DIR/holdfast,
 						else <data_dir>/run */
 	/* [pit] */
-	int64_t journal_window_ns; /* 1h: default for new sources */
+	char policy[CONFIG_TEXT_BYTES]; /* 10m/60m 1h/24h 1d/7d: these three for new sources */
+	int64_t journal_window_ns;      /* 1h */
+	int64_t min_retention_ns;       /* 0 */
 };
 
 enum config_kind {
@@ -50,6 +52,7 @@ enum config_kind {
 	CONFIG_PATH,           /* absolute */
 	CONFIG_LEVEL,          /* of log.h */
 	CONFIG_WHEN_FULL,      /* "stall" or "thin" */
+	CONFIG_RULES,          /* "10m/60m 1h/24h", "none": see storage/policy.h */
 	CONFIG_COUNT,          /* unsigned */
 	CONFIG_SIZE,           /* uint64_t, bytes */
 	CONFIG_DURATION,       /* int64_t, ns */

@@ -91,10 +91,11 @@ set_policy(const struct server *sv, const char *dir, struct hf_error *err)
 	char path[600];
 	int r;
 
-	policy_default(&policy);
-	if (policy.journal_window_ns == sv->config.journal_window_ns)
-		return 0;
-	policy.journal_window_ns = sv->config.journal_window_ns;
+	policy = (struct policy){
+	    .journal_window_ns = sv->config.journal_window_ns, .min_retention_ns = sv->config.min_retention_ns};
+	r = policy_parse_rules(sv->config.policy, &policy, err);
+	if (r < 0)
+		return r;
 	snprintf(path, sizeof path, "%s/catalog.db", dir);
 	r = catalog_open(path, NULL, false, NULL, &c, err);
 	if (r < 0)

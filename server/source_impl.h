@@ -148,6 +148,7 @@ struct source {
 	uint64_t marked_lsn;       /* its row was told, or that was tried */
 	int64_t verified_ns;       /* the last read-back ended; 0 = none since the store was opened */
 	int64_t verified_clock_ns; /* our clock when that point was read back */
+	bool clocks_disagree;      /* that was told */
 	bool verifying;
 	int verify_status;
 	char verify_text[SENTENCE_BYTES];
@@ -227,6 +228,9 @@ void source_note_scrubbed(struct source *src);
 void source_pump_heal(struct source *src);
 void source_tick_scrub(struct source *src, int64_t now_ns); /* once a second */
 void source_gather_scrub(const struct source *src, struct source_status *s, struct state_facts *f);
+
+/* source_retention.c */
+void source_watch_retention(struct source *src); /* once a second */
 
 /* source_space.c */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */

@@ -234,6 +234,7 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 {
 	store_get_stats(src->store, &s->store);
 	store_get_policy(src->store, &s->policy);
+	s->retention = *store_retention(src->store);
 	s->received_bytes = s->store.received_bytes;
 	s->durable_bytes = s->store.durable_bytes;
 	gather_volumes(src, s, f);

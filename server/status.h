@@ -142,6 +142,7 @@ struct source_status {
 	enum when_full when_full; /* as set; default: the configuration's */
 	bool thins;               /* points are given up when room runs out */
 	struct policy policy;
+	struct retention retention;
 	struct volume_status volumes[VOLUMES_MAX];
 	size_t volume_count;
 };

@@ -121,7 +121,7 @@ policy_parse_rules(const char *text, struct policy *policy, struct hf_error *err
 	memset(p.rules, 0, sizeof p.rules);
 	p.rule_count = 0;
 	text += strspn(text, blanks);
-	if (strcmp(text, "none") == 0)
+	if (strncmp(text, "none", 4) == 0 && text[4 + strspn(text + 4, blanks)] == '\0')
 		text += strlen(text);
 	else if (*text == '\0')
 		return hf_error_say(err, -EINVAL, "rules as in 10m/60m 1h/24h, or none, are wanted");

@@ -190,6 +190,24 @@ show_policy(const json_t *source)
 	    duration_format(
 		(int64_t)(json_number_value(pick(source, "journalWindowSeconds")) * 1e9), (char[UNITS_TEXT_BYTES]){0}));
 	show("", text);
+	if (json_number_value(pick(source, "retention.minRetentionSeconds")) > 0) {
+		snprintf(text, sizeof text, "none goes before %s",
+		    duration_format((int64_t)(json_number_value(pick(source, "retention.minRetentionSeconds")) * 1e9),
+			(char[UNITS_TEXT_BYTES]){0}));
+		show("", text);
+	}
+}
+
+static void
+show_retention(const json_t *source, int64_t now_ns)
+{
+	if (!pick_bool(source, "retention.stopped"))
+		return;
+	show("retention", pick_bool(source, "retention.clocksDisagree")
+			      ? "stopped: the clock of the server jumped; holdfastctl retention thaw believes it again"
+			      : "frozen: nothing expires until holdfastctl retention thaw");
+	if (pick(source, "retention.frozenSinceDateTime") != NULL)
+		show_time("  since", source, "retention.frozenSinceDateTime", now_ns);
 }
 
 /* What it takes of the staging area; and whether there is so little room that something goes. */
@@ -294,6 +312,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
+	show_retention(source, now_ns);
 	show_space(source);
 	show_rot(source, now_ns);
 	show_verification(source);

@@ -123,6 +123,25 @@ print_staging_area(const json_t *area)
 	putchar('\n');
 }
 
+/* Where nothing expires, the staging area fills. */
+static void
+print_stopped(const json_t *sources)
+{
+	size_t i, frozen = 0, drifted = 0;
+	json_t *source;
+
+	json_array_foreach (sources, i, source) {
+		frozen += pick(source, "retention.frozenSinceDateTime") != NULL;
+		drifted += pick_bool(source, "retention.clocksDisagree");
+	}
+	if (frozen > 0)
+		printf(
+		    "retention is frozen: nothing expires of %zu of %zu sources\n", frozen, json_array_size(sources));
+	if (drifted > 0)
+		printf("the clock of the server jumped: nothing expires of %zu of %zu sources\n", drifted,
+		    json_array_size(sources));
+}
+
 static void
 print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
 {
@@ -133,6 +152,7 @@ print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
 	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
 	    json_array_size(sources));
 	print_staging_area(pick(version, "stagingArea"));
+	print_stopped(sources);
 }
 
 static int

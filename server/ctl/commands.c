@@ -10,6 +10,7 @@
 
 #include "server/ctl/client.h"
 #include "server/ctl/options.h"
+#include "storage/policy.h"
 
 #define TABLE (OPT_BIT(OPT_NO_HEADER) | OPT_BIT(OPT_EXACT) | OPT_BIT(OPT_COLUMNS))
 
@@ -44,6 +45,14 @@ static const struct command commands[] = {
 	OPT_BIT(OPT_ALL) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_scrub_start},
     {"scrub", "status", "[SOURCE]", 0, 1, "when that was done, and what is damaged", TABLE, run_scrub_status},
     {"scrub", "cancel", "[SOURCE]", 0, 1, "give it up", OPT_BIT(OPT_ALL), run_scrub_cancel},
+    {"policy", "show", "SOURCE", 1, 1, "which points it keeps, and for how long", TABLE, run_policy_show},
+    {"policy", "set", "SOURCE [RULE...|none]", 1, 1 + PIT_RULES_MAX,
+	"rules as in 10m/60m 1h/24h 1d/7d: one every, kept for",
+	OPT_BIT(OPT_JOURNAL_WINDOW) | OPT_BIT(OPT_MIN_RETENTION), run_policy_set},
+    {"retention", "freeze", "[SOURCE]", 0, 1, "stop all expiry of its points at once", OPT_BIT(OPT_ALL),
+	run_retention_freeze},
+    {"retention", "thaw", "[SOURCE]", 0, 1, "let points expire again, and believe the clock", OPT_BIT(OPT_ALL),
+	run_retention_thaw},
     {"quota", "list", "", 0, 0, "what each source takes of the staging area, and what it may", TABLE, run_quota_list},
     {"quota", "set", "SOURCE [SIZE|none]", 1, 2, "the most it may take, and what goes when there is no room",
 	OPT_BIT(OPT_WHEN_FULL), run_quota_set},

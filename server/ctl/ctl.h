@@ -54,6 +54,8 @@ enum option_id {
 	OPT_WHEN_FULL,
 	OPT_ALL,
 	OPT_SALVAGE,
+	OPT_JOURNAL_WINDOW,
+	OPT_MIN_RETENTION,
 	OPTIONS,
 };
 
@@ -130,6 +132,10 @@ int run_pit_delete(struct ctl *ctl);
 int run_scrub_start(struct ctl *ctl);
 int run_scrub_status(struct ctl *ctl);
 int run_scrub_cancel(struct ctl *ctl);
+int run_policy_show(struct ctl *ctl);
+int run_policy_set(struct ctl *ctl);
+int run_retention_freeze(struct ctl *ctl);
+int run_retention_thaw(struct ctl *ctl);
 int run_quota_list(struct ctl *ctl);
 int run_quota_set(struct ctl *ctl);
 int run_token_create(struct ctl *ctl);

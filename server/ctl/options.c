@@ -38,6 +38,8 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_ALL] = {"all", 0, NULL, "all sources", false},
     [OPT_WITH_POINTS] = {"with-points", 0, NULL, "delete the points that have it, too", false},
     [OPT_WHEN_FULL] = {"when-full", 0, "WHAT", "stall: take nothing more; thin: give up points; default", false},
+    [OPT_JOURNAL_WINDOW] = {"journal-window", 0, "TIME", "how far back every checkpoint can be restored", false},
+    [OPT_MIN_RETENTION] = {"min-retention", 0, "TIME", "no point that is younger goes", false},
 };
 
 const struct option_spec *

@@ -240,6 +240,21 @@ command_set_quota(
 }
 
 void
+command_set_policy(
+    struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
+{
+	char text[POLICY_TEXT_BYTES];
+
+	fake_answer(sv, 0, change->has_rules ? policy_format_rules(&change->policy, text) : "no rules", done, arg);
+}
+
+void
+command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, frozen ? "frozen" : "thawed", done, arg);
+}
+
+void
 command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	bool connected = strcmp(source->text, FAKE_READY) == 0;

@@ -35,6 +35,7 @@ rules_are_read_in_the_largest_unit_that_fits(void **state)
 	reads_as("2h/7d", "2h/168h");
 	reads_as("3600s/48h", "1h/48h");
 	reads_as("none", "none");
+	reads_as(" none ", "none");
 }
 
 static void
@@ -68,6 +69,7 @@ mistakes_are_named(void **state)
 {
 	is_refused("", "none");
 	is_refused("10m", "\"10m\"");
+	is_refused("none 10m/60m", "\"none\"");
 	is_refused("1h/24h tomorrow/7d", "\"tomorrow/7d\"");
 	is_refused("10m/", "\"10m/\"");
 	is_refused("/60m", "\"/60m\"");
