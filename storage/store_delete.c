@@ -155,7 +155,9 @@ delete_volume(struct deletion *x, const char *volume, bool with_points, size_t *
 	if (r < 0)
 		return r;
 	*ret_points = x->named_count;
-	return discard_files(x);
+	/* A copy from before would name files that are not there any more. */
+	r = catalog_write_copy(x->s->catalog, x->d, x->err);
+	return r < 0 ? r : discard_files(x);
 }
 
 int
