@@ -57,7 +57,6 @@ struct sim {
 	bool reorder;
 	struct disk_file *files;
 	uint64_t capacity_blocks; /* 0 = unlimited */
-	unsigned flip_stamp;
 	void (*before)(void *arg);
 	void *before_arg;
 };
@@ -769,7 +768,6 @@ disk_sim_clone(struct disk *d, struct disk **ret_disk)
 	s->tick = from->tick;
 	s->reorder = from->reorder;
 	s->capacity_blocks = from->capacity_blocks;
-	s->flip_stamp = from->flip_stamp;
 	sim_tree_copy(&s->tree, &from->tree);
 	*ret_disk = &s->disk;
 	return 0;
@@ -829,37 +827,40 @@ disk_sim_set_capacity(struct disk *d, uint64_t bytes)
 
 /* ---- bit rot ---- */
 
-/* Pages are shared: the stamp sees to it that each is flipped once. */
-static void
-flip_page(struct sim *s, struct sim_page *p, uint64_t offset, unsigned bit)
+/* Pages are shared, with clones too: a copy takes its place. NULL is a hole, of which rot makes data. */
+static struct sim_page *
+flip_page(const struct sim_page *p, uint64_t offset, unsigned bit)
 {
-	if (p->stamp == s->flip_stamp)
-		return;
-	p->stamp = s->flip_stamp;
-	p->bytes[offset % SIM_BLOCK_BYTES] ^= (unsigned char)(1u << bit);
+	struct sim_page *flipped = sim_page_create(p != NULL ? p->bytes : NULL);
+
+	flipped->bytes[offset % SIM_BLOCK_BYTES] ^= (unsigned char)(1u << bit);
+	return flipped;
 }
 
 static void
-flip_content(struct sim *s, struct sim_content *c, uint64_t offset, unsigned bit)
+flip_content(struct sim_content *c, uint64_t offset, unsigned bit)
 {
 	uint64_t block = offset / SIM_BLOCK_BYTES;
-	struct sim_page *p = sim_content_page(c, block);
+	struct sim_page *p;
 
 	if (offset >= c->size)
 		return;
-	if (p == NULL) { /* a hole: rot makes data of it */
-		p = sim_page_create(NULL);
-		sim_content_put(c, block, p);
-		sim_page_unref(p);
-	}
-	flip_page(s, p, offset, bit);
+	p = flip_page(sim_content_page(c, block), offset, bit);
+	sim_content_put(c, block, p);
+	sim_page_unref(p);
 }
 
 static void
-flip_change(struct sim *s, struct sim_change *c, uint64_t offset, unsigned bit)
+flip_change(struct sim_change *c, uint64_t offset, unsigned bit)
 {
-	if (c->kind == SIM_WRITE && c->completed_at != 0 && c->offset <= offset && offset < c->offset + c->len)
-		flip_page(s, c->pages[(offset - c->offset) / SIM_BLOCK_BYTES], offset, bit);
+	struct sim_page **p, *old;
+
+	if (c->kind != SIM_WRITE || c->completed_at == 0 || offset < c->offset || offset >= c->offset + c->len)
+		return;
+	p = &c->pages[(offset - c->offset) / SIM_BLOCK_BYTES];
+	old = *p;
+	*p = flip_page(old, offset, bit);
+	sim_page_unref(old);
 }
 
 int
@@ -874,13 +875,12 @@ disk_sim_flip(struct disk *d, const char *path, uint64_t offset, unsigned bit)
 		return r;
 	if (offset >= i->visible.size)
 		return -ERANGE;
-	s->flip_stamp++;
 	s->tree.used_blocks -= i->visible.blocks;
-	flip_content(s, &i->visible, offset, bit);
+	flip_content(&i->visible, offset, bit);
 	s->tree.used_blocks += i->visible.blocks;
-	flip_content(s, &i->durable, offset, bit);
+	flip_content(&i->durable, offset, bit);
 	for (struct sim_change *c = i->changes; c != NULL; c = c->next)
-		flip_change(s, c, offset, bit);
+		flip_change(c, offset, bit);
 	return 0;
 }
 

@@ -75,7 +75,6 @@ sim_page_create(const void *bytes)
 	struct sim_page *p = page_alloc();
 
 	p->refs = 1;
-	p->stamp = 0;
 	if (bytes != NULL)
 		memcpy(p->bytes, bytes, sizeof p->bytes);
 	else

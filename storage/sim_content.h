@@ -15,7 +15,6 @@ enum { SIM_BLOCK_BYTES = 4096, SIM_SECTOR_BYTES = 512, SIM_SECTORS_PER_BLOCK = 8
 
 struct sim_page {
 	unsigned refs;
-	unsigned stamp; /* last disk_sim_flip() that changed it */
 	unsigned char bytes[SIM_BLOCK_BYTES];
 };
 
