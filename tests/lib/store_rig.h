@@ -88,6 +88,8 @@ struct rig {
 	int64_t kept[RIG_KEPT_MAX]; /* clocks of points that must be there until they are deleted */
 	unsigned kept_count;
 	unsigned jobs_run, folds, runs_built, streams, declarations, reopened; /* how far the scenario went */
+	bool rotten;                                 /* a bit was flipped: blocks may be unreadable, but never wrong */
+	uint64_t unreadable;                         /* blocks that were */
 	void (*on_wait)(struct rig *g);              /* called while nothing moves; NULL: time stands still */
 	char fault[512];                             /* what was wrong, "" = nothing */
 	struct rig_frame frames[RIG_FRAMES_MAX + 1]; /* by number, over all streams */
