@@ -67,6 +67,9 @@ static const struct command commands[] = {
 	OPT_BIT(OPT_VOLUME) | OPT_BIT(OPT_AT) | OPT_BIT(OPT_FUZZY) | OPT_BIT(OPT_OUTPUT) | OPT_BIT(OPT_FORCE) |
 	    OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS) | OPT_BIT(OPT_DATA_DIR) | OPT_BIT(OPT_SALVAGE),
 	run_export_file},
+    {"fsck", NULL, "DIR [SOURCE]", 1, 2,
+	"check a staging area at rest; changes nothing. exit 0: clean, 1: findings, 2: not checked", OPT_BIT(OPT_DATA),
+	run_fsck},
 };
 
 const struct command *

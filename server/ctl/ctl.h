@@ -52,6 +52,7 @@ enum option_id {
 	OPT_WAIT,
 	OPT_WITH_POINTS,
 	OPT_WHEN_FULL,
+	OPT_DATA,
 	OPT_ALL,
 	OPT_SALVAGE,
 	OPT_JOURNAL_WINDOW,
@@ -144,5 +145,6 @@ int run_token_revoke(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
 int run_events(struct ctl *ctl);
 int run_export_file(struct ctl *ctl);
+int run_fsck(struct ctl *ctl);
 
 #endif

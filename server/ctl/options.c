@@ -40,6 +40,7 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_WHEN_FULL] = {"when-full", 0, "WHAT", "stall: take nothing more; thin: give up points; default", false},
     [OPT_JOURNAL_WINDOW] = {"journal-window", 0, "TIME", "how far back every checkpoint can be restored", false},
     [OPT_MIN_RETENTION] = {"min-retention", 0, "TIME", "no point that is younger goes", false},
+    [OPT_DATA] = {"data", 0, NULL, "read every block, too, and check its digest", false},
 };
 
 const struct option_spec *
