@@ -250,6 +250,9 @@ def test_a_deleted_volume_goes_with_the_points_that_have_it_and_no_others(lost):
     wait_for(lambda: "resume=1" in lost.program.log.read_text(), 20, "the agent to go on without comparing")
     daemon.restart("kill")
     assert first_difference(lost.volumes["root"], daemon.export(source, "root", "one")) is None
+    daemon.stop()
+    run(BUILD / "holdfastctl", "fsck", daemon.data)
+    daemon.start()
     lost.stop()
     (lost.state_dir / "agent.json").write_text(lost.before)  # the disk is back: another volume, filled anew
     lost.start()
