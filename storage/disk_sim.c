@@ -755,6 +755,12 @@ disk_sim_newest_sectors(struct disk *d)
 	return c != NULL ? c->pages_count * SIM_SECTORS_PER_BLOCK : 0;
 }
 
+uint64_t
+disk_sim_hash(struct disk *d)
+{
+	return sim_tree_hash(&sim_of(d)->tree);
+}
+
 int
 disk_sim_clone(struct disk *d, struct disk **ret_disk)
 {

@@ -193,7 +193,7 @@ verify_sources(struct fold *fo)
 		const struct entry *e = &fo->entries[s->entry];
 		const unsigned char *block = fo->buffer + (size_t)s->place * BLOCK_BYTES;
 
-		if (digest_block(fo->v->digest_seed, block) != e->digest)
+		if (digest_block(fo->v->digest_seed, block) != e->digest && !PLANTED(35))
 			return blame(fo, e, -HF_EDIGEST);
 	}
 	return 0;
@@ -381,7 +381,7 @@ write_digests(struct fold *fo)
 		r = set_entry(fo, &fo->entries[i], &zone);
 	if (r == 0)
 		r = enter_zone(fo, &zone, no_zone);
-	if (r == 0)
+	if (r == 0 && !PLANTED(15))
 		r = disk_sync_now(fo->d, fo->volume->sum->file);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "storage/plant.h"
 
 static struct store_job *
 make_build(struct store *s)
@@ -53,7 +54,7 @@ run_build(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return job_say(job, r, "%s", err.text);
 	/* What was preallocated and not used goes back; the run says how long the segment is. */
-	(void)disk_truncate(d, g->file->file, g->bytes);
+	(void)disk_truncate(d, g->file->file, g->bytes - (PLANTED(36) ? BLOCK_BYTES : 0));
 	return 0;
 }
 

@@ -23,8 +23,8 @@ list_released(struct store_job *job, const struct store *s)
 		return -ENOMEM;
 	/* The newest segment stays whatever happens: LSN, chain and stream go on from it. So does the one with the
 	 * record at the target, for its checkpoint may be a point that only the journal knows. */
-	for (const struct segment *g = s->segments; g->next != NULL && g->run != NULL && g->info.lsn_last < job->lsn;
-	     g = g->next) {
+	for (const struct segment *g = s->segments;
+	     g->next != NULL && g->run != NULL && g->info.lsn_last < job->lsn + PLANTED(32); g = g->next) {
 		for (size_t i = 0; i < segment_data_count(g); i++)
 			job->numbers[job->number_count++] = segment_data_get(g, i).file->number;
 		job->released++;
@@ -115,6 +115,8 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return job_say(job, r, "%s", err.text);
 	job->begun = true;
+	if (PLANTED(16))
+		(void)catalog_set_base(c, job->lsn, &err);
 	pace_begin(&job->store->pace);
 	r = fold_run(job->view, d, cache, pause_fold, &job->store->pace, &job->fold, &fault);
 	pace_end(&job->store->pace);

@@ -528,11 +528,11 @@ on_sync_done(void *arg, int res)
 	s->stats.sync_ns_total += (uint64_t)(clock_monotonic_ns() - s->sync_begun_ns);
 	pace_note_sync(&s->pace, clock_monotonic_ns() - s->sync_begun_ns);
 	if (res < 0) {
-		s->broken = res;
+		s->broken = PLANTED(26) ? 0 : res;
 		for (struct group *g = s->groups; g != NULL; g = g->next)
 			g->synced = false;
 	}
-	while (s->groups != NULL && s->groups->synced) {
+	while (s->groups != NULL && (s->groups->synced || (PLANTED(27) && s->groups->state == GROUP_WRITTEN))) {
 		if (s->groups->stream_id == s->stream_id && s->groups->sequence != 0)
 			sequence = s->groups->sequence;
 		s->failovers = 0;
@@ -595,7 +595,8 @@ fail_over(struct store *s)
 		return;
 	}
 	cut_back_segments(s);
-	s->placed = s->durable;
+	if (!PLANTED(28))
+		s->placed = s->durable;
 	s->roll = true;
 	s->broken = 0;
 }

@@ -255,7 +255,8 @@ sweep_unknown_volumes(struct recovery *v)
 	struct store *s = v->s;
 
 	for (uint32_t i = s->volume_count; s->catalog != NULL && i-- > 0;)
-		if (!s->volumes[i]->has_row && journal_state_volume(&v->state, s->volumes[i]->info.volume) == NULL)
+		if ((!s->volumes[i]->has_row || PLANTED(38)) &&
+		    journal_state_volume(&v->state, s->volumes[i]->info.volume) == NULL)
 			remove_volume(v, i);
 }
 
@@ -635,7 +636,7 @@ on_record(void *arg, const struct segment_header *h, const struct group_header *
 static int
 scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
 {
-	const struct segment_scan_events events = {.record = on_record, .settle = !v->read_only};
+	const struct segment_scan_events events = {.record = on_record, .settle = !v->read_only && !PLANTED(19)};
 	int r;
 
 	v->scanning = g;
@@ -646,7 +647,7 @@ scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
 		    g->file->path, (unsigned long long)v->state.lsn_last);
 	if (r < 0)
 		return hf_error_set(v->err, r, "%s", g->file->path);
-	if (v->read_only)
+	if (v->read_only || PLANTED(20))
 		return 0;
 	r = disk_sync_now(v->d, g->file->file); /* it may be relied on from now on */
 	return r < 0 ? hf_error_set(v->err, r, "%s", g->file->path) : 0;
@@ -1116,7 +1117,7 @@ store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *
 		sweep_unknown_volumes(&v);
 	settle_deleted(&v);
 	s->durable = s->placed = v.state;
-	s->lsn_next = v.state.lsn_last + 1;
+	s->lsn_next = v.state.lsn_last + !PLANTED(39);
 	s->roll = true;
 	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
 		r = settle_volume(&v, s->volumes[i]);

@@ -57,6 +57,9 @@ void sim_content_punch(struct sim_content *c, uint64_t offset, uint64_t len);
 /* Copies what lies before the end of the file. Returns the number of bytes. */
 size_t sim_content_read(const struct sim_content *c, void *buf, size_t len, uint64_t offset);
 
+/* A fingerprint: the same for contents made of the same pages, in one process. */
+uint64_t sim_content_hash(const struct sim_content *c, uint64_t seed);
+
 /* First byte >= from that lies in a written block; the size if there is none. */
 uint64_t sim_content_next_data(const struct sim_content *c, uint64_t from);
 

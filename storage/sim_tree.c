@@ -661,6 +661,34 @@ sim_tree_newest_write(struct sim_tree *t)
 	return newest != NULL && newest->kind == SIM_WRITE ? newest : NULL;
 }
 
+/* ---- telling trees apart ---- */
+
+static uint64_t
+hash_name(uint64_t h, const char *name)
+{
+	for (; *name != '\0'; name++)
+		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+	return h;
+}
+
+static uint64_t
+hash_dir(uint64_t h, const struct sim_inode *dir)
+{
+	for (size_t k = 0; k < dir->visible_names.count; k++) {
+		const struct sim_entry *e = &dir->visible_names.entries[k];
+
+		h = hash_name(h * 31 + e->inode->is_dir, e->name);
+		h = e->inode->is_dir ? hash_dir(h, e->inode) : sim_content_hash(&e->inode->visible, h);
+	}
+	return h;
+}
+
+uint64_t
+sim_tree_hash(const struct sim_tree *t)
+{
+	return hash_dir(0xcbf29ce484222325u, t->root);
+}
+
 /* ---- copying ---- */
 
 static void

@@ -129,6 +129,9 @@ void sim_tree_choose(struct sim_tree *t, uint64_t set);
 /* The newest pending change, when it is a write; else NULL. */
 struct sim_change *sim_tree_newest_write(struct sim_tree *t);
 
+/* A fingerprint of names and contents as they are visible: see sim_content_hash(). */
+uint64_t sim_tree_hash(const struct sim_tree *t);
+
 /* Numbers of the pending changes, oldest first; at most max. Returns how many there are. */
 size_t sim_tree_list_pending(const struct sim_tree *t, uint64_t *ret_numbers, size_t max);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proto/common/status.h"
+#include "storage/plant.h"
 
 static int
 status_of(int result)
@@ -337,7 +338,7 @@ enter_wal(struct sql *s, struct hf_error *err)
 	if (r == 0 && strcmp(mode, "wal") != 0)
 		r = hf_error_say(err, -EIO, "%s: the file system cannot hold a write-ahead log", s->what);
 	if (r == 0)
-		r = execute(s, "PRAGMA synchronous = FULL", err);
+		r = execute(s, PLANTED(33) ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", err);
 	/* SQLite ends the transaction of the change of mode with the next statement that reads. */
 	return r == 0 ? ask_number(s, "PRAGMA user_version", &version, err) : r;
 }

@@ -302,6 +302,8 @@ finish_cycle(struct staging *t)
 	for (struct group *g = s->groups; g != NULL; g = g->next) {
 		if (g->state == GROUP_STAGING)
 			g->state = GROUP_STAGED;
+		if (PLANTED(18) && g->fill)
+			s->events->durable(s->arg, g->sequence);
 		if (g == t->last)
 			break;
 	}
@@ -355,7 +357,7 @@ on_op_done(void *arg, int res)
 		staging_pump(s);
 		return;
 	}
-	if (!t->syncing)
+	if (!t->syncing && !PLANTED(17))
 		begin_syncs(t);
 	else
 		finish_cycle(t);

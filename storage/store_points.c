@@ -204,7 +204,7 @@ store_fold_target(const struct store *s)
 		return 0;
 	if (s->pit_count > 0)
 		target = s->pits[0].lsn;
-	for (size_t i = 0; i < s->marks.count; i++) {
+	for (size_t i = 0; i < s->marks.count && !PLANTED(30); i++) {
 		if (s->marks.list[i].running_ns < begin)
 			continue;
 		if (s->marks.list[i].lsn < target)
@@ -215,7 +215,7 @@ store_fold_target(const struct store *s)
 		target = s->newest_consistent.lsn;
 	if (s->newest_consistent.lsn < target)
 		target = s->newest_consistent.lsn;
-	for (unsigned i = 0; i < s->view_count; i++)
+	for (unsigned i = 0; i < s->view_count && !PLANTED(31); i++)
 		if (s->views[i].lsn < target)
 			target = s->views[i].lsn;
 	if (target <= s->base_lsn || oldest->info.lsn_last >= target || oldest->next == NULL)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "storage/plant.h"
 #include "storage/view_impl.h"
 
 /* ---- shared files ---- */
@@ -359,7 +360,8 @@ verify(struct reading *rd)
 	for (uint32_t i = 0; i < rd->count; i++) {
 		uint64_t digest = rd->v->slots[i].digest;
 
-		if (digest != 0 && digest_block(rd->v->digest_seed, rd->buf + (size_t)i * BLOCK_BYTES) != digest)
+		if (digest != 0 && !PLANTED(34) &&
+		    digest_block(rd->v->digest_seed, rd->buf + (size_t)i * BLOCK_BYTES) != digest)
 			return blame(rd, i, -HF_EDIGEST);
 	}
 	return 0;

@@ -30,9 +30,9 @@ def lives(parts, seed, each, *more):
 def commands(how, seed, states):
     cores = os.cpu_count() or 1
     if how == "short":
-        return [*workloads(4, seed, "--every", 16), *lives(4, seed, 3)]
+        return [*workloads(4, seed, "--every", 12), *lives(4, seed, 3), ["test_long_run", "--seed", seed, "--days", 60]]
     if how == "full":
-        return [*workloads(16, seed), *lives(16, seed, 4, "--stride", 2)]
+        return [*workloads(16, seed), *lives(8, seed, 4, "--stride", 2), ["test_long_run", "--seed", seed, "--days", 365]]
     return [["test_store_crash", "--seed", seed + i * 10**9, "--states", -(-states // cores), "--stride", 1, "--steps", 400]
             for i in range(cores)]
 

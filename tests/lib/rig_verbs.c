@@ -5,7 +5,7 @@
 
 #include "proto/common/units.h"
 
-enum { GROWN_BLOCKS = 3, GROWN_MAX = 24, SEAL_FRAMES = 12 };
+enum { GROWN_BLOCKS = 3, GROWN_MAX = 24, SEAL_FRAMES = 12, SYNC_TURNS = 4 };
 
 /* ---- frames ---- */
 
@@ -50,16 +50,6 @@ act_write(struct rig *g)
 	return anything_open(g);
 }
 
-/* Sent, and nobody waits for it. */
-static bool
-act_queue(struct rig *g)
-{
-	bool any = act_write(g);
-
-	store_flush(g->store);
-	return any;
-}
-
 static bool
 act_checkpoint(struct rig *g)
 {
@@ -94,22 +84,68 @@ act_zero(struct rig *g)
 	return send_batch(g, 3, true);
 }
 
+static int
+find_unfilled(const struct rig *g)
+{
+	for (int v = 0; v < g->volumes; v++)
+		if (g->usable[v] && g->states[g->sent].frontier[v] < g->blocks[v])
+			return v;
+	return -1;
+}
+
 static bool
 act_fill(struct rig *g)
 {
-	for (int v = 0; v < g->volumes; v++) {
-		uint64_t frontier = g->states[g->sent].frontier[v], left = g->blocks[v] - frontier;
+	int v = find_unfilled(g);
+	uint64_t frontier = v < 0 ? 0 : g->states[g->sent].frontier[v], left = v < 0 ? 0 : g->blocks[v] - frontier;
 
-		if (!g->usable[v] || left == 0)
-			continue;
-		rig_frame_begin(g);
-		rig_frame_extent(g, v, frontier, left < 2 ? left : 2, true, false);
-		if (left > 2)
-			rig_frame_extent(g, v, frontier + 2, 1, true, true);
-		rig_frame_end(g);
-		return true;
-	}
-	return false;
+	if (v < 0)
+		return false;
+	rig_frame_begin(g);
+	rig_frame_extent(g, v, frontier, left < 2 ? left : 2, true, false);
+	if (left > 2)
+		rig_frame_extent(g, v, frontier + 2, 1, true, true);
+	rig_frame_end(g);
+	return true;
+}
+
+/* Several groups, sent, and nobody waits for them: fills and writes share none. */
+static bool
+act_queue(struct rig *g)
+{
+	bool any = act_write(g);
+
+	store_flush(g->store);
+	while (any && rig_pick(g, 4) > 0 && act_fill(g))
+		(void)act_write(g);
+	(void)act_checkpoint(g);
+	store_flush(g->store);
+	return any;
+}
+
+/* The same, and the first sync after it fails. */
+static bool
+act_fail(struct rig *g)
+{
+	disk_sim_fail(g->disk, 's', 1, false, SIM_FAULT_EIO);
+	act_queue(g);
+	rig_wait(g, SYNC_TURNS);
+	disk_sim_fail(g->disk, 's', 1, false, SIM_FAULT_NONE);
+	return true;
+}
+
+bool
+rig_fill_zeros(struct rig *g)
+{
+	int v = find_unfilled(g);
+
+	if (v < 0)
+		return false;
+	rig_frame_begin(g);
+	rig_frame_extent(
+	    g, v, g->states[g->sent].frontier[v], g->blocks[v] - g->states[g->sent].frontier[v], true, true);
+	rig_frame_end(g);
+	return true;
 }
 
 /* The segment is full, and the next one is begun. */
@@ -207,6 +243,18 @@ act_build(struct rig *g)
 }
 
 static bool
+act_merge(struct rig *g)
+{
+	return rig_run_until(g, "merge runs");
+}
+
+static bool
+act_punch(struct rig *g)
+{
+	return rig_run_until(g, "punch segments");
+}
+
+static bool
 act_fold(struct rig *g)
 {
 	return rig_run_until(g, "fold");
@@ -242,7 +290,14 @@ static bool
 act_stream(struct rig *g)
 {
 	rig_settle(g);
-	if (g->acked < g->sent || g->sent == g->stream_base)
+	return g->acked == g->sent && rig_begin_anew(g);
+}
+
+bool
+rig_begin_anew(struct rig *g)
+{
+	g->sent = g->acked;
+	if (g->sent == g->stream_base)
 		return false;
 	g->stream_before = g->stream_id;
 	g->stream_id = g->stream_id * 5 + 2;
@@ -261,9 +316,11 @@ rig_come_back(struct rig *g)
 	return g->fault[0] == '\0';
 }
 
+/* The process is gone at once: what was in flight arrives, and its callbacks do not. */
 static bool
 act_kill(struct rig *g)
 {
+	disk_sim_revive(g->disk);
 	rig_close(g);
 	(void)rig_come_back(g);
 	return true;
@@ -272,10 +329,8 @@ act_kill(struct rig *g)
 static bool
 act_power(struct rig *g)
 {
-	uint64_t seed = rig_pick(g, UINT64_MAX);
-
+	disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, rig_pick(g, UINT64_MAX));
 	rig_close(g);
-	disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, seed);
 	(void)rig_come_back(g);
 	return true;
 }
@@ -283,6 +338,7 @@ act_power(struct rig *g)
 const struct rig_verb rig_verbs[] = {
     {'w', "write", act_write},
     {'q', "write, not waited for", act_queue},
+    {'v', "write, and the sync fails", act_fail},
     {'b', "batch", act_batch},
     {'z', "zero", act_zero},
     {'i', "fill", act_fill},
@@ -293,6 +349,8 @@ const struct rig_verb rig_verbs[] = {
     {'d', "delete a point", act_delete},
     {'p', "apply the policy", act_policy},
     {'r', "build a run", act_build},
+    {'e', "merge runs", act_merge},
+    {'u', "punch segments", act_punch},
     {'f', "fold", act_fold},
     {'n', "new disk", act_new_disk},
     {'g', "disk grows", act_grow},
@@ -317,7 +375,7 @@ rig_act(struct rig *g, const struct rig_verb *verb)
 {
 	bool done = verb->act(g);
 
-	if (verb->act != act_queue && g->store != NULL)
+	if (verb->act != act_queue && verb->act != act_fail && g->store != NULL)
 		rig_settle(g);
 	return done;
 }

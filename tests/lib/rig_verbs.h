@@ -18,8 +18,14 @@ extern const unsigned rig_verb_count;
 bool rig_act(struct rig *g, const struct rig_verb *verb);
 const struct rig_verb *rig_verb_find(char letter);
 
-/* Power loss (when `survival` is not what a killed process leaves), recovery, and what was not acknowledged once more.
- * False, and g->fault is set, when anything is not as it was. */
+/* The store is opened, and what was not acknowledged is sent once more. False, and g->fault is set, when anything is
+ * not as it was. */
 bool rig_come_back(struct rig *g);
+
+/* The agent has forgotten what was not acknowledged, and begins a new stream; false: the one it has was not begun. */
+bool rig_begin_anew(struct rig *g);
+
+/* All that is left of a volume is zeros; false: they are all filled. */
+bool rig_fill_zeros(struct rig *g);
 
 #endif

@@ -115,7 +115,7 @@ static const struct {
 } shapes[] = {
     [RIG_PLAIN] = {2, 2, {96 * BLOCK_BYTES - 512, 40 * BLOCK_BYTES}},
     [RIG_WILD] = {3, 3, {36 * BLOCK_BYTES - 512, 20 * BLOCK_BYTES, (2 * ZONE_BLOCKS + 12ull) * BLOCK_BYTES}},
-    [RIG_TINY] = {3, 2, {10 * BLOCK_BYTES - 512, 6 * BLOCK_BYTES, 4 * BLOCK_BYTES}},
+    [RIG_TINY] = {3, 2, {10 * BLOCK_BYTES - 512, 6 * BLOCK_BYTES, 12 * BLOCK_BYTES}},
 };
 
 static unsigned
@@ -1174,6 +1174,13 @@ find_checkpoint(const struct rig *g, int64_t clock_ns)
 	return 0;
 }
 
+void
+rig_wait(struct rig *g, unsigned turns)
+{
+	while (turns-- > 0)
+		(void)turn(g);
+}
+
 bool
 rig_run_until(struct rig *g, const char *name)
 {
@@ -1257,6 +1264,10 @@ static bool
 check_listed(struct rig *g, const struct pit *pits, size_t count)
 {
 	uint64_t newest = newest_complete(g);
+
+	for (size_t k = 0; k < count; k++)
+		if (find_checkpoint(g, pits[k].checkpoint.clock_ns) > g->acked)
+			return fault(g, "a point is listed before it is durable");
 
 	for (uint64_t i = newest; i > 0; i--) {
 		if (g->frames[i].kind != RIG_CHECKPOINT || !g->states[i].complete)

@@ -114,6 +114,7 @@ void rig_step(struct rig *g);
 void rig_send(struct rig *g, uint64_t frame); /* a frame made before (again) */
 void rig_settle(struct rig *g);               /* everything queued is durable (or the power is off) */
 void rig_run_jobs(struct rig *g, unsigned max);
+void rig_wait(struct rig *g, unsigned turns); /* of the loop */
 void rig_resend(struct rig *g); /* what was sent and not acknowledged, as an agent does after it was welcomed */
 
 /* For verbs. The frame begun here is g->frames[g->sent]; its extents (count and kind as in store.h; tags are made up)

@@ -911,6 +911,29 @@ a_clone_goes_its_own_way(void **state)
 	disk_close(d, f);
 }
 
+/* Two writes of one block: whether the older one survived shows only without the newer. */
+static void
+clones_that_came_back_alike_are_told_alike(void **state)
+{
+	struct disk *d = *state;
+	struct disk_file *f = create_file(d, "/f");
+	uint64_t hashes[4];
+
+	put_blocks(d, f, 'a', 1, 0);
+	put_blocks(d, f, 'b', 1, 0);
+	for (uint64_t set = 0; set < 4; set++) {
+		struct disk *copy;
+
+		assert_int_equal(disk_sim_clone(d, &copy), 0);
+		disk_sim_restart(copy, SIM_SURVIVE_CHOSEN, set);
+		hashes[set] = disk_sim_hash(copy);
+		disk_destroy(copy);
+	}
+	assert_true(hashes[2] == hashes[3]);
+	assert_true(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
+	disk_close(d, f);
+}
+
 static void
 count_call(void *arg)
 {
@@ -974,6 +997,7 @@ main(void)
 	    ON_DISK(exactly_the_chosen_changes_survive),
 	    ON_DISK(the_head_of_the_newest_write_survives_and_all_before_it),
 	    ON_DISK(a_clone_goes_its_own_way),
+	    ON_DISK(clones_that_came_back_alike_are_told_alike),
 	    ON_DISK(who_watches_is_told_before_every_operation),
 	};
 	int failed;
