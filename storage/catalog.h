@@ -58,6 +58,10 @@ struct pit {
 	char name[PIT_NAME_BYTES];    /* "" = none */
 	bool kept;                    /* a row of the catalog; false: only inside the journal window */
 	struct checkpoint checkpoint; /* volumes and sizes */
+	/* not on disk: */
+	bool accounted;        /* the next two are known: see account.h */
+	uint64_t unique_bytes; /* of the journal, that only this point sees */
+	uint64_t freed_bytes;  /* of the journal, if it were deleted */
 };
 
 /* How far a scrub has come, and when the last one ended. */

@@ -22,7 +22,7 @@ struct job_class {
 
 extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
     copy_job, declare_job, pit_keep_job, pit_change_job, policy_job, thin_job, quota_job;
-extern const struct job_class equal_job, freeze_job, merge_job, punch_job;
+extern const struct job_class equal_job, freeze_job, merge_job, punch_job, account_job, plan_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -64,10 +64,12 @@ struct store_job {
 	struct id pit;                /* PIT_CHANGE */
 	enum store_pit_verb verb;
 	bool hold;
-	int64_t equal_ns;   /* EQUAL */
-	bool expire;        /* POINTS: retention is not stopped */
-	int64_t running_ns; /* PIT_CHANGE: the source's */
-	int64_t frozen_ns;  /* FREEZE */
+	int64_t equal_ns;             /* EQUAL */
+	bool expire;                  /* POINTS: retention is not stopped */
+	int64_t running_ns;           /* PIT_CHANGE: the source's */
+	int64_t frozen_ns;            /* FREEZE */
+	struct account_work *account; /* ACCOUNT, PLAN */
+	bool *going;                  /* PLAN: of pits */
 	char name[PIT_NAME_BYTES];
 	struct pit *pits; /* what is kept afterwards */
 	size_t pit_count;
@@ -97,7 +99,8 @@ void job_drop_pits(struct store_job *job);
 int job_put_pit(struct store_job *job, const struct pit *p);
 
 /* job_scrub.c */
-void scrub_work_destroy(struct scrub_work *w); /* NULL allowed */
+void account_work_destroy(struct account_work *w, struct disk *d); /* job_account.c; NULL allowed */
+void scrub_work_destroy(struct scrub_work *w);                     /* NULL allowed */
 
 /* job_merge.c, job_punch.c; NULL is allowed */
 void merge_work_destroy(struct merge_work *w, struct disk *d);

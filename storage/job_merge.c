@@ -272,7 +272,7 @@ find_file(struct merge_work *w, uint32_t number)
 }
 
 static int
-measure_entry(void *arg, const struct entry *e)
+measure_entry(void *arg, const struct entry *e, uint64_t newer_lsn)
 {
 	struct merge_work *w = arg;
 	struct merge_file *f;
@@ -393,7 +393,7 @@ flush_queue(struct merge_work *w)
 }
 
 static int
-write_entry(void *arg, const struct entry *e)
+write_entry(void *arg, const struct entry *e, uint64_t newer_lsn)
 {
 	struct merge_work *w = arg;
 

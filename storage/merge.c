@@ -169,19 +169,22 @@ has_point_between(const struct scan *s, uint64_t lsn, uint64_t newer_lsn)
 }
 
 static bool
-hides(const struct scan *s, const struct entry *newer, const struct entry *e)
+covers(const struct entry *newer, const struct entry *e)
 {
 	return newer->lsn > e->lsn && newer->volume == e->volume && newer->block <= e->block &&
-	       newer->block + newer->count >= e->block + e->count && !has_point_between(s, e->lsn, newer->lsn);
+	       newer->block + newer->count >= e->block + e->count;
 }
 
-static bool
-is_hidden(const struct scan *s, const struct entry *e)
+/* The LSN of the next newer version of all of it; next is the entry behind it, or NULL. */
+static uint64_t
+newer_lsn(const struct scan *s, const struct entry *e, const struct entry *next)
 {
+	uint64_t lsn = next != NULL && covers(next, e) ? next->lsn : UINT64_MAX;
+
 	for (size_t i = 0; i < s->range_count; i++)
-		if (hides(s, &s->ranges[i], e))
-			return true;
-	return false;
+		if (covers(&s->ranges[i], e) && s->ranges[i].lsn < lsn)
+			lsn = s->ranges[i].lsn;
+	return lsn;
 }
 
 /* What ends before the current block hides nothing any more. */
@@ -211,13 +214,13 @@ static int
 decide(struct scan *s, const struct entry *next)
 {
 	struct entry e = s->held;
-	bool seen = !is_hidden(s, &e) && (next == NULL || !hides(s, next, &e));
+	uint64_t newer = newer_lsn(s, &e, next);
 
 	s->holding = false;
 	note_range(s, &e);
-	if (!seen || (e.count > ENTRY_WIDE_BLOCKS) != s->wide)
+	if ((newer != UINT64_MAX && !has_point_between(s, e.lsn, newer)) || (e.count > ENTRY_WIDE_BLOCKS) != s->wide)
 		return 0;
-	return s->each(s->arg, &e);
+	return s->each(s->arg, &e, newer);
 }
 
 static int

@@ -28,8 +28,9 @@ size_t merge_pick(
 
 /* Call each() for every entry of file runs (at most MERGE_RUNS_MAX) that some point sees, or may see: of their narrow
  * entries, or of their wide ones, in index order. points as above. A range of zeros counts as seen unless one newer
- * range covers all of it. Stops when each() returns non-zero, and returns that. Memory is bounded. Blocks. */
-typedef int merge_each(void *arg, const struct entry *e);
+ * range covers all of it. newer_lsn: of the next newer version of all of it, UINT64_MAX if there is none. Stops when
+ * each() returns non-zero, and returns that. Memory is bounded. Blocks. */
+typedef int merge_each(void *arg, const struct entry *e, uint64_t newer_lsn);
 int merge_scan(struct run *const *runs, size_t run_count, struct disk *d, const uint64_t *points, size_t point_count,
     bool wide, merge_each *each, void *arg);
 

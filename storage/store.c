@@ -135,6 +135,7 @@ store_close(struct store *s, struct disk *d)
 		volume_destroy(s->volumes[i], d);
 	marks_fini(&s->marks);
 	free(s->pits);
+	free(s->account.points);
 	scrub_unload(s);
 	catalog_close(s->catalog);
 	free(s);

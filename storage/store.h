@@ -51,9 +51,9 @@ struct store_config {
 int store_create(struct disk *d, const struct store_config *config, const struct id *source, struct hf_error *err);
 
 /* Delete a volume (id, or name among the retired) that is no longer declared, and with_points: all points that name it.
- * The store must be closed; it is opened for it, and closed. Blocking, any thread; *ret_points is how many went. -ENOENT,
- * -EINVAL (several of that name), -EBUSY (declared; points have it; one of them is held, guarded or the newest): err says
- * which; else as store_open(). */
+ * The store must be closed; it is opened for it, and closed. Blocking, any thread; *ret_points is how many went.
+ * -ENOENT, -EINVAL (several of that name), -EBUSY (declared; points have it; one of them is held, guarded or the
+ * newest): err says which; else as store_open(). */
 int store_delete_volume(struct disk *d, const struct store_config *config, const char *volume, bool with_points,
     size_t *ret_points, struct hf_error *err);
 
@@ -243,8 +243,20 @@ struct store_job *store_set_policy(struct store *s, const struct policy *policy)
 /* [owner] While it is frozen nothing expires, is folded or thinned. At once; when the job has ended, over a restart
  * too. A thaw also believes the clocks again. NULL when out of memory (then nothing has changed). */
 struct store_job *store_set_frozen(struct store *s, bool frozen);
-const struct retention *store_retention(const struct store *s);          /* [owner] */
-void store_get_policy(const struct store *s, struct policy *ret_policy); /* [owner] */
+/* [owner] What another policy would make of the kept points, and what that frees. Nothing is changed. NULL when out of
+ * memory. */
+struct store_job *store_plan(struct store *s, const struct policy *policy);
+struct store_plan {
+	const struct pit
+	    *pits; /* in LSN order, with the rules that would keep them and what they cost; borrowed from the job */
+	const bool *going; /* of each: the policy would let it go */
+	size_t count;
+	uint64_t total_bytes; /* of the journal, that points older than the window see */
+	uint64_t freed_bytes; /* of those */
+};
+void store_plan_result(const struct store_job *job, struct store_plan *ret_plan); /* after a good end, job kept */
+const struct retention *store_retention(const struct store *s);                   /* [owner] */
+void store_get_policy(const struct store *s, struct policy *ret_policy);          /* [owner] */
 
 /* ---- room ---- */
 

@@ -3,6 +3,7 @@
 #ifndef HF_STORAGE_STORE_IMPL_H
 #define HF_STORAGE_STORE_IMPL_H
 
+#include "storage/account.h"
 #include "storage/interval.h"
 #include "storage/mark.h"
 #include "storage/pace.h"
@@ -144,6 +145,8 @@ enum job_kind {
 	JOB_QUOTA,
 	JOB_EQUAL,
 	JOB_FREEZE,
+	JOB_ACCOUNT,
+	JOB_PLAN,
 	JOB_KINDS
 };
 
@@ -252,7 +255,10 @@ struct store {
 	uint64_t quota_bytes; /* 0 = none */
 	enum when_full when_full;
 	struct retention retention;
-	int64_t points_due_ns; /* monotonic: when the policy is looked at again */
+	struct account account; /* what points cost, at accounted_ns (our clock; 0 = not counted yet) */
+	uint64_t account_state;
+	int64_t accounted_ns, account_due_ns; /* due: monotonic */
+	int64_t points_due_ns;                /* monotonic: when the policy is looked at again */
 	bool points_wanted;
 	struct checkpoint newest_checkpoint, newest_consistent;
 	bool has_checkpoint, has_consistent;
@@ -351,6 +357,8 @@ int lsn_compare(const void *a, const void *b); /* for qsort() and bsearch() */
 int64_t store_window_begin(const struct store *s);
 /* After recovery, the points known: what running time each mark has, and from where it goes on. */
 void store_begin_retention(struct store *s);
+/* job_account.c: what is known of the point's cost */
+void store_fill_account(const struct account *a, struct pit *pit);
 /* The running time that goes with a checkpoint, and if it is one to recover from, the source's from now on. */
 int64_t store_run_to(struct store *s, const struct checkpoint *c);
 

@@ -33,6 +33,8 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_QUOTA] = &quota_job,
     [JOB_EQUAL] = &equal_job,
     [JOB_FREEZE] = &freeze_job,
+    [JOB_ACCOUNT] = &account_job,
+    [JOB_PLAN] = &plan_job,
 };
 
 struct store_job *
@@ -169,6 +171,8 @@ store_job_destroy(struct store_job *job)
 	punch_work_destroy(job->punch, job->store->disk);
 	scrub_work_destroy(job->scrub);
 	free(job->numbers);
+	account_work_destroy(job->account, job->store->disk);
+	free(job->going);
 	free(job->pits);
 	free(job);
 }

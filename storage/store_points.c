@@ -139,7 +139,8 @@ store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count)
 
 		for (; k < s->pit_count && s->pits[k].lsn <= lsn; k++) {
 			kept |= s->pits[k].lsn == lsn;
-			list[n++] = s->pits[k];
+			list[n] = s->pits[k];
+			store_fill_account(&s->account, &list[n++]);
 		}
 		if (i == s->marks.count || kept || lsn < s->fold_lsn)
 			continue;

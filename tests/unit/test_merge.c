@@ -234,7 +234,7 @@ struct seen {
 };
 
 static int
-on_seen(void *arg, const struct entry *e)
+on_seen(void *arg, const struct entry *e, uint64_t newer_lsn)
 {
 	struct seen *s = arg;
 	size_t i = (e->lsn - 2) / 2;
@@ -302,7 +302,7 @@ every_version_that_a_point_sees_is_kept_and_no_other_data(void **state)
 }
 
 static int
-count_one(void *arg, const struct entry *e)
+count_one(void *arg, const struct entry *e, uint64_t newer_lsn)
 {
 	++*(size_t *)arg;
 	return 0;
