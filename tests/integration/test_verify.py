@@ -63,10 +63,20 @@ def test_what_differs_is_counted_and_sent(rig):
     assert first_difference(disk, daemon.export(agent.source, "root", point)) is None
 
 
+def restart_slowly(daemon, agent):
+    """From now on a pass takes some seconds; the first is over when this returns."""
+    agent.stop()
+    agent.options = ["--read-limit", "4MiB"]
+    agent.start()
+    daemon.wait_state(agent.source, "RESCAN")
+    daemon.wait_state(agent.source, "CONTINUOUS", seconds=60)
+
+
 def test_a_disk_that_changes_all_the_time_is_not_proved_and_a_resting_one_is(rig):
     daemon = rig.daemon()
-    disks = {name: rig.file(name, random_bytes(rig.random, 4 * MIB)) for name in ("rests", "changes")}
+    disks = {name: rig.file(name, random_bytes(rig.random, 2 * MIB)) for name in ("rests", "changes")}
     agent = ready_agent(rig, daemon, disks)
+    restart_slowly(daemon, agent)  # so that there is a write between any two looks, however busy the machine
     over = threading.Event()
 
     def scribble():
@@ -86,15 +96,6 @@ def test_a_disk_that_changes_all_the_time_is_not_proved_and_a_resting_one_is(rig
     finally:
         over.set()
         writer.join()
-
-
-def restart_slowly(daemon, agent):
-    """From now on a pass takes some seconds; the first is over when this returns."""
-    agent.stop()
-    agent.options = ["--read-limit", "4MiB"]
-    agent.start()
-    daemon.wait_state(agent.source, "RESCAN")
-    daemon.wait_state(agent.source, "CONTINUOUS", seconds=60)
 
 
 def test_ctrl_c_ends_the_watching_alone(rig):
