@@ -19,8 +19,10 @@ CRASH = [["crash/test_workloads", "--first", "--length", "2"], ["crash/test_work
          ["crash/test_store_crash", "--first", "--seeds", "6", "--stride", "2"]]
 # What no cut shows, but rot, a disk that fails, or a test of that rule.
 FAULTS = [["unit/test_faults"]]
+MENDING = [["unit/test_mend"]]
 ELSEWHERE = {22: [["unit/test_pit"]], 25: [["unit/test_recover"]], 30: [["crash/test_long_run", "--days", "6"]],
-             31: [["crash/test_long_run", "--days", "6"]], 34: [["unit/test_view"]], 35: [["unit/test_fold"]], 37: [["unit/test_pit"]], 60: FAULTS, 61: FAULTS}
+             31: [["crash/test_long_run", "--days", "6"]], 34: [["unit/test_view"]], 35: [["unit/test_fold"]], 37: [["unit/test_pit"]], 60: FAULTS, 61: FAULTS,
+             80: MENDING, 81: MENDING, 82: MENDING}
 
 
 def caught_by(build, number):
