@@ -48,6 +48,8 @@ static const struct config_key keys[] = {
     {"server", "log_level", CONFIG_LEVEL, VALUE(log_level), 0, 0, "info", "Least important lines that are logged."},
     {"storage", "data_dir", CONFIG_PATH, VALUE(data_dir), 0, 0, "/var/lib/holdfast",
 	"The staging area: copies of all disks, their history, keys and settings."},
+    {"storage", "journal_dir", CONFIG_PATH_OR_NONE, VALUE(journal_dir), 0, 0, "none",
+	"A directory on another disk, for the journals of sources that enrol from then on; none: in data_dir."},
     {"storage", "segment_size", CONFIG_SIZE, VALUE(segment_bytes), MIB, GIB, "256MiB", "Largest file of a journal."},
     {"storage", "reserve", CONFIG_SIZE, VALUE(reserve_bytes), 0, 1024 * GIB, "0",
 	"Room kept for maintenance alone, at most a twentieth of the file system; 0: as much as it needs."},
@@ -126,6 +128,7 @@ text_good(enum config_kind kind, const char *text)
 	case CONFIG_ADDRESS: return address_good(text);
 	case CONFIG_ADDRESS_OR_OFF: return strcmp(text, "off") == 0 || address_good(text);
 	case CONFIG_PATH: return text[0] == '/';
+	case CONFIG_PATH_OR_NONE: return strcmp(text, "none") == 0 || text[0] == '/';
 	case CONFIG_LEVEL: return log_level_parse(text) >= 0;
 	case CONFIG_WHEN_FULL: return strcmp(text, "stall") == 0 || strcmp(text, "thin") == 0;
 	case CONFIG_RULES: return rules_good(text);
@@ -358,6 +361,9 @@ describe_allowed(const struct config_key *key, char *buf, size_t size)
 	case CONFIG_ADDRESS_OR_OFF: snprintf(buf, size, "HOST:PORT, like %s, or off", example); return;
 	case CONFIG_PATH:
 		snprintf(buf, size, "an absolute path of at most %d bytes, like %s", CONFIG_TEXT_BYTES - 1, example);
+		return;
+	case CONFIG_PATH_OR_NONE:
+		snprintf(buf, size, "an absolute path of at most %d bytes, or none", CONFIG_TEXT_BYTES - 1);
 		return;
 	case CONFIG_LEVEL: snprintf(buf, size, "err, warning, notice, info or debug"); return;
 	case CONFIG_WHEN_FULL: snprintf(buf, size, "stall or thin"); return;

@@ -32,12 +32,15 @@ run_some(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct rubbish *r = (struct rubbish *)((char *)job - offsetof(struct rubbish, job));
 	uint64_t bytes, left;
+	const char *journal = data_dir_journal(r->server->data_dir);
 	char parent[600];
 
 	snprintf(parent, sizeof parent, "%s/sources", data_dir_path(r->server->data_dir));
 	if (!r->measured)
 		measure(r, d, parent);
 	r->status = discard_some(d, parent, &bytes);
+	if (r->status == 0 && journal[0] != '\0')
+		r->status = discard_some(d, journal, &bytes);
 	left = atomic_load(&r->server->rubbish_bytes);
 	atomic_store(&r->server->rubbish_bytes, r->status > 0 && left > bytes ? left - bytes : 0);
 }

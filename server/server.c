@@ -20,6 +20,7 @@
 #include "proto/common/status.h"
 #include "server/api.h"
 #include "server/enroll.h"
+#include "server/journal_link.h"
 #include "server/limits.h"
 #include "server/rubbish.h"
 #include "server/source.h"
@@ -346,11 +347,18 @@ raise_descriptors(void)
 		log_notice("descriptors", "limit=%" PRIu64 " msg=\"could not be raised\"", (uint64_t)limit.rlim_cur);
 }
 
+static const char *
+journal_dir_set(const struct config *config)
+{
+	return strcmp(config->journal_dir, "none") == 0 ? "" : config->journal_dir;
+}
+
 /* A path that nobody set may be made; one that was set and is not there is more likely not mounted. */
 static int
 open_data_dir(struct server *sv, struct hf_error *err)
 {
-	int r = data_dir_open(sv->config.data_dir, !sv->config.data_dir_set, &sv->data_dir, err);
+	int r = data_dir_open(
+	    sv->config.data_dir, !sv->config.data_dir_set, journal_dir_set(&sv->config), &sv->data_dir, err);
 
 	if (r == 0)
 		r = area_create(data_dir_path(sv->data_dir),
@@ -415,7 +423,7 @@ make_sources_dir(struct server *sv, struct hf_error *err)
 		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return hf_error_set(err, -errno, "cannot make %s", path);
-	return 0;
+	return journal_link_renew(sv->data_dir, err);
 }
 
 static int

@@ -9,6 +9,7 @@
 
 #include "proto/common/log.h"
 #include "server/enroll.h"
+#include "server/journal_link.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "storage/catalog.h"
@@ -118,7 +119,10 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 	snprintf(name, sizeof name, "sources/%s", source->text);
 	if (!data_dir_join(sv->data_dir, name, dir, sizeof dir))
 		return hf_error_set(err, -ENAMETOOLONG, "the store of %s", source->text);
+	config.journal_elsewhere = data_dir_journal(sv->data_dir)[0] != '\0';
 	r = store_create(sv->catalog_disk, &config, source, err);
+	if (r == 0)
+		r = journal_link_make(sv->data_dir, source, err);
 	if (r == 0)
 		r = set_policy(sv, dir, err);
 	if (r == 0)

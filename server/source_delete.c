@@ -17,6 +17,7 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "server/journal_link.h"
 #include "server/rubbish.h"
 #include "server/source_impl.h"
 #include "storage/discard.h"
@@ -65,7 +66,9 @@ run_remove(struct job *job, struct disk *d, struct run_cache *cache)
 	char parent[600];
 
 	snprintf(parent, sizeof parent, "%s/sources", data_dir_path(src->server->data_dir));
-	j->status = discard_folder(d, parent, src->id.text);
+	j->status = journal_link_discard(src->server->data_dir, d, &src->id);
+	if (j->status == 0)
+		j->status = discard_folder(d, parent, src->id.text);
 	if (j->status == -ENOENT)
 		j->status = 0; /* all of it had gone before its rows did */
 	if (j->status < 0)

@@ -436,6 +436,10 @@ fsck_journal(struct fsck *k)
 	struct journal j = {.k = k};
 	int r = list_numbers(k, ".run", &j.runs, &j.run_count);
 
+	if (r == -ENOENT) {
+		fsck_say(k, FSCK_JOURNAL, k->journal_dir, "it is not there");
+		return 0;
+	}
 	if (r == 0)
 		r = list_numbers(k, ".seg", &j.segments, &j.segment_count);
 	if (r == 0)

@@ -37,6 +37,7 @@ struct store_config {
 	uint64_t segment_bytes_max;   /* default 256 MiB */
 	uint64_t segment_bytes_first; /* default 1 MiB, doubling */
 	uint64_t reserve_bytes;       /* until store_set_space(): left free for maintenance; default 16 MiB */
+	bool journal_elsewhere;       /* store_create(): the caller makes DIR/journal, a link to where it lies */
 	int64_t copy_interval_ns;     /* the catalog is copied at most so often; default 60 s */
 	void (*sleep_ns)(int64_t ns); /* for maintenance that waits for acknowledgements; NULL = nanosleep() */
 	int64_t (*clock_ns)(void);    /* our clock; NULL = CLOCK_REALTIME */

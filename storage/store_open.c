@@ -54,7 +54,7 @@ store_create(struct disk *d, const struct store_config *config, const struct id 
 	if (r < 0)
 		return hf_error_set(err, r, "cannot make %s", config->dir);
 	snprintf(path, sizeof path, "%s/journal", config->dir);
-	r = disk_mkdir(d, path);
+	r = config->journal_elsewhere ? 0 : disk_mkdir(d, path);
 	if (r < 0)
 		return hf_error_set(err, r, "cannot make %s", path);
 	random_bytes(&facts.digest_seed, sizeof facts.digest_seed);

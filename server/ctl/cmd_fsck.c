@@ -71,10 +71,32 @@ join(char *ret_path, size_t size, const char *dir, const char *name)
 	snprintf(ret_path, size, "%s/%s", dir, name);
 }
 
+/* Sources' journals may be links into a directory on another disk, which has an IDENTITY too. */
+static void
+check_journal_root(struct checking *k, const char *text)
+{
+	const char *line = strstr(text, "\njournal ");
+	char path[512], root[256], uuid[40] = "";
+	FILE *f;
+
+	if (line == NULL)
+		return;
+	snprintf(root, sizeof root, "%.*s", (int)strcspn(line + 9, "\n"), line + 9);
+	join(path, sizeof path, root, "IDENTITY");
+	f = fopen(path, "re");
+	if (f == NULL || fscanf(f, "holdfast journal directory\nformat %*u\nuuid %36s", uuid) != 1 ||
+	    strcmp(uuid, k->uuid) != 0)
+		add_finding(k, "JOURNAL_ROOT", path,
+		    f == NULL ? "it cannot be read" : "it is not that of this staging area",
+		    "holdfastd does not start: the journals lie in there", "mount the disk with the journals");
+	if (f != NULL)
+		fclose(f);
+}
+
 static void
 check_identity(struct checking *k)
 {
-	char path[512], text[256] = "";
+	char path[512], text[512] = "";
 	unsigned format = 0;
 	FILE *f;
 
@@ -90,6 +112,8 @@ check_identity(struct checking *k)
 		    "put it back from a backup; its UUID is the setting data_uuid of holdfast.db");
 	else if (format > ROOT_FORMAT)
 		say_unchecked(k, "IDENTITY was written by a newer holdfastd: use its holdfastctl");
+	else
+		check_journal_root(k, text);
 }
 
 static void
