@@ -19,12 +19,24 @@ next_capacity(const struct store *s)
 	return bytes < s->config.segment_bytes_max ? bytes : s->config.segment_bytes_max;
 }
 
+/* Runs are built more slowly than zeros come: their entries are in memory until then. */
+static bool
+is_behind(const struct store *s)
+{
+	size_t entries = 0;
+
+	for (const struct segment *g = s->segments; g != NULL; g = g->next)
+		if (g->sealed && g->interval != NULL)
+			entries += g->interval->count;
+	return entries > UNBUILT_ENTRIES_MAX;
+}
+
 static bool
 wants_segment(const struct store *s)
 {
 	const struct segment *tail = s->segments_tail;
 
-	if (s->prepared != NULL || s->full || s->shutting_down)
+	if (s->prepared != NULL || s->full || s->shutting_down || is_behind(s))
 		return false;
 	return s->want_segment || (tail != NULL && !tail->sealed && tail->bytes > tail->capacity / 2);
 }

@@ -18,7 +18,10 @@ enum {
 	GROUP_EARLY_BYTES = 1024 * 1024, /* a group this large goes out although others are in flight */
 	PREPARE_FAILURES_MAX = 3, /* tries to make the next segment, a second apart, before the store is failed; a full
 				     disk is no failure */
-	FAILOVERS_MAX = 1,        /* new segments tried after an error before the store is failed */
+	/* Entries of sealed segments that have no run yet, 80 MiB: beyond that no segment is begun. Writes of data
+	 * never come near; zeros cost their sender nothing. */
+	UNBUILT_ENTRIES_MAX = 2 * 1024 * 1024,
+	FAILOVERS_MAX = 1, /* new segments tried after an error before the store is failed */
 	VIEWS_MAX = 64,
 	RECENT_RING = 2048,
 	PATH_MAX_BYTES = 512,
