@@ -149,9 +149,8 @@ source_note_scrubbed(struct source *src)
 		server_event(src->server, &src->id, "scrub_ended",
 		    "%" PRIu64 " bytes were read and are whole; every point of that time is verified", t.bytes);
 	else
-		server_event(src->server, &src->id, "scrub_ended",
-		    "%" PRIu64 " bytes were read; %zu%s blocks are damaged", t.bytes, t.damaged,
-		    t.more_damaged ? " or more" : "");
+		server_event(src->server, &src->id, "scrub_ended", "%" PRIu64 " bytes were read; damaged blocks: %zu%s",
+		    t.bytes, t.damaged, t.more_damaged ? " or more" : "");
 }
 
 /* ---- healing ---- */
@@ -281,6 +280,7 @@ source_gather_scrub(const struct source *src, struct source_status *s, struct st
 		return;
 	s->damage = *src->damage;
 	f->newest_damaged = src->damage->newest;
-	snprintf(f->damage_text, sizeof f->damage_text, "%zu%s blocks are damaged: %zu points cannot be exported whole",
-	    s->scrub.damaged, s->scrub.more_damaged ? " or more" : "", src->damage->points);
+	snprintf(f->damage_text, sizeof f->damage_text,
+	    "damaged blocks: %zu%s; points that cannot be exported whole: %zu", s->scrub.damaged,
+	    s->scrub.more_damaged ? " or more" : "", src->damage->points);
 }

@@ -87,8 +87,9 @@ print_damage(const json_t *source)
 		    pick_integer(item, "offset"), pick_text(item, "error"), pick_integer(item, "points"));
 	}
 	json_array_foreach (pick(scrub, "pointsHit"), i, item) {
-		printf("point %s of volume %s cannot be exported whole: %" PRId64 " blocks\n",
-		    pick_text(item, "pointInTimeID"), pick_text(item, "volumeID"), pick_integer(item, "damagedBlocks"));
+		printf("point %s of volume %s cannot be exported whole: %" PRId64 " block%s\n",
+		    pick_text(item, "pointInTimeID"), pick_text(item, "volumeID"), pick_integer(item, "damagedBlocks"),
+		    pick_integer(item, "damagedBlocks") == 1 ? "" : "s");
 	}
 }
 

@@ -240,8 +240,7 @@ show_rot(const json_t *source, int64_t now_ns)
 	}
 	if (pick_integer(source, "scrub.damagedBlocks") == 0)
 		return;
-	snprintf(text, sizeof text,
-	    "%" PRId64 " blocks; %" PRId64 " points cannot be exported whole: holdfastctl scrub status",
+	snprintf(text, sizeof text, "%" PRId64 " of its blocks, %" PRId64 " of its points: holdfastctl scrub status",
 	    pick_integer(source, "scrub.damagedBlocks"), pick_integer(source, "scrub.pointsDamaged"));
 	show("  damaged", text);
 }

@@ -4,6 +4,7 @@ it from the source where the source still has the bytes."""
 import json
 import os
 
+import hfagent
 from harness import BLOCK, MIB, first_difference, random_bytes, ready_agent, wait_for
 
 
@@ -115,7 +116,7 @@ def test_rot_of_what_the_source_no_longer_has_is_told_by_point_and_never_exporte
     assert first in hit and second not in hit
     event = daemon.events("integrity_error")[0]
     assert event["sourceServerID"] == agent.source and "offset %d" % (7 * BLOCK) in event["text"] and "pit-" in event["text"]
-    assert "cannot be exported whole: 1 blocks" in daemon.ctl("scrub", "status", agent.source).stdout
+    assert "cannot be exported whole: 1 block" in daemon.ctl("scrub", "status", agent.source).stdout
     done = daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", first, "-o", rig.path("first.img"), "--no-progress",
                       check=1)
     assert "offset %d" % (7 * BLOCK) in done.stderr and not rig.path("first.img").exists()
@@ -171,6 +172,62 @@ def test_an_agent_that_cannot_be_asked_is_not(rig):
     agent.start()
     damaged(daemon, agent.source, 0)
     assert daemon.events("block_healed")
+
+
+def foreign_agent(rig, daemon, disk, **hello):
+    """One that streams a disk, and says of itself what it is told to."""
+    agent = hfagent.Agent(hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("foreign")))
+    rig.on_end(agent.cut)
+    agent.connect()
+    agent.hello(**hello)
+    agent.declare([hfagent.Volume("root", "serial:foreign", len(disk))])
+    agent.start()
+    agent.fill("root", disk)
+    agent.checkpoint("crash")
+    agent.wait_ack()
+    return agent
+
+
+def rot_of(daemon, agent, block):
+    flip_block([*staging(daemon, "img"), *segments(daemon)], block)
+    assert scrub(daemon, agent.identity.source_id)["damagedBlocks"] == 1
+    wait_for(lambda: scrub_of(daemon, agent.identity.source_id)["damage"], 20, "the damage to be published")
+
+
+def test_an_agent_that_did_not_say_it_can_is_never_asked(rig):
+    daemon = rig.daemon()
+    disk = random_bytes(rig.random, 16 * BLOCK)
+    agent = foreign_agent(rig, daemon, disk)
+    rot_of(daemon, agent, disk[:BLOCK])
+    beats = agent.frames_received["HEARTBEAT"]
+    agent.wait(lambda: agent.frames_received["HEARTBEAT"] > beats + 3)
+    assert agent.frames_received["FETCH"] == 0
+
+
+def test_only_bytes_that_match_the_digest_are_taken(rig):
+    daemon = rig.daemon()
+    disk = random_bytes(rig.random, 16 * BLOCK)
+    agent = foreign_agent(rig, daemon, disk, features=[1])
+    source = agent.identity.source_id
+    rot_of(daemon, agent, disk[5 * BLOCK:6 * BLOCK])
+    agent.wait(lambda: agent.fetches)
+    question = agent.fetches.popleft()
+    assert question.block == 5 and question.volume > 0
+    agent.send("FETCHED", request_id=question.request_id, data=disk[6 * BLOCK:7 * BLOCK])
+    assert scrub(daemon, source)["damagedBlocks"] == 1 and not daemon.events("block_healed")
+    daemon.restart("kill")  # it asks again
+    agent.connect()
+    agent.hello(features=[1])
+    agent.declare(list(agent.volumes.values()))
+    agent.start()
+    agent.wait(lambda: agent.fetches)
+    question = agent.fetches.popleft()
+    agent.send("FETCHED", request_id=question.request_id, data=disk[5 * BLOCK:6 * BLOCK])
+    damaged(daemon, source, 0)
+    assert first_difference(daemon.export(source, "root", "latest"), rig.file("expected", disk)) is None
+    agent.send("FETCHED", request_id=question.request_id, data=disk[5 * BLOCK:6 * BLOCK])  # nobody asked
+    wait_for(lambda: agent.goodbye, 20, "the refusal")
+    assert agent.goodbye.status == hfagent.STATUS["PROTOCOL"]
 
 
 def test_an_export_finds_rot_too(rig):
