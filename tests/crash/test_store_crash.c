@@ -110,6 +110,7 @@ try_state(const struct rig *cut, unsigned step, unsigned number, enum end end)
 	if (g == NULL && (g = calloc(1, sizeof *g)) == NULL)
 		abort();
 	states++;
+	steady_seed(luck);
 	rig_fork(g, cut);
 	if (end != END_KILL)
 		disk_sim_restart(g->disk, (enum sim_survival)end, luck);
@@ -143,10 +144,12 @@ cut_step(struct rig *g, unsigned step)
 	else
 		rig_step(g);
 	count = rig_cuts_end(g, &cuts);
+	steady_leave();
 	for (unsigned i = 0; i < count; i++)
 		for (int end = 0; end < END_COUNT; end++)
 			if (is_wanted(step, i, (enum end)end))
 				try_state(cuts[i].rig, step, i, (enum end)end);
+	steady_return();
 	rig_cuts_free();
 }
 

@@ -178,6 +178,7 @@ try_state(const struct rig_cut *c, const struct state *s)
 
 	if (g == NULL)
 		g = new_rig();
+	steady_seed(options.seed + s->cut * 64 + s->set);
 	rig_fork(g, c->rig);
 	disk_sim_restart(g->disk, s->survival, s->set);
 	if (was_seen(disk_sim_hash(g->disk))) {

@@ -13,7 +13,7 @@ enum { SPARES_MAX = 32, CLEARED_BYTES_MAX = 16384 };
 
 static const size_t HUGE_BYTES = 2 << 20;
 
-static struct dice dice;
+static struct dice dice, left;
 static struct {
 	void *p;
 	size_t bytes;
@@ -24,6 +24,20 @@ steady_seed(uint64_t seed)
 {
 	dice.state = seed;
 	sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(seed % 1000003 + 1), NULL);
+}
+
+void
+steady_leave(void)
+{
+	left = dice;
+	sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SAVE);
+}
+
+void
+steady_return(void)
+{
+	dice = left;
+	sqlite3_test_control(SQLITE_TESTCTRL_PRNG_RESTORE);
 }
 
 void

@@ -9,4 +9,8 @@
 
 void steady_seed(uint64_t seed); /* what random_bytes() gives, and SQLite's dice, follow from it */
 
+/* What lies between does not change what comes after. Not to be nested. */
+void steady_leave(void);
+void steady_return(void);
+
 #endif

@@ -14,15 +14,19 @@
 
 static const int64_t RIG_WINDOW_NS = 20 * NS_PER_SECOND;
 
-enum { SLOTS = 2 }; /* rigs that may be open at a time */
+enum {
+	SLOTS = 2, /* rigs that may be open at a time */
+	RUN_CACHE_BYTES =
+	    16 << 20, /* all they ever read: what is evicted depends on how many runs the process has had */
+};
 
 /* Made once: pre-faulting slabs for every crash state would cost more than all the rest. */
 static struct slot {
 	struct rig *rig;
 	struct slabs *slabs;
+	struct run_cache *cache; /* of its own: what one rig reads does not change what another finds */
 } slots[SLOTS];
-static struct run_cache *shared_cache; /* runs have numbers of their own in the whole process */
-static struct rig *clock_rig;          /* the store asks for the time without an argument */
+static struct rig *clock_rig; /* the store asks for the time without an argument */
 
 static int64_t
 rig_clock(void)
@@ -348,14 +352,15 @@ take_slot(struct rig *g)
 	assert(i < SLOTS);
 	snprintf(g->vfs, sizeof g->vfs, "rig%d", i);
 	if ((slots[i].slabs == NULL && slabs_create(g->disk, 4, &slots[i].slabs, NULL) < 0) ||
-	    (shared_cache == NULL && run_cache_create(1 << 20, &shared_cache) < 0) ||
+	    (slots[i].cache == NULL && run_cache_create(RUN_CACHE_BYTES, &slots[i].cache) < 0) ||
 	    catalog_vfs_register(g->disk, g->vfs) < 0)
 		abort();
 	slots[i].rig = g;
 	g->slabs = slots[i].slabs;
-	g->cache = shared_cache;
+	g->cache = slots[i].cache;
 }
 
+/* Time is again that of the rig that is left. */
 static void
 leave_slot(struct rig *g)
 {
@@ -363,6 +368,8 @@ leave_slot(struct rig *g)
 		if (slots[i].rig == g) {
 			catalog_vfs_unregister(g->vfs);
 			slots[i].rig = NULL;
+		} else if (slots[i].rig != NULL) {
+			clock_rig = slots[i].rig;
 		}
 }
 
