@@ -14,6 +14,7 @@
 
 #include "proto/common/status.h"
 #include "storage/plant.h"
+#include "storage/scrub.h"
 #include "storage/view_impl.h"
 
 enum {
@@ -153,6 +154,20 @@ plan_reads(struct fold *fo, size_t *i, size_t *ret_transfers)
 	return 0;
 }
 
+/* It rotted, and that is known: it goes with what can be read of it. */
+static bool
+is_given_up(const struct fold *fo, const struct entry *e)
+{
+	for (size_t i = 0; i < fo->v->damage_count; i++) {
+		const struct damage *d = &fo->v->damage[i];
+
+		if (d->volume == e->volume && d->block == e->block && d->segment == e->segment &&
+		    d->offset == e->offset && d->digest == e->digest)
+			return true;
+	}
+	return false;
+}
+
 /* A read failed: once more block by block, for most of it may be readable, and to know which is not. */
 static int
 read_singly(struct fold *fo, const struct transfer *t, const struct source *s)
@@ -161,8 +176,10 @@ read_singly(struct fold *fo, const struct transfer *t, const struct source *s)
 		const struct entry *e = &fo->entries[s->entry];
 		int r = view_read_entry(fo->v, fo->d, e, (unsigned char *)t->buf + at);
 
-		if (r < 0)
+		if (r < 0 && !is_given_up(fo, e))
 			return blame(fo, e, r);
+		if (r < 0 && r != -HF_EDIGEST)
+			memset((unsigned char *)t->buf + at, 0, BLOCK_BYTES);
 	}
 	return 0;
 }
@@ -193,7 +210,7 @@ verify_sources(struct fold *fo)
 		const struct entry *e = &fo->entries[s->entry];
 		const unsigned char *block = fo->buffer + (size_t)s->place * BLOCK_BYTES;
 
-		if (digest_block(fo->v->digest_seed, block) != e->digest && !PLANTED(35))
+		if (digest_block(fo->v->digest_seed, block) != e->digest && !PLANTED(35) && !is_given_up(fo, e))
 			return blame(fo, e, -HF_EDIGEST);
 	}
 	return 0;

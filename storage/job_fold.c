@@ -45,6 +45,19 @@ drop_idle_cursors(struct store *s)
 		}
 }
 
+/* What is known to be rotten must not hold the base back for ever: the journal would grow without end. */
+static void
+take_rot_along(struct store_job *job, struct store *s)
+{
+	if (s->scrub.damage_count == 0)
+		return;
+	job->rot = calloc(s->scrub.damage_count, sizeof *job->rot);
+	if (job->rot == NULL)
+		return; /* then the fold ends there, and is tried again */
+	job->rot_count = store_list_damage(s, job->rot, s->scrub.damage_count);
+	view_know_damage(job->view, job->rot, job->rot_count);
+}
+
 static struct store_job *
 make_fold(struct store *s)
 {
@@ -66,6 +79,7 @@ make_fold(struct store *s)
 		store_job_destroy(job);
 		return NULL;
 	}
+	take_rot_along(job, s);
 	s->fold_lsn = target;
 	marks_drop_before(&s->marks, target);
 	return job;
@@ -162,6 +176,8 @@ finish_fold(struct store *s, struct store_job *job)
 		s->retry_ns[JOB_FOLD] = clock_monotonic_ns() + 30 * JOB_RETRY_NS;
 		return;
 	}
+	for (size_t i = 0; i < job->rot_count; i++) /* it may lie elsewhere now */
+		store_suspect(s, job->rot[i].volume, job->rot[i].block);
 	s->base_lsn = job->lsn;
 	s->stats.written_bytes += job->fold.blocks_written * BLOCK_BYTES;
 	drop_released(s, job);

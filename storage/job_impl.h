@@ -54,6 +54,8 @@ struct store_job {
 	struct merge_work *merge;
 	struct punch_work *punch;
 	struct fold_stats fold;
+	struct damage *rot; /* FOLD: known, and taken along */
+	size_t rot_count;
 	struct view_fault fault; /* FOLD: why it failed, if it was a block */
 	bool begun;              /* FOLD: the catalog says fold to lsn */
 

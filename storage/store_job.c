@@ -170,6 +170,7 @@ store_job_destroy(struct store_job *job)
 	merge_work_destroy(job->merge, job->store->disk);
 	punch_work_destroy(job->punch, job->store->disk);
 	scrub_work_destroy(job->scrub);
+	free(job->rot);
 	free(job->numbers);
 	account_work_destroy(job->account, job->store->disk);
 	free(job->going);

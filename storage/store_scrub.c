@@ -252,10 +252,14 @@ is_needed(struct store *s, const struct damage *d)
 	return d->lsn_next == UINT64_MAX || store_damage_points(s, d, NULL, 0) > 0;
 }
 
+/* A version is known by the one before which, or after which, it is: a fold moves it to the base, and the newest is no
+ * longer that when there is a newer one. */
 static bool
 is_same(const struct damage *a, const struct damage *b)
 {
-	return a->volume == b->volume && a->block == b->block && a->lsn == b->lsn && a->segment == b->segment;
+	if (a->volume != b->volume || a->block != b->block || a->digest != b->digest)
+		return false;
+	return a->volume == 0 ? a->segment == b->segment : a->lsn == b->lsn || a->lsn_next == b->lsn_next;
 }
 
 static struct known_damage *

@@ -132,6 +132,13 @@ view_destroy(struct view *v, struct disk *d)
 	free(v);
 }
 
+void
+view_know_damage(struct view *v, const struct damage *damage, size_t count)
+{
+	v->damage = damage;
+	v->damage_count = count;
+}
+
 /* ---- facts ---- */
 
 const struct view_volume *

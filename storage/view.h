@@ -48,6 +48,11 @@ struct view_parts { /* all references are taken over by view_create() */
 int view_create(const struct view_parts *parts, struct disk *d, struct view **ret_view);
 void view_destroy(struct view *v, struct disk *d); /* NULL allowed */
 
+/* Versions that are known to be damaged. A fold does not end at them: it takes them along as they are, with their
+ * digests, which they match there as little as here. Borrowed until the view is destroyed. */
+struct damage;
+void view_know_damage(struct view *v, const struct damage *damage, size_t count);
+
 const struct view_volume *view_find_volume(
     const struct view *v, uint32_t volume); /* NULL if it is not part of the view */
 

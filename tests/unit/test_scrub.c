@@ -12,6 +12,7 @@
 
 #include "proto/common/status.h"
 #include "storage/disk_sim.h"
+#include "storage/fold.h"
 #include "storage/scrub.h"
 #include "storage/sum.h"
 #include "tests/lib/history.h"
@@ -462,6 +463,71 @@ data_and_digest_that_are_older_than_the_tree_are_damage(void **state)
 	history_destroy(h);
 }
 
+/* ---- folds ---- */
+
+static struct entry *
+newest_entry_of_data(struct history *h)
+{
+	for (size_t i = h->entry_count; i-- > 0;)
+		if (h->entries[i].digest != 0 &&
+		    newer_lsn(h, h->entries[i].volume, h->entries[i].block, h->entries[i].lsn) == UINT64_MAX)
+			return &h->entries[i];
+	fail();
+	return NULL;
+}
+
+static int
+fold_all(struct history *h, const struct damage *known, size_t count)
+{
+	struct view *v = history_view(h, h->lsn_last, 0);
+	struct fold_stats stats;
+	int r;
+
+	view_know_damage(v, known, count);
+	r = fold_run(v, h->disk, h->cache, NULL, NULL, &stats, NULL);
+	view_destroy(v, h->disk);
+	return r;
+}
+
+static void
+a_fold_ends_at_rot_that_nobody_knows_and_takes_along_what_is_known(void **state)
+{
+	struct dice dice = dice_from_environment();
+	struct history *h = small_history(&dice);
+	const struct entry e = *newest_entry_of_data(h);
+	unsigned char *bytes = buffer_alloc(BLOCK_BYTES);
+	struct view_fault fault = {0};
+	struct pass *p;
+	struct view *v;
+
+	flip(h, "seg", e.segment, (uint64_t)e.offset * BLOCK_BYTES);
+	assert_int_equal(fold_all(h, NULL, 0), -HF_EDIGEST);
+	p = scrub_history(h);
+	assert_int_equal(p->count, 1);
+	assert_int_equal(fold_all(h, p->found, 1), 0);
+	pass_end(p);
+	v = history_view(h, h->lsn_last, h->lsn_last); /* the base has moved: nothing is read from the journal */
+	assert_int_equal(view_read(v, h->disk, h->cache, e.volume, e.block, 1, bytes, &fault), -HF_EDIGEST);
+	assert_int_equal(fault.segment, 0);
+	for (uint32_t value = 1; value <= h->values; value++)
+		if (h->digests[value] == e.digest)
+			history_bytes(value, bytes);
+	p = pass_begin(h);
+	view_destroy(p->view, h->disk);
+	scrub_destroy(p->scrub);
+	p->view = v;
+	assert_int_equal(scrub_create(v, h->disk, h->cache, h->lsn_last, on_found, p, &p->scrub), 0);
+	assert_int_equal(scrub_mend_group(p->scrub, e.volume, e.block, true,
+			     &(struct scrub_offer){e.volume, e.block, e.digest, bytes}),
+	    0);
+	assert_int_equal(p->count, 0);
+	assert_int_equal(scrub_get_stats(p->scrub).blocks_healed, 1);
+	history_check(h, v, h->snapshot_count - 1, 10);
+	pass_end(p);
+	buffer_free(bytes, BLOCK_BYTES);
+	history_destroy(h);
+}
+
 /* ---- the index ---- */
 
 static void
@@ -513,6 +579,7 @@ main(void)
 	    cmocka_unit_test(rot_of_a_digest_and_of_a_neighbours_data_are_told_apart),
 	    cmocka_unit_test(digests_are_left_alone_while_their_volume_is_filled),
 	    cmocka_unit_test(data_and_digest_that_are_older_than_the_tree_are_damage),
+	    cmocka_unit_test(a_fold_ends_at_rot_that_nobody_knows_and_takes_along_what_is_known),
 	    cmocka_unit_test(a_flipped_bit_of_any_page_of_a_run_is_found),
 	};
 
