@@ -62,6 +62,7 @@ struct store_job {
 	uint64_t commits; /* COPY: of the catalog, that the copy will have at least */
 
 	struct checkpoint checkpoint; /* POINTS, PIT_KEEP */
+	bool keep;                    /* POINTS: whatever the rules say */
 	struct policy policy;         /* POINTS, POLICY */
 	struct id pit;                /* PIT_CHANGE */
 	enum store_pit_verb verb;

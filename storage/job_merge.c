@@ -673,6 +673,7 @@ finish_merge(struct store *s, struct store_job *job)
 const struct job_class merge_job = {
     .name = "merge runs",
     .slow = true,
+    .frees = true,
     .points = true,
     .alone = true,
     .make = make_merge,

@@ -124,10 +124,10 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return r;
 	due = pit_rules_due(&job->policy, job->pits, job->pit_count, until_ns, c->running_ns, &planned_ns);
-	if (due != 0) {
+	if (due != 0 || job->keep) {
 		struct pit p = pit_for_checkpoint(job, c);
 
-		if (p.rules == 0)
+		if (p.rules == 0 && due != 0)
 			p.planned_ns = planned_ns;
 		p.rules |= due;
 		r = job_put_pit(job, &p);
@@ -175,9 +175,10 @@ static void
 forget_marks(struct store *s)
 {
 	int64_t begin = store_window_begin(s);
+	bool kept = store_newest_is_kept(s);
 	size_t n = 0;
 
-	while (n < s->marks.count && s->marks.list[n].lsn < s->newest_consistent.lsn &&
+	while (n < s->marks.count && (kept || s->marks.list[n].lsn < s->newest_consistent.lsn) &&
 	       s->marks.list[n].running_ns < begin)
 		n++;
 	if (n > 0 && n < s->marks.count)
@@ -193,7 +194,7 @@ make_points(struct store *s)
 		return NULL;
 	s->points_wanted = false;
 	forget_marks(s);
-	if (!points_due(s))
+	if (!points_due(s) && !s->space.keep_wanted)
 		return NULL;
 	job = job_create(s, JOB_POINTS);
 	if (job == NULL)
@@ -201,6 +202,8 @@ make_points(struct store *s)
 	job->checkpoint = s->newest_consistent;
 	job->policy = s->policy;
 	job->expire = !retention_stopped(&s->retention);
+	job->keep = s->space.keep_wanted;
+	s->space.keep_wanted = false;
 	return job;
 }
 

@@ -201,6 +201,7 @@ finish_punch(struct store *s, struct store_job *job)
 const struct job_class punch_job = {
     .name = "punch segments",
     .slow = true,
+    .frees = true,
     .alone = true,
     .make = make_punch,
     .run = run_punch,

@@ -190,6 +190,23 @@ store_list_all_volumes(const struct store *s, struct store_volume *ret_volumes, 
 	return n;
 }
 
+/* A fold under pressure takes a run at a time, a merge no more than there are entries. */
+static void
+add_needs(const struct segment *g, struct store_stats *t)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < segment_data_count(g); i++) {
+		struct segment_data data = segment_data_get(g, i);
+
+		bytes += g->data != NULL ? data.live_blocks * BLOCK_BYTES : data.bytes;
+	}
+	if (bytes > t->fold_bytes)
+		t->fold_bytes = bytes;
+	if (g->run != NULL)
+		t->merge_bytes += run_entry_count(g->run) * ENTRY_BYTES;
+}
+
 void
 store_get_stats(const struct store *s, struct store_stats *ret_stats)
 {
@@ -204,6 +221,7 @@ store_get_stats(const struct store *s, struct store_stats *ret_stats)
 	t.window_ns = store_window_ns(s);
 	for (const struct segment *g = s->segments; g != NULL; g = g->next) {
 		t.segment_count++;
+		add_needs(g, &t);
 		for (size_t i = 0; g->sealed && i < segment_data_count(g); i++)
 			t.journal_bytes += segment_data_get(g, i).held_bytes;
 		t.journal_bytes += g->sealed ? 0 : g->capacity;

@@ -138,8 +138,10 @@ struct store_stats {
 	uint64_t diverted_groups; /* of a first fill, that the staging files failed to take */
 	uint64_t open_entries, run_count, segment_count;
 	int64_t window_ns; /* how far back every checkpoint is kept: less than the policy says for want of room */
-	uint64_t thinned;  /* points given up for want of room since opened */
-	bool failed, folding, full; /* full: the last try to write found no space; tried again every second */
+	uint64_t fold_bytes, merge_bytes; /* the most one fold, one merge may write before it frees anything */
+	uint64_t taken_bytes;             /* room, since opened: segments prepared, fills written */
+	uint64_t thinned;                 /* points given up for want of room since opened */
+	bool failed, folding, full;       /* full: the last try to write found no space; tried again every second */
 };
 void store_get_stats(const struct store *s, struct store_stats *ret_stats);
 

@@ -253,6 +253,7 @@ struct store {
 		int64_t
 		    window_ns;    /* the journal window reaches back no further; INT64_MAX: as far as the policy says */
 		int64_t acted_ns; /* monotonic: what was given up, or freed, since then is not measured yet */
+		bool keep_wanted; /* the newest point to recover from is to get a row: the window will not hold it */
 		bool thin_wanted; /* the oldest point that may go is to go */
 	} space;
 	uint64_t quota_bytes; /* 0 = none */
@@ -357,6 +358,7 @@ uint64_t store_window_lsn(const struct store *s);
 int lsn_compare(const void *a, const void *b); /* for qsort() and bsearch() */
 /* Where the journal window begins, in running time: marks before it are points only if they are kept. INT64_MIN while
  * nothing expires. */
+bool store_newest_is_kept(const struct store *s); /* the newest point to recover from has a row */
 int64_t store_window_begin(const struct store *s);
 /* After recovery, the points known: what running time each mark has, and from where it goes on. */
 void store_begin_retention(struct store *s);
@@ -364,6 +366,9 @@ void store_begin_retention(struct store *s);
 void store_fill_account(const struct account *a, struct pit *pit);
 /* The running time that goes with a checkpoint, and if it is one to recover from, the source's from now on. */
 int64_t store_run_to(struct store *s, const struct checkpoint *c);
+
+/* store_job.c: a job is out that gives room back */
+bool store_is_freeing(const struct store *s);
 
 /* store_space.c */
 int64_t store_window_ns(const struct store *s);        /* the journal window, as far as there is room for it */

@@ -100,6 +100,15 @@ store_job_next(struct store *s)
 }
 
 bool
+store_is_freeing(const struct store *s)
+{
+	for (int kind = 0; kind < JOB_KINDS; kind++)
+		if (s->out[kind] != NULL && classes[kind]->frees)
+			return true;
+	return false;
+}
+
+bool
 store_job_is_slow(const struct store_job *job)
 {
 	return classes[job->kind]->slow;

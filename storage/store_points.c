@@ -111,15 +111,32 @@ store_retention(const struct store *s)
 	return &s->retention;
 }
 
+bool
+store_newest_is_kept(const struct store *s)
+{
+	for (size_t i = s->pit_count; i > 0 && s->pits[i - 1].lsn >= s->newest_consistent.lsn; i--)
+		if (s->pits[i - 1].lsn == s->newest_consistent.lsn)
+			return true;
+	return false;
+}
+
+/* The policy's window is counted back from the newest point to recover from, and reaches forward over all that came
+ * after it. For want of room that is shortened, too: back from the newest checkpoint of any kind, over that point when
+ * it has a row. */
 int64_t
 store_window_begin(const struct store *s)
 {
-	int64_t begin;
+	int64_t begin, shortened;
 
 	if (!s->retention.begun || retention_stopped(&s->retention) ||
-	    __builtin_sub_overflow(s->retention.running_ns, store_window_ns(s), &begin))
+	    __builtin_sub_overflow(s->retention.running_ns, s->policy.journal_window_ns, &begin))
 		return INT64_MIN;
-	return begin;
+	if (s->space.window_ns == INT64_MAX || s->marks.count == 0)
+		return begin;
+	shortened = s->marks.list[s->marks.count - 1].running_ns - s->space.window_ns;
+	if (s->has_consistent && shortened > s->newest_consistent.running_ns && !store_newest_is_kept(s))
+		shortened = s->newest_consistent.running_ns;
+	return shortened > begin ? shortened : begin;
 }
 
 /* ---- lists ---- */
@@ -163,9 +180,10 @@ uint64_t
 store_window_lsn(const struct store *s)
 {
 	int64_t begin = store_window_begin(s);
+	bool kept = store_newest_is_kept(s);
 
 	for (size_t i = 0; s->has_consistent && i < s->marks.count; i++)
-		if (s->marks.list[i].lsn >= s->newest_consistent.lsn || s->marks.list[i].running_ns >= begin)
+		if (s->marks.list[i].running_ns >= begin || (!kept && s->marks.list[i].lsn >= s->newest_consistent.lsn))
 			return s->marks.list[i].lsn;
 	return 0;
 }

@@ -6,12 +6,13 @@
 
 #include "proto/common/units.h"
 
+/* Running time from the oldest checkpoint there is to the newest. */
 static int64_t
 span_ns(const struct store *s)
 {
-	if (!s->has_consistent || s->marks.count == 0)
-		return 0;
-	return s->retention.running_ns - s->marks.list[0].running_ns;
+	const struct marks *m = &s->marks;
+
+	return s->has_consistent && m->count > 0 ? m->list[m->count - 1].running_ns - m->list[0].running_ns : 0;
 }
 
 int64_t
@@ -26,9 +27,7 @@ store_window_ns(const struct store *s)
 static bool
 may_step(const struct store *s)
 {
-	if (s->out[JOB_FOLD] != NULL || s->out[JOB_THIN] != NULL || s->asked_jobs > 0)
-		return false;
-	return s->space.told.measured_ns > s->space.acted_ns;
+	return !store_is_freeing(s) && s->asked_jobs == 0 && s->space.told.measured_ns > s->space.acted_ns;
 }
 
 /* The window reaches back only as far as there are checkpoints: half of that is what can go. */
@@ -39,6 +38,7 @@ shorten_window(struct store *s)
 
 	s->space.window_ns = space_shorter_window(window < span ? window : span, s->policy.min_retention_ns);
 	s->space.acted_ns = clock_monotonic_ns();
+	s->space.keep_wanted = !store_newest_is_kept(s);
 	s->points_wanted = true;
 	store_wake_job(s);
 }
@@ -46,15 +46,17 @@ shorten_window(struct store *s)
 void
 store_set_space(struct store *s, const struct space *space)
 {
-	enum space_level was = s->space.told.level;
+	struct space was = s->space.told;
 
 	s->space.told = *space;
+	if (space->measured_ns == was.measured_ns && was.room_bytes < space->room_bytes)
+		s->space.told.room_bytes = was.room_bytes; /* what was taken since is not in there yet */
 	if (space->level < SPACE_SHORTEN) {
 		s->space.window_ns = INT64_MAX;
 		s->space.thin_wanted = false;
 		return;
 	}
-	if (was < SPACE_SHORTEN)
+	if (was.level < SPACE_SHORTEN)
 		store_wake_job(s); /* folds take smaller steps from now on */
 	if (retention_stopped(&s->retention) || !may_step(s))
 		return;
@@ -73,6 +75,7 @@ store_take_room(struct store *s, uint64_t bytes)
 		return false;
 	if (told->room_bytes != UINT64_MAX)
 		told->room_bytes -= bytes;
+	s->stats.taken_bytes += bytes;
 	return true;
 }
 

@@ -956,6 +956,18 @@ reopen_step(struct rig *g)
 		rig_resend(g);
 }
 
+/* Room runs out, or is there again: the window gives way, then points of the policy, and nothing new is taken while it
+ * is full. */
+static void
+space_step(struct rig *g)
+{
+	struct space space = {.level = (enum space_level)pick(g, 3), .thin = pick(g, 2) == 0, .room_bytes = UINT64_MAX};
+
+	space.measured_ns = INT64_MAX;
+	store_set_space(g->store, &space);
+	g->pressed |= space.level != SPACE_EASY;
+}
+
 static bool
 wild_step(struct rig *g)
 {
@@ -968,6 +980,7 @@ wild_step(struct rig *g)
 	case 5:
 	case 6: view_step(g); return true;
 	case 7: fault_step(g); return true;
+	case 8: space_step(g); return true;
 	default: return false;
 	}
 }
@@ -1279,7 +1292,7 @@ check_listed(struct rig *g, const struct pit *pits, size_t count)
 	for (uint64_t i = newest; i > 0; i--) {
 		if (g->frames[i].kind != RIG_CHECKPOINT || !g->states[i].complete)
 			continue;
-		if (g->frames[i].clock_ns < g->frames[newest].clock_ns - RIG_WINDOW_NS)
+		if (i < newest && (g->pressed || g->frames[i].clock_ns < g->frames[newest].clock_ns - RIG_WINDOW_NS))
 			break;
 		if (!is_listed(pits, count, g->frames[i].clock_ns, false))
 			return fault(g, "the acknowledged checkpoint of frame %llu (newest: %llu) is not a point",

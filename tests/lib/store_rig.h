@@ -71,7 +71,8 @@ struct rig {
 	uint64_t sent;                     /* newest frame made */
 	uint64_t acked;                    /* newest the store called durable */
 	bool failed;
-	bool brief; /* points and the newest state are read, but not all levels of their digests */
+	bool pressed; /* it was short of room once: the journal window may have given way */
+	bool brief;   /* points and the newest state are read, but not all levels of their digests */
 	int64_t now_ns;
 	int64_t clock_ahead_ns; /* what the store's clock shows beyond it */
 	struct {

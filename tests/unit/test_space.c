@@ -237,6 +237,52 @@ the_window_goes_step_by_step_and_no_kept_point(void **state)
 }
 
 static void
+send_checkpoints(struct rig *g, unsigned n, enum checkpoint_consistency consistency, int64_t apart_ns)
+{
+	struct checkpoint c = {.consistency = consistency};
+
+	for (unsigned i = 0; i < n; i++) {
+		struct rig_frame *f = &g->frames[++g->sent];
+
+		*f = (struct rig_frame){.kind = RIG_CHECKPOINT, .chain = g->sent * 1000 + 7};
+		g->states[g->sent] = g->states[g->sent - 1];
+		g->now_ns += apart_ns;
+		f->clock_ns = c.clock_ns = c.received_ns = g->now_ns;
+		assert_int_equal(store_checkpoint(g->store, g->sent - g->stream_base, f->chain, &c), 0);
+		rig_settle(g);
+	}
+	assert_int_equal(g->acked, g->sent);
+}
+
+/* A disk that changes during every pass: checkpoints come, and none of them is one to recover from. */
+static void
+the_window_goes_too_when_nothing_consistent_comes(void **state)
+{
+	struct rig *g = *state;
+	uint64_t newest;
+
+	make_history(g);
+	do {
+		send_checkpoints(g, 1, CHECKPOINT_CRASH, NS_PER_SECOND);
+		rig_run_jobs(g, 100);
+		newest = store_newest_consistent(g->store)->lsn;
+	} while (store_newest_kept(g->store, false)->lsn == newest);   /* not one that the policy keeps */
+	send_checkpoints(g, 50, CHECKPOINT_FUZZY, 30 * NS_PER_SECOND); /* nearer ones the rig expects to be points */
+	assert_true(count_points(g).all > 50);
+	for (unsigned i = 0; i < 40; i++)
+		tell(g, SPACE_SHORTEN, false);
+	assert_true(count_points(g).all <= count_points(g).kept + 1);
+	assert_int_equal(store_newest_consistent(g->store)->lsn, newest);
+	assert_int_equal(
+	    store_newest_kept(g->store, false)->lsn, newest); /* the window holds it no longer, its row does */
+	check(g);
+	rig_close(g);
+	assert_int_equal(rig_open(g), 0);
+	assert_int_equal(store_newest_consistent(g->store)->lsn, newest);
+	check(g);
+}
+
+static void
 nothing_more_goes_before_the_last_step_was_measured(void **state)
 {
 	struct rig *g = *state;
@@ -343,10 +389,11 @@ a_fill_and_a_journal_take_no_more_than_the_room_they_were_told(void **state)
 	struct rig *g = *state;
 	enum { ROOM = 200 * 1024, BESIDE = 64 * 1024 }; /* digests, runs, the catalog: maintenance */
 	uint64_t before = used_bytes(g), acked;
+	struct space space = {.level = SPACE_EASY, .room_bytes = ROOM, .measured_ns = 1};
 	struct store_stats t = {0};
 
-	tell_room(g, SPACE_EASY, ROOM);
 	for (unsigned i = 0; i < 400 && !t.full; i++) {
+		store_set_space(g->store, &space); /* the same measurement, and again: that makes no room */
 		rig_step(g);
 		store_get_stats(g->store, &t);
 	}
@@ -467,6 +514,7 @@ main(void)
 	    cmocka_unit_test(the_oldest_point_that_nothing_else_keeps_goes_first),
 	    cmocka_unit_test(the_newest_complete_and_the_newest_verified_point_never_go),
 	    cmocka_unit_test_setup_teardown(the_window_goes_step_by_step_and_no_kept_point, setup, teardown),
+	    cmocka_unit_test_setup_teardown(the_window_goes_too_when_nothing_consistent_comes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_before_the_last_step_was_measured, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_is_not_shortened_below_min_retention, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
