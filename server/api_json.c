@@ -85,26 +85,36 @@ json_days_to_full(const struct area_facts *f)
 }
 
 static json_t *
-json_staging_area(const struct server_facts *facts)
+json_area(const struct area_facts *f)
 {
-	const struct area_facts *f = &facts->area;
-
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "state", space_state(f), "totalBytes",
+	if (f->total_bytes == 0)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "state", space_state(f), "totalBytes",
 	    json_bytes(f->total_bytes), "freeBytes", json_bytes(f->free_bytes), "reserveBytes",
-	    json_bytes(f->reserve_bytes), "reserveHeldBytes", json_bytes(f->held_bytes), "roomBytes",
+	    json_bytes(f->reserve_bytes + f->extra_bytes), "reserveHeldBytes", json_bytes(f->held_bytes), "roomBytes",
 	    (json_int_t)f->room_bytes, "growthBytesPerDay", json_growth(f), "growthMeasuredSeconds",
 	    f->growth_known ? json_integer(f->growth_measured_ns / NS_PER_SECOND) : json_null(), "daysToFull",
-	    json_days_to_full(f), "rubbishBytes", json_bytes(facts->rubbish_bytes));
+	    json_days_to_full(f));
+}
+
+static json_t *
+json_staging_area(const struct server_facts *facts)
+{
+	json_t *area = json_area(&facts->areas[AREA_DATA]);
+
+	json_object_set_new(area, "rubbishBytes", json_bytes(facts->rubbish_bytes));
+	return area;
 }
 
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o}", "program", "holdfastd",
+	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o}", "program", "holdfastd",
 	    "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION, "startedDateTime",
 	    api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir), "listen", facts->listen,
 	    "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint, "draining", facts->draining,
-	    "workers", (int)facts->workers, "stagingArea", json_staging_area(facts));
+	    "workers", (int)facts->workers, "stagingArea", json_staging_area(facts), "journalArea",
+	    json_area(&facts->areas[AREA_JOURNAL]));
 }
 
 static void
@@ -133,9 +143,13 @@ api_json_server_reasons(const struct server_facts *facts)
 
 	if (facts->draining)
 		add_reason(reasons, "DRAINING", "the server is shutting down", "");
-	if (facts->area.level >= SPACE_SHORTEN)
-		add_reason(reasons, facts->area.level == SPACE_FULL ? "STAGING_FULL" : "STAGING_NEARLY_FULL",
-		    "there is hardly any room left in the staging area: GET /v1/version", "");
+	for (int i = 0; i < AREAS; i++)
+		if (facts->areas[i].level >= SPACE_SHORTEN)
+			add_reason(reasons,
+			    facts->areas[i].level == SPACE_FULL ? "STAGING_FULL" : "STAGING_NEARLY_FULL",
+			    i == AREA_DATA ? "there is hardly any room left in the data directory"
+					   : "there is hardly any room left where the journals are",
+			    "");
 	return reasons;
 }
 

@@ -233,11 +233,12 @@ write_server(struct metrics *m)
 	    (double)m->facts.started_ns / NS_PER_SECOND);
 	write_single(m, "holdfast_sources", "gauge", "Sources known here", (double)m->count);
 	write_single(m, "holdfast_staging_size_bytes", "gauge", "Size of the staging area's file system",
-	    (double)m->facts.area.total_bytes);
-	write_single(m, "holdfast_staging_free_bytes", "gauge", "What is free of it", (double)m->facts.area.free_bytes);
+	    (double)m->facts.areas[AREA_DATA].total_bytes);
+	write_single(m, "holdfast_staging_free_bytes", "gauge", "What is free of it",
+	    (double)m->facts.areas[AREA_DATA].free_bytes);
 	write_single(m, "holdfast_staging_room_bytes", "gauge",
 	    "What may still be taken, beside the reserve; negative: maintenance works in the reserve",
-	    (double)m->facts.area.room_bytes);
+	    (double)m->facts.areas[AREA_DATA].room_bytes);
 }
 
 /* ---- the whole ---- */

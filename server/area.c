@@ -20,7 +20,8 @@ struct area {
 	struct trend trend;
 	bool uncountable; /* this file system preallocates nothing: the reserve is only counted */
 	pthread_mutex_t lock;
-	struct area_facts facts; /* under the lock */
+	struct area_facts facts;         /* under the lock, as the next */
+	uint64_t need_told, need_before; /* the largest since the last measurement, and before it */
 };
 
 /* ---- judging ---- */
@@ -57,7 +58,8 @@ area_judge(struct area_facts *facts, unsigned warning_percent)
 	    larger(reserve, total / 50), larger(reserve / 2, total / 100), reserve_margin(reserve)};
 	const uint64_t warning = total / 100 * warning_percent;
 
-	facts->room_bytes = (int64_t)facts->free_bytes + (int64_t)facts->held_bytes - (int64_t)facts->reserve_bytes;
+	facts->room_bytes =
+	    (int64_t)(facts->free_bytes + facts->held_bytes) - (int64_t)(facts->reserve_bytes + facts->extra_bytes);
 	facts->level = space_judge(facts->room_bytes, limits, facts->level);
 	facts->low = facts->room_bytes < (int64_t)(facts->low ? warning + total / 100 : warning);
 }
@@ -85,11 +87,25 @@ held_bytes(const struct area *a)
 	return stat(a->reserve_path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
-/* Cut, not removed: the name needs no new room later, and on no file system does cutting it. */
+/* Cut, not removed: the name needs no new room later. */
 static int
-release(struct area *a)
+cut(const struct area *a, uint64_t bytes)
 {
-	return truncate(a->reserve_path, 0) < 0 ? -errno : 0;
+	return truncate(a->reserve_path, (off_t)bytes) < 0 ? -errno : 0;
+}
+
+/* A quarter at a time, until half of it is free: whatever else is writing to the file system
+ * takes what it finds, and should not find all of it. */
+static int
+release(const struct area *a, const struct area_facts *f)
+{
+	uint64_t quarter = f->reserve_bytes / 4, left = 0;
+
+	if (f->held_bytes > f->reserve_bytes)
+		left = f->reserve_bytes - quarter;
+	else if (f->held_bytes > quarter)
+		left = f->held_bytes - quarter;
+	return cut(a, left);
 }
 
 static int
@@ -106,7 +122,7 @@ hold(struct area *a, uint64_t bytes)
 	close(fd);
 	a->uncountable |= r == -EOPNOTSUPP;
 	if (r < 0)
-		(void)release(a);
+		(void)cut(a, 0);
 	return r;
 }
 
@@ -115,7 +131,7 @@ static bool
 settle_reserve(struct area *a, const struct area_facts *f)
 {
 	if (f->level == SPACE_FULL)
-		return f->held_bytes > 0 && release(a) == 0;
+		return f->held_bytes > 0 && f->free_bytes < f->reserve_bytes / 2 && release(a, f) == 0;
 	if (a->uncountable || f->held_bytes >= f->reserve_bytes)
 		return false;
 	return hold(a, f->reserve_bytes) == 0;
@@ -123,8 +139,19 @@ settle_reserve(struct area *a, const struct area_facts *f)
 
 /* ---- measuring ---- */
 
+static uint64_t
+extra_bytes(struct area *a, uint64_t reserve_bytes)
+{
+	uint64_t need;
+
+	pthread_mutex_lock(&a->lock);
+	need = larger(a->need_told, a->need_before);
+	pthread_mutex_unlock(&a->lock);
+	return need > reserve_bytes ? need - reserve_bytes : 0;
+}
+
 static int
-look(const struct area *a, struct area_facts *f)
+look(struct area *a, struct area_facts *f)
 {
 	struct statvfs v;
 
@@ -134,6 +161,7 @@ look(const struct area *a, struct area_facts *f)
 	f->free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
 	f->held_bytes = held_bytes(a);
 	f->reserve_bytes = area_reserve(&a->settings, f->total_bytes);
+	f->extra_bytes = extra_bytes(a, f->reserve_bytes);
 	area_judge(f, a->settings.warning_percent);
 	return 0;
 }
@@ -163,6 +191,8 @@ area_measure(struct area *a, int64_t now_ns)
 	note_growth(a, &f, now_ns);
 	pthread_mutex_lock(&a->lock);
 	a->facts = f;
+	a->need_before = a->need_told;
+	a->need_told = 0;
 	pthread_mutex_unlock(&a->lock);
 	return 0;
 }
@@ -201,6 +231,20 @@ area_destroy(struct area *a)
 
 /* ---- facts ---- */
 
+const char *
+area_path(const struct area *a)
+{
+	return a->path;
+}
+
+void
+area_tell_need(struct area *a, uint64_t bytes)
+{
+	pthread_mutex_lock(&a->lock);
+	a->need_told = larger(a->need_told, bytes);
+	pthread_mutex_unlock(&a->lock);
+}
+
 void
 area_get(struct area *a, struct area_facts *ret_facts)
 {
@@ -218,7 +262,7 @@ area_space(const struct area_facts *f)
 	return (struct space){
 	    .level = f->level,
 	    .room_bytes = f->room_bytes > (int64_t)kept ? (uint64_t)f->room_bytes - kept : 0,
-	    .reserve_bytes = f->reserve_bytes + kept - held,
+	    .reserve_bytes = f->reserve_bytes + f->extra_bytes + kept - held,
 	    .measured_ns = f->measured_ns,
 	};
 }

@@ -4,10 +4,14 @@
  * The reserve is room that maintenance alone may use, for without it nothing could be freed any more: a fold writes its
  * blocks into the staging files before their segments go, a merge writes its run before the old ones go, and deleting a
  * point is a commit of SQLite. It is real: the file `reserve`, preallocated, so that neither a log on the same file
- * system nor a fill that is faster than our measuring can eat it. When there is no room left beside it the file is cut
- * to nothing, which needs none, and made again when there is. Where nothing can be preallocated it is only counted.
+ * system nor a fill that is faster than our measuring can eat it. When there is no room left beside it the file is cut,
+ * a quarter at a time, which needs none, and made again when there is. Where nothing can be preallocated it is only
+ *counted.
  *
- *	room = free + held by the file - reserve
+ *	room = free + held by the file - reserve - extra
+ *
+ * A fold of a run that was merged from many may take more than the reserve, when what it writes lies in holes of the
+ * staging files. So much is counted as taken, too, or the day would come when it is needed and not there.
  *
  * All decisions are taken on `room`, which stays the same whether the file is there or not. */
 #ifndef HF_SERVER_AREA_H
@@ -20,13 +24,16 @@ struct area_facts {
 	uint64_t total_bytes, free_bytes; /* of the file system; free: as an ordinary user sees it */
 	uint64_t reserve_bytes;           /* wanted */
 	uint64_t held_bytes;              /* of it, by the file */
-	int64_t room_bytes;               /* negative: the reserve is in use */
+	uint64_t extra_bytes; /* counted beside it: what the largest fold and merge there may be would take */
+	int64_t room_bytes;   /* negative: the reserve is in use */
 	enum space_level level;
 	bool low;            /* less room than the warning level */
 	int64_t measured_ns; /* clock_monotonic, before it was */
 	bool growth_known;
 	int64_t growth_bytes_per_day, growth_measured_ns;
 };
+
+enum { AREA_DATA, AREA_JOURNAL, AREAS };
 
 struct area_settings {
 	uint64_t reserve_bytes; /* 0: as much as maintenance needs */
@@ -51,6 +58,10 @@ void area_destroy(struct area *a); /* NULL allowed; the reserve stays */
 /* Measure, judge, and release the reserve or make it. Blocks; one thread at a time. 0 or -errno. */
 int area_measure(struct area *a, int64_t now_ns);
 
+/* What maintenance of a source may take before it gives any back; told about once a second. Any thread. */
+void area_tell_need(struct area *a, uint64_t bytes);
+
+const char *area_path(const struct area *a);
 void area_get(struct area *a, struct area_facts *ret_facts); /* any thread */
 
 /* The same for a store: what the source may take, and what of the free bytes it must leave. Pure. */

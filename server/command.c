@@ -50,7 +50,9 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .workers = sv->worker_count,
 	};
 
-	area_get(sv->area, &f.area);
+	for (int i = 0; i < AREAS; i++)
+		if (sv->areas[i] != NULL)
+			area_get(sv->areas[i], &f.areas[i]);
 	snprintf(f.version, sizeof f.version, "%s", HOLDFAST_VERSION);
 	snprintf(f.data_dir, sizeof f.data_dir, "%s", data_dir_path(sv->data_dir));
 	snprintf(f.ca_fingerprint, sizeof f.ca_fingerprint, "%s", pki_ca_fingerprint(sv->pki));
@@ -662,6 +664,7 @@ static void
 on_quota_set(void *arg, struct store_job *job)
 {
 	struct command *c = arg;
+	struct source *src = worker_find_source(c->worker, &c->source);
 	char quota[UNITS_TEXT_BYTES], said[128];
 	const char *text;
 	int r = store_job_status(job, &text);
@@ -672,6 +675,8 @@ on_quota_set(void *arg, struct store_job *job)
 	}
 	snprintf(said, sizeof said, "it may take %s of the staging area",
 	    c->quota.quota_bytes != 0 ? size_format(c->quota.quota_bytes, quota) : "as much as there is");
+	if (src != NULL && source_status(src, &text) == 0)
+		source_tick_space(src, clock_monotonic_ns()); /* at once */
 	server_event(c->server, &c->source, "quota_set", "%s; when there is no room: %s", said,
 	    when_full_name(c->quota.when_full));
 	answer_ok(c, said);

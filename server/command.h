@@ -20,8 +20,8 @@ struct server_facts {
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
 	bool draining;
-	uint64_t rubbish_bytes; /* left of deleted sources, holes included */
-	struct area_facts area;
+	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
+	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;
 };
 void server_get_facts(struct server *sv, struct server_facts *ret_facts);

@@ -101,35 +101,33 @@ server_thins(const struct server *sv)
 	return strcmp(sv->config.when_full, "thin") == 0;
 }
 
-static const char *
-area_text(const struct server *sv, char *buf, size_t size)
-{
-	char left[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES];
-
-	snprintf(buf, size, "%s free of %s in %s", size_format(sv->area_told.free_bytes, left),
-	    size_format(sv->area_told.total_bytes, total), data_dir_path(sv->data_dir));
-	return buf;
-}
-
 /* What changed since the last events. */
 static void
-tell_space(struct server *sv)
+tell_space(struct server *sv, struct area *a, struct area_facts *told)
 {
-	const struct area_facts was = sv->area_told;
-	bool was_full = was.level == SPACE_FULL, low, full;
-	char text[SENTENCE_BYTES];
+	const struct area_facts was = *told;
+	char left[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], text[SENTENCE_BYTES];
+	bool full;
 
-	area_get(sv->area, &sv->area_told);
-	area_text(sv, text, sizeof text);
-	low = sv->area_told.low;
-	full = sv->area_told.level == SPACE_FULL;
-	if (was.low != low)
-		server_event(sv, NULL, low ? "space_low" : "space_enough", "%s", text);
-	if (was_full != full)
+	area_get(a, told);
+	full = told->level == SPACE_FULL;
+	snprintf(text, sizeof text, "%s free of %s in %s", size_format(told->free_bytes, left),
+	    size_format(told->total_bytes, total), area_path(a));
+	if (was.low != told->low)
+		server_event(sv, NULL, told->low ? "space_low" : "space_enough", "%s", text);
+	if ((was.level == SPACE_FULL) != full)
 		server_event(sv, NULL, full ? "staging_full" : "staging_room", "%s%s", text,
 		    full ? ": nothing more is taken, and agents wait; what is acknowledged is safe" : "");
-	if (was.held_bytes > 0 && sv->area_told.held_bytes == 0)
+	if (was.held_bytes >= was.reserve_bytes && told->held_bytes < told->reserve_bytes)
 		server_event(sv, NULL, "reserve_released", "%s: maintenance works in the reserve", text);
+}
+
+static void
+look_at_areas(struct server *sv)
+{
+	for (int i = 0; i < AREAS; i++)
+		if (sv->areas[i] != NULL && area_measure(sv->areas[i], clock_monotonic_ns()) == 0)
+			tell_space(sv, sv->areas[i], &sv->areas_told[i]);
 }
 
 /* ---- once a second, and what of it blocks ---- */
@@ -147,8 +145,7 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct upkeep_job *u = (struct upkeep_job *)job;
 
-	if (area_measure(u->server->area, clock_monotonic_ns()) == 0)
-		tell_space(u->server);
+	look_at_areas(u->server);
 	if (u->copy_registry && registry_write_copy(u->server->registry, &u->copy_err) < 0)
 		log_warning("registry_not_copied", "msg=\"%s\"", u->copy_err.text);
 	if (u->look_at_certificate)
@@ -353,6 +350,27 @@ journal_dir_set(const struct config *config)
 	return strcmp(config->journal_dir, "none") == 0 ? "" : config->journal_dir;
 }
 
+static bool
+on_one_file_system(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev;
+}
+
+static int
+open_areas(struct server *sv, struct hf_error *err)
+{
+	const struct area_settings settings = {
+	    sv->config.reserve_bytes, sv->config.segment_bytes, sv->config.space_warning};
+	const char *data = data_dir_path(sv->data_dir), *journal = data_dir_journal(sv->data_dir);
+	int r = area_create(data, &settings, &sv->areas[AREA_DATA], err);
+
+	if (r == 0 && journal[0] != '\0' && !on_one_file_system(data, journal))
+		r = area_create(journal, &settings, &sv->areas[AREA_JOURNAL], err);
+	return r;
+}
+
 /* A path that nobody set may be made; one that was set and is not there is more likely not mounted. */
 static int
 open_data_dir(struct server *sv, struct hf_error *err)
@@ -361,10 +379,7 @@ open_data_dir(struct server *sv, struct hf_error *err)
 	    sv->config.data_dir, !sv->config.data_dir_set, journal_dir_set(&sv->config), &sv->data_dir, err);
 
 	if (r == 0)
-		r = area_create(data_dir_path(sv->data_dir),
-		    &(struct area_settings){
-			sv->config.reserve_bytes, sv->config.segment_bytes, sv->config.space_warning},
-		    &sv->area, err);
+		r = open_areas(sv, err);
 	return r;
 }
 
@@ -648,7 +663,8 @@ server_destroy(struct server *sv)
 	close_registry(sv);
 	pki_close(sv->pki);
 	status_table_destroy(sv->status);
-	area_destroy(sv->area);
+	for (int i = 0; i < AREAS; i++)
+		area_destroy(sv->areas[i]);
 	data_dir_close(sv->data_dir);
 	free(sv);
 }

@@ -39,7 +39,7 @@ struct server {
 	struct registry *registry;
 	struct pki *pki;
 	struct status_table *status;
-	struct area *area;
+	struct area *areas[AREAS]; /* AREA_JOURNAL: NULL, unless journals lie on a disk of their own */
 	struct jobs *catalog, *maintenance, *readers;
 	struct worker *workers[WORKERS_MAX];
 	unsigned worker_count;
@@ -64,7 +64,7 @@ struct server {
 	struct disk *catalog_disk; /* while an enrolment is worked on */
 	struct id enrolled;        /* source whose enrolment is being committed; "" = none */
 	uint64_t admit_number;
-	struct area_facts area_told; /* as events have told it */
+	struct area_facts areas_told[AREAS]; /* as events have told them */
 
 	_Atomic unsigned session_count;
 	_Atomic uint64_t session_number; /* for logs */

@@ -210,7 +210,7 @@ source_store_config(const struct source *src)
 {
 	struct area_facts facts;
 
-	area_get(src->server->area, &facts);
+	area_get(src->server->areas[AREA_DATA], &facts);
 	return (struct store_config){
 	    .dir = src->dir,
 	    .segment_bytes_max = src->server->config.segment_bytes,
@@ -264,6 +264,7 @@ take_store(struct source *src, struct store *store)
 	src->store_status = 0;
 	src->received_sequence = src->durable_sequence = 0;
 	src->failed = false;
+	src->space.counted_ns = 0;
 	source_begin_verify(src);
 	store_attach(store, src->worker->disk, src->worker->slabs, &events, src);
 	tell_repair(src);

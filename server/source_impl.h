@@ -168,6 +168,7 @@ struct source {
 		enum when_full when_full;
 		bool thins;
 		struct usage usage;
+		uint64_t taken_bytes;        /* of the store when that was counted: what it took since is not in it */
 		int64_t counted_ns, next_ns; /* monotonic; 0 = never */
 		bool counting;
 		bool window_short;

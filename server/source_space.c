@@ -18,6 +18,7 @@ struct usage_job {
 	struct source *source;
 	struct usage usage;
 	int status;
+	uint64_t taken_bytes;
 	int64_t begun_ns, ended_ns;
 };
 
@@ -44,6 +45,7 @@ on_usage(struct job *job)
 	if (u->status == 0) {
 		src->space.usage = u->usage;
 		src->space.counted_ns = u->begun_ns;
+		src->space.taken_bytes = u->taken_bytes;
 		src->dirty = true;
 	}
 	src->space.next_ns = u->ended_ns + 100 * took_ns;
@@ -52,7 +54,7 @@ on_usage(struct job *job)
 }
 
 static void
-count_usage(struct source *src, int64_t now_ns)
+count_usage(struct source *src, const struct store_stats *t, int64_t now_ns)
 {
 	int64_t interval = src->space.quota_bytes != 0 ? USAGE_QUOTA_INTERVAL_NS : USAGE_INTERVAL_NS;
 	struct usage_job *u;
@@ -68,6 +70,7 @@ count_usage(struct source *src, int64_t now_ns)
 	u->job.done = on_usage;
 	u->job.home = src->worker->mailbox;
 	u->source = src;
+	u->taken_bytes = t->taken_bytes;
 	src->space.counting = true;
 	src->jobs_out++;
 	jobs_post(src->server->catalog, &u->job);
@@ -90,46 +93,95 @@ note_quota(struct source *src, enum space_level was)
 }
 
 static void
-judge_quota(struct source *src)
+judge_quota(struct source *src, const struct store_stats *t)
 {
+	uint64_t used = usage_total(&src->space.usage) + t->taken_bytes - src->space.taken_bytes;
 	enum space_level was = src->space.quota_level;
 	enum when_full *when_full = &src->space.when_full;
 
 	store_get_quota(src->store, &src->space.quota_bytes, when_full);
 	src->space.thins = *when_full == WHEN_FULL_DEFAULT ? server_thins(src->server) : *when_full == WHEN_FULL_THIN;
-	src->space.quota_level = src->space.counted_ns == 0
-				     ? SPACE_EASY
-				     : space_judge_quota(usage_total(&src->space.usage), src->space.quota_bytes, was,
-					   &src->space.quota_room_bytes);
+	src->space.quota_level = SPACE_EASY;
+	if (src->space.counted_ns != 0)
+		src->space.quota_level =
+		    space_judge_quota(used, src->space.quota_bytes, was, &src->space.quota_room_bytes);
 	note_quota(src, was);
+}
+
+static struct area *
+journal_area(const struct source *src)
+{
+	struct area *journal = src->server->areas[AREA_JOURNAL];
+
+	return journal != NULL && src->space.usage.journal_elsewhere ? journal : src->server->areas[AREA_DATA];
+}
+
+/* The worse of two; segments are prepared on the second, and leave its reserve. */
+static struct space
+worse(struct space a, const struct space *b)
+{
+	a.level = a.level > b->level ? a.level : b->level;
+	a.room_bytes = a.room_bytes < b->room_bytes ? a.room_bytes : b->room_bytes;
+	a.measured_ns = a.measured_ns < b->measured_ns ? a.measured_ns : b->measured_ns;
+	a.reserve_bytes = b->reserve_bytes;
+	return a;
+}
+
+/* What the file systems leave the source. */
+static struct space
+look_at_areas(const struct source *src)
+{
+	struct area_facts data, journal;
+	struct space space;
+
+	area_get(src->server->areas[AREA_DATA], &data);
+	area_get(journal_area(src), &journal);
+	space = area_space(&journal);
+	return worse(area_space(&data), &space);
 }
 
 static void
 tell_store(struct source *src)
 {
-	struct area_facts facts;
-	struct space space;
+	struct space space = look_at_areas(src);
 
-	area_get(src->server->area, &facts);
-	space = area_space(&facts);
+	if (src->space.quota_bytes != 0 && src->space.counted_ns != 0) {
+		struct space quota = {src->space.quota_level, false, src->space.quota_room_bytes, space.reserve_bytes,
+		    src->space.counted_ns};
+
+		space = worse(space, &quota);
+	}
 	space.thin = src->space.thins;
 	src->space.level = space.level;
-	if (src->space.quota_bytes != 0 && src->space.counted_ns != 0) {
-		if (src->space.quota_level > space.level)
-			src->space.level = space.level = src->space.quota_level;
-		if (src->space.quota_room_bytes < space.room_bytes)
-			space.room_bytes = src->space.quota_room_bytes;
-		if (src->space.counted_ns < space.measured_ns)
-			space.measured_ns = src->space.counted_ns;
-	}
 	store_set_space(src->store, &space);
+}
+
+/* The staging files of a source grow by what a fold writes into their holes, and by no more than these are. */
+static void
+tell_need(struct source *src, const struct store_stats *t)
+{
+	struct store_volume *list = src->worker->volume_scratch;
+	size_t n = store_list_all_volumes(src->store, list, VOLUMES_MAX);
+	uint64_t size_bytes = 0, staging_bytes = src->space.usage.staging_bytes, holes;
+
+	if (src->space.counted_ns == 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		size_bytes += list[i].size_bytes;
+	holes = size_bytes > staging_bytes ? size_bytes - staging_bytes : 0;
+	area_tell_need(src->server->areas[AREA_DATA], t->fold_bytes < holes ? t->fold_bytes : holes);
+	area_tell_need(journal_area(src), t->merge_bytes);
 }
 
 void
 source_tick_space(struct source *src, int64_t now_ns)
 {
-	count_usage(src, now_ns);
-	judge_quota(src);
+	struct store_stats t;
+
+	store_get_stats(src->store, &t);
+	count_usage(src, &t, now_ns);
+	judge_quota(src, &t);
+	tell_need(src, &t);
 	tell_store(src);
 }
 
@@ -142,11 +194,10 @@ source_is_full(const struct source *src)
 bool
 source_meets_quota(const struct source *src)
 {
-	struct area_facts facts;
+	struct space space = look_at_areas(src);
 
-	area_get(src->server->area, &facts);
-	return src->space.quota_bytes != 0 && src->space.counted_ns != 0 && facts.level != SPACE_FULL &&
-	       src->space.quota_room_bytes < area_space(&facts).room_bytes;
+	return src->space.quota_bytes != 0 && src->space.counted_ns != 0 && space.level != SPACE_FULL &&
+	       src->space.quota_room_bytes < space.room_bytes;
 }
 
 /* ---- what was given up ---- */

@@ -38,11 +38,13 @@ usage_measure(const char *dir, struct usage *ret_usage)
 {
 	struct usage u = {0};
 	char journal[512];
+	struct stat st;
 	int r = add_folder(dir, &u, NULL);
 
 	snprintf(journal, sizeof journal, "%s/journal", dir);
 	if (r == 0)
 		r = add_folder(journal, &u, &u.journal_bytes);
+	u.journal_elsewhere = lstat(journal, &st) == 0 && S_ISLNK(st.st_mode);
 	if (r == 0)
 		*ret_usage = u;
 	return r;

@@ -4,12 +4,14 @@
 #ifndef HF_SERVER_USAGE_H
 #define HF_SERVER_USAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct usage {
 	uint64_t staging_bytes; /* staging files and their digests */
 	uint64_t journal_bytes; /* segments and runs */
 	uint64_t catalog_bytes;
+	bool journal_elsewhere; /* not below dir, but where a link there leads to */
 };
 
 /* Blocks; a file that goes meanwhile is not counted. 0 or -errno. */

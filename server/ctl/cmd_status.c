@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/advice.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
@@ -162,6 +163,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	int64_t now_ns = clock_real_ns();
 	json_t *source;
 	size_t i;
+	int code;
 
 	json_array_foreach (sources, i, source) {
 		add_status(t, source, now_ns);
@@ -173,7 +175,10 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 		printf("no source yet: holdfastctl token create prints the line that enrols one\n");
 		return EXIT_DONE;
 	}
-	return print_table(ctl, t);
+	code = print_table(ctl, t);
+	if (code == EXIT_DONE && !ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS))
+		print_advice(ctl, version, sources);
+	return code;
 }
 
 int

@@ -263,8 +263,8 @@ command_delete_source(struct server *sv, const struct id *source, command_done *
 }
 
 void
-command_delete_volume(struct server *sv, const struct id *source, const char *volume, bool with_points,
-    command_done *done, void *arg)
+command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg)
 {
 	fake_answer(sv, with_points ? 0 : -EBUSY, with_points ? "the volume is gone" : "3 points have it", done, arg);
 }
@@ -449,7 +449,7 @@ fake_server_init(struct server *sv, const char *dir)
 	    .version = HOLDFAST_VERSION,
 	    .listen = "0.0.0.0:1500",
 	    .enroll_listen = "0.0.0.0:1501",
-	    .area = {.total_bytes = 100ull << 30, .free_bytes = 60ull << 30, .room_bytes = 59ll << 30}};
+	    .areas = {{.total_bytes = 100ull << 30, .free_bytes = 60ull << 30, .room_bytes = 59ll << 30}}};
 	snprintf(sv->facts.data_dir, sizeof sv->facts.data_dir, "%s", dir);
 	memset(sv->facts.ca_fingerprint, 'a', 64);
 	for (int i = 0; i < FAKE_PITS; i++)

@@ -215,14 +215,14 @@ is_healthy(const struct server_facts *facts, const struct source_status *s)
 static void
 health_blames_the_server_only_for_its_own_faults(void **state)
 {
-	struct server_facts facts = {.area = {.total_bytes = 1000, .free_bytes = 500}};
+	struct server_facts facts = {.areas = {{.total_bytes = 1000, .free_bytes = 500}}};
 	struct source_status *s = new_status();
 
 	strcpy(s->error, "AGENT_NOT_SEEN");
 	assert_true(is_healthy(&facts, s));
 	strcpy(s->error, "STAGING_IO_ERROR");
 	assert_false(is_healthy(&facts, s));
-	facts.area.level = SPACE_SHORTEN;
+	facts.areas[AREA_JOURNAL].level = SPACE_SHORTEN;
 	assert_false(is_healthy(&facts, NULL));
 	free(s);
 }

@@ -174,6 +174,27 @@ the_reserve_is_really_allocated_and_counts_as_held(void **state)
 }
 
 static void
+what_the_largest_fold_would_take_is_counted_as_taken_while_it_is_told(void **state)
+{
+	static const uint64_t expected[] = {5 * MIB, 5 * MIB, 0};
+	struct area_settings s = {.reserve_bytes = MIB, .segment_bytes = MIB};
+	struct area *a;
+	struct area_facts f;
+	struct hf_error err;
+
+	assert_int_equal(area_create(*state, &s, &a, &err), 0);
+	area_tell_need(a, 6 * MIB);
+	area_tell_need(a, 2 * MIB); /* of another source: one at a time is folded */
+	for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+		assert_int_equal(area_measure(a, (int64_t)i), 0);
+		area_get(a, &f);
+		assert_int_equal(f.extra_bytes, expected[i]);
+		assert_true(f.room_bytes == (int64_t)(f.free_bytes + f.held_bytes - MIB - f.extra_bytes));
+	}
+	area_destroy(a);
+}
+
+static void
 usage_counts_blocks_and_not_sizes(void **state)
 {
 	char path[300];
@@ -233,6 +254,8 @@ main(void)
 	    cmocka_unit_test(days_to_full_are_told_only_when_it_grows),
 	    cmocka_unit_test_setup_teardown(
 		the_reserve_is_really_allocated_and_counts_as_held, make_scratch, remove_scratch),
+	    cmocka_unit_test_setup_teardown(
+		what_the_largest_fold_would_take_is_counted_as_taken_while_it_is_told, make_scratch, remove_scratch),
 	    cmocka_unit_test_setup_teardown(usage_counts_blocks_and_not_sizes, make_scratch, remove_scratch),
 	};
 
