@@ -48,26 +48,60 @@ store_run_to(struct store *s, const struct checkpoint *c)
 	return s->retention.running_ns;
 }
 
-/* Kept points before lsn, from *next on, have theirs in their rows. */
+/* Running times of a recovered history. Kept points have theirs in their rows; from one row to the next it is counted
+ * again. */
+struct recount {
+	struct store *s;
+	size_t next_pit;
+	size_t marks, marks_at_row; /* counted so far, and by the row before */
+	bool any_row;
+};
+
+/* What was counted on the way to a row was a guess. Before the first row it began anywhere: it is moved as a whole;
+ * from one row to the next it may have gone on for too long. */
 static void
-recall_before(struct store *s, uint64_t lsn, size_t *next)
+correct_marks(struct recount *c, int64_t counted_ns, int64_t running_ns)
 {
-	for (; *next < s->pit_count && s->pits[*next].lsn < lsn; (*next)++)
-		if (pit_eligible(&s->pits[*next].checkpoint))
-			retention_recall(&s->retention, s->pits[*next].running_ns, s->pits[*next].time_ns);
+	struct mark *list = c->s->marks.list;
+
+	for (size_t i = c->marks_at_row; i < c->marks; i++) {
+		if (!c->any_row)
+			list[i].running_ns -= counted_ns - running_ns;
+		else if (list[i].running_ns > running_ns)
+			list[i].running_ns = running_ns;
+	}
+	c->marks_at_row = c->marks;
+	c->any_row = true;
 }
 
-/* From one kept point to the next it is counted again. */
+/* The rows before lsn. */
 static void
-recount_mark(struct store *s, struct mark *m, size_t *next_pit)
+recall_before(struct recount *c, uint64_t lsn)
 {
-	struct retention *r = &s->retention;
+	struct retention *r = &c->s->retention;
 
-	recall_before(s, m->lsn, next_pit);
+	for (; c->next_pit < c->s->pit_count && c->s->pits[c->next_pit].lsn < lsn; c->next_pit++) {
+		const struct pit *p = &c->s->pits[c->next_pit];
+
+		if (!pit_eligible(&p->checkpoint))
+			continue;
+		retention_recount(r, p->time_ns);
+		correct_marks(c, r->running_ns, p->running_ns);
+		retention_recall(r, p->running_ns, p->time_ns);
+	}
+}
+
+static void
+recount_mark(struct recount *c, struct mark *m)
+{
+	struct retention *r = &c->s->retention;
+
+	recall_before(c, m->lsn);
 	if (is_eligible(m))
 		retention_recount(r, until_ns(m));
-	recall_before(s, m->lsn + 1, next_pit);
+	recall_before(c, m->lsn + 1);
 	m->running_ns = r->begun ? r->running_ns : until_ns(m);
+	c->marks++;
 }
 
 static void
@@ -93,12 +127,12 @@ clock_at_least(const struct store *s)
 void
 store_begin_retention(struct store *s)
 {
-	size_t next_pit = 0;
+	struct recount c = {.s = s};
 
 	s->retention = (struct retention){.frozen_ns = s->retention.frozen_ns};
 	for (size_t i = 0; i < s->marks.count; i++)
-		recount_mark(s, &s->marks.list[i], &next_pit);
-	recall_before(s, UINT64_MAX, &next_pit);
+		recount_mark(&c, &s->marks.list[i]);
+	recall_before(&c, UINT64_MAX);
 	recall_mark(s, &s->newest_checkpoint);
 	recall_mark(s, &s->newest_consistent);
 	retention_believe(&s->retention, clock_at_least(s), store_passed(s));
