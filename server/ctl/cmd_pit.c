@@ -22,6 +22,7 @@ static const struct table_column columns[] = {
     {"consistency", "CONSISTENCY", false, false, false},
     {"complete", "COMPLETE", false, false, false},
     {"verified", "VERIFIED", false, false, false},
+    {"last-verified", "LAST VERIFIED", false, false, true},
     {"kept", "KEPT BY", false, false, false},
     {"planned", "PLANNED", false, false, true},
     {"size", "SIZE", true, false, true},
@@ -88,6 +89,7 @@ add_pit(struct table *t, const json_t *pit, int64_t now_ns)
 		cell_bool(t, "verified", pit, "verified");
 	else
 		table_set(t, "verified", "-", "", MOOD_PLAIN);
+	cell_relative(t, "last-verified", pit, "lastVerified", now_ns);
 	cell_kept(t, pit);
 	cell_time(t, "planned", pit, "expectedTimestamp");
 	cell_pit_size(t, pit);

@@ -53,6 +53,35 @@ judge(const struct state_facts *f)
 }
 
 static void
+rot_in_old_points_is_told_and_stops_nothing(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	snprintf(f.damage_text, sizeof f.damage_text, "damaged blocks: 1; points that cannot be exported whole: 2");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+	assert_string_equal(v.error, "INTEGRITY_ERROR");
+	assert_string_equal(v.raw_error, f.damage_text);
+	assert_string_not_equal(v.cure, "");
+	assert_true(v.ready);
+}
+
+static void
+rot_in_the_newest_point_is_not_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.newest_damaged = true;
+	snprintf(f.damage_text, sizeof f.damage_text, "damaged blocks: 1; points that cannot be exported whole: 2");
+	v = judge(&f);
+	assert_false(v.ready);
+	assert_string_equal(v.reasons[0].code, "INTEGRITY_ERROR");
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+}
+
+static void
 all_is_well(void **state)
 {
 	struct state_facts f = good_facts();
@@ -372,6 +401,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(all_is_well),
+	    cmocka_unit_test(rot_in_old_points_is_told_and_stops_nothing),
+	    cmocka_unit_test(rot_in_the_newest_point_is_not_ready),
 	    cmocka_unit_test(enrolled_and_never_seen_is_initiating),
 	    cmocka_unit_test(a_stopped_source_says_so_and_stays_ready),
 	    cmocka_unit_test(a_source_that_is_being_deleted_is_not_ready),
