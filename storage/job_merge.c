@@ -106,6 +106,20 @@ count_old(const struct store *s, uint64_t window_lsn, uint64_t *ret_lsn_last)
 	return n;
 }
 
+/* Of the last segment the header stays. One whose first write failed may have none: it holds nothing, and goes with
+ * those behind it. */
+static size_t
+leave_out_empty(const struct segment *first, size_t count)
+{
+	const struct segment *g = first;
+	size_t n = 0;
+
+	for (size_t i = 1; i <= count; i++, g = g->next)
+		if (g->info.lsn_last >= g->info.lsn_first)
+			n = i;
+	return n > 1 || count == 1 ? n : 0;
+}
+
 static size_t
 pick(const struct store *s, size_t count, const uint64_t *points, size_t point_count, struct segment **ret_first)
 {
@@ -123,7 +137,7 @@ pick(const struct store *s, size_t count, const uint64_t *points, size_t point_c
 	for (g = s->segments; first > 0; first--)
 		g = g->next;
 	*ret_first = g;
-	return n;
+	return leave_out_empty(g, n);
 }
 
 static int

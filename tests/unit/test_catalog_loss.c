@@ -379,6 +379,68 @@ without_catalog_and_journal_nothing_is_guessed(void **state)
 	assert_true(is_aside(g, "vol-"));
 }
 
+/* ---- whatever happened since ---- */
+
+/* Points are kept and deleted, runs merged, disks come and go; the copy is of some moment of it. Who kept what only the
+ * catalog knew, but whatever is listed is right. */
+static void
+lose_in_a_wild_life(uint64_t seed, bool with_copy, unsigned *merges)
+{
+	struct rig *g = calloc(1, sizeof *g);
+	unsigned copy_at = (unsigned)(seed * 37 % 250);
+	struct store_stats stats;
+
+	rig_create(g, seed, RIG_WILD);
+	assert_int_equal(rig_open(g), 0);
+	for (unsigned i = 0; i < 300 && g->fault[0] == '\0'; i++) {
+		if (with_copy && i == copy_at && g->store != NULL && !g->failed) {
+			struct store_job *job = store_last_job(g->store);
+
+			if (job != NULL)
+				(void)run_job(g, job);
+		}
+		rig_step(g);
+	}
+	if (!g->failed)
+		rig_settle(g);
+	store_get_stats(g->store, &stats);
+	*merges += (unsigned)stats.merges;
+	rig_close(g);
+	assert_string_equal(g->fault, "");
+	lose(g, CATALOG);
+	g->kept_count = 0;
+	if (rig_open(g) < 0 || !rig_check_recovered(g) || !rig_check(g))
+		fail_msg("seed %llu: %s", (unsigned long long)seed, g->fault);
+	for (unsigned i = 0; i < 60; i++)
+		rig_step(g);
+	if (!g->failed)
+		rig_settle(g);
+	if (!g->failed && !rig_check(g))
+		fail_msg("seed %llu, later: %s", (unsigned long long)seed, g->fault);
+	stop(g);
+}
+
+static void
+whatever_happened_since_the_copy_every_point_is_right(void **state)
+{
+	unsigned merges = 0;
+
+	for (uint64_t seed = 1; seed <= 25; seed++)
+		lose_in_a_wild_life(seed, true, &merges);
+	assert_true(merges > 0);
+	lose_in_a_wild_life(69, true, &merges); /* the last of the merged segments had never got its header */
+}
+
+static void
+whatever_happened_every_point_is_right_without_a_copy(void **state)
+{
+	unsigned merges = 0;
+
+	for (uint64_t seed = 101; seed <= 125; seed++)
+		lose_in_a_wild_life(seed, false, &merges);
+	assert_true(merges > 0);
+}
+
 /* ---- what is no damage ---- */
 
 static void
@@ -492,6 +554,8 @@ main(void)
 	    cmocka_unit_test(a_damaged_copy_is_kept_aside_and_not_believed),
 	    cmocka_unit_test(a_source_that_never_declared_a_disk_is_made_anew_too),
 	    TEST(without_catalog_and_journal_nothing_is_guessed),
+	    cmocka_unit_test(whatever_happened_since_the_copy_every_point_is_right),
+	    cmocka_unit_test(whatever_happened_every_point_is_right_without_a_copy),
 	    TEST(an_io_error_is_no_damage),
 	    cmocka_unit_test(a_cut_while_copying_leaves_one_copy_or_the_other),
 	    cmocka_unit_test(a_cut_while_the_copy_takes_its_place_is_gone_through_again),
