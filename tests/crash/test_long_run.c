@@ -483,3 +483,186 @@ sample(void)
 	}
 	if (count > w.listed_most)
 		w.listed_most = count;
+	ok = count <= LISTED_MAX || fault("%zu points are listed: they do not go", count);
+	for (size_t i = 0; i < count && ok; i++)
+		ok = check_point(&list[i]);
+	for (size_t i = 0; i < w.rule_count && ok; i++)
+		ok = check_rule(list, count, &w.rules[i]);
+	if (ok)
+		(void)check_window(list, count);
+	hold_view(list, count);
+	free(list);
+}
+
+/* ---- a life ---- */
+
+/* In the middle of what the store does by itself, or a little later. Everything sent is durable. */
+static void
+lose_power(void)
+{
+	disk_sim_cut_at(w.disk, 1 + dice_below(&w.dice, JOB_OPERATIONS));
+	run_jobs();
+	disk_sim_restart(w.disk, dice_once_in(&w.dice, 2) ? SIM_SURVIVE_NONE : SIM_SURVIVE_RANDOM, dice_next(&w.dice));
+	close_store();
+	w.losses++;
+	open_store();
+}
+
+/* The oldest point is held for the first half, and then it goes. */
+static void
+hold_oldest(enum store_pit_verb verb)
+{
+	struct pit *list;
+	size_t count, i = 0;
+
+	if (store_list_pits(w.store, &list, &count) < 0)
+		return;
+	while (i < count && verb == STORE_PIT_RELEASE && list[i].checkpoint.clock_ns != w.held_ns)
+		i++;
+	if (i < count && run_job(store_pit_change(w.store, &list[i].id, verb)) == 0)
+		w.held_ns = verb == STORE_PIT_HOLD ? list[i].checkpoint.clock_ns : 0;
+	free(list);
+}
+
+static void
+run_days(unsigned days)
+{
+	int64_t until_ns = w.now_ns + days * DAY;
+
+	for (unsigned n = 1; w.now_ns < until_ns && w.fault[0] == '\0'; n++) {
+		write_some();
+		make_checkpoint();
+		if (n % POWER_LOSS_EVERY == 0)
+			lose_power();
+		if (w.fault[0] != '\0')
+			return;
+		run_jobs();
+		if (n % SAMPLE_EVERY == 0)
+			sample();
+		w.running_ns += STEP;
+		pass(STEP);
+	}
+}
+
+static size_t
+count_points(void)
+{
+	struct pit *list = NULL;
+	size_t count = 0;
+
+	(void)store_list_pits(w.store, &list, &count);
+	free(list);
+	return count;
+}
+
+/* Nobody writes, nobody checkpoints; the daemon goes on. */
+static void
+be_dead(void)
+{
+	size_t before = count_points();
+
+	store_stream_stop(w.store);
+	for (int64_t t = 0; t < DEAD && w.fault[0] == '\0'; t += HOUR)
+		pass(HOUR);
+	if (count_points() != before)
+		fault("a dead source lost points: %zu of %zu are left", count_points(), before);
+	sample();
+	if (store_stream_start(w.store, w.stream_id, true) < 0)
+		fault("the source cannot come back");
+}
+
+static void
+begin(uint64_t seed, unsigned days)
+{
+	struct id source;
+	struct hf_error err;
+
+	steady_seed(seed);
+	w.dice.state = seed;
+	w.now_ns = 20000 * DAY;
+	w.stream_id = w.chain = seed | 1;
+	w.versions = calloc((size_t)(days * DAY / STEP) + 16, sizeof *w.versions);
+	(void)id_parse("s", "s-00000000000000001", &source);
+	if (w.versions == NULL || disk_sim_create(seed, &w.disk) < 0 || slabs_create(w.disk, 4, &w.slabs, NULL) < 0 ||
+	    run_cache_create(1 << 20, &w.cache) < 0 || catalog_vfs_register(w.disk, "long") < 0 ||
+	    disk_mkdir(w.disk, "/data") < 0 || disk_mkdir(w.disk, "/data/sources") < 0 ||
+	    disk_sync_dir(w.disk, "/data") < 0 || disk_sync_dir(w.disk, "/") < 0 ||
+	    store_create(w.disk, &config, &source, &err) < 0)
+		abort();
+	open_store();
+	set_policy(default_rules, 3);
+	fill();
+}
+
+static bool
+report(int test, const char *what)
+{
+	struct store_stats t = {0};
+
+	if (w.store != NULL)
+		store_get_stats(w.store, &t);
+	printf("# %zu checkpoints, at most %zu points at a time, %" PRIu64 " read; %" PRIu64 " merges, %" PRIu64
+	       " punches, %" PRIu64 " folds, %" PRIu64 " power losses; %" PRIu64 " runs, %" PRIu64 " KiB of journal\n",
+	    w.version_count, w.listed_most, w.points_read, w.merges, w.punches, w.folds, w.losses, t.run_count,
+	    t.journal_bytes / 1024);
+	if (w.fault[0] != '\0')
+		printf("# VIOLATION after %zu checkpoints: %s\n", w.version_count, w.fault);
+	printf("%s %d - %s\n", w.fault[0] == '\0' ? "ok" : "not ok", test, what);
+	return w.fault[0] == '\0';
+}
+
+static bool
+live(unsigned days)
+{
+	run_days(1);
+	hold_oldest(STORE_PIT_HOLD);
+	run_days(days / 2);
+	sample();
+	if (!report(1, "points are made and go by the policy, and what is listed is what it was"))
+		return false;
+	be_dead();
+	if (!report(2, "a dead source loses nothing"))
+		return false;
+	hold_oldest(STORE_PIT_RELEASE);
+	run_days(days - days / 2);
+	sample();
+	if (!report(3, "it comes back, and its history goes on"))
+		return false;
+	set_policy(short_rules, 1);
+	run_days(2);
+	if (w.folds == 0 || w.merges == 0)
+		fault("nothing was folded, or nothing merged: it proves too little");
+	return report(4, "another policy, of less than the journal window");
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option names[] = {
+	    {"seed", required_argument, NULL, 's'}, {"days", required_argument, NULL, 'd'}, {0}};
+	uint64_t seed = 1;
+	unsigned days = 60;
+	int c;
+	bool ok;
+
+	while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
+		switch (c) {
+		case 's': seed = strtoull(optarg, NULL, 0); break;
+		case 'd': days = (unsigned)strtoul(optarg, NULL, 0); break;
+		default: fprintf(stderr, "usage: test_long_run [--seed N] [--days N]\n"); return 2;
+		}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("# seed %" PRIu64 ", %u days\n", seed, days);
+	begin(seed, days + 3);
+	ok = live(days);
+	printf("1..4\n");
+	if (w.store != NULL)
+		close_store();
+	catalog_vfs_unregister("long");
+	disk_sim_restart(w.disk, SIM_SURVIVE_ALL, 0);
+	disk_destroy(w.disk);
+	run_cache_destroy(w.cache);
+	slabs_destroy(w.slabs);
+	free(w.versions);
+	return ok ? 0 : 1;
+}
