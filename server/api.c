@@ -25,6 +25,7 @@ static const struct route routes[] = {
     {HTTP_GET, "/v1/health", NULL, false, NULL, get_health, "200, or 503 with reasons"},
     {HTTP_GET, "/v1/source-servers", NULL, false, NULL, get_sources, "all sources with state, lag, Ready"},
     {HTTP_GET, "/v1/source-servers/*", NULL, false, prepare_source, get_source, "one source"},
+    {HTTP_GET, "/v1/source-servers/*/pit-plan", NULL, false, prepare_plan, get_plan, "what another policy would keep"},
     {HTTP_GET, "/v1/volumes", NULL, false, prepare_source_filter, get_volumes, "volumes, of one source or all"},
     {HTTP_GET, "/v1/points-in-time", NULL, false, prepare_pits, get_pits, "points in time of a source"},
     {HTTP_GET, "/v1/points-in-time/*/volumes/*/data", "export", true, prepare_export, get_export,

@@ -107,6 +107,8 @@ int prepare_source_filter(struct call *call, struct hf_error *err);
 void get_volumes(struct call *call);
 int prepare_pits(struct call *call, struct hf_error *err);
 void get_pits(struct call *call);
+int prepare_plan(struct call *call, struct hf_error *err);
+void get_plan(struct call *call);
 void get_tokens(struct call *call);
 void get_ca(struct call *call);
 void get_metrics(struct call *call); /* api_metrics.c */

@@ -426,15 +426,24 @@ json_usage(const struct source_status *s)
 	    json_bytes(u->staging_bytes), "journalBytes", json_bytes(u->journal_bytes));
 }
 
+static json_t *
+json_costliest(const struct source_status *s)
+{
+	if (s->costliest_pit.text[0] == '\0')
+		return json_null();
+	return json_pack("{s:s, s:o}", "pointInTimeID", s->costliest_pit.text, "freedBytesIfDeleted",
+	    json_bytes(s->costliest_bytes));
+}
+
 /* What the source takes of the staging area, what it may, and what goes when there is no room. */
 static json_t *
 json_space(const struct source_status *s)
 {
-	return json_pack("{s:o, s:o, s:s, s:b, s:s, s:f, s:o}", "usage", json_usage(s), "quotaBytes",
+	return json_pack("{s:o, s:o, s:s, s:b, s:s, s:f, s:o, s:o}", "usage", json_usage(s), "quotaBytes",
 	    s->quota_bytes != 0 ? json_bytes(s->quota_bytes) : json_null(), "whenFull", s->thins ? "thin" : "stall",
 	    "whenFullIsDefault", s->when_full == WHEN_FULL_DEFAULT, "level", space_level_name(s->space_level),
 	    "journalWindowSeconds", (double)s->store.window_ns / NS_PER_SECOND, "pointsGivenUp",
-	    json_bytes(s->store.thinned));
+	    json_bytes(s->store.thinned), "costliestPointInTime", json_costliest(s));
 }
 
 /* Whether points expire, and why not. */
@@ -569,14 +578,16 @@ json_rule_ids(uint32_t rules, const struct policy *policy)
 json_t *
 api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status)
 {
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:b, s:b, s:o, s:o}",
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o}",
 	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns),
 	    "unchangedSince", api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns),
 	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
 	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
 	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "byHand", pit->by_hand, "kept",
 	    pit->kept, "ruleIDs", json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
-	    json_pit_volumes(&pit->checkpoint, status));
+	    json_pit_volumes(&pit->checkpoint, status), "uniqueBytes",
+	    pit->accounted ? json_bytes(pit->unique_bytes) : json_null(), "freedBytesIfDeleted",
+	    pit->accounted ? json_bytes(pit->freed_bytes) : json_null());
 }
 
 static const char *

@@ -85,6 +85,7 @@ struct command {
 
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
+	bool *going;
 	command_done *done;
 	void *arg;
 };
@@ -109,6 +110,7 @@ on_answer(struct mail *mail)
 
 	c->done(c->arg, &c->answer);
 	free(c->pits);
+	free(c->going);
 	free(c);
 	server_answered(sv);
 }
@@ -816,6 +818,67 @@ command_set_policy(
 
 	c->policy = *change;
 	send_to_source(c, set_policy);
+}
+
+static int
+copy_plan(struct command *c, const struct store_plan *plan)
+{
+	c->pits = calloc(plan->count + 1, sizeof *c->pits);
+	c->going = calloc(plan->count + 1, sizeof *c->going);
+	if (c->pits == NULL || c->going == NULL)
+		return -ENOMEM;
+	if (plan->count > 0) {
+		memcpy(c->pits, plan->pits, plan->count * sizeof *c->pits);
+		memcpy(c->going, plan->going, plan->count * sizeof *c->going);
+	}
+	c->answer.pits = c->pits;
+	c->answer.going = c->going;
+	c->answer.pit_count = plan->count;
+	c->answer.total_bytes = plan->total_bytes;
+	c->answer.freed_bytes = plan->freed_bytes;
+	return 0;
+}
+
+static void
+on_planned(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	struct store_plan plan;
+	const char *text = NULL;
+	int r = store_job_status(job, &text);
+
+	if (r == 0) {
+		store_plan_result(job, &plan);
+		r = copy_plan(c, &plan);
+		text = "";
+	}
+	answer(c, r, text);
+}
+
+static void
+make_plan(struct command *c, struct source *src)
+{
+	struct policy now;
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	store_get_policy(source_store(src), &now);
+	merge_policy(&c->policy, &now);
+	r = policy_check(&c->policy.policy, &c->err);
+	if (r == 0)
+		r = source_run_job(src, store_plan(source_store(src), &c->policy.policy), on_planned, c);
+	if (r < 0)
+		answer(c, r, r == -EINVAL ? c->err.text : NULL);
+}
+
+void
+command_plan(struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->policy = (struct policy_change){.has_rules = true, .policy = *rules};
+	send_to_source(c, make_plan);
 }
 
 static void

@@ -33,6 +33,8 @@ struct command_answer {
 	char text[SENTENCE_BYTES];
 	const struct pit *pits;
 	size_t pit_count;
+	const bool *going; /* plan: of each point */
+	uint64_t total_bytes, freed_bytes;
 	struct id token_id;
 	char token[256]; /* once, in the answer of token create */
 	int64_t expires_ns;
@@ -89,6 +91,10 @@ struct policy_change {
 };
 void command_set_policy(
     struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg);
+
+/* What those rules would make of the kept points (pits, going), and free: see store_plan(). -EINVAL, -EAGAIN. */
+void command_plan(
+    struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg);
 
 /* Stop all expiry of a source's points, or let it go on: see store_set_frozen(). */
 void command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg);

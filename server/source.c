@@ -434,7 +434,7 @@ source_run_job(struct source *src, struct store_job *job, source_job_finished *f
 	j->finished = finished;
 	j->arg = arg;
 	src->jobs_out++;
-	jobs_post(src->server->catalog, &j->job);
+	jobs_post(store_job_is_slow(job) ? src->server->maintenance : src->server->catalog, &j->job);
 	return 0;
 }
 

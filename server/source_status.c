@@ -218,12 +218,17 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 static void
 gather_space(struct source *src, struct source_status *s)
 {
+	const struct pit *costliest;
+
 	s->usage = src->space.usage;
 	s->usage_known = src->space.counted_ns != 0;
 	s->space_level = src->space.level;
 	s->quota_bytes = src->space.quota_bytes;
 	s->when_full = src->space.when_full;
 	s->thins = src->space.thins;
+	costliest = store_costliest(src->store, &s->costliest_bytes);
+	if (costliest != NULL)
+		s->costliest_pit = costliest->id;
 	source_note_window(src, s);
 }
 

@@ -141,6 +141,8 @@ struct source_status {
 	uint64_t quota_bytes;     /* 0 = none */
 	enum when_full when_full; /* as set; default: the configuration's */
 	bool thins;               /* points are given up when room runs out */
+	struct id costliest_pit;  /* "": none is known */
+	uint64_t costliest_bytes; /* freed when it is deleted */
 	struct policy policy;
 	struct retention retention;
 	struct volume_status volumes[VOLUMES_MAX];

@@ -10,7 +10,7 @@
 #include "storage/account.h"
 #include "storage/merge.h"
 
-#define ACCOUNT_INTERVAL_NS (60 * NS_PER_SECOND)
+#define ACCOUNT_INTERVAL_NS (10 * NS_PER_SECOND)
 
 /* Reading the index may take one part in so many of the time. */
 enum { ACCOUNT_SHARE = 100 };
@@ -20,7 +20,8 @@ struct account_work {
 	size_t run_count;
 	struct account account;
 	uint64_t window_lsn;
-	uint64_t state; /* of what is counted: see state_of() */
+	uint64_t end_lsn; /* what is newer is counted as one point */
+	uint64_t state;   /* of what is counted: see state_of() */
 	int64_t took_ns;
 };
 
@@ -35,12 +36,25 @@ account_work_destroy(struct account_work *w, struct disk *d)
 	free(w);
 }
 
-/* The runs that hold anything older than the window. -E2BIG: a merge is due first. */
+/* The journal window is one point here: nothing of it goes by itself. So is what has no run yet, the open segment: what
+ * points in there cost is not known. */
+static uint64_t
+find_end(const struct store *s)
+{
+	uint64_t end = store_window_lsn(s);
+
+	for (const struct segment *g = s->segments; g != NULL; g = g->next)
+		if (g->run == NULL && g->lsn_first < end)
+			return g->lsn_first;
+	return end;
+}
+
+/* The runs that hold anything older than that. -E2BIG: a merge is due first. */
 static int
 take_runs(const struct store *s, struct account_work *w)
 {
 	for (const struct segment *g = s->segments; g != NULL; g = g->next) {
-		if (g->run == NULL || g->info.lsn_first >= w->window_lsn)
+		if (g->run == NULL || g->info.lsn_first >= w->end_lsn)
 			continue;
 		if (w->run_count == MERGE_RUNS_MAX)
 			return -E2BIG;
@@ -62,11 +76,11 @@ create_job(struct store *s, enum job_kind kind)
 		return NULL;
 	}
 	job->account->window_lsn = store_window_lsn(s);
+	job->account->end_lsn = find_end(s);
 	job->status = take_runs(s, job->account);
 	return job;
 }
 
-/* Kept points older than the window, and the window, which is one point here: nothing of it goes by itself. */
 static int
 set_points(struct account_work *w, const struct pit *pits, const bool *going, size_t count)
 {
@@ -75,9 +89,9 @@ set_points(struct account_work *w, const struct pit *pits, const bool *going, si
 	a->points = calloc(count + 1, sizeof *a->points);
 	if (a->points == NULL)
 		return -ENOMEM;
-	for (size_t i = 0; i < count && pits[i].lsn < w->window_lsn; i++)
+	for (size_t i = 0; i < count && pits[i].lsn < w->end_lsn; i++)
 		a->points[a->count++] = (struct account_point){.lsn = pits[i].lsn, .going = going != NULL && going[i]};
-	a->points[a->count++].lsn = w->window_lsn;
+	a->points[a->count++].lsn = w->end_lsn;
 	return 0;
 }
 
@@ -111,7 +125,7 @@ run_account(struct store_job *job, struct disk *d, struct run_cache *cache)
 static uint64_t
 state_of(const struct store *s)
 {
-	uint64_t facts[] = {store_window_lsn(s), s->base_lsn, s->stats.merges, s->pit_count};
+	uint64_t facts[] = {find_end(s), s->base_lsn, s->stats.merges, s->pit_count};
 	uint64_t state = digest_chain(0, facts, sizeof facts);
 
 	for (size_t i = 0; i < s->pit_count; i++)
@@ -119,12 +133,21 @@ state_of(const struct store *s)
 	return state;
 }
 
+static bool
+is_building(const struct store *s)
+{
+	for (const struct segment *g = s->segments; g != NULL; g = g->next)
+		if (g->sealed && g->run == NULL)
+			return true;
+	return false;
+}
+
 static struct store_job *
 make_account(struct store *s)
 {
 	struct store_job *job;
 
-	if (s->pit_count == 0 || s->shutting_down || clock_monotonic_ns() < s->account_due_ns ||
+	if (s->pit_count == 0 || s->shutting_down || is_building(s) || clock_monotonic_ns() < s->account_due_ns ||
 	    store_window_lsn(s) == 0 || state_of(s) == s->account_state)
 		return NULL;
 	s->account_due_ns = clock_monotonic_ns() + ACCOUNT_INTERVAL_NS;
@@ -218,7 +241,7 @@ store_plan_result(const struct store_job *job, struct store_plan *ret_plan)
 	    .freed_bytes = a->going_bytes,
 	};
 	for (size_t i = 0; i < job->pit_count; i++)
-		store_fill_account(a, &job->pits[i]);
+		store_fill_account(a, job->account->window_lsn, &job->pits[i]);
 }
 
 const struct job_class plan_job = {
@@ -229,11 +252,30 @@ const struct job_class plan_job = {
     .finish = finish_plan,
 };
 
+const struct pit *
+store_costliest(const struct store *s, uint64_t *ret_freed_bytes)
+{
+	const struct pit *costliest = NULL;
+
+	*ret_freed_bytes = 0;
+	for (size_t i = 0; i < s->pit_count; i++) {
+		struct pit pit = s->pits[i];
+
+		store_fill_account(&s->account, 0, &pit);
+		if (pit.held || s->retention.running_ns < pit.guarded_ns ||
+		    &s->pits[i] == store_newest_kept(s, false) || pit.freed_bytes <= *ret_freed_bytes)
+			continue;
+		*ret_freed_bytes = pit.freed_bytes;
+		costliest = &s->pits[i];
+	}
+	return costliest;
+}
+
 void
-store_fill_account(const struct account *a, struct pit *pit)
+store_fill_account(const struct account *a, uint64_t window_lsn, struct pit *pit)
 {
 	const struct account_point *p = a->count > 0 ? account_find(a, pit->lsn) : NULL;
-	bool in_window = a->count > 0 && pit->lsn >= a->points[a->count - 1].lsn;
+	bool in_window = window_lsn != 0 && pit->lsn >= window_lsn;
 
 	pit->accounted = p != NULL || in_window;
 	pit->unique_bytes = p != NULL && !in_window ? p->unique_bytes : 0;

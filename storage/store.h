@@ -246,6 +246,10 @@ struct store_job *store_set_policy(struct store *s, const struct policy *policy)
 /* [owner] While it is frozen nothing expires, is folded or thinned. At once; when the job has ended, over a restart
  * too. A thaw also believes the clocks again. NULL when out of memory (then nothing has changed). */
 struct store_job *store_set_frozen(struct store *s, bool frozen);
+/* [owner] The kept point that frees most when it is deleted by hand, of those that can be; NULL: none would free
+ * anything, as far as was counted. Borrowed until the next store_job_finish(). */
+const struct pit *store_costliest(const struct store *s, uint64_t *ret_freed_bytes);
+
 /* [owner] What another policy would make of the kept points, and what that frees. Nothing is changed. NULL when out of
  * memory. */
 struct store_job *store_plan(struct store *s, const struct policy *policy);

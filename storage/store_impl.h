@@ -363,7 +363,7 @@ int64_t store_window_begin(const struct store *s);
 /* After recovery, the points known: what running time each mark has, and from where it goes on. */
 void store_begin_retention(struct store *s);
 /* job_account.c: what is known of the point's cost */
-void store_fill_account(const struct account *a, struct pit *pit);
+void store_fill_account(const struct account *a, uint64_t window_lsn, struct pit *pit);
 /* The running time that goes with a checkpoint, and if it is one to recover from, the source's from now on. */
 int64_t store_run_to(struct store *s, const struct checkpoint *c);
 

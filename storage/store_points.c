@@ -179,6 +179,7 @@ int
 store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count)
 {
 	int64_t begin = store_window_begin(s);
+	uint64_t window_lsn = store_window_lsn(s);
 	struct pit *list = calloc(s->pit_count + s->marks.count + 1, sizeof *list);
 	size_t n = 0, k = 0;
 
@@ -191,7 +192,7 @@ store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count)
 		for (; k < s->pit_count && s->pits[k].lsn <= lsn; k++) {
 			kept |= s->pits[k].lsn == lsn;
 			list[n] = s->pits[k];
-			store_fill_account(&s->account, &list[n++]);
+			store_fill_account(&s->account, window_lsn, &list[n++]);
 		}
 		if (i == s->marks.count || kept || lsn < s->fold_lsn)
 			continue;

@@ -124,6 +124,26 @@ print_staging_area(const json_t *area)
 	putchar('\n');
 }
 
+/* The one point whose deletion frees most. */
+static void
+print_cure(const json_t *sources)
+{
+	static const char bytes_key[] = "space.costliestPointInTime.freedBytesIfDeleted";
+	const json_t *best = NULL;
+	char bytes[UNITS_TEXT_BYTES];
+	json_t *source;
+	size_t i;
+
+	json_array_foreach (sources, i, source) {
+		if (pick_integer(source, bytes_key) > (best != NULL ? pick_integer(best, bytes_key) : 0))
+			best = source;
+	}
+	if (best != NULL)
+		printf("holdfastctl pit delete %s frees %s (of %s)\n",
+		    pick_text(best, "space.costliestPointInTime.pointInTimeID"),
+		    size_format((uint64_t)pick_integer(best, bytes_key), bytes), pick_text(best, "sourceServerID"));
+}
+
 /* Where nothing expires, the staging area fills. */
 static void
 print_stopped(const json_t *sources)
@@ -153,6 +173,8 @@ print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
 	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
 	    json_array_size(sources));
 	print_staging_area(pick(version, "stagingArea"));
+	if (strcmp(pick_text(version, "stagingArea.state"), "OK") != 0)
+		print_cure(sources);
 	print_stopped(sources);
 }
 

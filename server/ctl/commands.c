@@ -45,6 +45,8 @@ static const struct command commands[] = {
 	OPT_BIT(OPT_ALL) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_scrub_start},
     {"scrub", "status", "[SOURCE]", 0, 1, "when that was done, and what is damaged", TABLE, run_scrub_status},
     {"scrub", "cancel", "[SOURCE]", 0, 1, "give it up", OPT_BIT(OPT_ALL), run_scrub_cancel},
+    {"pit", "plan", "SOURCE", 1, 1, "which points another policy would keep, and what it would free",
+	TABLE | OPT_BIT(OPT_POLICY), run_pit_plan},
     {"policy", "show", "SOURCE", 1, 1, "which points it keeps, and for how long", TABLE, run_policy_show},
     {"policy", "set", "SOURCE [RULE...|none]", 1, 1 + PIT_RULES_MAX,
 	"rules as in 10m/60m 1h/24h 1d/7d: one every, kept for",

@@ -57,6 +57,7 @@ enum option_id {
 	OPT_SALVAGE,
 	OPT_JOURNAL_WINDOW,
 	OPT_MIN_RETENTION,
+	OPT_POLICY,
 	OPTIONS,
 };
 
@@ -130,6 +131,7 @@ int run_pit_create(struct ctl *ctl);
 int run_pit_hold(struct ctl *ctl);
 int run_pit_release(struct ctl *ctl);
 int run_pit_delete(struct ctl *ctl);
+int run_pit_plan(struct ctl *ctl);
 int run_scrub_start(struct ctl *ctl);
 int run_scrub_status(struct ctl *ctl);
 int run_scrub_cancel(struct ctl *ctl);

@@ -132,13 +132,14 @@ def test_retention_is_frozen_over_a_restart_and_thawed(house, db):
     house.served.ctl("retention", "freeze", db.source, "--all", check=2)
 
 
-def moment(house, db):
+def moment(house, db, daemon=None):
     """Something is written, and then there is a checkpoint to recover from, which is no point by name."""
-    before = int(house.served.newest(db.source)["lsn"])
+    daemon = daemon or house.served
+    before = int(daemon.newest(db.source)["lsn"])
     with open(db.volumes["root"], "r+b") as f:
-        f.seek(house.random.randrange(MIB // BLOCK) * BLOCK)
+        f.seek((MIB // BLOCK - 1) * BLOCK)
         f.write(house.random.randbytes(BLOCK))
-    return wait_for(lambda: int(house.served.newest(db.source)["lsn"]) > before and house.served.newest(db.source), 30, "a checkpoint")
+    return wait_for(lambda: int(daemon.newest(db.source)["lsn"]) > before and daemon.newest(db.source), 30, "a checkpoint")
 
 
 def listed(house, db):
@@ -164,3 +165,60 @@ def test_new_sources_have_what_the_configuration_says(rig):
     source = daemon.source(agent.source)
     assert [(r["interval"], r["retentionDuration"], r["units"]) for r in source["pitPolicy"]] == [(30, 720, "MINUTE"), (1, 30, "DAY")]
     assert (source["journalWindowSeconds"], source["retention"]["minRetentionSeconds"]) == (600, 3600)
+
+
+# ---- what points cost ----
+
+def overwrite(rig, disk, first, count):
+    with open(disk, "r+b") as f:
+        f.seek(first * BLOCK)
+        f.write(rig.random.randbytes(count * BLOCK))
+
+
+@pytest.fixture(name="costly", scope="module")
+def costly_fixture(house):
+    """Three points by name, each of which alone sees what the one after it wrote over; all of it in runs."""
+    daemon = house.daemon(storage__segment_size="1MiB", pit__journal_window="1s", pit__policy="none")
+    db = ready_agent(house, daemon, {"root": house.file("costly", random_bytes(house.random, 4 * MIB))})
+    db.daemon = daemon
+    db.points = {}
+    for name, blocks in ("one", 300), ("two", 200), ("three", 100), ("four", 300):
+        overwrite(house, db.volumes["root"], 0, blocks)
+        db.points[name] = daemon.point(db.source, name)["pointInTimeID"]
+    overwrite(house, db.volumes["root"], 0, 300)
+    daemon.point(db.source, "five")
+    daemon.restart("stop")
+    daemon.wait_streaming(db.source)
+    return db
+
+
+def plan_of(db, rules):
+    return json.loads(db.daemon.ctl("pit", "plan", db.source, "--policy", rules, "--json").stdout)
+
+
+def test_each_point_says_what_it_alone_sees_and_what_goes_with_it(house, costly):
+    def counted():
+        moment(house, costly, costly.daemon)  # the window moves on
+        listed = {p["pointInTimeID"]: p for p in costly.daemon.points(costly.source)}
+        wanted = [listed[costly.points[name]] for name in ("one", "two", "three", "four")]
+        return all(p["uniqueBytes"] is not None for p in wanted) and wanted[1]["uniqueBytes"] > 0 and wanted
+    one, two, three, four = wait_for(counted, 120, "points to be counted")
+    assert two["uniqueBytes"] == two["freedBytesIfDeleted"] == 100 * BLOCK  # one's other 100 are there too, under three's
+    assert three["uniqueBytes"] == 100 * BLOCK
+    assert four["uniqueBytes"] == 300 * BLOCK
+    assert one["freedBytesIfDeleted"] >= one["uniqueBytes"]
+    costliest = wait_for(lambda: costly.daemon.source(costly.source)["space"]["costliestPointInTime"], 20, "the status")
+    assert costliest["freedBytesIfDeleted"] >= 300 * BLOCK
+    assert costly.points["two"] in costly.daemon.ctl("pit", "list", costly.source, "-o", "id,unique,frees").stdout
+
+
+def test_a_plan_tells_what_goes_and_what_that_frees_and_changes_nothing(house, costly):
+    before = {p["pointInTimeID"] for p in costly.daemon.points(costly.source) if p["kept"]}
+    plan = plan_of(costly, "none")
+    assert [p["goes"] for p in plan["items"] if p["name"]] == [False] * 5  # people made them
+    assert plan["freedBytes"] == 0 and plan["keptBytes"] > 600 * BLOCK
+    said = costly.daemon.ctl("pit", "plan", costly.source, "--policy", "10m/60m").stdout
+    assert "0 of 5 kept points would go" in said and "four" in said
+    assert {p["pointInTimeID"] for p in costly.daemon.points(costly.source) if p["kept"]} == before
+    costly.daemon.ctl("pit", "plan", costly.source, check=2)
+    assert '"soon"' in costly.daemon.ctl("pit", "plan", costly.source, "--policy", "soon", check=None).stderr

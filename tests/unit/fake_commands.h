@@ -249,6 +249,19 @@ command_set_policy(
 }
 
 void
+command_plan(struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg)
+{
+	static const bool going[16] = {true};
+	struct fake_answer *a = fake_answer(sv, 0, "", done, arg);
+
+	memcpy(a->pits, sv->pits, sizeof sv->pits);
+	a->answer.pit_count = sv->pit_count;
+	a->answer.going = going;
+	a->answer.total_bytes = 8192;
+	a->answer.freed_bytes = 4096;
+}
+
+void
 command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, frozen ? "frozen" : "thawed", done, arg);
