@@ -320,9 +320,13 @@ measure(struct merge_work *w)
 }
 
 static bool
-is_nearly_dead(const struct merge_file *f)
+is_nearly_dead(const struct merge_work *w, const struct merge_file *f)
 {
-	return f->map.bits != NULL && f->map.live > 0 && f->map.live * 4 < punch_map_held(&f->map) - 1;
+	if (f->map.bits == NULL || f->map.live == 0)
+		return false;
+	if (f->data.file->number == w->info.number && f->map.blocks <= PUNCH_BLOCKS_MIN)
+		return false; /* it stays, and is too short for a hole */
+	return f->map.live * 4 < punch_map_held(&f->map) - 1;
 }
 
 /* Nothing is copied when there is no room for it: it would be given back, but only afterwards. */
@@ -347,7 +351,7 @@ begin_pack(struct merge_work *w)
 	for (size_t i = 0; i < w->file_count; i++) {
 		struct merge_file *f = &w->files[i];
 
-		f->pack = is_nearly_dead(f) && blocks + f->map.live <= PACK_BLOCKS_MAX;
+		f->pack = is_nearly_dead(w, f) && blocks + f->map.live <= PACK_BLOCKS_MAX;
 		blocks += f->pack ? f->map.live : 0;
 	}
 	if (blocks == 0)

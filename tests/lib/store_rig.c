@@ -120,6 +120,7 @@ static const struct {
     [RIG_PLAIN] = {2, 2, {96 * BLOCK_BYTES - 512, 40 * BLOCK_BYTES}},
     [RIG_WILD] = {3, 3, {36 * BLOCK_BYTES - 512, 20 * BLOCK_BYTES, (2 * ZONE_BLOCKS + 12ull) * BLOCK_BYTES}},
     [RIG_TINY] = {3, 2, {10 * BLOCK_BYTES - 512, 6 * BLOCK_BYTES, 12 * BLOCK_BYTES}},
+    [RIG_KEEPER] = {2, 2, {96 * BLOCK_BYTES - 512, 40 * BLOCK_BYTES}},
 };
 
 static unsigned
@@ -777,6 +778,8 @@ finish_job(struct rig *g, unsigned i)
 	status = store_job_status(job, NULL);
 	ok = status == 0;
 	g->folds += ok && strcmp(name, "fold") == 0;
+	g->merges += ok && strcmp(name, "merge runs") == 0;
+	g->punches += ok && strcmp(name, "punch segments") == 0;
 	g->runs_built += ok && strcmp(name, "build run") == 0;
 	if (strcmp(name, "declare volumes") == 0)
 		(void)take_declared(g, job); /* refused for now: declared again at some later step */
@@ -912,6 +915,7 @@ point_step(struct rig *g)
 }
 
 static bool check_view(struct rig *g, struct view *v, const struct rig_state *st, const char *what);
+static uint64_t find_checkpoint(const struct rig *g, int64_t clock_ns);
 static void current_state(const struct rig *g, struct rig_state *ret_state);
 
 /* A view is what it was when it was made, whatever was folded since. */
@@ -930,6 +934,63 @@ view_step(struct rig *g)
 			check_view(g, g->views[n].view, &g->views[n].state, "a view held for a while");
 		store_view_release(g->store, g->views[n].view);
 		g->views[n] = g->views[--g->view_count];
+	}
+}
+
+/* ---- a keeper: many points, which come and go at any age, and views of old ones ---- */
+
+static bool
+draw_point(struct rig *g, bool kept, struct pit *ret_pit)
+{
+	struct pit *pits;
+	size_t count, n = 0;
+
+	if (store_list_pits(g->store, &pits, &count) < 0)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (pits[i].kept == kept)
+			pits[n++] = pits[i];
+	if (n > 0)
+		*ret_pit = pits[pick(g, n)];
+	free(pits);
+	return n > 0;
+}
+
+static void
+old_view_step(struct rig *g)
+{
+	unsigned n = g->view_count;
+	struct pit p;
+
+	if (n == RIG_VIEWS_MAX || pick(g, 2) == 0) {
+		view_step(g);
+		return;
+	}
+	if (!draw_point(g, true, &p) || !p.complete || store_view(g->store, p.lsn, &g->views[n].view) < 0)
+		return;
+	g->views[n].state = g->states[find_checkpoint(g, p.checkpoint.clock_ns)];
+	g->view_count++;
+}
+
+static bool
+keeper_step(struct rig *g)
+{
+	struct pit p;
+
+	switch (pick(g, 16)) {
+	case 0:
+	case 1:
+		if (g->kept_count < RIG_KEPT_MAX / 2 && draw_point(g, false, &p))
+			(void)rig_keep(g, &p);
+		return true;
+	case 2:
+		if (draw_point(g, true, &p) && !p.held)
+			(void)rig_change(g, &p, STORE_PIT_DELETE);
+		return true;
+	case 3:
+	case 4: old_view_step(g); return true;
+	case 5: rig_run_jobs(g, 20); return true;
+	default: return false;
 	}
 }
 
@@ -991,6 +1052,8 @@ rig_step(struct rig *g)
 	if (g->failed && g->kind == RIG_WILD)
 		reopen_step(g);
 	if (g->store == NULL || (g->kind == RIG_WILD && (g->failed || wild_step(g))))
+		return;
+	if (g->kind == RIG_KEEPER && keeper_step(g))
 		return;
 	switch (pick(g, 8)) {
 	case 0:

@@ -9,7 +9,8 @@
  * A plain rig has two small volumes and does one thing after the other. A wild one has a third volume of three zones,
  * of which the model knows a few windows (the rest is zeros), and does all the things that may come between: jobs are
  * taken, run and finished steps apart, disks grow, go and come back, streams begin anew, points are kept and deleted,
- * views are held, writes and syncs fail. A tiny one is for scripts that say themselves what is done (rig_verbs.h): a
+ * views are held, writes and syncs fail. A keeper keeps and deletes points of any age and looks at old ones for long:
+ * runs are merged under them. A tiny one is for scripts that say themselves what is done (rig_verbs.h): a
  * few blocks, and a third disk that is there when it is asked for. */
 #ifndef HF_TESTS_STORE_RIG_H
 #define HF_TESTS_STORE_RIG_H
@@ -29,7 +30,7 @@ enum {
 	RIG_KEPT_MAX = 16,
 };
 
-enum rig_kind { RIG_PLAIN, RIG_WILD, RIG_TINY };
+enum rig_kind { RIG_PLAIN, RIG_WILD, RIG_TINY, RIG_KEEPER };
 
 enum rig_frame_kind { RIG_FILL, RIG_DATA, RIG_CHECKPOINT };
 
@@ -88,9 +89,10 @@ struct rig {
 	unsigned view_count;
 	int64_t kept[RIG_KEPT_MAX]; /* clocks of points that must be there until they are deleted */
 	unsigned kept_count;
-	unsigned jobs_run, folds, runs_built, streams, declarations, reopened; /* how far the scenario went */
-	bool rotten;                                 /* a bit was flipped: blocks may be unreadable, but never wrong */
-	uint64_t unreadable;                         /* blocks that were */
+	bool rotten;         /* a bit was flipped: blocks may be unreadable, but never wrong */
+	uint64_t unreadable; /* blocks that were */
+	/* how far the scenario went */
+	unsigned jobs_run, folds, runs_built, merges, punches, streams, declarations, reopened;
 	void (*on_wait)(struct rig *g);              /* called while nothing moves; NULL: time stands still */
 	char fault[512];                             /* what was wrong, "" = nothing */
 	struct rig_frame frames[RIG_FRAMES_MAX + 1]; /* by number, over all streams */
