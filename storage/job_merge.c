@@ -67,19 +67,18 @@ struct merge_work {
 
 /* ---- the owner's part: what is merged ---- */
 
-/* Points that must stay restorable: kept ones, what is being read, and what the window begins with. */
+/* Points that must stay restorable: kept ones, and what the window begins with. Views that are alive read by the runs
+ * and files there are now, whatever becomes of their names; holes wait for them. */
 static int
 list_points(struct store *s, uint64_t window_lsn, uint64_t **ret_points, size_t *ret_count)
 {
-	uint64_t *points = calloc(s->pit_count + s->view_count + 1, sizeof *points);
+	uint64_t *points = calloc(s->pit_count + 1, sizeof *points);
 	size_t n = 0, unique = 0;
 
 	if (points == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->pit_count; i++)
 		points[n++] = s->pits[i].lsn;
-	for (unsigned i = 0; i < s->view_count && !PLANTED(45); i++)
-		points[n++] = s->views[i].lsn;
 	points[n++] = window_lsn;
 	qsort(points, n, sizeof *points, lsn_compare);
 	for (size_t i = 0; i < n && points[i] <= window_lsn; i++)

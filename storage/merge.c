@@ -163,7 +163,7 @@ next_entry(struct scan *s, struct entry *ret_entry)
 static bool
 has_point_between(const struct scan *s, uint64_t lsn, uint64_t newer_lsn)
 {
-	size_t i = point_from(s->points, s->point_count, PLANTED(43) ? lsn + 1 : lsn);
+	size_t i = point_from(s->points, s->point_count, lsn) + (PLANTED(43) ? 1 : 0);
 
 	return i < s->point_count && s->points[i] < newer_lsn;
 }

@@ -52,7 +52,6 @@
 	X(41, "one block too many is punched")                                         \
 	X(42, "a packed segment is not synced before the run that lists it")           \
 	X(43, "the version that one kept point sees is dropped")                       \
-	X(45, "a merge takes no heed of what a view reads")                            \
 	X(46, "segments are punched under a view that was made before the merge")      \
 	X(47, "superseded runs are removed before the merged one's name is synced")    \
 	X(60, "a first fill whose staging files failed to sync is taken for staged")   \

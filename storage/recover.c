@@ -770,6 +770,15 @@ say_lost(struct recovery *v, const struct found *f, uint64_t number, const char 
 	    (unsigned long long)f->info.lsn_last);
 }
 
+/* Nothing replaces it: what it leaves out may have been given back. */
+static int
+say_damaged(struct recovery *v, const struct found *f, int status)
+{
+	return hf_error_set(v->err, status, "%s/%08llu.run, which alone has the history from LSN %llu to %llu",
+	    v->s->journal_dir, (unsigned long long)f->number, (unsigned long long)f->info.lsn_first,
+	    (unsigned long long)f->info.lsn_last);
+}
+
 /* A file that it lists: a segment of its range, or a packed one. Its own is the segment's already. */
 static int
 take_data(struct recovery *v, const struct found *f, struct segment *g, const struct run_segment *row)
@@ -803,10 +812,10 @@ take_files(struct recovery *v, const struct found *f, struct segment *g)
 	int r = run_segments(g->run, v->d, &rows, &count);
 
 	if (r < 0)
-		return r;
+		return say_damaged(v, f, r);
 	g->data = calloc(count + 1, sizeof *g->data);
 	if (g->data == NULL)
-		r = -ENOMEM;
+		r = hf_error_set(v->err, -ENOMEM, "%s", v->s->journal_dir);
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = take_data(v, f, g, &rows[i]);
 	free(rows);
@@ -838,7 +847,6 @@ was_folded(struct recovery *v, const struct found *f)
 	return (v->read_only || v->s->base_unknown) && f->info.lsn_last < v->s->fold_lsn && !has_all_files(v, f);
 }
 
-/* Nothing replaces it: what it leaves out may have been given back. */
 static int
 take_merged(struct recovery *v, struct found *f)
 {
@@ -855,10 +863,7 @@ take_merged(struct recovery *v, struct found *f)
 		return hf_error_set(v->err, -ENOMEM, "%s", s->journal_dir);
 	r = take_run(v, f, g);
 	if (r < 0)
-		return hf_error_say(v->err, r,
-		    "%s/%08llu.run is damaged, and nothing replaces it: the history from LSN %llu to %llu is in it",
-		    s->journal_dir, (unsigned long long)f->number, (unsigned long long)f->info.lsn_first,
-		    (unsigned long long)f->info.lsn_last);
+		return say_damaged(v, f, r);
 	r = take_files(v, f, g);
 	if (r < 0)
 		return r;

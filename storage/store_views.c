@@ -166,8 +166,7 @@ store_view_release(struct store *s, struct view *v)
 			continue;
 		s->views[i] = s->views[--s->view_count];
 		view_destroy(v, s->disk);
-		s->merge_wanted = true; /* what only it has seen may go */
-		store_wake_job(s);      /* a fold may have waited for it */
+		store_wake_job(s); /* a fold, or holes, may have waited for it */
 		return;
 	}
 	assert(!"a view of this store");

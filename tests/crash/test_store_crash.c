@@ -91,7 +91,9 @@ end_again(struct rig *g, enum end end, uint64_t luck)
 		return; /* the violation is told by the caller */
 	rig_close(g);
 	g->fault[0] = '\0';
-	disk_sim_restart(g->disk, end == END_KILL ? SIM_SURVIVE_NONE : (enum sim_survival)end, luck * 7);
+	if (end == END_KILL)
+		end = luck % 3 == 0 ? END_SOME : END_NONE;
+	disk_sim_restart(g->disk, (enum sim_survival)end, luck * 7);
 }
 
 static bool
