@@ -78,7 +78,9 @@ describe_place(struct source *src, const struct damage *d, char *ret_text, size_
 
 	if (d->segment != 0)
 		snprintf(where, sizeof where, "in journal segment %u", d->segment);
-	if (v == NULL)
+	if (d->block == SCRUB_HEADER_BLOCK)
+		snprintf(ret_text, size, "header of journal segment %u", d->segment);
+	else if (v == NULL)
 		snprintf(ret_text, size, "journal index %u, offset %" PRIu64, d->segment, d->block * BLOCK_BYTES);
 	else
 		snprintf(ret_text, size, "volume %.60s (%s), offset %" PRIu64 ", %s", v->name, v->id.text,
@@ -189,7 +191,7 @@ report_damage(struct source *src, struct damage_report *r, const struct damage *
 		r->damage[i].volume = v->id;
 		snprintf(r->damage[i].volume_name, sizeof r->damage[i].volume_name, "%s", v->name);
 	}
-	r->damage[i].offset = d->block * BLOCK_BYTES;
+	r->damage[i].offset = d->block != SCRUB_HEADER_BLOCK ? d->block * BLOCK_BYTES : 0;
 	r->damage[i].segment = d->segment;
 	r->damage[i].status = d->status;
 	r->damage[i].points = store_damage_points(src->store, d, NULL, 0);

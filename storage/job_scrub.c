@@ -155,8 +155,10 @@ scrub_slice(struct store_job *job, struct scrub *sc)
 
 	if (w->at.volume == 0) {
 		r = scrub_runs(sc, &w->at.position, &w->page, w->max_bytes);
-		if (w->at.position == UINT64_MAX)
+		if (w->at.position == UINT64_MAX) {
+			scrub_headers(sc);
 			enter_next_volume(job);
+		}
 		return r;
 	}
 	for (int i = 0; r == 0 && !w->ended && i < GROUPS_MAX_OF_SLICE; i++) {
@@ -268,6 +270,10 @@ mend_place(struct scrub_work *w, struct scrub *sc, size_t i)
 	uint64_t run = p->run, page = p->block / SCRUB_GROUP_BLOCKS * SCRUB_GROUP_BLOCKS;
 	int r;
 
+	if (p->block == SCRUB_HEADER_BLOCK) {
+		scrub_headers(sc);
+		return 0;
+	}
 	if (p->volume == 0)
 		return scrub_runs(sc, &run, &page, 1);
 	r = scrub_mend_group(sc, p->volume, p->block, w->writable[i], w->offer.bytes != NULL ? &w->offer : NULL);

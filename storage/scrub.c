@@ -15,7 +15,9 @@
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "storage/pack.h"
 #include "storage/plant.h"
+#include "storage/segment.h"
 #include "storage/view_impl.h"
 
 enum {
@@ -869,4 +871,39 @@ scrub_runs(struct scrub *sc, uint64_t *number, uint64_t *page, uint64_t max_byte
 		}
 	}
 	return 0;
+}
+
+/* ---- headers of segments ---- */
+
+static int
+check_header(const unsigned char *page, uint64_t number)
+{
+	struct segment_header h;
+	struct pack_header p;
+	int r = segment_header_decode(page, &h);
+
+	if (r == 0)
+		return h.number == number ? 0 : -HF_ECORRUPT;
+	if (r == -ENODATA) /* prepared, and not begun */
+		return 0;
+	return pack_header_decode(page, &p) == 0 && p.number == number ? 0 : -HF_ECORRUPT;
+}
+
+void
+scrub_headers(struct scrub *sc)
+{
+	for (size_t i = 0; i < sc->v->segment_count; i++) {
+		const struct shared_file *f = sc->v->segments[i];
+		struct damage d = {.segment = (uint32_t)f->number,
+		    .block = SCRUB_HEADER_BLOCK,
+		    .lsn = sc->v->base_lsn,
+		    .lsn_next = UINT64_MAX};
+
+		d.status = disk_read_now(sc->d, f->file, sc->scratch, BLOCK_BYTES, 0);
+		if (d.status == 0)
+			d.status = check_header(sc->scratch, f->number);
+		sc->stats.bytes += BLOCK_BYTES;
+		if (d.status < 0)
+			sc->found(sc->arg, &d);
+	}
 }

@@ -15,6 +15,9 @@
 
 enum { SCRUB_GROUP_BLOCKS = 256 };
 
+/* In the place of a page's number: the header of a segment. */
+#define SCRUB_HEADER_BLOCK ((uint64_t)1 << 40)
+
 /* One version of one block that cannot be read, or digests that cannot be trusted. */
 struct damage {
 	uint32_t volume;          /* 0: a page of a run */
@@ -67,6 +70,9 @@ int scrub_mend_group(struct scrub *sc, uint32_t volume, uint64_t group, bool dig
 /* Check pages of runs, about max_bytes of them, from page *page of run *number on, which are advanced; *number is
  * UINT64_MAX when all are done. Blocks. 0 or -ENOMEM. */
 int scrub_runs(struct scrub *sc, uint64_t *number, uint64_t *page, uint64_t max_bytes);
+
+/* Check the headers of all segments; recovery begins with them. Blocks. */
+void scrub_headers(struct scrub *sc);
 
 struct scrub_stats scrub_get_stats(const struct scrub *sc);
 

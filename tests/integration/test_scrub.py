@@ -174,6 +174,20 @@ def test_an_agent_that_cannot_be_asked_is_not(rig):
     assert daemon.events("block_healed")
 
 
+def test_rot_of_a_header_is_found_before_a_restart_stumbles_over_it(rig):
+    daemon = rig.daemon()
+    agent = rig.agent(daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))}).once()
+    segment = segments(daemon)[0]
+    flip(segment, 72)
+    result = scrub(daemon, agent.source)
+    assert result["damagedBlocks"] == 1
+    assert "header of journal segment 1" in daemon.events("integrity_error")[0]["text"]
+    flip(segment, 72)
+    daemon.ctl("scrub", "start", agent.source, "--wait", "--no-progress")
+    daemon.restart("kill")
+    damaged(daemon, agent.source, 0)
+
+
 def foreign_agent(rig, daemon, disk, **hello):
     """One that streams a disk, and says of itself what it is told to."""
     agent = hfagent.Agent(hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("foreign")))
