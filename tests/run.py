@@ -176,7 +176,7 @@ def programs_in(counts, folder, pattern):
 
 def run_units(counts, build):
     with concurrent.futures.ThreadPoolExecutor(UNIT_JOBS) as pool:
-        for done in [pool.submit(run_tap, counts, program, 180) for program in programs_in(counts, build / "unit", "test_*")]:
+        for done in [pool.submit(run_tap, counts, program, 900) for program in programs_in(counts, build / "unit", "test_*")]:
             done.result()
 
 
