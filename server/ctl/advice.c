@@ -16,11 +16,23 @@ is_at_quota(const json_t *source)
 	return strcmp(pick_text(source, "dataReplicationInfo.dataReplicationError.error"), "QUOTA_REACHED") == 0;
 }
 
-/* The source to look at: one that stalls at its quota; or, when it is the disk, the one with the longest history. */
+/* Has it a point that gives more back, or, while that is not known, a longer history? */
+static bool
+gives_more(const json_t *source, const json_t *than)
+{
+	static const char freed[] = "space.costliestPointInTime.freedBytesIfDeleted",
+			  journal[] = "space.usage.journalBytes";
+	int64_t more = pick_integer(source, freed) - pick_integer(than, freed);
+
+	return more > 0 || (more == 0 && pick_integer(source, journal) > pick_integer(than, journal));
+}
+
+/* The source to look at: one that stalls at its quota; or, when it is the disk, the one that gives most. */
 static const json_t *
 pick_source(const json_t *version, const json_t *sources)
 {
-	bool low = strcmp(pick_text(version, "stagingArea.state"), "OK") != 0;
+	bool low = strcmp(pick_text(version, "stagingArea.state"), "OK") != 0 ||
+		   (pick(version, "journalArea") != NULL && strcmp(pick_text(version, "journalArea.state"), "OK") != 0);
 	const json_t *most = NULL;
 	json_t *source;
 	size_t i;
@@ -28,8 +40,7 @@ pick_source(const json_t *version, const json_t *sources)
 	json_array_foreach (sources, i, source) {
 		if (is_at_quota(source))
 			return source;
-		if (low && (most == NULL || pick_integer(source, "space.usage.journalBytes") >
-						pick_integer(most, "space.usage.journalBytes")))
+		if (low && (most == NULL || gives_more(source, most)))
 			most = source;
 	}
 	return most;
@@ -47,7 +58,7 @@ may_go(const json_t *pits, size_t i)
 static int64_t
 freed_bytes(const json_t *pits, size_t i)
 {
-	return may_go(pits, i) ? pick_integer(json_array_get(pits, i), "bytesFreedIfDeleted") : -1;
+	return may_go(pits, i) ? pick_integer(json_array_get(pits, i), "freedBytesIfDeleted") : -1;
 }
 
 /* The one that gives most; of equals, and when that is not known, the oldest. -1: there is none (left). */
@@ -65,7 +76,7 @@ pick_point(const json_t *pits, const bool *told)
 static void
 print_point(const json_t *pit)
 {
-	const json_t *freed = pick(pit, "bytesFreedIfDeleted");
+	const json_t *freed = pick(pit, "freedBytesIfDeleted");
 	char bytes[UNITS_TEXT_BYTES];
 
 	printf("  holdfastctl pit delete %s    # of %s: %s%s\n", pick_text(pit, "pointInTimeID"),

@@ -111,37 +111,17 @@ print_growth(const json_t *area)
 }
 
 static void
-print_staging_area(const json_t *area)
+print_area(const char *what, const json_t *area)
 {
 	const char *state = pick_text(area, "state");
 	char total[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
 
-	printf("staging area %s free of %s", size_format((uint64_t)pick_integer(area, "freeBytes"), left),
+	printf("%s %s free of %s", what, size_format((uint64_t)pick_integer(area, "freeBytes"), left),
 	    size_format((uint64_t)pick_integer(area, "totalBytes"), total));
 	print_growth(area);
 	if (strcmp(state, "OK") != 0)
 		printf("; %s%s", state, strcmp(state, "FULL") == 0 ? ": nothing more is taken" : "");
 	putchar('\n');
-}
-
-/* The one point whose deletion frees most. */
-static void
-print_cure(const json_t *sources)
-{
-	static const char bytes_key[] = "space.costliestPointInTime.freedBytesIfDeleted";
-	const json_t *best = NULL;
-	char bytes[UNITS_TEXT_BYTES];
-	json_t *source;
-	size_t i;
-
-	json_array_foreach (sources, i, source) {
-		if (pick_integer(source, bytes_key) > (best != NULL ? pick_integer(best, bytes_key) : 0))
-			best = source;
-	}
-	if (best != NULL)
-		printf("holdfastctl pit delete %s frees %s (of %s)\n",
-		    pick_text(best, "space.costliestPointInTime.pointInTimeID"),
-		    size_format((uint64_t)pick_integer(best, bytes_key), bytes), pick_text(best, "sourceServerID"));
 }
 
 /* Where nothing expires, the staging area fills. */
@@ -172,9 +152,9 @@ print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
 	    pick_bool(version, "draining") ? " (shutting down)" : "",
 	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
 	    json_array_size(sources));
-	print_staging_area(pick(version, "stagingArea"));
-	if (strcmp(pick_text(version, "stagingArea.state"), "OK") != 0)
-		print_cure(sources);
+	print_area("staging area", pick(version, "stagingArea"));
+	if (pick(version, "journalArea") != NULL)
+		print_area("journals", pick(version, "journalArea"));
 	print_stopped(sources);
 }
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from harness import IS_ROOT, MIB, Refusal, copy_of, first_difference, random_bytes, ready_agent, run, wait_for
+from harness import BUILD, IS_ROOT, MIB, Refusal, copy_of, first_difference, random_bytes, ready_agent, run, wait_for
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="a file system of its own needs root")
 KINDS = [("ext4", 200 * MIB), ("xfs", 320 * MIB), ("btrfs", 320 * MIB)]
@@ -220,6 +220,33 @@ def test_a_larger_file_system_lets_everything_go_on(rig):
     daemon.point(agent.source, "after")
     assert first_difference(disk, daemon.export(agent.source, "root", "after")) is None
     agent.stop()
+
+
+@needs_root
+def test_a_full_disk_of_journals_stalls_and_goes_on_too(rig):
+    rig.where, _, _ = rig.file_system("journals", 100 * MIB)
+    root = rig.where / "root"
+    root.mkdir(mode=0o700)
+    daemon = rig.daemon(storage__journal_dir=root, storage__segment_size="4MiB")
+    disk = rig.file("disk", random_bytes(rig.random, 8 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    daemon.point(agent.source, "before")
+    before = copy_of(disk, rig.path("before.copy"))
+    wait_for(lambda: daemon.source(agent.source)["space"]["usage"], 30, "its usage to be counted")
+    filler = fill_up(rig)
+    rewrite(rig, disk)
+    wait_error(daemon, agent.source, "STAGING_FULL")
+    wait_for(lambda: daemon.get("/v1/version")["journalArea"]["state"] == "FULL", 30, "FULL")
+    assert area(daemon)["state"] == "OK"
+    wait_for(lambda: any(str(root) in e["text"] for e in daemon.events("staging_full")), 30, "its event")
+    assert first_difference(before, daemon.export(agent.source, "root", "before")) is None
+    filler.unlink()
+    daemon.wait_state(agent.source, "CONTINUOUS", seconds=60)
+    daemon.point(agent.source, "after")
+    assert first_difference(disk, daemon.export(agent.source, "root", "after")) is None
+    agent.stop()
+    daemon.stop()
+    run(BUILD / "holdfastctl", "fsck", daemon.data)
 
 
 # ---- what is told ----

@@ -283,6 +283,26 @@ the_window_goes_too_when_nothing_consistent_comes(void **state)
 }
 
 static void
+nothing_goes_while_retention_is_frozen(void **state)
+{
+	struct rig *g = *state;
+	struct counts before;
+
+	make_history(g);
+	before = count_points(g);
+	assert_int_equal(run(g, store_set_frozen(g->store, true)), 0);
+	for (unsigned i = 0; i < 40; i++)
+		tell(g, SPACE_FULL, true);
+	assert_int_equal(count_points(g).kept, before.kept);
+	assert_true(count_points(g).all >= before.all);
+	check(g);
+	assert_int_equal(run(g, store_set_frozen(g->store, false)), 0);
+	for (unsigned i = 0; i < 100; i++)
+		tell(g, SPACE_FULL, true);
+	assert_int_equal(count_points(g).kept, 1);
+}
+
+static void
 nothing_more_goes_before_the_last_step_was_measured(void **state)
 {
 	struct rig *g = *state;
@@ -515,6 +535,7 @@ main(void)
 	    cmocka_unit_test(the_newest_complete_and_the_newest_verified_point_never_go),
 	    cmocka_unit_test_setup_teardown(the_window_goes_step_by_step_and_no_kept_point, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_goes_too_when_nothing_consistent_comes, setup, teardown),
+	    cmocka_unit_test_setup_teardown(nothing_goes_while_retention_is_frozen, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_before_the_last_step_was_measured, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_is_not_shortened_below_min_retention, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
