@@ -148,15 +148,19 @@ on_job_ready(void *arg)
 	source_touch(source_from_arg(arg));
 }
 
-static void
-on_failed(void *arg, int status, const char *text)
+void
+source_fail(struct source *src, int status, const char *text)
 {
-	struct source *src = source_from_arg(arg);
-
 	src->failed = true;
 	src->store_status = status;
 	snprintf(src->store_text, sizeof src->store_text, "%s", text);
 	source_touch(src);
+}
+
+static void
+on_failed(void *arg, int status, const char *text)
+{
+	source_fail(source_from_arg(arg), status, text);
 }
 
 static void

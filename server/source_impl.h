@@ -35,6 +35,7 @@ struct compare { /* a question and its answer */
 	struct message_compare question;
 	struct view *view; /* borrowed from source->compare_view while the job is out */
 	int status;
+	bool disk_failed;   /* it cannot be read, and nothing can be synced */
 	uint64_t digests[]; /* question.count */
 };
 
@@ -194,6 +195,7 @@ void source_open(struct source *src);
 
 struct store_config source_store_config(const struct source *src);        /* borrows from src */
 void source_set_broken(struct source *src, int status, const char *text); /* again at retry_ns */
+void source_fail(struct source *src, int status, const char *text);       /* its store is to be opened again */
 void source_begin_close(struct source *src, const char *text);
 void source_bury(struct source *src);
 
