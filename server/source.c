@@ -384,7 +384,9 @@ log_failed_job(struct source *src, const struct store_job *job)
 	const char *text;
 	int r = store_job_status(job, &text);
 
-	if (r == 0 || (r == src->job_status && now - src->job_logged_ns < JOB_LOG_INTERVAL_NS))
+	if (r == 0 || r == -ECANCELED) /* told to give up, at shutdown */
+		return;
+	if (r == src->job_status && now - src->job_logged_ns < JOB_LOG_INTERVAL_NS)
 		return;
 	src->job_status = r;
 	src->job_logged_ns = now;
