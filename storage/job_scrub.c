@@ -165,9 +165,11 @@ scrub_slice(struct store_job *job, struct scrub *sc)
 		if (scrub_get_stats(sc).bytes >= w->max_bytes || w->place_count == PLACES_MAX)
 			break;
 		r = scrub_one_group(job, sc);
+		if (r == 0)
+			r = pace_pause(&job->store->pace);
 	}
 	scrub_flush(sc);
-	return r;
+	return r == -ECANCELED ? 0 : r; /* what was done counts */
 }
 
 static int
@@ -179,7 +181,9 @@ run_scrub(struct store_job *job, struct disk *d, struct run_cache *cache)
 
 	if (r < 0)
 		return r;
+	pace_begin(&job->store->pace);
 	r = scrub_slice(job, sc);
+	pace_end(&job->store->pace);
 	w->stats = scrub_get_stats(sc);
 	w->at.bytes += w->stats.bytes;
 	scrub_destroy(sc);
@@ -305,27 +309,39 @@ is_writable(const struct store *s, uint32_t volume)
 	       v->info.frontier_received_blocks == v->info.frontier_blocks;
 }
 
+static void
+add_place(struct store *s, struct scrub_work *w, const struct catalog_suspect *p)
+{
+	w->places[w->place_count] = *p;
+	w->writable[w->place_count] = is_writable(s, p->volume);
+	w->place_count++;
+}
+
+/* The block that is offered comes first: its bytes are there for this once. */
+static void
+take_places(struct store *s, struct scrub_work *w)
+{
+	struct store_scrub *sb = &s->scrub;
+
+	w->offer = sb->offer;
+	sb->offer.bytes = NULL;
+	if (w->offer.bytes != NULL)
+		add_place(s, w, &(struct catalog_suspect){.volume = w->offer.volume, .block = w->offer.block});
+	while (w->place_count < PLACES_MAX && sb->suspect_count > 0)
+		add_place(s, w, &sb->suspects[--sb->suspect_count]);
+}
+
 static struct store_job *
 make_mend(struct store *s)
 {
-	struct store_scrub *sb = &s->scrub;
-	struct scrub_work *w;
 	struct store_job *job;
 
 	scrub_recheck(s, clock_monotonic_ns());
-	if (sb->suspect_count == 0 || s->shutting_down || s->asked_jobs > 0 || s->out[JOB_FOLD] != NULL)
+	if (s->scrub.suspect_count == 0 || s->shutting_down || s->asked_jobs > 0 || s->out[JOB_FOLD] != NULL)
 		return NULL;
 	job = make_scrub_job(s, JOB_MEND, true);
-	if (job == NULL)
-		return NULL;
-	w = job->scrub;
-	while (w->place_count < PLACES_MAX && sb->suspect_count > 0) {
-		w->places[w->place_count] = sb->suspects[--sb->suspect_count];
-		w->writable[w->place_count] = is_writable(s, w->places[w->place_count].volume);
-		w->place_count++;
-	}
-	w->offer = sb->offer;
-	sb->offer.bytes = NULL;
+	if (job != NULL)
+		take_places(s, job->scrub);
 	return job;
 }
 
