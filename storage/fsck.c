@@ -160,10 +160,12 @@ check_row(struct fsck *k, const struct catalog_volume *row)
 
 	if (row->deleted)
 		return; /* what a cut has left of its files, recovery removes */
+	if (row->deleted)
+		return;
 	volume_path(path, k->store, &row->id, "sum");
 	if (v == NULL || strcmp(v->info.id.text, row->id.text) != 0)
 		fsck_say(k, FSCK_VOLUME_MISSING, path, "%s (%s) has no files", row->id.text, row->name);
-	else if (v->info.size_bytes != row->size_bytes)
+	else if (v->info.size_bytes < row->size_bytes) /* growing, the digest file goes first */
 		fsck_say(k, FSCK_VOLUME_MISMATCH, path, "the catalog says %llu bytes, the digest file %llu",
 		    (unsigned long long)row->size_bytes, (unsigned long long)v->info.size_bytes);
 }
@@ -263,10 +265,13 @@ on_damage(void *arg, const struct damage *m)
 {
 	struct fsck *k = arg;
 	const struct volume *v = store_find_volume(k->store, m->volume);
+	uint64_t group = m->block / SCRUB_GROUP_BLOCKS * SCRUB_GROUP_BLOCKS;
 	char path[PATH_MAX_BYTES];
 
 	if (v == NULL || !is_needed(k->store, m))
 		return; /* of a run's page fsck_journal() has told */
+	if (m->digest == 0 && fsck_is_shadowed(k, v, group, SCRUB_GROUP_BLOCKS))
+		return;
 	if (m->segment != 0)
 		segment_path(path, sizeof path, k->journal_dir, m->segment);
 	else

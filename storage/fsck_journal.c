@@ -375,6 +375,14 @@ check_groups(
 	return r == -HF_ECORRUPT ? 0 : r;
 }
 
+/* A torn header of a segment that holds nothing is no damage: its first write failed, or was cut off. What was
+ * acknowledged of a segment without a run, recovery finds out. */
+static bool
+holds_records(const struct known_run *run)
+{
+	return run != NULL && run->info.lsn_last >= run->info.lsn_first;
+}
+
 static int
 check_opened(struct journal *j, const char *path, struct disk_file *f, uint64_t number, unsigned char *page)
 {
@@ -389,10 +397,10 @@ check_opened(struct journal *j, const char *path, struct disk_file *f, uint64_t 
 		return 0;
 	k->stats.segments++;
 	r = segment_header_decode(page, &h);
-	if (r == -HF_ECORRUPT || (r == 0 && h.number != number))
+	if ((r == -HF_ECORRUPT || (r == 0 && h.number != number)) && holds_records(run))
 		fsck_say(k, FSCK_SEGMENT_HEADER, path, "%s",
 		    r == 0 ? "it is of another segment" : "its checksum does not match");
-	else if (r == 0 && (run == NULL || !run->info.merged))
+	else if (r == 0 && h.number == number && (run == NULL || !run->info.merged))
 		return check_groups(k, path, f, &h, run);
 	return r == -HF_ECORRUPT ? 0 : r;
 }

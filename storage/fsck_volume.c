@@ -50,8 +50,8 @@ counts(const struct volume *v, uint64_t first, uint64_t blocks)
 }
 
 /* Is anything below this node newer in the journal? Then what lies here may be left by a fill that failed. */
-static bool
-is_shadowed(struct fsck *k, const struct volume *v, uint64_t first, uint64_t blocks)
+bool
+fsck_is_shadowed(struct fsck *k, const struct volume *v, uint64_t first, uint64_t blocks)
 {
 	uint64_t from = first;
 	struct entry e;
@@ -70,7 +70,7 @@ check_nodes(struct fsck *k, const struct volume *v, uint64_t zone, struct tree *
 		uint64_t first = zone * ZONE_BLOCKS + i * under;
 
 		if (counts(v, first, under) && digest_node(k->store->digest_seed, children + i * n, n) != nodes[i] &&
-		    !is_shadowed(k, v, first, under))
+		    !fsck_is_shadowed(k, v, first, under))
 			fsck_say(k, FSCK_DIGEST_TREE, v->sum->path,
 			    "the node of level %d over blocks %" PRIu64 " to %" PRIu64 " does not match its children",
 			    level, first, first + under - 1);
@@ -149,6 +149,16 @@ is_there(struct fsck *k, const char *path)
 	return r != -ENOENT;
 }
 
+/* The catalog does not know it: its making was cut off, and recovery removes what there is of it. */
+static bool
+is_unmade(const struct fsck *k, const char *name)
+{
+	for (size_t i = 0; i < k->row_count; i++)
+		if (strncmp(k->rows[i].id.text, name, strlen(k->rows[i].id.text)) == 0)
+			return false;
+	return k->has_catalog;
+}
+
 /* One of vol-....img and vol-....sum: the other must be there as well. */
 static void
 each_file(void *arg, const char *name)
@@ -158,7 +168,7 @@ each_file(void *arg, const char *name)
 	bool img = len > 4 && strcmp(name + len - 4, ".img") == 0, sum = len > 4 && strcmp(name + len - 4, ".sum") == 0;
 	char path[PATH_MAX_BYTES], other[PATH_MAX_BYTES];
 
-	if (p->status < 0 || strncmp(name, "vol-", 4) != 0 || (!img && !sum))
+	if (p->status < 0 || strncmp(name, "vol-", 4) != 0 || (!img && !sum) || is_unmade(p->k, name))
 		return;
 	snprintf(path, sizeof path, "%s/%s", p->k->o->dir, name);
 	snprintf(other, sizeof other, "%s/%.*s.%s", p->k->o->dir, (int)len - 4, name, img ? "sum" : "img");

@@ -247,6 +247,38 @@ sweep_volumes(struct recovery *v, const struct catalog_volume *rows, size_t row_
 			remove_volume(v, i);
 }
 
+/* Its staging file has no data, or is not there. */
+static bool
+holds_nothing(struct recovery *v, const struct volume *vol)
+{
+	struct disk_file *f = NULL;
+	char path[PATH_MAX_BYTES];
+	uint64_t bytes, data;
+	int r;
+
+	volume_path(path, v->s, &vol->info.id, "img");
+	r = disk_open(v->d, path, DISK_READ, &f);
+	if (r < 0)
+		return r == -ENOENT;
+	r = disk_size(v->d, f, &bytes);
+	if (r == 0)
+		r = disk_next_data(v->d, f, 0, &data);
+	disk_close(v->d, f);
+	return r == 0 && data >= bytes;
+}
+
+/* Without the catalog nobody says that a volume was made: one without a header may as well be damaged, unless there is
+ * nothing in it. */
+static void
+sweep_empty_volumes(struct recovery *v)
+{
+	struct store *s = v->s;
+
+	for (uint32_t i = s->volume_count; i-- > 0;)
+		if (header_is_missing(v, s->volumes[i]) && holds_nothing(v, s->volumes[i]))
+			remove_volume(v, i);
+}
+
 /* The same, cut off later: whole, but neither the catalog nor the journal knows it. Kept, it might be taken for the one
  * that was made after it. */
 static void
@@ -299,6 +331,8 @@ recover_volumes(struct recovery *v)
 			if (rows[i].deleted)
 				note_deleted(v, &rows[i]);
 	}
+	if (s->catalog == NULL)
+		sweep_empty_volumes(v);
 	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
 		r = open_volume(v, s->volumes[i]);
 	for (size_t i = 0; i < row_count && r == 0; i++) {
@@ -898,18 +932,6 @@ check_dropped(struct recovery *v, const struct found *f)
 	return lsn > v->state.lsn_last ? say_missing(v, lsn, f->file->path) : 0;
 }
 
-/* Was anything ever filled in? */
-static bool
-holds_data(struct recovery *v, const struct volume *vol)
-{
-	uint64_t bytes, data;
-	int r = disk_size(v->d, vol->img->file, &bytes);
-
-	if (r == 0)
-		r = disk_next_data(v->d, vol->img->file, 0, &data);
-	return r < 0 || data < bytes;
-}
-
 /* Without the catalog nothing but the journal tells how far a volume is filled: a journal that is not there (another
  * disk, not mounted) must not be taken for one that was never begun. */
 static int
@@ -918,7 +940,7 @@ check_begun(struct recovery *v)
 	struct store *s = v->s;
 
 	for (uint32_t i = 0; s->segments == NULL && i < s->volume_count; i++)
-		if (holds_data(v, s->volumes[i]))
+		if (!holds_nothing(v, s->volumes[i]))
 			return hf_error_say(v->err, -HF_ECORRUPT,
 			    "%s holds data, but the journal in %s has no segment that can be read",
 			    s->volumes[i]->img->path, s->journal_dir);

@@ -95,7 +95,6 @@ DAMAGES = {
     "POINT_LOST": lambda data, folder: [path.unlink() for path in folder.glob("journal/*")],
     "JOURNAL": lambda data, folder: flip(first(folder, "journal/*.seg"), 4096 + 100),
     "SEGMENT_GROUPS": lambda data, folder: flip(first(folder, "journal/*.seg"), 4096 + 100),
-    "SEGMENT_HEADER": lambda data, folder: flip(first(folder, "journal/*.seg"), 30),
     "STAGING_MISSING": lambda data, folder: first(folder, "*.img").unlink(),
     "STAGING_SIZE": lambda data, folder: os.truncate(first(folder, "*.img"), MIB),
     "DIGEST_HEADER": lambda data, folder: flip(first(folder, "*.sum"), 90),
