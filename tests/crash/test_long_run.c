@@ -29,7 +29,7 @@ enum {
 	VOLUMES = 2,
 	BLOCKS = 64, /* of both volumes */
 	FRAME_BLOCKS_MAX = 6,
-	SAMPLE_EVERY = 37, /* checkpoints */
+	SAMPLE_EVERY = 19, /* checkpoints: a view is held for longer than the journal window */
 	POWER_LOSS_EVERY = 23,
 	JOB_OPERATIONS = 120, /* on the disk: as many as the jobs of one step may take */
 	LISTED_MAX = 90,      /* window, rules, what is held, and what waits to go */
@@ -477,6 +477,8 @@ sample(void)
 	size_t count;
 	bool ok;
 
+	if (w.fault[0] != '\0')
+		return;
 	if (store_list_pits(w.store, &list, &count) < 0) {
 		fault("points cannot be listed");
 		return;
@@ -515,7 +517,7 @@ hold_oldest(enum store_pit_verb verb)
 	struct pit *list;
 	size_t count, i = 0;
 
-	if (store_list_pits(w.store, &list, &count) < 0)
+	if (w.fault[0] != '\0' || store_list_pits(w.store, &list, &count) < 0)
 		return;
 	while (i < count && verb == STORE_PIT_RELEASE && list[i].checkpoint.clock_ns != w.held_ns)
 		i++;
@@ -532,7 +534,7 @@ run_days(unsigned days)
 	for (unsigned n = 1; w.now_ns < until_ns && w.fault[0] == '\0'; n++) {
 		write_some();
 		make_checkpoint();
-		if (n % POWER_LOSS_EVERY == 0)
+		if (n % POWER_LOSS_EVERY == 0 && w.view == NULL)
 			lose_power();
 		if (w.fault[0] != '\0')
 			return;
@@ -561,6 +563,8 @@ be_dead(void)
 {
 	size_t before = count_points();
 
+	if (w.fault[0] != '\0')
+		return;
 	store_stream_stop(w.store);
 	for (int64_t t = 0; t < DEAD && w.fault[0] == '\0'; t += HOUR)
 		pass(HOUR);

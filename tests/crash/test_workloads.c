@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every workload of up to three things a store does (rig_verbs.h), from two beginnings, cut at every disk operation of
  * its last one; and at each cut every subset of what was not synced survives, up to eight changes (beyond, a sample),
- * and all of it with the newest write torn, and something at random. From each of these states the store must come back
- * with everything that was acknowledged and every point exact; some live on, and are cut and opened once more.
+ * and all of it with the newest write torn, and something at random; or the process alone is killed. From each of these
+ * states the store must come back with everything that was acknowledged and every point exact; some live on, and are
+ * cut and opened once more.
  *
  * A cut is looked at only when it differs from the one before: there is a new pending change, or more is owed. Subsets
  * without a new change, and those that leave the same disk as another one, are not counted again.
@@ -31,6 +32,8 @@ enum {
 	TORN = 1,           /* states with writes torn at random, of every cut */
 	LIFE_AFTER = 8,     /* of so many states one lives on, */
 	THOROUGH = 8,       /* and of so many one is looked at in every way there is */
+	KILLS = 1,          /* the process alone is killed, and the next one is cut */
+	KILL_OPERATIONS = 80,
 	VIOLATIONS_MAX = 20,
 	SEEN_MAX = 512,
 };
@@ -101,10 +104,12 @@ prepare(unsigned n)
 
 /* ---- one crash state ---- */
 
+enum { KILLED = SIM_SURVIVE_HEAD + 1 };
+
 struct state {
 	const char *letters;
 	unsigned beginning, cut;
-	enum sim_survival survival;
+	int survival; /* enum sim_survival, or KILLED */
 	uint64_t set;
 };
 
@@ -115,7 +120,7 @@ tell(const struct state *s, const struct rig *g)
 	printf("# VIOLATION of \"%s\" on \"%s\", cut %u: %s\n", s->letters, beginnings[s->beginning].name, s->cut,
 	    g->failed ? "the store failed" : g->fault);
 	printf("#   again: test_workloads --seed %" PRIu64 " --replay %u %s %u %d %#" PRIx64 "\n", options.seed,
-	    s->beginning, s->letters, s->cut, (int)s->survival, s->set);
+	    s->beginning, s->letters, s->cut, s->survival, s->set);
 }
 
 /* The agent has forgotten what it sent, and sends something else; the power goes, and nothing that was not synced
@@ -171,6 +176,18 @@ was_seen(uint64_t hash)
 	return false;
 }
 
+/* The process alone is killed; while the next one recovers the power goes as well, and some of what neither of them has
+ * synced survives. */
+static void
+end_by_kill(struct rig *g, uint64_t luck)
+{
+	disk_sim_cut_at(g->disk, 1 + luck % KILL_OPERATIONS);
+	if (rig_open(g) == 0)
+		(void)rig_check_recovered(g);
+	rig_close(g);
+	disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, luck);
+}
+
 static void
 try_state(const struct rig_cut *c, const struct state *s)
 {
@@ -180,7 +197,10 @@ try_state(const struct rig_cut *c, const struct state *s)
 		g = new_rig();
 	steady_seed(options.seed + s->cut * 64 + s->set);
 	rig_fork(g, c->rig);
-	disk_sim_restart(g->disk, s->survival, s->set);
+	if (s->survival == KILLED)
+		end_by_kill(g, s->set);
+	else
+		disk_sim_restart(g->disk, s->survival, s->set);
 	if (was_seen(disk_sim_hash(g->disk))) {
 		rig_stop(g);
 		return;
@@ -202,11 +222,11 @@ static bool
 is_wanted(const struct state *s)
 {
 	return !options.one_state ||
-	       (options.cut == s->cut && options.survival == (int)s->survival && options.set == s->set);
+	       (options.cut == s->cut && options.survival == s->survival && options.set == s->set);
 }
 
 static void
-try_one(const struct rig_cut *c, struct state s, enum sim_survival survival, uint64_t set)
+try_one(const struct rig_cut *c, struct state s, int survival, uint64_t set)
 {
 	s.survival = survival;
 	s.set = set;
@@ -257,6 +277,8 @@ try_cut(const struct rig_cut *c, unsigned beginning_number, const char *letters,
 			try_one(c, s, SIM_SURVIVE_HEAD, n);
 	for (int i = 0; i < TORN; i++)
 		try_one(c, s, SIM_SURVIVE_RANDOM, dice_next(&dice));
+	for (int i = 0; i < KILLS; i++)
+		try_one(c, s, KILLED, dice_next(&dice));
 }
 
 /* ---- one workload ---- */
