@@ -273,6 +273,20 @@ def test_a_fault_of_one_sources_files_leaves_the_others_untouched(rig):
     area.goes_on()
 
 
+# ---- submissions that are refused ----
+
+@pytest.mark.parametrize("error", ["EAGAIN", "EBUSY", "EINTR"])
+def test_what_the_kernel_refuses_for_now_is_submitted_again(rig, error):
+    needs("strace")
+    area = Area(rig, "ext4", busy=False)
+    tracer = trace(area, "io_uring_enter", "error=%s:when=2+3" % error)
+    for _ in range(2):
+        area.point()
+    area.check()
+    tracer.stop()
+    area.goes_on()
+
+
 # ---- killed at a system call ----
 
 CALLS = {"io_uring_enter": (2, 40, 200), "fallocate": (1,), "pwrite64": (1, 8), "fdatasync": (1,), "fsync": (1,), "unlink": (1,), "rename": (1,)}
@@ -280,10 +294,7 @@ CALLS = {"io_uring_enter": (2, 40, 200), "fallocate": (1,), "pwrite64": (1, 8), 
 
 def kill_at(area, call, number):
     """Take points until the daemon dies at that call of its, or enough of them were taken."""
-    tracer = area.rig.program(area.rig.unique("strace"), ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
-                                                          "inject=%s:signal=KILL:when=%d" % (call, number),
-                                                          "-p", str(area.daemon.program.pid)])
-    wait_for(lambda: tracer_of(area.daemon.program.pid) or not area.daemon.program.is_alive(), 20, "strace to trace")
+    tracer = trace(area, call, "signal=KILL:when=%d" % number)
     with contextlib.suppress(*GONE):
         for _ in range(8):
             area.point(seconds=10)
@@ -291,6 +302,15 @@ def kill_at(area, call, number):
     area.daemon.kill()
     tracer.kill()
     return died
+
+
+def trace(area, call, injection):
+    """From here on the daemon's calls of that name meet what is injected."""
+    pid = area.daemon.program.pid
+    tracer = area.rig.program(area.rig.unique("strace"), ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                                                          "inject=%s:%s" % (call, injection), "-p", str(pid)])
+    wait_for(lambda: tracer_of(pid) or not area.daemon.program.is_alive(), 20, "strace to trace")
+    return tracer
 
 
 def tracer_of(pid):
