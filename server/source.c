@@ -638,9 +638,9 @@ tick_second(struct source *src, int64_t now_ns)
 			src->retry_delay_ns = 0; /* it has held for a while */
 	}
 	if (src->life == SOURCE_BROKEN && now_ns >= src->retry_ns && !src->shutting_down) {
-		if (src->deleting)
+		if (src->facts.phase == PHASE_DELETING)
 			source_remove(src);
-		else
+		else if (!src->deleting) /* else it is about to be */
 			source_open(src);
 	}
 	source_expire_requests(src, now_ns);

@@ -10,6 +10,7 @@
  *
  * A cut before 2 leaves all of it; a cut after 2 leaves a source that the next start goes on removing at step 4. Errors
  * of 4 and 5 leave it broken, and it is tried again as a store that cannot be opened is. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +64,18 @@ run_remove(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct delete_job *j = (struct delete_job *)job;
 	struct source *src = j->source;
+	struct registry_source facts;
 	char parent[600];
 
 	snprintf(parent, sizeof parent, "%s/sources", data_dir_path(src->server->data_dir));
+	j->status = registry_get_source(src->server->registry, &src->id, &facts, &j->err);
+	if (j->status == -ENOENT) {
+		j->status = 0; /* its rows went, though that seemed to fail; its folder had gone before */
+		return;
+	}
+	if (j->status < 0)
+		return;
+	assert(facts.phase == PHASE_DELETING);
 	j->status = journal_link_discard(src->server->data_dir, d, &src->id);
 	if (j->status == 0)
 		j->status = discard_folder(d, parent, src->id.text);
@@ -148,6 +158,8 @@ check_unused(const struct source *src, const char **ret_text)
 
 	if (src->deleting)
 		*ret_text = "it is being deleted already";
+	else if (src->volume_deletion != NULL)
+		*ret_text = "a volume of it is being deleted: try again in a moment";
 	else if (src->session != NULL || src->newcomer != NULL)
 		*ret_text = stopped ? "its agent is being sent away: try again in a moment"
 				    : "its agent is connected: holdfastctl source stop first";

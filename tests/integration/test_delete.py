@@ -188,13 +188,12 @@ def test_a_daemon_killed_in_a_deletion_has_it_whole_or_not_at_all(rig):
 
 # ---- volumes ----
 
-def lose_disk(agent, name):
-    """The agent is stopped, and starts without one of its volumes; what it had."""
+def change_volumes(agent, change):
+    """The agent goes, and comes with other volumes. Those it had."""
     path = agent.state_dir / "agent.json"
-    state = json.loads(path.read_text())
-    before = json.dumps(state)
-    state["volumes"] = [v for v in state["volumes"] if v["name"] != name]
     agent.stop()
+    state = json.loads(path.read_text())
+    before, state["volumes"] = state["volumes"], change(state["volumes"])
     path.write_text(json.dumps(state))
     agent.start()
     return before
@@ -216,7 +215,7 @@ def lost_fixture(rig):
     agent = ready_agent(rig, daemon, disks)
     daemon.point(agent.source, "both")
     agent.data_id = next(d["volumeID"] for d in daemon.source(agent.source)["dataReplicationInfo"]["replicatedDisks"] if d["name"] == "data")
-    agent.before = lose_disk(agent, "data")
+    agent.before = change_volumes(agent, lambda volumes: [v for v in volumes if v["name"] != "data"])
     wait_for(lambda: names(daemon, agent.source) == ["root"], 20, "the disk to be retired")
     daemon.point(agent.source, "one")
     return agent
@@ -253,9 +252,7 @@ def test_a_deleted_volume_goes_with_the_points_that_have_it_and_no_others(lost):
     daemon.stop()
     run(BUILD / "holdfastctl", "fsck", daemon.data)
     daemon.start()
-    lost.stop()
-    (lost.state_dir / "agent.json").write_text(lost.before)  # the disk is back: another volume, filled anew
-    lost.start()
+    change_volumes(lost, lambda volumes: lost.before)  # the disk is back: another volume, filled anew
     wait_for(lambda: names(daemon, source) == ["data", "root"], 20, "the disk to be declared again")
     daemon.wait_ready(source)
     daemon.point(source, "again")
