@@ -179,8 +179,6 @@ find_point(struct repair *p, size_t mark)
 	int r;
 
 	marks_get(&s->marks, mark, &pit.checkpoint);
-	if (!pit_eligible(c))
-		return 0;
 	pit.id = checkpoint_pit_id(&s->source, c->lsn);
 	pit.lsn = c->lsn;
 	pit.time_ns = pit.planned_ns = checkpoint_time_ns(c);
@@ -188,7 +186,9 @@ find_point(struct repair *p, size_t mark)
 	pit.consistency = c->consistency;
 	pit.running_ns = c->running_ns;
 	pit.guarded_ns = pit_guarded_ns(&s->policy, c->running_ns);
-	pit.rules = pit_rules_due(&s->policy, s->pits, s->pit_count, pit.time_ns, pit.running_ns, &pit.planned_ns);
+	if (pit_eligible(c))
+		pit.rules =
+		    pit_rules_due(&s->policy, s->pits, s->pit_count, pit.time_ns, pit.running_ns, &pit.planned_ns);
 	pit.by_hand = pit.rules == 0 && outlived_a_merge(s, c->lsn);
 	if (pit.rules == 0 && !pit.by_hand)
 		return 0;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "proto/common/status.h"
+#include "storage/store_impl.h"
 #include "tests/lib/store_rig.h"
 
 #define CATALOG RIG_DIR "/catalog.db"
@@ -245,6 +246,25 @@ a_damaged_catalog_is_opened_from_its_copy(void **state)
 		assert_true(has_point(g, "before the damage"));
 		stop(g);
 	}
+}
+
+/* Its checkpoint is far older than the journal window then. */
+static void
+a_point_that_only_its_hold_keeps_is_not_dropped(void **state)
+{
+	struct rig *g = *state;
+	uint64_t lsn;
+
+	keep_next(g, "held for long");
+	lsn = store_newest_consistent(g->store)->lsn;
+	copy_catalog(g);
+	steps(g, 300);
+	rig_run_jobs(g, 100);
+	assert_true(store_window_lsn(g->store) > lsn);
+	rig_close(g);
+	lose(g, CATALOG);
+	open_again(g, STORE_CATALOG_COPY);
+	assert_true(has_point(g, "held for long"));
 }
 
 /* Points expired and the base moved since it was written; points were kept that it does not know. */
@@ -547,6 +567,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_damaged_catalog_is_opened_from_its_copy),
+	    TEST(a_point_that_only_its_hold_keeps_is_not_dropped),
 	    TEST(a_copy_older_than_a_fold_lists_no_point_whose_data_is_gone),
 	    TEST(an_unchanged_catalog_is_not_copied_again),
 	    cmocka_unit_test(volumes_the_copy_does_not_know_are_not_lost),
