@@ -78,14 +78,17 @@ check_free(const struct source *src, const char **ret_text)
 void
 source_delete_volume(struct source *src, const char *volume, bool with_points, source_deleted_done *done, void *arg)
 {
-	struct volume_deletion *v = NULL;
-	const char *text = "no memory";
+	struct volume_deletion *v;
+	const char *text;
 	int r = check_free(src, &text);
 
-	if (r == 0 && (v = calloc(1, sizeof *v)) == NULL)
-		r = -ENOMEM;
 	if (r < 0) {
 		done(arg, r, text);
+		return;
+	}
+	v = calloc(1, sizeof *v);
+	if (v == NULL) {
+		done(arg, -ENOMEM, hf_status_text(-ENOMEM));
 		return;
 	}
 	v->job.run = run_deletion;

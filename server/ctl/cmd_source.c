@@ -375,7 +375,7 @@ static int
 change_source(struct ctl *ctl, const char *verb, const char *warning)
 {
 	const char *id;
-	json_t *source, *answer;
+	json_t *source, *answer = NULL;
 	int code = find_source(ctl, ctl->operands[0], &source);
 
 	if (code != EXIT_DONE)
@@ -469,7 +469,7 @@ delete_source(struct ctl *ctl, const json_t *source, json_t **ret_answer)
 int
 run_source_delete(struct ctl *ctl)
 {
-	json_t *source, *answer;
+	json_t *source, *answer = NULL;
 	int code = find_source(ctl, ctl->operands[0], &source);
 
 	if (code != EXIT_DONE)
@@ -578,7 +578,7 @@ delete_volume(struct ctl *ctl, const json_t *source, json_t **ret_answer)
 int
 run_volume_delete(struct ctl *ctl)
 {
-	json_t *source, *answer;
+	json_t *source, *answer = NULL;
 	int code = find_source(ctl, ctl->operands[0], &source);
 
 	if (code != EXIT_DONE)

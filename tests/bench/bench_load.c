@@ -261,6 +261,8 @@ send_checkpoint(struct agent *a, int64_t now)
 
 /* ---- content ---- */
 
+static const unsigned no_blocks; /* of the pool: zeros */
+
 static void
 push_data(struct agent *a, const struct data_message *m, const unsigned *pool_blocks, int64_t due_ns)
 {
@@ -352,7 +354,7 @@ send_zeros(struct agent *a, int64_t now)
 	m.fill = false;
 	for (m.extent_count = 0; m.extent_count < EXTENT_BLOCKS_MAX; m.extent_count++)
 		m.extents[m.extent_count] = (struct extent){first + 2 * m.extent_count, 1, a->volume, EXTENT_ZERO};
-	push_data(a, &m, NULL, now);
+	push_data(a, &m, &no_blocks, now);
 	a->made_bytes += EXTENT_BLOCKS_MAX * BLOCK_BYTES;
 	return true;
 }
@@ -366,7 +368,7 @@ send_zero_fill(struct agent *a, int64_t now)
 	m.digest_count = 0;
 	m.fill = true;
 	m.extents[0] = (struct extent){a->frontier, a->volume_blocks - a->frontier, a->volume, EXTENT_FILL_ZERO};
-	push_data(a, &m, NULL, now);
+	push_data(a, &m, &no_blocks, now);
 	a->frontier = a->volume_blocks;
 }
 

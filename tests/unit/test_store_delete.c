@@ -113,7 +113,8 @@ count_file(void *arg, const char *name)
 {
 	size_t len = strlen(name);
 
-	if (strncmp(name, "vol-", 4) == 0 && (strcmp(name + len - 4, ".img") == 0 || strcmp(name + len - 4, ".sum") == 0))
+	if (strncmp(name, "vol-", 4) == 0 &&
+	    (strcmp(name + len - 4, ".img") == 0 || strcmp(name + len - 4, ".sum") == 0))
 		++*(unsigned *)arg;
 }
 
