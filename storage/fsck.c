@@ -160,8 +160,6 @@ check_row(struct fsck *k, const struct catalog_volume *row)
 
 	if (row->deleted)
 		return; /* what a cut has left of its files, recovery removes */
-	if (row->deleted)
-		return;
 	volume_path(path, k->store, &row->id, "sum");
 	if (v == NULL || strcmp(v->info.id.text, row->id.text) != 0)
 		fsck_say(k, FSCK_VOLUME_MISSING, path, "%s (%s) has no files", row->id.text, row->name);
