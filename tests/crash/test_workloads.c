@@ -8,10 +8,10 @@
  * A cut is looked at only when it differs from the one before: there is a new pending change, or more is owed. Subsets
  * without a new change, and those that leave the same disk as another one, are not counted again.
  *
- * usage: test_workloads [--seed N] [--length N] [--every N] [--shard I/N] [--first]
+ * usage: test_workloads [--seed N] [--length N] [--every N[,N]] [--shard I/N] [--first]
  *        test_workloads [--seed N] --replay BEGINNING LETTERS [CUT SURVIVAL SET]
- * --every N: of the workloads of three, one in N. --first: stop at the first violation. Prints TAP, and last
- * `N crash states, N violations`. */
+ * --every N: of the workloads of three, one in N, for each beginning. --first: stop at the first violation. Prints TAP,
+ * and last `N crash states, N violations`. */
 #include <assert.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -38,19 +38,6 @@ enum {
 	SEEN_MAX = 512,
 };
 
-static struct {
-	uint64_t seed, every;
-	unsigned length, shard, shards;
-	bool first;
-	const char *replay; /* letters */
-	bool one_state;
-	unsigned beginning, cut;
-	int survival;
-	uint64_t set;
-} options = {.seed = 1, .every = 1, .length = LENGTH_MAX, .shards = 1};
-
-static uint64_t states, violations, scripts;
-
 /* ---- beginnings: a store at rest, with a history ---- */
 
 static const struct {
@@ -60,6 +47,20 @@ static const struct {
     {"filling", "iiiiiiiickwsniwcb"},
 };
 enum { BEGINNINGS = sizeof beginnings / sizeof beginnings[0] };
+
+static struct {
+	uint64_t seed;
+	unsigned every[BEGINNINGS];
+	unsigned length, shard, shards;
+	bool first;
+	const char *replay; /* letters */
+	bool one_state;
+	unsigned beginning, cut;
+	int survival;
+	uint64_t set;
+} options = {.seed = 1, .every = {1, 1}, .length = LENGTH_MAX, .shards = 1};
+
+static uint64_t states, violations, scripts;
 
 static struct rig *beginning[BEGINNINGS];
 
@@ -339,7 +340,8 @@ is_ours(unsigned beginning_number, const char *letters)
 {
 	uint64_t h = hash(beginning_number, letters);
 
-	return h % options.shards == options.shard && (strlen(letters) < LENGTH_MAX || h / 64 % options.every == 0);
+	return h % options.shards == options.shard &&
+	       (strlen(letters) < LENGTH_MAX || h / 64 % options.every[beginning_number] == 0);
 }
 
 /* All workloads of one length that begin as `letters` does. A verb with nothing to do ends its branch. */
@@ -389,7 +391,7 @@ run_length(unsigned n, unsigned length)
 static void
 usage(void)
 {
-	fprintf(stderr, "usage: test_workloads [--seed N] [--length N] [--every N] [--shard I/N] [--first]\n"
+	fprintf(stderr, "usage: test_workloads [--seed N] [--length N] [--every N[,N]] [--shard I/N] [--first]\n"
 			"       test_workloads [--seed N] --replay BEGINNING LETTERS [CUT SURVIVAL SET]\n");
 	exit(2);
 }
@@ -415,6 +417,17 @@ read_replay(int argc, char **argv)
 }
 
 static void
+read_every(const char *text)
+{
+	unsigned *every = options.every;
+
+	if (sscanf(text, "%u,%u", &every[0], &every[1]) < 2)
+		every[1] = every[0];
+	if (every[0] == 0 || every[1] == 0)
+		usage();
+}
+
+static void
 read_arguments(int argc, char **argv)
 {
 	static const struct option names[] = {{"seed", required_argument, NULL, 's'},
@@ -428,7 +441,7 @@ read_arguments(int argc, char **argv)
 		switch (c) {
 		case 's': options.seed = strtoull(optarg, NULL, 0); break;
 		case 'l': options.length = (unsigned)strtoul(optarg, NULL, 0); break;
-		case 'e': options.every = strtoull(optarg, NULL, 0); break;
+		case 'e': read_every(optarg); break;
 		case 'h':
 			if (sscanf(optarg, "%u/%u", &options.shard, &options.shards) != 2)
 				usage();
@@ -437,7 +450,7 @@ read_arguments(int argc, char **argv)
 		case 'r': replay = true; break;
 		default: usage();
 		}
-	if (options.length < 1 || options.length > LENGTH_MAX || options.every == 0 || options.shard >= options.shards)
+	if (options.length < 1 || options.length > LENGTH_MAX || options.shard >= options.shards)
 		usage();
 	if (replay)
 		read_replay(argc - optind, argv + optind);
