@@ -42,6 +42,9 @@ make_rig(void)
 	assert_int_equal(rig_open(g), 0);
 	for (int v = 0; v <= THIRD; v++)
 		fill(g, v);
+	rig_frame_begin(g); /* the journal has some of it, too */
+	rig_frame_extent(g, THIRD, 1, 1, false, false);
+	rig_frame_end(g);
 	checkpoint(g);
 	g->attached[THIRD] = false;
 	assert_int_equal(rig_declare(g), 0);
