@@ -283,7 +283,7 @@ prepare_plan(struct call *call, struct hf_error *err)
 	int r = prepare_source(call, err);
 
 	if (r == 0 && rules == NULL)
-		r = hf_error_say(err, -EINVAL, "?policy=10m/60m+1h/24h is missing");
+		r = hf_error_say(err, -EINVAL, "?policy=10m/60m%%201h/24h is missing");
 	return r == 0 ? policy_parse_rules(rules, &call->policy.policy, err) : r;
 }
 

@@ -9,8 +9,9 @@
 struct marks {
 	struct mark {
 		uint64_t lsn;
-		int64_t clock_ns, clock_offset_ns, received_ns, unchanged_until_ns, running_ns;
-		uint32_t set; /* index of its volume list */
+		int64_t clock_ns, clock_offset_ns, received_ns, unchanged_until_ns;
+		int64_t running_ns; /* at its first moment */
+		uint32_t set;       /* index of its volume list */
 		uint8_t consistency;
 		bool complete;
 	} * list; /* in LSN order */

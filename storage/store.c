@@ -281,6 +281,7 @@ store_note_checkpoint(struct store *s, const struct checkpoint *c)
 	s->has_checkpoint = true;
 	if (pit_eligible(c)) {
 		s->newest_consistent = noted;
+		s->window_end_ns = noted.running_ns;
 		s->has_consistent = true;
 		s->points_wanted = true;
 	}
@@ -320,7 +321,6 @@ store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns)
 	s->newest_checkpoint.unchanged_until_ns = unchanged_until_ns;
 	s->newest_checkpoint.running_ns = store_run_to(s, &s->newest_checkpoint);
 	newest->unchanged_until_ns = unchanged_until_ns;
-	newest->running_ns = s->newest_checkpoint.running_ns;
 	if (s->has_consistent && s->newest_consistent.lsn == newest->lsn) {
 		s->newest_consistent = s->newest_checkpoint;
 		s->points_wanted = true;

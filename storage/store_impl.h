@@ -259,6 +259,7 @@ struct store {
 	uint64_t quota_bytes; /* 0 = none */
 	enum when_full when_full;
 	struct retention retention;
+	int64_t window_end_ns;  /* running time at the first moment of the newest complete checkpoint */
 	struct account account; /* what points cost, at accounted_ns (our clock; 0 = not counted yet) */
 	uint64_t account_state;
 	int64_t accounted_ns, account_due_ns; /* due: monotonic */

@@ -94,14 +94,16 @@ recall_before(struct recount *c, uint64_t lsn)
 static void
 recount_mark(struct recount *c, struct mark *m)
 {
-	struct retention *r = &c->s->retention;
+	struct retention then;
 
 	recall_before(c, m->lsn);
+	then = c->s->retention;
+	retention_recount(&then, until_ns(m));
+	m->running_ns = then.running_ns;
 	if (is_eligible(m))
-		retention_recount(r, until_ns(m));
-	recall_before(c, m->lsn + 1);
-	m->running_ns = r->begun ? r->running_ns : until_ns(m);
+		c->s->retention = then;
 	c->marks++;
+	recall_before(c, m->lsn + 1); /* its own row may be of a later moment, when it was still true */
 }
 
 static void
@@ -135,6 +137,8 @@ store_begin_retention(struct store *s)
 	recall_before(&c, UINT64_MAX);
 	recall_mark(s, &s->newest_checkpoint);
 	recall_mark(s, &s->newest_consistent);
+	s->window_end_ns = s->newest_consistent.running_ns;
+	s->newest_consistent.running_ns = s->retention.running_ns;
 	retention_believe(&s->retention, clock_at_least(s), store_passed(s));
 	retention_watch(&s->retention, store_clock(s), store_passed(s));
 }
@@ -154,22 +158,22 @@ store_newest_is_kept(const struct store *s)
 	return false;
 }
 
-/* The policy's window is counted back from the newest point to recover from, and reaches forward over all that came
- * after it. For want of room that is shortened, too: back from the newest checkpoint of any kind, over that point when
- * it has a row. */
+/* The policy's window is counted back from the first moment of the newest point to recover from, and reaches forward
+ * over all that came after it. For want of room that is shortened, too: back from the newest checkpoint of any kind,
+ * over that point when it has a row. */
 int64_t
 store_window_begin(const struct store *s)
 {
 	int64_t begin, shortened;
 
 	if (!s->retention.begun || retention_stopped(&s->retention) ||
-	    __builtin_sub_overflow(s->retention.running_ns, s->policy.journal_window_ns, &begin))
+	    __builtin_sub_overflow(s->window_end_ns, s->policy.journal_window_ns, &begin))
 		return INT64_MIN;
 	if (s->space.window_ns == INT64_MAX || s->marks.count == 0)
 		return begin;
 	shortened = s->marks.list[s->marks.count - 1].running_ns - s->space.window_ns;
-	if (s->has_consistent && shortened > s->newest_consistent.running_ns && !store_newest_is_kept(s))
-		shortened = s->newest_consistent.running_ns;
+	if (s->has_consistent && shortened > s->window_end_ns && !store_newest_is_kept(s))
+		shortened = s->window_end_ns;
 	return shortened > begin ? shortened : begin;
 }
 

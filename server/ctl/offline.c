@@ -338,12 +338,14 @@ describe_rules(uint32_t rules)
 static void
 add_row(const struct pit *p, json_t *json)
 {
-	char time[UNITS_TEXT_BYTES];
+	char time[UNITS_TEXT_BYTES], verified[UNITS_TEXT_BYTES];
 
 	json_object_update_new(
-	    json, json_pack("{s:s?, s:b, s:b, s:b, s:b, s:s, s:o}", "name", p->name[0] == '\0' ? NULL : p->name,
-		      "verified", p->verified_ns != 0, "held", p->held, "byHand", p->by_hand, "kept", p->kept,
-		      "expectedTimestamp", time_format(p->planned_ns, time), "ruleIDs", describe_rules(p->rules)));
+	    json, json_pack("{s:s?, s:b, s:o, s:b, s:b, s:b, s:s, s:o}", "name", p->name[0] == '\0' ? NULL : p->name,
+		      "verified", p->verified_ns != 0, "lastVerified",
+		      p->verified_ns == 0 ? json_null() : json_string(time_format(p->verified_ns, verified)), "held",
+		      p->held, "byHand", p->by_hand, "kept", p->kept, "expectedTimestamp",
+		      time_format(p->planned_ns, time), "ruleIDs", describe_rules(p->rules)));
 }
 
 static json_t *

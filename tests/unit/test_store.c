@@ -692,6 +692,31 @@ a_daemon_that_was_off_keeps_the_history(void **state)
 	assert_in_range(count_kept(g), kept, kept + 1);
 }
 
+/* A fuzzy one is no older than it was, though nothing to recover from came for a while before it. */
+static void
+a_fuzzy_checkpoint_of_the_window_is_in_it_after_a_restart(void **state)
+{
+	struct checkpoint fuzzy = {.consistency = CHECKPOINT_FUZZY};
+	struct rig *g = *state;
+	uint64_t lsn;
+	bool kept;
+
+	complete_pit(g);
+	set_policy(g, 0, 120 * NS_PER_SECOND);
+	checkpoint_at(g, g->now_ns);
+	g->now_ns += 300 * NS_PER_SECOND;
+	fuzzy.clock_ns = fuzzy.received_ns = next_frame(g, RIG_CHECKPOINT)->clock_ns = g->now_ns;
+	assert_int_equal(store_checkpoint(g->store, g->sent, g->frames[g->sent].chain, &fuzzy), 0);
+	rig_settle(g);
+	lsn = store_newest_checkpoint(g->store)->lsn;
+	g->now_ns += 60 * NS_PER_SECOND;
+	checkpoint_at(g, g->now_ns);
+	assert_true(is_listed(g, lsn, &kept));
+	power_cut(g);
+	set_policy(g, 0, 120 * NS_PER_SECOND);
+	assert_true(is_listed(g, lsn, &kept));
+}
+
 static void
 what_is_frozen_neither_expires_nor_is_folded_until_it_is_thawed(void **state)
 {
@@ -1103,6 +1128,7 @@ main(void)
 	    TEST(a_clock_far_ahead_expires_nothing),
 	    TEST(a_dead_source_keeps_its_history_when_it_comes_back),
 	    TEST(a_daemon_that_was_off_keeps_the_history),
+	    TEST(a_fuzzy_checkpoint_of_the_window_is_in_it_after_a_restart),
 	    TEST(what_is_frozen_neither_expires_nor_is_folded_until_it_is_thawed),
 	    TEST(freezing_stops_at_once_and_a_thaw_only_when_it_is_durable),
 	    TEST(clocks_that_disagree_expire_nothing_until_a_thaw),
