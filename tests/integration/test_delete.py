@@ -210,7 +210,7 @@ def image_of(daemon, source, volume_id):
 @pytest.fixture(name="lost")
 def lost_fixture(rig):
     """A source that had two disks, of which one is gone: point "both" has them, "one" has not."""
-    daemon = rig.daemon()
+    daemon = rig.daemon(storage__segment_size="1MiB", pit__journal_window="1s")
     disks = {name: rig.file(name, random_bytes(rig.random, 3 * MIB)) for name in ("root", "data")}
     agent = ready_agent(rig, daemon, disks)
     with open(disks["data"], "r+b") as f:  # what the journal has of it stays there for a while
@@ -277,3 +277,21 @@ def test_a_volume_whose_deletion_was_cut_is_gone_after_the_next_start(lost):
     assert first_difference(lost.volumes["root"], daemon.export(source, "root", "one")) is None
     assert all(len(p["volumes"]) == 1 for p in daemon.points(source))
     assert not list((daemon.data / "sources" / source).glob(lost.data_id + ".sum"))
+
+
+def test_history_is_folded_over_what_the_journal_has_of_a_deleted_volume(rig, lost):
+    daemon, source = lost.daemon, lost.source
+    daemon.ctl("volume", "delete", source, "data", "--yes", "--with-points")
+    wait_for(lambda: daemon.source(source)["ready"], 20, "the source to be open")
+    before = int(daemon.source(source)["counters"]["baseLSN"])
+    for _ in range(3):
+        with open(lost.volumes["root"], "r+b") as f:
+            f.write(rig.random.randbytes(MIB))
+        daemon.point(source, "late%d" % _)
+    for point in daemon.points(source):
+        if point["kept"] and point["name"] != "late2":
+            daemon.request("DELETE", "/v1/points-in-time/%s" % point["pointInTimeID"], admin=True)
+    wait_for(lambda: int(daemon.source(source)["counters"]["baseLSN"]) > before, 30, "a fold")
+    assert first_difference(lost.volumes["root"], daemon.export(source, "root", "late2")) is None
+    daemon.restart("kill")
+    assert first_difference(lost.volumes["root"], daemon.export(source, "root", "late2")) is None
