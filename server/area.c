@@ -20,6 +20,8 @@ struct area {
 	struct trend trend;
 	bool uncountable; /* this file system preallocates nothing: the reserve is only counted */
 	pthread_mutex_t lock;
+	int64_t starved_until_ns; /* by the clock of area_measure(); 0 = never was */
+	bool starved; /* under the lock, as the rest: maintenance found no space since the last measurement */
 	struct area_facts facts;         /* under the lock, as the next */
 	uint64_t need_told, need_before; /* the largest since the last measurement, and before it */
 };
@@ -87,11 +89,17 @@ held_bytes(const struct area *a)
 	return stat(a->reserve_path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
-/* Cut, not removed: the name needs no new room later. */
+/* Cut, not removed: the name needs no new room later. Synced, for Btrfs gives nothing back before its transaction is
+ * through. */
 static int
 cut(const struct area *a, uint64_t bytes)
 {
-	return truncate(a->reserve_path, (off_t)bytes) < 0 ? -errno : 0;
+	int fd = open(a->reserve_path, O_WRONLY | O_CLOEXEC);
+	int r = fd >= 0 && ftruncate(fd, (off_t)bytes) == 0 && syncfs(fd) == 0 ? 0 : -errno;
+
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 /* A quarter at a time, until half of it is free: whatever else is writing to the file system
@@ -126,12 +134,31 @@ hold(struct area *a, uint64_t bytes)
 	return r;
 }
 
+/* For so long what is measured is not believed: Btrfs ends its transactions every 30 s. */
+#define STARVED_NS (30 * NS_PER_SECOND)
+
+static bool
+take_starved(struct area *a, int64_t now_ns)
+{
+	bool starved;
+
+	pthread_mutex_lock(&a->lock);
+	starved = a->starved;
+	a->starved = false;
+	pthread_mutex_unlock(&a->lock);
+	if (starved)
+		a->starved_until_ns = now_ns + STARVED_NS;
+	return starved;
+}
+
 /* Is there room for the file, and for going on beside it? Then it is made; when there is none left, it goes. */
 static bool
-settle_reserve(struct area *a, const struct area_facts *f)
+settle_reserve(struct area *a, const struct area_facts *f, bool starved)
 {
+	if (starved || (f->level == SPACE_FULL && f->free_bytes < f->reserve_bytes / 2))
+		return f->held_bytes > 0 && release(a, f) == 0;
 	if (f->level == SPACE_FULL)
-		return f->held_bytes > 0 && f->free_bytes < f->reserve_bytes / 2 && release(a, f) == 0;
+		return false;
 	if (a->uncountable || f->held_bytes >= f->reserve_bytes)
 		return false;
 	return hold(a, f->reserve_bytes) == 0;
@@ -151,7 +178,7 @@ extra_bytes(struct area *a, uint64_t reserve_bytes)
 }
 
 static int
-look(struct area *a, struct area_facts *f)
+look(struct area *a, struct area_facts *f, int64_t now_ns)
 {
 	struct statvfs v;
 
@@ -163,6 +190,8 @@ look(struct area *a, struct area_facts *f)
 	f->reserve_bytes = area_reserve(&a->settings, f->total_bytes);
 	f->extra_bytes = extra_bytes(a, f->reserve_bytes);
 	area_judge(f, a->settings.warning_percent);
+	if (now_ns < a->starved_until_ns)
+		f->level = SPACE_FULL;
 	return 0;
 }
 
@@ -179,13 +208,15 @@ int
 area_measure(struct area *a, int64_t now_ns)
 {
 	struct area_facts f;
+	bool starved;
 	int r;
 
 	area_get(a, &f);
 	f.measured_ns = now_ns;
-	r = look(a, &f);
-	if (r == 0 && settle_reserve(a, &f))
-		r = look(a, &f);
+	starved = take_starved(a, now_ns);
+	r = look(a, &f, now_ns);
+	if (r == 0 && settle_reserve(a, &f, starved))
+		r = look(a, &f, now_ns);
 	if (r < 0)
 		return r;
 	note_growth(a, &f, now_ns);
@@ -230,6 +261,14 @@ area_destroy(struct area *a)
 }
 
 /* ---- facts ---- */
+
+void
+area_tell_full(struct area *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->starved = true;
+	pthread_mutex_unlock(&a->lock);
+}
 
 const char *
 area_path(const struct area *a)

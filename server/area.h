@@ -61,6 +61,10 @@ int area_measure(struct area *a, int64_t now_ns);
 /* What maintenance of a source may take before it gives any back; told about once a second. Any thread. */
 void area_tell_need(struct area *a, uint64_t bytes);
 
+/* Maintenance found no space there, whatever was measured (Btrfs counts what was allocated only when its transaction is
+ * through): more of the reserve is given out. Any thread. */
+void area_tell_full(struct area *a);
+
 const char *area_path(const struct area *a);
 void area_get(struct area *a, struct area_facts *ret_facts); /* any thread */
 

@@ -52,9 +52,12 @@ run_event(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct event_job *e = (struct event_job *)job;
 	struct hf_error err;
+	int r = registry_add_event(e->server->registry, &e->event, &err);
 
-	if (registry_add_event(e->server->registry, &e->event, &err) < 0)
+	if (r < 0)
 		log_warning("event_not_kept", "kept_event=%s msg=\"%s\"", e->event.event, err.text);
+	if (r == -HF_EFULL || r == -ENOSPC)
+		area_tell_full(e->server->areas[AREA_DATA]);
 	atomic_fetch_sub(&e->server->events_pending, 1);
 	free(e);
 }

@@ -275,6 +275,14 @@ take_store(struct source *src, struct store *store)
 	log_info("source_open", "source=%s worker=%u", src->id.text, src->worker->index);
 }
 
+/* What makes room, or opens what is there, has found none: it shall have more of the reserve. */
+static void
+note_starved(struct source *src, int status)
+{
+	if (status == -ENOSPC || status == -EDQUOT || status == -HF_EFULL)
+		source_tell_full(src);
+}
+
 static void
 on_opened(struct job *job)
 {
@@ -282,6 +290,7 @@ on_opened(struct job *job)
 	struct source *src = o->source;
 
 	src->jobs_out--;
+	note_starved(src, o->status);
 	if (o->status == 0) {
 		take_store(src, o->store);
 	} else {
@@ -404,6 +413,8 @@ on_source_job(struct job *job)
 	src->dirty = true;
 	if (j->finished == NULL) /* else somebody waits for the answer */
 		log_failed_job(src, j->work);
+	if (!store_job_is_ingest(j->work))
+		note_starved(src, store_job_status(j->work, NULL));
 	store_job_finish(src->store, j->work, j->finished != NULL);
 	if (j->finished != NULL) {
 		j->finished(j->arg, j->work);

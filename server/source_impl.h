@@ -238,6 +238,7 @@ void source_watch_retention(struct source *src); /* once a second */
 /* source_space.c */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
 bool source_meets_quota(const struct source *src);          /* it is its quota, not the disk, that leaves no room */
+void source_tell_full(struct source *src);                  /* maintenance of it found no space */
 void source_note_thinned(struct source *src, const struct pit *pit);
 void source_note_window(struct source *src, const struct source_status *s);
 

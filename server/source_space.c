@@ -200,6 +200,13 @@ source_meets_quota(const struct source *src)
 	       src->space.quota_room_bytes < space.room_bytes;
 }
 
+void
+source_tell_full(struct source *src)
+{
+	area_tell_full(src->server->areas[AREA_DATA]);
+	area_tell_full(journal_area(src));
+}
+
 /* ---- what was given up ---- */
 
 void

@@ -416,6 +416,7 @@ store_declare_result(
 
 const struct job_class declare_job = {
     .name = "declare volumes",
+    .ingest = true,
     .asked = true,
     .run = run_declare,
     .finish = finish_declare,

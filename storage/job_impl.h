@@ -12,6 +12,7 @@ struct job_class {
 	const char *name;
 	bool slow;   /* for the maintenance thread; else for the catalog thread */
 	bool points; /* changes kept points: not while a fold is out, and the other way round */
+	bool ingest; /* room for what comes in: it stalls when there is none, and has no part in the reserve */
 	bool frees;  /* room: what it brought shows when it is measured next */
 	bool alone;  /* moves history about: not while another such job is out */
 	bool asked;  /* made when somebody asks for it, who waits for its end */

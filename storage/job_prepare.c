@@ -135,6 +135,7 @@ finish_prepare(struct store *s, struct store_job *job)
 
 const struct job_class prepare_job = {
     .name = "prepare segment",
+    .ingest = true,
     .make = make_prepare,
     .run = run_prepare,
     .finish = finish_prepare,

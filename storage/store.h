@@ -314,6 +314,7 @@ int store_heal(struct store *s, uint32_t volume, uint64_t block, const void *byt
 struct store_job *store_job_next(struct store *s); /* [owner] NULL: nothing to do */
 /* Build, fold, merge, punch and copy are the maintenance thread's; the others the catalog thread's. */
 bool store_job_is_slow(const struct store_job *job);
+bool store_job_is_ingest(const struct store_job *job); /* when it finds no space the reserve is not for it */
 const char *store_job_name(const struct store_job *job);
 void store_job_run(struct store_job *job, struct disk *d, struct run_cache *cache); /* any thread; blocks */
 /* [owner] Take over its results. Frees it unless keep. */

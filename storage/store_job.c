@@ -114,6 +114,12 @@ store_job_is_slow(const struct store_job *job)
 	return classes[job->kind]->slow;
 }
 
+bool
+store_job_is_ingest(const struct store_job *job)
+{
+	return classes[job->kind]->ingest;
+}
+
 const char *
 store_job_name(const struct store_job *job)
 {

@@ -195,6 +195,28 @@ what_the_largest_fold_would_take_is_counted_as_taken_while_it_is_told(void **sta
 }
 
 static void
+the_reserve_is_given_out_by_quarters_when_maintenance_finds_no_space(void **state)
+{
+	struct area_settings s = {.reserve_bytes = 4 * MIB, .segment_bytes = MIB};
+	struct area *a;
+	struct area_facts f;
+	struct hf_error err;
+
+	assert_int_equal(area_create(*state, &s, &a, &err), 0);
+	for (uint64_t left = 3; left < 4; left--) {
+		area_tell_full(a);
+		assert_int_equal(area_measure(a, 1), 0);
+		area_get(a, &f);
+		assert_int_equal(f.held_bytes / MIB, left);
+		assert_int_equal(f.level, SPACE_FULL); /* whatever statfs says */
+	}
+	assert_int_equal(area_measure(a, 31 * NS_PER_SECOND), 0);
+	area_get(a, &f);
+	assert_true(f.held_bytes >= 4 * MIB); /* nobody complains any more */
+	area_destroy(a);
+}
+
+static void
 usage_counts_blocks_and_not_sizes(void **state)
 {
 	char path[300];
@@ -256,6 +278,8 @@ main(void)
 		the_reserve_is_really_allocated_and_counts_as_held, make_scratch, remove_scratch),
 	    cmocka_unit_test_setup_teardown(
 		what_the_largest_fold_would_take_is_counted_as_taken_while_it_is_told, make_scratch, remove_scratch),
+	    cmocka_unit_test_setup_teardown(
+		the_reserve_is_given_out_by_quarters_when_maintenance_finds_no_space, make_scratch, remove_scratch),
 	    cmocka_unit_test_setup_teardown(usage_counts_blocks_and_not_sizes, make_scratch, remove_scratch),
 	};
 
