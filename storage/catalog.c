@@ -59,7 +59,8 @@ static const char *const schemas[] = {
     "INTEGER NOT NULL) STRICT;"
     "INSERT INTO scrub (one, begun_ns, lsn, volume, position, bytes, by_hand, done_ns) VALUES (1, 0, 0, 0, 0, 0, 0, 0);"
     "CREATE TABLE suspect (volume INTEGER NOT NULL, run INTEGER NOT NULL, block INTEGER NOT NULL,"
-    " PRIMARY KEY (volume, run, block)) STRICT;",
+    " PRIMARY KEY (volume, run, block)) STRICT;"
+    "CREATE TABLE seal (one INTEGER PRIMARY KEY CHECK (one = 1), digest INTEGER NOT NULL) STRICT;",
     NULL,
 };
 
@@ -67,6 +68,7 @@ static const struct sql_format format = {
     .what = "catalog",
     .application_id = APPLICATION_ID,
     .schemas = schemas,
+    .sealed = true,
 };
 
 static struct catalog *

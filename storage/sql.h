@@ -24,6 +24,7 @@ struct sql {
 	sqlite3 *db;
 	const char *what; /* "registry", for messages */
 	const char *vfs;  /* NULL: SQLite's own */
+	bool sealed;      /* see struct sql_format */
 	struct {
 		const char *text;
 		sqlite3_stmt *statement;
@@ -37,6 +38,10 @@ struct sql_format {
 	const char *what;
 	int application_id;
 	const char *const *schemas; /* ends with NULL: as many as there are versions */
+	/* The table `seal` (one, digest) holds a digest of all rows of all others, renewed in every transaction and
+	 * compared when the database is opened: SQLite's own checks do not see a bit that was flipped in a value. Every
+	 * change reads the whole database: for small ones. */
+	bool sealed;
 };
 
 /* Open the file, or with create make it (0600) and sync its directory (with a VFS of tests, vfs not NULL, that is the

@@ -191,7 +191,7 @@ rows_that_make_no_sense_are_corruption(void **state)
 	struct pit *pits;
 	size_t count;
 
-	tamper(f, "INSERT INTO rule VALUES (9, 9, 'FORTNIGHTS', 1, 1, 1);"
+	tamper(f, "DELETE FROM seal; INSERT INTO rule VALUES (9, 9, 'FORTNIGHTS', 1, 1, 1);"
 		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '', 0, 0);"
 		  "INSERT INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name, "
 		  "unchanged_until_ns, "
@@ -200,6 +200,24 @@ rows_that_make_no_sense_are_corruption(void **state)
 	assert_int_equal(catalog_get_policy(f->c, &policy, NULL), -HF_ECORRUPT);
 	assert_int_equal(catalog_list_volumes(f->c, volumes, 4, &count, NULL), -HF_ECORRUPT);
 	assert_int_equal(catalog_list_pits(f->c, &pits, &count, NULL), -HF_ECORRUPT);
+}
+
+static void
+rows_that_we_did_not_write_are_corruption(void **state)
+{
+	struct fixture *f = *state;
+	struct hf_error err;
+
+	assert_int_equal(catalog_set_frozen(f->c, 5, &err), 0); /* a change of its own renews the seal */
+	reopen(f);
+	tamper(f, "UPDATE source SET base_lsn = base_lsn + 1");
+	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), -HF_ECORRUPT);
+	assert_non_null(strstr(err.text, "not those that were written"));
+	tamper(f, "DELETE FROM seal"); /* by hand, and meant so */
+	reopen(f);
+	assert_int_equal(catalog_set_frozen(f->c, 6, &err), 0);
+	tamper(f, "UPDATE source SET base_lsn = base_lsn - 1");
+	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), -HF_ECORRUPT);
 }
 
 /* ---- content ---- */
@@ -755,6 +773,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(missing_catalog_is_not_made_by_opening_it, setup, teardown),
 	    cmocka_unit_test_setup_teardown(newer_or_foreign_or_damaged_catalog_is_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(rows_that_make_no_sense_are_corruption, setup, teardown),
+	    cmocka_unit_test_setup_teardown(rows_that_we_did_not_write_are_corruption, setup, teardown),
 	    cmocka_unit_test_setup_teardown(volumes_are_kept_by_number, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_deleted_volume_keeps_its_row_and_takes_its_points, setup, teardown),
 	    cmocka_unit_test_setup_teardown(points_are_listed_in_order_and_replaced_by_id, setup, teardown),

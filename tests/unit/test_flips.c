@@ -221,6 +221,15 @@ a_flipped_bit_of_a_digest_file_is_found_or_harmless(void **state)
 	assert_true(tally.refused > 0);
 }
 
+static void
+a_flipped_bit_of_the_catalog_is_found_or_harmless(void **state)
+{
+	struct tally tally;
+
+	flip_all("catalog", &tally);
+	assert_true(tally.harmless > 0);
+}
+
 int
 main(void)
 {
@@ -229,6 +238,7 @@ main(void)
 	    cmocka_unit_test(a_flipped_bit_of_a_run_is_found_or_harmless),
 	    cmocka_unit_test(a_flipped_bit_of_a_staging_file_is_found),
 	    cmocka_unit_test(a_flipped_bit_of_a_digest_file_is_found_or_harmless),
+	    cmocka_unit_test(a_flipped_bit_of_the_catalog_is_found_or_harmless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -365,7 +365,7 @@ a_commit_that_was_seen_is_not_lost_to_a_cut(void **state)
 
 	steps(g, 30);
 	rig_close(g);
-	for (uint64_t at = 1; at < 12; at++) {
+	for (uint64_t at = 1; at < 24; at++) {
 		struct catalog *c;
 		uint64_t lsn;
 
