@@ -280,15 +280,24 @@ def test_a_volume_whose_deletion_was_cut_is_gone_after_the_next_start(lost):
     assert not list((daemon.data / "sources" / source).glob(lost.data_id + ".sum"))
 
 
+def made(daemon, source, name):
+    """A point of that name, unless the agent is not there yet."""
+    try:
+        return daemon.point(source, name)
+    except Refusal:
+        return None
+
+
 def test_history_is_folded_over_what_the_journal_has_of_a_deleted_volume(rig, lost):
     daemon, source = lost.daemon, lost.source
     daemon.ctl("volume", "delete", source, "data", "--yes", "--with-points")
     wait_for(lambda: daemon.source(source)["ready"], 20, "the source to be open")
+    wait_for(lambda: "resume=1" in lost.program.log.read_text(), 20, "the agent to go on")
     before = int(daemon.source(source)["counters"]["baseLSN"])
-    for _ in range(3):
+    for number in range(3):
         with open(lost.volumes["root"], "r+b") as f:
             f.write(rig.random.randbytes(MIB))
-        daemon.point(source, "late%d" % _)
+        wait_for(lambda name="late%d" % number: made(daemon, source, name), 20, "a point")
     for point in daemon.points(source):
         if point["kept"] and point["name"] != "late2":
             daemon.request("DELETE", "/v1/points-in-time/%s" % point["pointInTimeID"], admin=True)
