@@ -49,9 +49,8 @@ def try_plant(build, plant):
 
 def main():
     build = pathlib.Path(sys.argv[1]) / "planted"
-    cflags = os.environ.get("CFLAGS", "-O2 -g") + " -DPLANTS"
     programs = sorted({program for program, *_ in [*CRASH, *SOONER.values()]})
-    subprocess.run(["make", "--no-print-directory", f"-j{os.cpu_count()}", f"BUILD={build}", f"CFLAGS={cflags}",
+    subprocess.run(["make", "--no-print-directory", f"-j{os.cpu_count()}", f"BUILD={build}", "CFLAGS=-O2 -g -DPLANTS",
                     *(str(build / program) for program in programs)], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     wanted = {int(number) for number in sys.argv[2:]}
     plants = [(int(n), text) for n, text in PLANT.findall((ROOT / "storage/plant.h").read_text()) if not wanted or int(n) in wanted]

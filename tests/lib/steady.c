@@ -66,9 +66,9 @@ buffer_alloc(size_t len)
 			p = spares[i].p;
 			spares[i].p = NULL;
 		}
-	if (p == NULL)
-		p = aligned_alloc(bytes >= HUGE_BYTES ? HUGE_BYTES : DISK_ALIGN, bytes);
-	return p != NULL ? memset(p, 0, bytes < CLEARED_BYTES_MAX ? bytes : CLEARED_BYTES_MAX) : NULL;
+	if (p == NULL && posix_memalign(&p, bytes >= HUGE_BYTES ? HUGE_BYTES : DISK_ALIGN, bytes) != 0)
+		return NULL;
+	return memset(p, 0, bytes < CLEARED_BYTES_MAX ? bytes : CLEARED_BYTES_MAX);
 }
 
 void
