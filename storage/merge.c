@@ -245,11 +245,11 @@ merge_scan(struct run *const *runs, size_t run_count, struct disk *d, const uint
     bool wide, merge_each *each, void *arg)
 {
 	struct scan *s = calloc(1, sizeof *s);
-	int r = s == NULL ? -ENOMEM : 0;
+	int r = 0;
 
 	assert(run_count <= MERGE_RUNS_MAX);
-	if (r < 0)
-		return r;
+	if (s == NULL)
+		return -ENOMEM;
 	s->points = points;
 	s->point_count = point_count;
 	s->wide = wide;
