@@ -295,9 +295,13 @@ CALLS = {"io_uring_enter": (2, 40, 200), "fallocate": (1,), "pwrite64": (1, 8), 
 def kill_at(area, call, number):
     """Take points until the daemon dies at that call of its, or enough of them were taken."""
     tracer = trace(area, call, "signal=KILL:when=%d" % number)
-    with contextlib.suppress(*GONE):
-        for _ in range(8):
-            area.point(seconds=10)
+    enough = len(area.points) + 8
+
+    def is_over():
+        with contextlib.suppress(*GONE):
+            area.takes_a_point()
+        return not area.daemon.program.is_alive() or len(area.points) >= enough
+    wait_for(is_over, 60, "the daemon to die, or to take its points")
     died = not area.daemon.program.is_alive()
     area.daemon.kill()
     tracer.kill()
