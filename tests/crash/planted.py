@@ -22,7 +22,7 @@ WORKLOAD = ["crash/test_workloads", "--first", "--replay"]
 KEEPER = ["crash/test_store_crash", "--first", "--seed", "8", "--seeds", "1", "--stride", "2"]
 LONG, FAULTS, MENDING, PITS = ["crash/test_long_run", "--days", "6"], ["unit/test_faults"], ["unit/test_mend"], ["unit/test_pit"]
 SOONER = {19: [*WORKLOAD, "0", "vo"], 20: [*WORKLOAD, "0", "qo"], 22: PITS, 24: [*WORKLOAD, "0", "vwo"], 25: ["unit/test_recover"],
-          30: LONG, 31: LONG, 34: ["unit/test_view"], 35: ["unit/test_fold"], 37: PITS, 40: KEEPER, 41: LONG, 42: LONG,
+          30: LONG, 31: LONG, 34: MENDING, 35: ["unit/test_fold"], 37: PITS, 40: KEEPER, 41: LONG, 42: LONG,
           43: ["unit/test_merge"], 46: KEEPER, 47: ["unit/test_store_merge"], 60: FAULTS, 61: FAULTS, 80: MENDING, 81: MENDING, 82: MENDING}
 
 
