@@ -252,12 +252,13 @@ what_failed_to_be_written_or_synced_is_written_once_more_and_really_there(void *
 	struct dice dice = dice_from_environment();
 
 	for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
-		struct history_shape shape = {.volumes = 1, .blocks = 400, .records = 60, .snapshots = 2};
+		struct history_shape shape = {.volumes = 1, .blocks = 400, .records = 200, .snapshots = 1};
 		struct history *h = history_create(&shape, &dice);
 		struct fold_stats stats;
 
 		disk_sim_fail(h->disk, faults[i].kind, faults[i].nth, false, SIM_FAULT_EIO);
 		assert_int_equal(fold_to(h, h->snapshot_lsns[0], &stats, NULL), 0);
+		assert_int_equal(disk_sim_struck(h->disk), 1);
 		assert_int_equal(stats.batches_rewritten, 1);
 		disk_sim_restart(h->disk, SIM_SURVIVE_NONE, 1);
 		check_from(h, 0, h->snapshot_lsns[0], 4);
