@@ -225,27 +225,19 @@ on_volume_changed(void *arg, size_t volume, const char *path, uint64_t size_byte
 	save(r);
 }
 
-/* What was acknowledged, for the server to be told by the next process; soon after a stream has begun, then when it is
- * due, once a minute: the state lies on a disk that is replicated, and each write of it is a change to replicate.
- * Returns whether it is to be saved. */
-static bool
-remember_acknowledged(struct run *r, bool due)
+static void
+remember_acknowledged(struct run *r)
 {
 	struct link_status *s = malloc(sizeof *s);
-	struct state *st = r->state;
 
 	if (s == NULL)
-		return false; /* at the next checkpoint */
+		return; /* at the next checkpoint */
 	link_get_status(r->link, s);
-	due = s->acked_sequence > 0 && (due || s->stream_id != st->last_stream_id);
-	if (due) {
-		if (st->last_stream_id != 0 && st->last_stream_id != s->stream_id)
-			earlier_streams_add(&st->earlier, st->last_stream_id);
-		st->last_stream_id = s->stream_id;
-		st->last_acked_sequence = s->acked_sequence;
+	if (s->acked_sequence > 0) {
+		r->state->last_stream_id = s->stream_id;
+		r->state->last_acked_sequence = s->acked_sequence;
 	}
 	free(s);
-	return due;
 }
 
 static void
@@ -261,8 +253,10 @@ on_checkpoint(void *arg, const struct message_checkpoint *checkpoint)
 	r->checkpoint = *checkpoint;
 	r->has_checkpoint = true;
 	pthread_mutex_unlock(&r->lock);
-	if (remember_acknowledged(r, clock_monotonic_ns() - r->saved_ns >= SAVE_INTERVAL_NS))
-		save(r);
+	if (clock_monotonic_ns() - r->saved_ns < SAVE_INTERVAL_NS)
+		return;
+	remember_acknowledged(r);
+	save(r);
 }
 
 /* ---- start and end ---- */
@@ -282,7 +276,6 @@ open_link(struct run *r, struct hf_error *err)
 	    .incarnation = st->incarnation,
 	    .last_stream_id = st->last_stream_id,
 	    .last_acked_sequence = st->last_acked_sequence,
-	    .earlier = st->earlier,
 	    .compressions = r->o->compressions,
 	};
 
@@ -373,8 +366,7 @@ replicate(struct run *r, struct hf_error *err)
 static bool
 needs_a_person(int code)
 {
-	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION ||
-	       code == -HF_ESTOPPED;
+	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION;
 }
 
 static void *
@@ -416,7 +408,7 @@ static void
 finish(struct run *r)
 {
 	if (r->link != NULL) {
-		(void)remember_acknowledged(r, true);
+		remember_acknowledged(r);
 		save(r);
 		release_signals();
 	}
