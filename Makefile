@@ -42,9 +42,10 @@ storage_SRCS := $(sort $(wildcard storage/*.c))
 server_SRCS  := $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
 ctl_SRCS     := $(sort $(filter-out server/ctl/main.c,$(wildcard server/ctl/*.c)))
 agent_SRCS   := $(sort $(filter-out agent/main.c,$(wildcard agent/*.c)))
-testlib_SRCS := $(sort $(wildcard tests/lib/*.c))
+testlib_SRCS := $(sort $(filter-out tests/lib/steady.c,$(wildcard tests/lib/*.c)))
 unit_SRCS    := $(sort $(wildcard tests/unit/test_*.c))
 crash_SRCS   := $(sort $(wildcard tests/crash/test_*.c))
+crashlib_SRCS := tests/lib/rig_cuts.c tests/lib/rig_verbs.c tests/lib/steady.c tests/lib/store_rig.c
 fuzz_SRCS    := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 bench_SRCS   := $(sort $(wildcard tests/bench/bench_*.c))
 
@@ -63,7 +64,7 @@ MANS    := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(sort $(wildcard docs/man/*
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-asan fuzz-smoke bench tidy install dist clean help
+.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-planted check-asan crash-soak fuzz-smoke bench tidy install dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -115,7 +116,10 @@ $(UNITS): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtest.a $(LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -lcmocka
 
-$(CRASHES): $(BUILD)/crash/%: $(BUILD)/tests/crash/%.o $(BUILD)/tests/lib/store_rig.o $(BUILD)/libstorage.a $(BUILD)/libcommon.a
+# Time goes as fast as these want, and memory ends when they want: they stand in front of the functions named.
+$(BUILD)/unit/test_faults: LIBS_EXTRA += -Wl,--wrap=clock_monotonic_ns,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=buffer_alloc,--wrap=disk_op_finish
+
+$(CRASHES): $(BUILD)/crash/%: $(BUILD)/tests/crash/%.o $(call objs,$(crashlib_SRCS)) $(BUILD)/libstorage.a $(BUILD)/libcommon.a
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
@@ -185,9 +189,14 @@ check-unit: all ## the unit tests alone, under a minute
 	@$(SUBMAKE) units
 	@$(PYTHON) tests/run.py --build $(BUILD) unit
 
-check-crash: all ## the simulated disk loses, tears and reorders; recovery must never lie
+check-crash: all ## the simulated disk loses, tears and reorders, at every operation; recovery must never lie
 	@$(SUBMAKE) crashes
-	@$(PYTHON) tests/run.py --build $(BUILD) crash
+	@$(PYTHON) tests/crash/run.py $(BUILD) full
+
+STATES ?= 10000000
+crash-soak: all ## the same for hours: random lives until STATES=10000000 crash states were tried
+	@$(SUBMAKE) crashes
+	@$(PYTHON) tests/crash/run.py $(BUILD) soak $(STATES)
 
 check-planted: all ## bugs planted on purpose: the crash test must catch every one
 	@$(PYTHON) tests/run.py --build $(BUILD) planted

@@ -82,6 +82,7 @@ retry_after(const struct session_outcome *o, int failures)
 	case HF_EREVOKED:
 	case HF_EEXPIRED:
 	case HF_EVERSION: return 30 * NS_PER_SECOND;
+	case HF_ESTOPPED: return 10 * NS_PER_SECOND; /* on purpose; whoever starts it again wants to see it go */
 	default: return wait_ns < most_ns ? wait_ns : most_ns;
 	}
 }

@@ -322,6 +322,10 @@ store(struct state *st, const struct enrollment *e, struct hf_error *err)
 		r = tls_certificate_save(state_path(directory, "ca.pem", path), &e->answer.ca_certificate, NULL, err);
 	if (r < 0)
 		return r;
+	if (strcmp(st->source_id.text, e->answer.source_id.text) != 0) {
+		st->last_stream_id = st->last_acked_sequence = 0; /* of another source */
+		st->earlier.count = 0;
+	}
 	st->source_id = e->answer.source_id;
 	memcpy(st->nonce, e->request.installation_nonce, sizeof st->nonce);
 	st->server_count = 0;

@@ -70,9 +70,19 @@ copy_config(struct link *l, const struct link_config *config, struct hf_error *e
 	l->compressions = config->compressions;
 	l->last_stream_id = config->last_stream_id;
 	l->last_acked_sequence = config->last_acked_sequence;
+	l->earlier = config->earlier;
 	l->window_bytes_max = config->window_bytes_max != 0 ? config->window_bytes_max : WINDOW_BYTES_DEFAULT;
 	l->key_update_bytes = config->key_update_bytes;
 	return copy_servers(l, config, err);
+}
+
+void
+earlier_streams_add(struct earlier_streams *e, uint64_t stream_id)
+{
+	if (e->count < EARLIER_STREAMS_MAX)
+		e->count++;
+	memmove(e->ids + 1, e->ids, (e->count - 1) * sizeof e->ids[0]);
+	e->ids[0] = stream_id;
 }
 
 static void
@@ -509,7 +519,7 @@ link_recent(struct link *l, uint32_t volume, struct message_recent_answer *ret_a
 }
 
 size_t
-link_take_requests(struct link *l, uint64_t *ret_ids, size_t max)
+link_take_requests(struct link *l, uint64_t *ret_ids, size_t max, bool *ret_compare)
 {
 	size_t n;
 
@@ -517,6 +527,8 @@ link_take_requests(struct link *l, uint64_t *ret_ids, size_t max)
 	n = l->request_count < max ? l->request_count : max;
 	memcpy(ret_ids, l->requests, n * sizeof *ret_ids);
 	l->request_count -= n;
+	*ret_compare = l->compare_requested;
+	l->compare_requested = false;
 	memmove(l->requests, l->requests + n, l->request_count * sizeof *l->requests);
 	pthread_mutex_unlock(&l->lock);
 	return n;

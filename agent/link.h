@@ -26,10 +26,14 @@ struct link_config {
 	struct message_hints hints;
 	/* The newest acknowledgement that an earlier process remembered; 0 = none. */
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
 	unsigned compressions;     /* bits of enum frame_flag the server may choose from */
 	uint64_t window_bytes_max; /* unacknowledged bytes kept in memory; 0 = 32 MiB */
 	uint64_t key_update_bytes; /* new TLS keys after so many bytes sent; 0 = 64 GiB */
 };
+
+/* The newest stream is no longer this one. */
+void earlier_streams_add(struct earlier_streams *e, uint64_t stream_id);
 
 /* Start dialling. -ENOMEM, or what is wrong with key, certificate or CA. */
 int link_create(const struct link_config *config, struct link **ret_link, struct hf_error *err);
@@ -72,8 +76,9 @@ int link_compare_end(struct link *l, uint64_t *ret_digests, size_t count);
 int link_recent(struct link *l, uint32_t volume, struct message_recent_answer *ret_answer);
 
 /* Requests for a checkpoint now that arrived since the last call; their ids go into the next
- * link_checkpoint(). Returns how many were stored (at most max). */
-size_t link_take_requests(struct link *l, uint64_t *ret_ids, size_t max);
+ * link_checkpoint(). Returns how many were stored (at most max); *ret_compare: one of them wants to
+ * know what the comparing found. */
+size_t link_take_requests(struct link *l, uint64_t *ret_ids, size_t max, bool *ret_compare);
 
 /* Sleep until timeout_ns passed, a checkpoint request is waiting, the stream must be restarted, or
  * link_stop(). */

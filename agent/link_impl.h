@@ -87,6 +87,7 @@ struct link {
 	struct stream stream;
 	struct retained_list trash; /* dropped by link_restart(), freed by the thread */
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
 	uint64_t digest_seed;
 	unsigned compression; /* the newest Welcome's */
 
@@ -106,6 +107,7 @@ struct link {
 
 	uint64_t requests[LINK_REQUESTS_MAX]; /* checkpoint requests not yet taken */
 	size_t request_count;
+	bool compare_requested; /* by one of them */
 
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;

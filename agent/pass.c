@@ -72,7 +72,8 @@ struct passer {
 
 	uint64_t requests[REQUEST_IDS_MAX]; /* checkpoints asked for and not yet given */
 	size_t request_count;
-	int64_t requested_ns; /* when the oldest was seen */
+	int64_t requested_ns;   /* when the oldest was seen */
+	bool compare_requested; /* one of them asks what the comparing found, in the next pass, whatever it is */
 };
 
 static bool
@@ -218,6 +219,7 @@ run_fill(struct passer *p)
 static size_t
 take_requests(struct passer *p)
 {
+	bool compare;
 	size_t n;
 
 	/* So many wait only when no checkpoint can be given; who asked first has given up first. */
@@ -225,7 +227,8 @@ take_requests(struct passer *p)
 		p->request_count /= 2;
 		memmove(p->requests, p->requests + p->request_count, p->request_count * sizeof *p->requests);
 	}
-	n = link_take_requests(p->link, p->requests + p->request_count, REQUEST_IDS_MAX - p->request_count);
+	n = link_take_requests(p->link, p->requests + p->request_count, REQUEST_IDS_MAX - p->request_count, &compare);
+	p->compare_requested |= compare;
 	if (n > 0 && p->request_count == 0)
 		p->requested_ns = clock_monotonic_ns();
 	p->request_count += n;
@@ -247,7 +250,7 @@ claim(enum consistency c)
 static bool
 may_wait_for_better(const struct passer *p, const struct message_checkpoint *m)
 {
-	return m->consistency < CONSISTENCY_CRASH && p->request_count > 0 &&
+	return m->consistency < CONSISTENCY_CRASH && p->request_count > 0 && !p->compare_requested &&
 	       clock_monotonic_ns() - p->requested_ns < REQUEST_PATIENCE_NS;
 }
 
@@ -256,6 +259,19 @@ add_requests(struct passer *p, struct message_checkpoint *m)
 {
 	memcpy(m->request_ids, p->requests, p->request_count * sizeof *p->requests);
 	m->request_id_count = p->request_count;
+}
+
+static void
+add_compared(const struct passer *p, struct message_checkpoint *m)
+{
+	for (size_t i = 0; i < p->volumes->count; i++) {
+		const struct volume *v = &p->volumes->list[i];
+
+		m->compared[m->compared_count++] = (struct message_compared_volume){.volume = v->number,
+		    .bytes_read = v->pass_bytes_read,
+		    .bytes_differing = v->pass_bytes_differing,
+		    .equal = v->equal};
+	}
 }
 
 static int
@@ -294,17 +310,40 @@ mark(struct passer *p, struct message_checkpoint *m)
 	}
 	if (!is_waiting)
 		add_requests(p, m);
+	if (p->compare_requested)
+		add_compared(p, m);
 	r = send_checkpoint(p, m);
-	if (r == 0)
+	if (r == 0) {
 		p->request_count -= m->request_id_count;
+		p->compare_requested = false;
+	}
 	return r;
 }
 
 /* ---- passes ---- */
 
+/* Count for the volume what the copier has counted since. */
+static void
+count_for(const struct passer *p, struct volume *v, uint64_t read_before, uint64_t differing_before)
+{
+	v->pass_bytes_read += p->copier.bytes_read - read_before;
+	v->pass_bytes_differing += p->copier.bytes_differing - differing_before;
+}
+
+static int
+sweep_whole(struct passer *p, struct volume *v)
+{
+	uint64_t read = p->copier.bytes_read, differing = p->copier.bytes_differing;
+	int r = sweep_volume(&p->copier, v, standstill_map(p->standstill, v));
+
+	count_for(p, v, read, differing);
+	return r;
+}
+
 static int
 sweep_recent(struct passer *p, struct volume *v)
 {
+	uint64_t read = p->copier.bytes_read, differing = p->copier.bytes_differing;
 	struct message_recent_answer *recent = malloc(sizeof *recent);
 	int r;
 
@@ -313,6 +352,7 @@ sweep_recent(struct passer *p, struct volume *v)
 	r = link_recent(p->link, v->number, recent);
 	if (r == 0 && recent->count > 0)
 		r = sweep_nodes(&p->copier, v, recent->nodes, recent->count);
+	count_for(p, v, read, differing);
 	free(recent);
 	return r;
 }
@@ -349,7 +389,7 @@ sweep_all(struct passer *p)
 		struct volume *v = &p->volumes->list[i];
 
 		if (volume_is_ok(v))
-			r = sweep_volume(&p->copier, v, standstill_map(p->standstill, v));
+			r = sweep_whole(p, v);
 	}
 	return r < 0 ? r : flush_all(p);
 }
@@ -363,12 +403,32 @@ all_read_once(const struct passer *p)
 	return true;
 }
 
+/* The pass is over. What it found to be as it was read before, in this stream, did not change meanwhile. */
 static void
 note_read(struct passer *p)
 {
+	for (size_t i = 0; i < p->volumes->count; i++) {
+		struct volume *v = &p->volumes->list[i];
+
+		v->equal = volume_is_ok(v) && v->read_once && v->pass_bytes_differing == 0;
+		v->read_once |= volume_is_ok(v);
+	}
+}
+
+static void
+forget_counts(struct passer *p)
+{
+	p->copier.bytes_read = p->copier.bytes_differing = 0;
 	for (size_t i = 0; i < p->volumes->count; i++)
-		if (volume_is_ok(&p->volumes->list[i]))
-			p->volumes->list[i].read_once = true;
+		p->volumes->list[i].pass_bytes_read = p->volumes->list[i].pass_bytes_differing = 0;
+}
+
+/* After a freeze: read whole while it stood still, and what differed was sent; or something was sent without that. */
+static void
+note_all(struct passer *p, bool equal)
+{
+	for (size_t i = 0; i < p->volumes->count; i++)
+		p->volumes->list[i].equal = equal;
 }
 
 static void
@@ -405,8 +465,10 @@ try_standstill(struct passer *p, struct message_checkpoint *m)
 	if (cut.is_clean) {
 		m->consistency = CONSISTENCY_FILESYSTEM;
 		m->clock_ns = cut.clock_ns;
+		note_all(p, true);
 	} else if (cut.has_sent) {
 		m->consistency = CONSISTENCY_FUZZY; /* the copy is a mixture now, whatever the pass had found */
+		note_all(p, false);
 	}
 	return 0;
 }
@@ -437,7 +499,7 @@ run_sweep(struct passer *p, enum activity activity, int (*first)(struct passer *
 	bool was_read = all_read_once(p);
 	int r = p->standstill != NULL ? standstill_prepare(p->standstill) : 0;
 
-	p->copier.bytes_read = p->copier.bytes_differing = 0;
+	forget_counts(p);
 	p->started_ns = clock_monotonic_ns();
 	take_requests(p);
 	teller_begin(&p->teller, activity, p->pass_number, activity == ACTIVITY_RESCAN ? "comparing" : NULL);

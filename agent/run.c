@@ -225,19 +225,27 @@ on_volume_changed(void *arg, size_t volume, const char *path, uint64_t size_byte
 	save(r);
 }
 
-static void
-remember_acknowledged(struct run *r)
+/* What was acknowledged, for the server to be told by the next process; soon after a stream has begun, then when it is
+ * due, once a minute: the state lies on a disk that is replicated, and each write of it is a change to replicate.
+ * Returns whether it is to be saved. */
+static bool
+remember_acknowledged(struct run *r, bool due)
 {
 	struct link_status *s = malloc(sizeof *s);
+	struct state *st = r->state;
 
 	if (s == NULL)
-		return; /* at the next checkpoint */
+		return false; /* at the next checkpoint */
 	link_get_status(r->link, s);
-	if (s->acked_sequence > 0) {
-		r->state->last_stream_id = s->stream_id;
-		r->state->last_acked_sequence = s->acked_sequence;
+	due = s->acked_sequence > 0 && (due || s->stream_id != st->last_stream_id);
+	if (due) {
+		if (st->last_stream_id != 0 && st->last_stream_id != s->stream_id)
+			earlier_streams_add(&st->earlier, st->last_stream_id);
+		st->last_stream_id = s->stream_id;
+		st->last_acked_sequence = s->acked_sequence;
 	}
 	free(s);
+	return due;
 }
 
 static void
@@ -253,10 +261,8 @@ on_checkpoint(void *arg, const struct message_checkpoint *checkpoint)
 	r->checkpoint = *checkpoint;
 	r->has_checkpoint = true;
 	pthread_mutex_unlock(&r->lock);
-	if (clock_monotonic_ns() - r->saved_ns < SAVE_INTERVAL_NS)
-		return;
-	remember_acknowledged(r);
-	save(r);
+	if (remember_acknowledged(r, clock_monotonic_ns() - r->saved_ns >= SAVE_INTERVAL_NS))
+		save(r);
 }
 
 /* ---- start and end ---- */
@@ -276,6 +282,7 @@ open_link(struct run *r, struct hf_error *err)
 	    .incarnation = st->incarnation,
 	    .last_stream_id = st->last_stream_id,
 	    .last_acked_sequence = st->last_acked_sequence,
+	    .earlier = st->earlier,
 	    .compressions = r->o->compressions,
 	};
 
@@ -366,7 +373,8 @@ replicate(struct run *r, struct hf_error *err)
 static bool
 needs_a_person(int code)
 {
-	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION;
+	return code == -HF_ECLONE || code == -HF_EREVOKED || code == -HF_EEXPIRED || code == -HF_EVERSION ||
+	       code == -HF_ESTOPPED;
 }
 
 static void *
@@ -408,7 +416,7 @@ static void
 finish(struct run *r)
 {
 	if (r->link != NULL) {
-		remember_acknowledged(r);
+		(void)remember_acknowledged(r, true);
 		save(r);
 		release_signals();
 	}

@@ -30,6 +30,9 @@ struct session {
 	int64_t deadline_ns; /* of the greeting */
 	int64_t welcomed_ns; /* monotonic; 0 = not yet */
 
+	struct message_fetch fetch; /* the block asked for */
+	bool fetch_asked;
+
 	struct message_volumes answer; /* scratch for VOLUMES */
 	bool declare_asked, declare_checks, declared;
 	uint64_t stream_id; /* of the START sent here; 0 = none */

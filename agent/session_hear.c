@@ -131,6 +131,8 @@ on_ack(struct session *s, const struct wire_frame *f)
 	if (m.durable_sequence <= l->stream.acked_sequence)
 		return;
 	stream_acknowledge(&l->stream, m.durable_sequence);
+	if (l->last_stream_id != 0 && l->last_stream_id != l->stream.id)
+		earlier_streams_add(&l->earlier, l->last_stream_id);
 	l->last_stream_id = l->stream.id;
 	l->last_acked_sequence = m.durable_sequence;
 	s->progressed = true;
@@ -157,6 +159,7 @@ on_checkpoint_request(struct session *s, const struct wire_frame *f)
 	if (!decoded(
 		s, message_checkpoint_request_decode(f->message, f->header.message_bytes, &m), "CheckpointRequest"))
 		return;
+	l->compare_requested |= m.compare;
 	for (size_t i = 0; i < l->request_count; i++)
 		if (l->requests[i] == m.request_id)
 			return; /* asked again after a reconnect */
@@ -222,6 +225,17 @@ on_recent_answer(struct session *s, const struct wire_frame *f)
 	}
 	l->recent_state = RECENT_ANSWERED;
 	link_changed(l);
+}
+
+/* Read when something is said next: see session_say(). */
+static void
+on_fetch(struct session *s, const struct wire_frame *f)
+{
+	if (!decoded(s, message_fetch_decode(f->message, f->header.message_bytes, &s->fetch), "Fetch"))
+		return;
+	if (s->fetch_asked)
+		session_end(s, -HF_EPROTOCOL, "a Fetch before the one before was answered");
+	s->fetch_asked = true;
 }
 
 /* The key stays: its certificate is what ages. */
@@ -319,6 +333,7 @@ session_hear(struct session *s, const struct wire_frame *f)
 	case FRAME_RECENT_ANSWER: on_recent_answer(s, f); return;
 	case FRAME_RENEW_REQUEST: on_renew_request(s); return;
 	case FRAME_RENEWED: on_renewed(s, f); return;
+	case FRAME_FETCH: on_fetch(s, f); return;
 	case FRAME_GOODBYE: on_goodbye(s, f); return;
 	case FRAME_HELLO:
 	case FRAME_DECLARE:
@@ -330,6 +345,7 @@ session_hear(struct session *s, const struct wire_frame *f)
 	case FRAME_RENEW:
 	case FRAME_REPORT:
 	case FRAME_NOTICE:
+	case FRAME_FETCHED:
 	case FRAME_ENROLL:
 	case FRAME_ENROLLED: break;
 	}

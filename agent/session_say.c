@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/fetch.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 
@@ -61,6 +62,7 @@ SENDER(RENEW, renew)
 SENDER(REPORT, report)
 SENDER(NOTICE, notice)
 SENDER(GOODBYE, goodbye)
+SENDER(FETCHED, fetched)
 #undef SENDER
 
 void
@@ -75,12 +77,14 @@ session_say_hello(struct session *s)
 	    .hints = l->hints,
 	    .compressions = l->compressions,
 	    .clock_ns = clock_real_ns(),
+	    .features = MESSAGE_FETCH,
 	};
 
 	memcpy(m.installation_nonce, l->nonce, sizeof m.installation_nonce);
 	pthread_mutex_lock(&l->lock);
 	m.last_stream_id = l->last_stream_id;
 	m.last_acked_sequence = l->last_acked_sequence;
+	m.earlier = l->earlier;
 	pthread_mutex_unlock(&l->lock);
 	send_hello(s, &m);
 }
@@ -251,6 +255,36 @@ heartbeat_if_due(struct session *s, int64_t now_ns)
 	s->next_heartbeat_ns = now_ns + s->heartbeat_ns;
 }
 
+/* Where the disk of a volume is today; false if it is none of ours. Lock held. */
+static bool
+find_device(const struct link *l, uint32_t volume, struct message_declared_volume *ret_device)
+{
+	for (size_t i = 0; l->have_declared && i < l->volumes.count; i++)
+		if (l->volumes.volumes[i].volume == volume && l->volumes.volumes[i].state == VOLUME_OK) {
+			*ret_device = l->declared.volumes[i];
+			return true;
+		}
+	return false;
+}
+
+/* A block the server asked for. It is read without the lock, for a disk may take its time. */
+static void
+fetch_if_asked(struct session *s)
+{
+	struct message_fetched m = {.request_id = s->fetch.request_id};
+	struct message_declared_volume device;
+	bool known;
+
+	if (!s->fetch_asked)
+		return;
+	s->fetch_asked = false;
+	pthread_mutex_lock(&s->l->lock);
+	known = find_device(s->l, s->fetch.volume, &device);
+	pthread_mutex_unlock(&s->l->lock);
+	m.status = known ? fetch_block(device.device_name, device.size_bytes, s->fetch.block, m.block) : -HF_EVOLUME;
+	send_fetched(s, &m);
+}
+
 /* Turn everything noted in the link into control frames. */
 void
 session_say(struct session *s)
@@ -259,6 +293,7 @@ session_say(struct session *s)
 
 	if (s->state == SESSION_GREETING)
 		return;
+	fetch_if_asked(s);
 	pthread_mutex_lock(&s->l->lock);
 	declare_if_due(s);
 	start_if_due(s);

@@ -58,6 +58,19 @@ format_nonce(const unsigned char *nonce, char *ret_hex)
 		snprintf(ret_hex + 2 * i, 3, "%02x", nonce[i]);
 }
 
+static json_t *
+pack_earlier(const struct state *st)
+{
+	json_t *list = json_array();
+	char hex[17];
+
+	for (size_t i = 0; i < st->earlier.count; i++) {
+		snprintf(hex, sizeof hex, "%016llx", (unsigned long long)st->earlier.ids[i]);
+		json_array_append_new(list, json_string(hex));
+	}
+	return list;
+}
+
 /* The text of agent.json; malloced. NULL if a text is not UTF-8 or there is no memory. */
 static char *
 state_text(const struct state *st)
@@ -68,10 +81,10 @@ state_text(const struct state *st)
 
 	format_nonce(st->nonce, nonce);
 	snprintf(stream, sizeof stream, "%016llx", (unsigned long long)st->last_stream_id);
-	root = json_pack("{s:i, s:s, s:o, s:s, s:I, s:s, s:I, s:o}", "version", STATE_VERSION, "sourceServerID",
+	root = json_pack("{s:i, s:s, s:o, s:s, s:I, s:s, s:I, s:o, s:o}", "version", STATE_VERSION, "sourceServerID",
 	    st->source_id.text, "servers", pack_servers(st), "nonce", nonce, "incarnation", (json_int_t)st->incarnation,
-	    "lastStream", stream, "lastAckedSequence", (json_int_t)st->last_acked_sequence, "volumes",
-	    pack_volumes(st));
+	    "lastStream", stream, "lastAckedSequence", (json_int_t)st->last_acked_sequence, "earlierStreams",
+	    pack_earlier(st), "volumes", pack_volumes(st));
 	if (root != NULL)
 		text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
@@ -121,6 +134,25 @@ parse_hex(const char *text, unsigned char *ret_bytes, size_t count)
 		sscanf(text + 2 * i, "%2x", &byte);
 		ret_bytes[i] = (unsigned char)byte;
 	}
+	return true;
+}
+
+/* Not there in what earlier versions wrote. */
+static bool
+parse_earlier(const json_t *list, struct state *st)
+{
+	size_t n = json_array_size(list);
+
+	if (n > EARLIER_STREAMS_MAX)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		const char *hex = json_string_value(json_array_get(list, i));
+
+		if (hex == NULL)
+			return false;
+		st->earlier.ids[i] = strtoull(hex, NULL, 16);
+	}
+	st->earlier.count = n;
 	return true;
 }
 
@@ -180,7 +212,8 @@ parse_state(json_t *root, struct state *st)
 		"volumes", &volumes) < 0)
 		return -EBADMSG;
 	if (!id_parse("s", source_id, &st->source_id) || !parse_hex(nonce, st->nonce, NONCE_BYTES) ||
-	    !parse_servers(servers, st) || !parse_volumes(volumes, st))
+	    !parse_servers(servers, st) || !parse_volumes(volumes, st) ||
+	    !parse_earlier(json_object_get(root, "earlierStreams"), st))
 		return -EBADMSG;
 	st->incarnation = (uint64_t)incarnation;
 	st->last_acked_sequence = (uint64_t)acked;

@@ -37,6 +37,7 @@ struct state {
 	unsigned char nonce[NONCE_BYTES];
 	uint64_t incarnation;
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
 	struct state_volume volumes[VOLUMES_MAX];
 	size_t volume_count;
 

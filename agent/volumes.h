@@ -32,6 +32,8 @@ struct volume {
 	uint64_t frontier_blocks; /* first fill: where to go on */
 
 	bool read_once; /* every byte of it was read and compared or sent in this stream */
+	uint64_t pass_bytes_read, pass_bytes_differing; /* in the pass under way, or the last one */
+	bool equal; /* that pass proves that the disk was, when it began, what the server has */
 };
 
 struct volumes {

@@ -54,6 +54,8 @@ static const struct {
     [FRAME_REPORT] = {"REPORT", MEDIUM_MAX, 0, 0, false},
     [FRAME_NOTICE] = {"NOTICE", MEDIUM_MAX, 0, 0, false},
     [FRAME_GOODBYE] = {"GOODBYE", MEDIUM_MAX, 0, 0, false},
+    [FRAME_FETCH] = {"FETCH", SMALL_MAX, 0, 0, false},
+    [FRAME_FETCHED] = {"FETCHED", MEDIUM_MAX, 0, 0, false},
     [FRAME_ENROLL] = {"ENROLL", 2 * MEDIUM_MAX, 0, 0, false},
     [FRAME_ENROLLED] = {"ENROLLED", 3 * MEDIUM_MAX, 0, 0, false},
 };

@@ -326,6 +326,26 @@ convert_offer(struct conversion *c, Holdfast__V1__Hello *w, unsigned *flags)
 			w->compressions[w->n_compressions++] = all[i];
 }
 
+static unsigned
+feature_flag(int feature)
+{
+	return feature == HOLDFAST__V1__FEATURE__FEATURE_FETCH ? MESSAGE_FETCH : 0;
+}
+
+/* An offer like the compressions. */
+static void
+convert_features(struct conversion *c, Holdfast__V1__Hello *w, unsigned *flags)
+{
+	if (c->decoding) {
+		for (size_t i = 0; i < w->n_features; i++)
+			*flags |= feature_flag((int)w->features[i]);
+		return;
+	}
+	w->features = encoding_room(1, sizeof *w->features);
+	if ((*flags & MESSAGE_FETCH) != 0)
+		w->features[w->n_features++] = HOLDFAST__V1__FEATURE__FEATURE_FETCH;
+}
+
 static void
 convert_choice(struct conversion *c, Holdfast__V1__Compression *w, unsigned *flag)
 {
@@ -400,6 +420,9 @@ hello_convert(struct conversion *c, Holdfast__V1__Hello *w, struct message_hello
 	convert_ns(c, &w->clock_ns, &m->clock_ns);
 	convert_u64(c, &w->last_stream_id, &m->last_stream_id);
 	convert_u64(c, &w->last_acked_sequence, &m->last_acked_sequence);
+	convert_numbers(c, &w->n_earlier_stream_ids, &w->earlier_stream_ids, &m->earlier.count, m->earlier.ids,
+	    EARLIER_STREAMS_MAX);
+	convert_features(c, w, &m->features);
 }
 
 static void
@@ -499,6 +522,15 @@ checkpoint_convert(struct conversion *c, Holdfast__V1__Checkpoint *w, struct mes
 	convert_u64(c, &w->pass, &m->pass);
 	convert_u64(c, &w->bytes_read, &m->bytes_read);
 	convert_u64(c, &w->bytes_differing, &m->bytes_differing);
+	if (!convert_items(c, &holdfast__v1__compared_volume__descriptor, &w->n_compared, &w->compared,
+		&m->compared_count, VOLUMES_MAX))
+		return;
+	for (size_t i = 0; i < m->compared_count; i++) {
+		convert_u32(c, &w->compared[i]->volume, &m->compared[i].volume);
+		convert_u64(c, &w->compared[i]->bytes_read, &m->compared[i].bytes_read);
+		convert_u64(c, &w->compared[i]->bytes_differing, &m->compared[i].bytes_differing);
+		convert_flag(c, &w->compared[i]->equal, &m->compared[i].equal);
+	}
 }
 
 static void
@@ -523,6 +555,7 @@ checkpoint_request_convert(
     struct conversion *c, Holdfast__V1__CheckpointRequest *w, struct message_checkpoint_request *m)
 {
 	convert_u64(c, &w->request_id, &m->request_id);
+	convert_flag(c, &w->compare, &m->compare);
 }
 
 /* ---- compare ---- */
@@ -570,6 +603,29 @@ recent_answer_convert(struct conversion *c, Holdfast__V1__RecentAnswer *w, struc
 {
 	convert_u32(c, &w->volume, &m->volume);
 	convert_numbers(c, &w->n_nodes, &w->nodes, &m->count, m->nodes, RECENT_MAX);
+}
+
+/* ---- healing ---- */
+
+static void
+fetch_convert(struct conversion *c, Holdfast__V1__Fetch *w, struct message_fetch *m)
+{
+	convert_u64(c, &w->request_id, &m->request_id);
+	convert_u32(c, &w->volume, &m->volume);
+	convert_u64(c, &w->block, &m->block);
+	require(c, m->block < BLOCKS_END);
+}
+
+/* A block, or why there is none. */
+static void
+fetched_convert(struct conversion *c, Holdfast__V1__Fetched *w, struct message_fetched *m)
+{
+	convert_u64(c, &w->request_id, &m->request_id);
+	convert_status(c, &w->status, &m->status);
+	if (m->status == 0)
+		convert_bytes(c, &w->data, m->block, sizeof m->block);
+	else
+		require(c, w->data.len == 0);
 }
 
 /* ---- reports, ends ---- */
@@ -657,7 +713,9 @@ unpack(const ProtobufCMessageDescriptor *type, const unsigned char *bytes, size_
 	X(renewed, Renewed)                      \
 	X(report, Report)                        \
 	X(notice, Notice)                        \
-	X(goodbye, Goodbye)
+	X(goodbye, Goodbye)                      \
+	X(fetch, Fetch)                          \
+	X(fetched, Fetched)
 
 /* Encoding only reads *m, but X_convert() goes both ways and so cannot say const. */
 #define X(name, Type)                                                                                           \

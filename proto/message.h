@@ -28,6 +28,7 @@ enum {
 	NAME_BYTES = 128,     /* names and identities, with NUL */
 	PATH_BYTES = 256,     /* device names */
 	SENTENCE_BYTES = 512, /* texts for people */
+	EARLIER_STREAMS_MAX = 8,
 };
 
 struct message_hints {
@@ -63,6 +64,14 @@ struct message_enrolled {
 
 enum message_role { MESSAGE_ROLE_AGENT = 1, MESSAGE_ROLE_BULK = 2 };
 
+/* Streams in which something was acknowledged before the newest one, newest first. */
+struct earlier_streams {
+	uint64_t ids[EARLIER_STREAMS_MAX];
+	size_t count;
+};
+
+enum message_feature { MESSAGE_FETCH = 1 << 0 };
+
 struct message_hello {
 	uint32_t protocol_version, protocol_version_min;
 	enum message_role role;
@@ -73,6 +82,8 @@ struct message_hello {
 	unsigned compressions; /* bits of enum frame_flag */
 	int64_t clock_ns;
 	uint64_t last_stream_id, last_acked_sequence;
+	struct earlier_streams earlier;
+	unsigned features; /* bits of enum message_feature */
 };
 
 struct message_welcome {
@@ -138,12 +149,20 @@ enum consistency {
 	CONSISTENCY_APPLICATION = 4,
 };
 
+struct message_compared_volume {
+	uint32_t volume;
+	uint64_t bytes_read, bytes_differing;
+	bool equal;
+};
+
 struct message_checkpoint {
 	int64_t clock_ns;
 	enum consistency consistency;
 	size_t request_id_count;
 	uint64_t request_ids[REQUEST_IDS_MAX];
 	uint64_t pass, bytes_read, bytes_differing;
+	size_t compared_count;
+	struct message_compared_volume compared[VOLUMES_MAX];
 };
 
 struct message_ack {
@@ -158,6 +177,7 @@ struct message_heartbeat {
 
 struct message_checkpoint_request {
 	uint64_t request_id;
+	bool compare;
 };
 
 struct message_compare {
@@ -186,6 +206,18 @@ struct message_recent_answer {
 	uint32_t volume;
 	size_t count;
 	uint64_t nodes[RECENT_MAX];
+};
+
+struct message_fetch {
+	uint64_t request_id;
+	uint32_t volume;
+	uint64_t block;
+};
+
+struct message_fetched {
+	uint64_t request_id;
+	int status; /* 0, or negative: then there are no bytes */
+	unsigned char block[4096];
 };
 
 struct message_renew {
@@ -250,7 +282,9 @@ struct message_goodbye {
 	X(renewed)            \
 	X(report)             \
 	X(notice)             \
-	X(goodbye)
+	X(goodbye)            \
+	X(fetch)              \
+	X(fetched)
 
 #define X(name)                                                                                          \
 	struct message_##name;                                                                           \

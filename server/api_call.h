@@ -56,9 +56,11 @@ struct call {
 	/* what prepare() found in arguments and body */
 	struct id source, pit, token; /* "" = not given */
 	char name[PIT_NAME_BYTES];
-	bool newest;
+	bool newest, with_points;
 	enum store_pit_verb pit_verb;
 	int64_t timeout_ns, lifetime_ns;
+	struct quota_change quota;
+	struct policy_change policy;
 
 	/* the helper's work and its result */
 	struct helper_job job;
@@ -105,6 +107,8 @@ int prepare_source_filter(struct call *call, struct hf_error *err);
 void get_volumes(struct call *call);
 int prepare_pits(struct call *call, struct hf_error *err);
 void get_pits(struct call *call);
+int prepare_plan(struct call *call, struct hf_error *err);
+void get_plan(struct call *call);
 void get_tokens(struct call *call);
 void get_ca(struct call *call);
 void get_metrics(struct call *call); /* api_metrics.c */
@@ -122,6 +126,21 @@ int prepare_pit_delete(struct call *call, struct hf_error *err);
 void change_pit(struct call *call);
 void post_adopt(struct call *call);
 void post_revoke(struct call *call);
+int prepare_quota(struct call *call, struct hf_error *err);
+void post_quota(struct call *call);
+void post_scrub(struct call *call);
+void delete_scrub(struct call *call);
+int prepare_policy(struct call *call, struct hf_error *err);
+void post_policy(struct call *call);
+void post_freeze(struct call *call);
+void post_thaw(struct call *call);
+void post_stop(struct call *call);
+void post_start(struct call *call);
+void delete_source(struct call *call);
+int prepare_volume_delete(struct call *call, struct hf_error *err);
+void delete_volume(struct call *call);
+int prepare_verify(struct call *call, struct hf_error *err);
+void post_verify(struct call *call);
 
 /* api_events.c */
 int prepare_events(struct call *call, struct hf_error *err);

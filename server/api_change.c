@@ -291,3 +291,243 @@ post_revoke(struct call *call)
 {
 	command_revoke_source(call->api->sv, &call->source, on_source_changed, call);
 }
+
+void
+post_scrub(struct call *call)
+{
+	command_scrub(call->api->sv, &call->source, false, on_source_changed, call);
+}
+
+void
+delete_scrub(struct call *call)
+{
+	command_scrub(call->api->sv, &call->source, true, on_source_changed, call);
+}
+
+void
+post_stop(struct call *call)
+{
+	command_stop_source(call->api->sv, &call->source, on_source_changed, call);
+}
+
+void
+post_start(struct call *call)
+{
+	command_start_source(call->api->sv, &call->source, on_source_changed, call);
+}
+
+void
+delete_source(struct call *call)
+{
+	command_delete_source(call->api->sv, &call->source, on_source_changed, call);
+}
+
+/* ---- quota ---- */
+
+/* A number of bytes; null: no quota. */
+static int
+take_quota(struct call *call, const json_t *value, struct hf_error *err)
+{
+	call->quota.has_quota = value != NULL;
+	if (value == NULL || json_is_null(value))
+		return 0;
+	if (!json_is_integer(value) || json_integer_value(value) <= 0)
+		return hf_error_say(err, -EINVAL, "quotaBytes: a number of bytes, or null, is wanted");
+	call->quota.quota_bytes = (uint64_t)json_integer_value(value);
+	return 0;
+}
+
+static int
+take_when_full(struct call *call, const char *text, struct hf_error *err)
+{
+	call->quota.has_when_full = text != NULL;
+	if (text == NULL || when_full_parse(text, &call->quota.when_full))
+		return 0;
+	return hf_error_say(err, -EINVAL, "whenFull \"%s\": stall, thin or default is wanted", text);
+}
+
+int
+prepare_quota(struct call *call, struct hf_error *err)
+{
+	json_t *body, *quota = NULL;
+	const char *when_full = NULL;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = unpack_body(call, &body, err, "{s?o, s?s}", "quotaBytes", &quota, "whenFull", &when_full);
+	if (r < 0)
+		return r;
+	r = take_quota(call, quota, err);
+	if (r == 0)
+		r = take_when_full(call, when_full, err);
+	if (r == 0 && quota == NULL && when_full == NULL)
+		r = hf_error_say(err, -EINVAL, "body: quotaBytes or whenFull is wanted");
+	json_decref(body);
+	return r;
+}
+
+void
+post_quota(struct call *call)
+{
+	command_set_quota(call->api->sv, &call->source, &call->quota, on_source_changed, call);
+}
+
+int
+prepare_volume_delete(struct call *call, struct hf_error *err)
+{
+	uint64_t with_points;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = take_name(call, call->args[1], err);
+	if (r == 0)
+		r = call_param_number(call, "withPoints", 1, 0, &with_points, err);
+	if (r < 0)
+		return r;
+	call->with_points = with_points != 0;
+	snprintf(call->object, sizeof call->object, "%s volume=%s%s", call->source.text, call->name,
+	    call->with_points ? " with points" : "");
+	return 0;
+}
+
+void
+delete_volume(struct call *call)
+{
+	command_delete_volume(call->api->sv, &call->source, call->name, call->with_points, on_source_changed, call);
+}
+
+/* ---- policy and retention ---- */
+
+/* As DRS writes a rule; ruleID may be left out: its place in the list. */
+static int
+take_rule(json_t *value, size_t index, struct pit_rule *ret_rule, struct hf_error *err)
+{
+	int id = (int)index + 1, interval = 0, retention = 0, enabled = 1;
+	const char *units = "";
+	json_error_t problem;
+
+	if (json_unpack_ex(value, &problem, JSON_STRICT, "{s?i, s:s, s:i, s:i, s?b}", "ruleID", &id, "units", &units,
+		"interval", &interval, "retentionDuration", &retention, "enabled", &enabled) < 0)
+		return hf_error_say(err, -EINVAL, "pitPolicy, rule %zu: %s", index + 1, problem.text);
+	*ret_rule = (struct pit_rule){
+	    .rule_id = id > 0 ? (uint32_t)id : 0,
+	    .interval = interval > 0 ? (uint32_t)interval : 0,
+	    .retention = retention > 0 ? (uint32_t)retention : 0,
+	    .enabled = enabled != 0,
+	};
+	if (strlen(units) >= sizeof ret_rule->unit)
+		units = "?"; /* policy_check() says what is wanted */
+	snprintf(ret_rule->unit, sizeof ret_rule->unit, "%s", units);
+	return 0;
+}
+
+static int
+take_rules(struct policy_change *change, const json_t *list, struct hf_error *err)
+{
+	json_t *rule;
+	size_t i;
+	int r = 0;
+
+	change->has_rules = list != NULL;
+	if (list != NULL && (!json_is_array(list) || json_array_size(list) > PIT_RULES_MAX))
+		return hf_error_say(err, -EINVAL, "pitPolicy: a list of at most %d rules is wanted", PIT_RULES_MAX);
+	json_array_foreach (list, i, rule) {
+		if (r == 0)
+			r = take_rule(rule, i, &change->policy.rules[i], err);
+	}
+	change->policy.rule_count = json_array_size(list);
+	return r == 0 && list != NULL ? policy_check(&change->policy, err) : r;
+}
+
+static int
+take_seconds(const char *name, const json_t *value, bool *ret_has, int64_t *ret_ns, struct hf_error *err)
+{
+	double seconds = json_number_value(value);
+
+	*ret_has = value != NULL;
+	if (value != NULL && (!json_is_number(value) || seconds < 0 || seconds > 1e10 / 2))
+		return hf_error_say(err, -EINVAL, "%s: a number of seconds is wanted", name);
+	*ret_ns = (int64_t)(seconds * NS_PER_SECOND);
+	return 0;
+}
+
+int
+prepare_policy(struct call *call, struct hf_error *err)
+{
+	json_t *body, *rules = NULL, *window = NULL, *least = NULL;
+	struct policy_change *change = &call->policy;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = unpack_body(call, &body, err, "{s?o, s?o, s?o}", "pitPolicy", &rules, "journalWindowSeconds",
+		    &window, "minRetentionSeconds", &least);
+	if (r < 0)
+		return r;
+	r = take_rules(change, rules, err);
+	if (r == 0)
+		r = take_seconds(
+		    "journalWindowSeconds", window, &change->has_window, &change->policy.journal_window_ns, err);
+	if (r == 0)
+		r = take_seconds(
+		    "minRetentionSeconds", least, &change->has_min_retention, &change->policy.min_retention_ns, err);
+	if (r == 0 && rules == NULL && window == NULL && least == NULL)
+		r = hf_error_say(
+		    err, -EINVAL, "body: pitPolicy, journalWindowSeconds or minRetentionSeconds is wanted");
+	json_decref(body);
+	return r;
+}
+
+void
+post_policy(struct call *call)
+{
+	command_set_policy(call->api->sv, &call->source, &call->policy, on_source_changed, call);
+}
+
+void
+post_freeze(struct call *call)
+{
+	command_set_frozen(call->api->sv, &call->source, true, on_source_changed, call);
+}
+
+void
+post_thaw(struct call *call)
+{
+	command_set_frozen(call->api->sv, &call->source, false, on_source_changed, call);
+}
+
+/* ---- verifying ---- */
+
+int
+prepare_verify(struct call *call, struct hf_error *err)
+{
+	const char *volume = NULL;
+	json_t *body;
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = unpack_body(call, &body, err, "{s?s}", "volume", &volume);
+	if (r < 0)
+		return r;
+	if (volume != NULL)
+		r = take_name(call, volume, err);
+	json_decref(body);
+	snprintf(call->object, sizeof call->object, "%s%s%s", call->source.text,
+	    call->name[0] != '\0' ? " volume=" : "", call->name);
+	return r;
+}
+
+static void
+on_verifying(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (!reply_refused(call, answer))
+		call_reply_json(
+		    call, 202, json_pack("{s:s, s:s}", "sourceServerID", call->source.text, "text", answer->text));
+}
+
+void
+post_verify(struct call *call)
+{
+	command_verify(call->api->sv, &call->source, call->name, on_verifying, call);
+}

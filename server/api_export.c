@@ -26,7 +26,7 @@ struct sending {
 	struct call *call;
 	enum export_state state;
 	struct export *export;
-	uint64_t from;
+	uint64_t from, salvage;
 	char volume[PATH_BYTES];
 };
 
@@ -135,13 +135,15 @@ on_opened(void *arg, int status, const char *text, struct export *e, const struc
 int
 prepare_export(struct call *call, struct hf_error *err)
 {
-	uint64_t from;
+	uint64_t from, salvage;
 	int r = call_arg_id(call, 0, "pit", &call->pit, err);
 
 	if (r == 0)
 		r = call_param_source(call, true, err);
 	if (r == 0)
 		r = call_param_number(call, "from", INT64_MAX, 0, &from, err);
+	if (r == 0)
+		r = call_param_number(call, "salvage", 1, 0, &salvage, err);
 	snprintf(call->object, sizeof call->object, "%s %s %s", call->source.text, call->pit.text, call->args[1]);
 	return r;
 }
@@ -158,6 +160,7 @@ get_export(struct call *call)
 	s->call = call;
 	snprintf(s->volume, sizeof s->volume, "%s", call->args[1]);
 	(void)call_param_number(call, "from", INT64_MAX, 0, &s->from, NULL); /* prepare_export() has checked it */
+	(void)call_param_number(call, "salvage", 1, 0, &s->salvage, NULL);
 	http_request_watch(call->req, on_sending_gone, s);
-	export_open(call->api->sv, &call->source, &call->pit, s->volume, s->from, on_opened, s);
+	export_open(call->api->sv, &call->source, &call->pit, s->volume, s->from, s->salvage != 0, on_opened, s);
 }

@@ -64,15 +64,57 @@ json_seconds(double seconds)
 
 /* ---- the server ---- */
 
+static const char *
+space_state(const struct area_facts *f)
+{
+	return f->level == SPACE_FULL ? "FULL" : f->level >= SPACE_SHORTEN ? "SHORT" : f->low ? "LOW" : "OK";
+}
+
+static json_t *
+json_growth(const struct area_facts *f)
+{
+	return f->growth_known ? json_integer((json_int_t)f->growth_bytes_per_day) : json_null();
+}
+
+static json_t *
+json_days_to_full(const struct area_facts *f)
+{
+	int64_t ns = area_full_in_ns(f);
+
+	return ns < 0 ? json_null() : json_real((double)(ns / (NS_PER_SECOND * 864)) / 100);
+}
+
+static json_t *
+json_area(const struct area_facts *f)
+{
+	if (f->total_bytes == 0)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "state", space_state(f), "totalBytes",
+	    json_bytes(f->total_bytes), "freeBytes", json_bytes(f->free_bytes), "reserveBytes",
+	    json_bytes(f->reserve_bytes + f->extra_bytes), "reserveHeldBytes", json_bytes(f->held_bytes), "roomBytes",
+	    (json_int_t)f->room_bytes, "growthBytesPerDay", json_growth(f), "growthMeasuredSeconds",
+	    f->growth_known ? json_integer(f->growth_measured_ns / NS_PER_SECOND) : json_null(), "daysToFull",
+	    json_days_to_full(f));
+}
+
+static json_t *
+json_staging_area(const struct server_facts *facts)
+{
+	json_t *area = json_area(&facts->areas[AREA_DATA]);
+
+	json_object_set_new(area, "rubbishBytes", json_bytes(facts->rubbish_bytes));
+	return area;
+}
+
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:{s:o, s:o}}", "program",
-	    "holdfastd", "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION,
-	    "startedDateTime", api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
-	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint,
-	    "draining", facts->draining, "workers", (int)facts->workers, "stagingArea", "totalBytes",
-	    json_bytes(facts->staging_total_bytes), "freeBytes", json_bytes(facts->staging_free_bytes));
+	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o}", "program", "holdfastd",
+	    "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION, "startedDateTime",
+	    api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir), "listen", facts->listen,
+	    "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint, "draining", facts->draining,
+	    "workers", (int)facts->workers, "stagingArea", json_staging_area(facts), "journalArea",
+	    json_area(&facts->areas[AREA_JOURNAL]));
 }
 
 static void
@@ -101,9 +143,13 @@ api_json_server_reasons(const struct server_facts *facts)
 
 	if (facts->draining)
 		add_reason(reasons, "DRAINING", "the server is shutting down", "");
-	if (facts->staging_total_bytes > 0 && facts->staging_free_bytes < facts->staging_total_bytes / 100)
-		add_reason(
-		    reasons, "STAGING_NEARLY_FULL", "less than 1 % of the staging area's file system is free", "");
+	for (int i = 0; i < AREAS; i++)
+		if (facts->areas[i].level >= SPACE_SHORTEN)
+			add_reason(reasons,
+			    facts->areas[i].level == SPACE_FULL ? "STAGING_FULL" : "STAGING_NEARLY_FULL",
+			    i == AREA_DATA ? "there is hardly any room left in the data directory"
+					   : "there is hardly any room left where the journals are",
+			    "");
 	return reasons;
 }
 
@@ -195,13 +241,14 @@ volume_state_name(enum volume_state state)
 json_t *
 api_json_volume(const struct source_status *s, const struct volume_status *v)
 {
-	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o}", "volumeID", v->id.text,
-	    "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name), "identity",
-	    api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus", "REGULAR",
-	    "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
+	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "volumeID",
+	    v->id.text, "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name),
+	    "identity", api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus",
+	    "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
 	    json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
 	    "rescannedStorageBytes", json_bytes(v->rescanned_bytes), "backloggedStorageBytes",
-	    json_bytes(v->backlogged_bytes));
+	    json_bytes(v->backlogged_bytes), "provedEqualDateTime", api_json_time(v->equal_ns),
+	    "verificationDifferingBytes", v->proof_asked ? json_bytes(v->differing_bytes) : json_null());
 }
 
 static json_t *
@@ -338,11 +385,13 @@ json_counters(const struct source_status *s)
 {
 	const struct store_stats *t = &s->store;
 
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "receivedBytes",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "receivedBytes",
 	    json_bytes(s->received_bytes), "durableBytes", json_bytes(s->durable_bytes), "resentFrames",
 	    json_bytes(s->resent_frames), "writtenBytes", json_bytes(t->written_bytes), "journalBytes",
 	    json_bytes(t->journal_bytes), "syncs", json_bytes(t->syncs), "runs", json_bytes(t->run_count), "segments",
-	    json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last), "baseLSN", json_lsn(t->base_lsn));
+	    json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last), "baseLSN", json_lsn(t->base_lsn), "merges",
+	    json_bytes(t->merges), "mergeCopiedBytes", json_bytes(t->merge_copied_bytes), "mergeFreedBytes",
+	    json_bytes(t->merge_freed_bytes));
 }
 
 static const char *
@@ -368,15 +417,124 @@ json_agent(const struct source_status *s)
 	    api_json_time(s->certificate_expires_ns));
 }
 
+static json_t *
+json_usage(const struct source_status *s)
+{
+	const struct usage *u = &s->usage;
+
+	if (!s->usage_known)
+		return json_null();
+	return json_pack("{s:o, s:o, s:o}", "totalBytes", json_bytes(usage_total(u)), "stagingBytes",
+	    json_bytes(u->staging_bytes), "journalBytes", json_bytes(u->journal_bytes));
+}
+
+static json_t *
+json_costliest(const struct source_status *s)
+{
+	if (s->costliest_pit.text[0] == '\0')
+		return json_null();
+	return json_pack("{s:s, s:o}", "pointInTimeID", s->costliest_pit.text, "freedBytesIfDeleted",
+	    json_bytes(s->costliest_bytes));
+}
+
+/* What the source takes of the staging area, what it may, and what goes when there is no room. */
+static json_t *
+json_space(const struct source_status *s)
+{
+	return json_pack("{s:o, s:o, s:s, s:b, s:s, s:f, s:o, s:o}", "usage", json_usage(s), "quotaBytes",
+	    s->quota_bytes != 0 ? json_bytes(s->quota_bytes) : json_null(), "whenFull", s->thins ? "thin" : "stall",
+	    "whenFullIsDefault", s->when_full == WHEN_FULL_DEFAULT, "level", space_level_name(s->space_level),
+	    "journalWindowSeconds", (double)s->store.window_ns / NS_PER_SECOND, "pointsGivenUp",
+	    json_bytes(s->store.thinned), "costliestPointInTime", json_costliest(s));
+}
+
+/* Whether points expire, and why not. */
+static json_t *
+json_retention(const struct source_status *s)
+{
+	const struct retention *r = &s->retention;
+
+	return json_pack("{s:f, s:b, s:o, s:b, s:I}", "minRetentionSeconds",
+	    (double)s->policy.min_retention_ns / NS_PER_SECOND, "stopped", retention_stopped(r), "frozenSinceDateTime",
+	    api_json_time(r->frozen_ns), "clocksDisagree", retention_drifted(r), "clockDriftSeconds",
+	    (json_int_t)(r->drift_ns / NS_PER_SECOND));
+}
+
+static json_t *
+json_proof(const struct source_status *s)
+{
+	const struct proof_status *p = &s->proof;
+
+	if (p->state == PROOF_NONE)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "state", proof_state_name(p->state), "startedDateTime",
+	    api_json_time(p->started_ns), "endedDateTime", api_json_time(p->ended_ns), "passes", (int)p->passes,
+	    "doneBytes", json_bytes(p->done_bytes), "totalBytes", json_bytes(p->total_bytes), "text",
+	    text_or_null(p->text));
+}
+
+static json_t *
+json_repair(const struct source_status *s)
+{
+	if (s->repair.how == STORE_CATALOG_WHOLE)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o}", "how", s->repair.how == STORE_CATALOG_COPY ? "COPY" : "REBUILT", "dateTime",
+	    api_json_time(s->repair.time_ns), "text", api_json_text(s->repair.text));
+}
+
+static json_t *
+json_damage(const struct damage_report *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->damage_count; i++)
+		json_array_append_new(list,
+		    json_pack("{s:o, s:o, s:o, s:o, s:s, s:i}", "volumeID", text_or_null(r->damage[i].volume.text),
+			"volumeName", text_or_null(r->damage[i].volume_name), "offset", json_bytes(r->damage[i].offset),
+			"segment", r->damage[i].segment == 0 ? json_null() : json_integer(r->damage[i].segment),
+			"error", hf_status_text(r->damage[i].status), "points", (int)r->damage[i].points));
+	return list;
+}
+
+static json_t *
+json_hits(const struct damage_report *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->hit_count; i++)
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:o}", "pointInTimeID", r->hits[i].pit.text, "volumeID",
+			      r->hits[i].volume.text, "damagedBlocks", json_bytes(r->hits[i].blocks)));
+	return list;
+}
+
+static json_t *
+json_scrub(const struct source_status *s)
+{
+	const struct scrub_status *t = &s->scrub;
+
+	return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:i, s:o, s:o}", "state",
+	    t->running ? "RUNNING" : "IDLE", "byHand", t->by_hand, "startedDateTime", api_json_time(t->begun_ns),
+	    "lastCompletedDateTime", api_json_time(t->done_ns), "progressPercent",
+	    t->running ? json_real((double)(int)(t->progress * 1000) / 10) : json_null(), "readBytes",
+	    json_bytes(t->bytes), "bytesPerSecond", json_bytes(t->running ? t->bytes_per_second : 0), "healedBlocks",
+	    json_bytes(t->blocks_healed), "mendedDigests", json_bytes(t->digests_mended), "damagedBlocks",
+	    json_bytes(t->damaged), "moreDamaged", t->more_damaged, "pointsDamaged", (int)s->damage.points, "damage",
+	    json_damage(&s->damage), "pointsHit", json_hits(&s->damage));
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o}", "sourceServerID",
-	    s->id.text, "sourceProperties", json_properties(s), "lifeCycle", json_life_cycle(s, now_ns),
-	    "dataReplicationInfo", json_replication_info(s, now_ns), "lag", json_lag(s, now_ns), "backlogBytes",
-	    json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready", s->ready, "reasons", json_reasons(s),
-	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
-	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s));
+	return json_pack(
+	    "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
+	    "sourceServerID", s->id.text, "catalogRepair", json_repair(s), "sourceProperties", json_properties(s),
+	    "lifeCycle", json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
+	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
+	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
+	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
+	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification", json_proof(s),
+	    "scrub", json_scrub(s), "retention", json_retention(s));
 }
 
 /* ---- points, tokens, events ---- */
@@ -407,26 +565,31 @@ json_pit_volumes(const struct checkpoint *c, const struct source_status *s)
 }
 
 static json_t *
-json_rule_ids(uint32_t rules)
+json_rule_ids(uint32_t rules, const struct policy *policy)
 {
 	json_t *list = json_array();
 
-	for (int i = 0; i < PIT_RULES_MAX; i++)
+	for (size_t i = 0; i < PIT_RULES_MAX; i++)
 		if (rules & 1u << i)
-			json_array_append_new(list, json_integer(i + 1));
+			json_array_append_new(list,
+			    json_integer(policy != NULL && i < policy->rule_count ? (json_int_t)policy->rules[i].rule_id
+										  : (json_int_t)i + 1));
 	return list;
 }
 
 json_t *
 api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status)
 {
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o}", "pointInTimeID",
-	    pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns), "unchangedSince",
-	    api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns), "name",
-	    text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
-	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified, "held",
-	    pit->held, "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs", json_rule_ids(pit->rules), "volumes",
-	    json_pit_volumes(&pit->checkpoint, status));
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o}",
+	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns),
+	    "unchangedSince", api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns),
+	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
+	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
+	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "byHand", pit->by_hand, "kept",
+	    pit->kept, "ruleIDs", json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
+	    json_pit_volumes(&pit->checkpoint, status), "uniqueBytes",
+	    pit->accounted ? json_bytes(pit->unique_bytes) : json_null(), "freedBytesIfDeleted",
+	    pit->accounted ? json_bytes(pit->freed_bytes) : json_null());
 }
 
 static const char *

@@ -16,7 +16,7 @@
 enum { STATES = STATE_DISCONNECTED + 1 };
 
 /* One pass over the sources fills all families at once: each has a text of its own until they are joined. */
-enum { VALUE_FAMILIES = 12, FAMILY_INFO = VALUE_FAMILIES, FAMILY_STATE, FAMILY_LAG, FAMILIES };
+enum { VALUE_FAMILIES = 16, FAMILY_INFO = VALUE_FAMILIES, FAMILY_STATE, FAMILY_LAG, FAMILIES };
 
 struct metrics {
 	struct evbuffer *out, *families[FAMILIES];
@@ -99,6 +99,30 @@ get_certificate_expiry_timestamp_seconds(const struct source_status *s)
 	return (double)s->certificate_expires_ns / NS_PER_SECOND;
 }
 
+static double
+get_damaged_blocks(const struct source_status *s)
+{
+	return (double)s->scrub.damaged;
+}
+
+static double
+get_healed_blocks_total(const struct source_status *s)
+{
+	return (double)s->scrub.blocks_healed;
+}
+
+static double
+get_mended_digests_total(const struct source_status *s)
+{
+	return (double)s->scrub.digests_mended;
+}
+
+static double
+get_last_scrub_timestamp_seconds(const struct source_status *s)
+{
+	return (double)s->scrub.done_ns / NS_PER_SECOND;
+}
+
 static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct source_status *s);
@@ -125,6 +149,15 @@ static const struct {
     {"holdfast_source_certificate_expiry_timestamp_seconds", "gauge",
 	"When the agent's certificate expires, seconds since 1970; 0 = not known",
 	get_certificate_expiry_timestamp_seconds},
+    {"holdfast_source_damaged_blocks", "gauge", "Stored blocks that do not match their digest and could not be healed",
+	get_damaged_blocks},
+    {"holdfast_source_healed_blocks_total", "counter",
+	"Rotten blocks healed with the source's bytes since the server started", get_healed_blocks_total},
+    {"holdfast_source_mended_digests_total", "counter", "Rotten digests mended from the data since the server started",
+	get_mended_digests_total},
+    {"holdfast_source_last_scrub_timestamp_seconds", "gauge",
+	"When all that is stored was last read and checked, seconds since 1970; 0 = never",
+	get_last_scrub_timestamp_seconds},
 };
 
 static void
@@ -200,9 +233,12 @@ write_server(struct metrics *m)
 	    (double)m->facts.started_ns / NS_PER_SECOND);
 	write_single(m, "holdfast_sources", "gauge", "Sources known here", (double)m->count);
 	write_single(m, "holdfast_staging_size_bytes", "gauge", "Size of the staging area's file system",
-	    (double)m->facts.staging_total_bytes);
-	write_single(
-	    m, "holdfast_staging_free_bytes", "gauge", "What is free of it", (double)m->facts.staging_free_bytes);
+	    (double)m->facts.areas[AREA_DATA].total_bytes);
+	write_single(m, "holdfast_staging_free_bytes", "gauge", "What is free of it",
+	    (double)m->facts.areas[AREA_DATA].free_bytes);
+	write_single(m, "holdfast_staging_room_bytes", "gauge",
+	    "What may still be taken, beside the reserve; negative: maintenance works in the reserve",
+	    (double)m->facts.areas[AREA_DATA].room_bytes);
 }
 
 /* ---- the whole ---- */

@@ -274,6 +274,53 @@ get_pits(struct call *call)
 	command_list_pits(call->api->sv, &call->source, on_pits, call);
 }
 
+/* ---- what another policy would keep ---- */
+
+int
+prepare_plan(struct call *call, struct hf_error *err)
+{
+	const char *rules = http_head_param(http_request_head(call->req), "policy");
+	int r = prepare_source(call, err);
+
+	if (r == 0 && rules == NULL)
+		r = hf_error_say(err, -EINVAL, "?policy=10m/60m%%201h/24h is missing");
+	return r == 0 ? policy_parse_rules(rules, &call->policy.policy, err) : r;
+}
+
+static json_t *
+json_plan(struct call *call, const struct command_answer *answer)
+{
+	json_t *items = json_array(), *pit;
+
+	for (size_t i = 0; i < answer->pit_count; i++) {
+		pit = api_json_pit(&call->source, &answer->pits[i], NULL);
+		json_object_set_new(pit, "goes", json_boolean(answer->going[i]));
+		json_array_append_new(items, pit);
+	}
+	return json_pack("{s:s, s:o, s:o, s:o}", "sourceServerID", call->source.text, "items", items, "keptBytes",
+	    json_integer((json_int_t)(answer->total_bytes - answer->freed_bytes)), "freedBytes",
+	    json_integer((json_int_t)answer->freed_bytes));
+}
+
+static void
+on_plan(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (call->req == NULL)
+		call_free(call);
+	else if (answer->status < 0)
+		call_reply_error(call, answer->status, answer->text, NULL);
+	else
+		call_reply_json(call, 200, json_plan(call, answer));
+}
+
+void
+get_plan(struct call *call)
+{
+	command_plan(call->api->sv, &call->source, &call->policy.policy, on_plan, call);
+}
+
 /* ---- tokens, CA ---- */
 
 static void

@@ -14,6 +14,7 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "server/source_impl.h"
@@ -45,11 +46,13 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	struct server_facts f = {
 	    .started_ns = sv->started_ns,
 	    .draining = sv->draining,
-	    .staging_total_bytes = atomic_load(&sv->staging_total_bytes),
-	    .staging_free_bytes = atomic_load(&sv->staging_free_bytes),
+	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
 	    .workers = sv->worker_count,
 	};
 
+	for (int i = 0; i < AREAS; i++)
+		if (sv->areas[i] != NULL)
+			area_get(sv->areas[i], &f.areas[i]);
 	snprintf(f.version, sizeof f.version, "%s", HOLDFAST_VERSION);
 	snprintf(f.data_dir, sizeof f.data_dir, "%s", data_dir_path(sv->data_dir));
 	snprintf(f.ca_fingerprint, sizeof f.ca_fingerprint, "%s", pki_ca_fingerprint(sv->pki));
@@ -69,14 +72,20 @@ struct command {
 	void (*at_worker)(struct command *c);                     /* instead: on a worker, whichever sources it has */
 
 	struct id source, pit, token;
-	char name[PIT_NAME_BYTES];
+	char name[PIT_NAME_BYTES]; /* of a point, or a volume */
+	bool with_points;
 	enum store_pit_verb verb;
 	int64_t timeout_ns, lifetime_ns;
 	struct hf_error err;
 	uint64_t admit_number, lsn;
 
+	struct quota_change quota;
+	struct policy_change policy;
+	bool frozen;
+
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
+	bool *going;
 	command_done *done;
 	void *arg;
 };
@@ -101,6 +110,7 @@ on_answer(struct mail *mail)
 
 	c->done(c->arg, &c->answer);
 	free(c->pits);
+	free(c->going);
 	free(c);
 	server_answered(sv);
 }
@@ -550,4 +560,387 @@ command_revoke_source(struct server *sv, const struct id *source, command_done *
 
 	c->at_source = revoke;
 	send_to_catalog(c, run_revoke_source, tell_owner);
+}
+
+static void
+start_scrub(struct command *c, struct source *src)
+{
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = store_scrub_start(source_store(src));
+	source_publish(src); /* who asked may look at once */
+	answer(c, r, r < 0 ? "a scrub that was asked for is under way" : "the scrub is under way");
+}
+
+static void
+cancel_scrub(struct command *c, struct source *src)
+{
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = store_scrub_cancel(source_store(src));
+	answer(c, r, r < 0 ? "no scrub is under way" : "the scrub is given up; what it found stays known");
+}
+
+void
+command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg)
+{
+	send_to_source(make_command(sv, source, done, arg), cancel ? cancel_scrub : start_scrub);
+}
+
+static void
+run_stop_source(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+
+	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_STOPPED, &c->err));
+	c->admit_number = c->server->admit_number;
+}
+
+static void
+stop(struct command *c, struct source *src)
+{
+	server_event(c->server, &c->source, "source_stopped", "replication is stopped; all its points in time stay");
+	source_stop(src, c->admit_number);
+	answer_ok(c, "replication is stopped; all its points in time stay");
+}
+
+void
+command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->at_source = stop;
+	send_to_catalog(c, run_stop_source, tell_owner);
+}
+
+static void
+run_start_source(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+
+	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_ACTIVE, &c->err));
+}
+
+static void
+start(struct command *c, struct source *src)
+{
+	server_event(c->server, &c->source, "source_started", "its agent is let in again");
+	source_resume(src);
+	answer_ok(c, "its agent is let in again, as soon as it asks");
+}
+
+void
+command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->at_source = start;
+	send_to_catalog(c, run_start_source, tell_owner);
+}
+
+static void
+on_source_deleted(void *arg, int status, const char *text)
+{
+	answer(arg, status, status == 0 ? "it is gone, with all its points in time" : text);
+}
+
+static void
+delete_source(struct command *c, struct source *src)
+{
+	source_delete(src, on_source_deleted, c);
+}
+
+void
+command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	send_to_source(make_command(sv, source, done, arg), delete_source);
+}
+
+/* ---- quota ---- */
+
+static void
+on_quota_set(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	struct source *src = worker_find_source(c->worker, &c->source);
+	char quota[UNITS_TEXT_BYTES], said[128];
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0) {
+		answer(c, r, text);
+		return;
+	}
+	snprintf(said, sizeof said, "it may take %s of the staging area",
+	    c->quota.quota_bytes != 0 ? size_format(c->quota.quota_bytes, quota) : "as much as there is");
+	if (src != NULL && source_status(src, &text) == 0)
+		source_tick_space(src, clock_monotonic_ns()); /* at once */
+	server_event(c->server, &c->source, "quota_set", "%s; when there is no room: %s", said,
+	    when_full_name(c->quota.when_full));
+	answer_ok(c, said);
+}
+
+static void
+set_quota(struct command *c, struct source *src)
+{
+	enum when_full when_full;
+	uint64_t quota_bytes;
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	store_get_quota(source_store(src), &quota_bytes, &when_full);
+	if (!c->quota.has_quota)
+		c->quota.quota_bytes = quota_bytes;
+	if (!c->quota.has_when_full)
+		c->quota.when_full = when_full;
+	r = source_run_job(
+	    src, store_set_quota(source_store(src), c->quota.quota_bytes, c->quota.when_full), on_quota_set, c);
+	if (r < 0)
+		answer(c, r, NULL);
+}
+
+void
+command_set_quota(
+    struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->quota = *change;
+	send_to_source(c, set_quota);
+}
+
+static void
+on_volume_deleted(void *arg, int status, const char *text)
+{
+	answer(arg, status, text);
+}
+
+static void
+delete_volume(struct command *c, struct source *src)
+{
+	if (store_usable(c, src) == 0)
+		source_delete_volume(src, c->name, c->with_points, on_volume_deleted, c);
+}
+
+void
+command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	snprintf(c->name, sizeof c->name, "%s", volume);
+	c->with_points = with_points;
+	send_to_source(c, delete_volume);
+}
+
+/* ---- policy and retention ---- */
+
+/* Whoever asks after the answer sees what it says. */
+static void
+publish_source(struct command *c)
+{
+	struct source *src = worker_find_source(c->worker, &c->source);
+
+	if (src != NULL)
+		source_publish(src);
+}
+
+static void
+on_policy_set(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	char rules[POLICY_TEXT_BYTES], window[UNITS_TEXT_BYTES], least[UNITS_TEXT_BYTES + 32] = "",
+											  said[SENTENCE_BYTES];
+	const struct policy *p = &c->policy.policy;
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0) {
+		answer(c, r, text);
+		return;
+	}
+	if (p->min_retention_ns > 0)
+		snprintf(least, sizeof least, ", and nothing goes for %s",
+		    duration_format(p->min_retention_ns, (char[UNITS_TEXT_BYTES]){0}));
+	snprintf(said, sizeof said, "points are kept as %s, every checkpoint for %s%s", policy_format_rules(p, rules),
+	    duration_format(p->journal_window_ns, window), least);
+	server_event(c->server, &c->source, "policy_set", "%s", said);
+	publish_source(c);
+	answer_ok(c, said);
+}
+
+static void
+merge_policy(struct policy_change *change, const struct policy *now)
+{
+	struct policy merged = *now;
+
+	if (change->has_rules) {
+		memcpy(merged.rules, change->policy.rules, sizeof merged.rules);
+		merged.rule_count = change->policy.rule_count;
+	}
+	if (change->has_window)
+		merged.journal_window_ns = change->policy.journal_window_ns;
+	if (change->has_min_retention)
+		merged.min_retention_ns = change->policy.min_retention_ns;
+	change->policy = merged;
+}
+
+static void
+set_policy(struct command *c, struct source *src)
+{
+	struct policy now;
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	store_get_policy(source_store(src), &now);
+	merge_policy(&c->policy, &now);
+	r = policy_check(&c->policy.policy, &c->err);
+	if (r < 0) {
+		answer(c, r, c->err.text);
+		return;
+	}
+	r = source_run_job(src, store_set_policy(source_store(src), &c->policy.policy), on_policy_set, c);
+	if (r < 0)
+		answer(c, r, NULL);
+}
+
+void
+command_set_policy(
+    struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->policy = *change;
+	send_to_source(c, set_policy);
+}
+
+static int
+copy_plan(struct command *c, const struct store_plan *plan)
+{
+	c->pits = calloc(plan->count + 1, sizeof *c->pits);
+	c->going = calloc(plan->count + 1, sizeof *c->going);
+	if (c->pits == NULL || c->going == NULL)
+		return -ENOMEM;
+	if (plan->count > 0) {
+		memcpy(c->pits, plan->pits, plan->count * sizeof *c->pits);
+		memcpy(c->going, plan->going, plan->count * sizeof *c->going);
+	}
+	c->answer.pits = c->pits;
+	c->answer.going = c->going;
+	c->answer.pit_count = plan->count;
+	c->answer.total_bytes = plan->total_bytes;
+	c->answer.freed_bytes = plan->freed_bytes;
+	return 0;
+}
+
+static void
+on_planned(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	struct store_plan plan;
+	const char *text = NULL;
+	int r = store_job_status(job, &text);
+
+	if (r == 0) {
+		store_plan_result(job, &plan);
+		r = copy_plan(c, &plan);
+		text = "";
+	}
+	answer(c, r, text);
+}
+
+static void
+make_plan(struct command *c, struct source *src)
+{
+	struct policy now;
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	store_get_policy(source_store(src), &now);
+	merge_policy(&c->policy, &now);
+	r = policy_check(&c->policy.policy, &c->err);
+	if (r == 0)
+		r = source_run_job(src, store_plan(source_store(src), &c->policy.policy), on_planned, c);
+	if (r < 0)
+		answer(c, r, r == -EINVAL ? c->err.text : NULL);
+}
+
+void
+command_plan(struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->policy = (struct policy_change){.has_rules = true, .policy = *rules};
+	send_to_source(c, make_plan);
+}
+
+static void
+on_frozen_set(void *arg, struct store_job *job)
+{
+	struct command *c = arg;
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0) {
+		answer(c, r, text);
+		return;
+	}
+	text = c->frozen ? "nothing expires until it is thawed" : "points expire again as the policy says";
+	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
+	publish_source(c);
+	answer_ok(c, text);
+}
+
+static void
+set_frozen(struct command *c, struct source *src)
+{
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = source_run_job(src, store_set_frozen(source_store(src), c->frozen), on_frozen_set, c);
+	if (r < 0)
+		answer(c, r, NULL);
+}
+
+void
+command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->frozen = frozen;
+	send_to_source(c, set_frozen);
+}
+
+/* ---- verifying ---- */
+
+static void
+verify(struct command *c, struct source *src)
+{
+	char text[SENTENCE_BYTES];
+	int r;
+
+	if (store_usable(c, src) < 0)
+		return;
+	r = source_prove(src, c->name, text);
+	if (r < 0)
+		answer(c, r, text);
+	else
+		answer_ok(c, "the agent reads and compares every block");
+}
+
+void
+command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	snprintf(c->name, sizeof c->name, "%s", volume);
+	send_to_source(c, verify);
 }

@@ -5,6 +5,7 @@
 #ifndef HF_SERVER_COMMAND_H
 #define HF_SERVER_COMMAND_H
 
+#include "server/area.h"
 #include "server/registry.h"
 #include "server/status.h"
 
@@ -19,7 +20,8 @@ struct server_facts {
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
 	bool draining;
-	uint64_t staging_total_bytes, staging_free_bytes;
+	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
+	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;
 };
 void server_get_facts(struct server *sv, struct server_facts *ret_facts);
@@ -31,6 +33,8 @@ struct command_answer {
 	char text[SENTENCE_BYTES];
 	const struct pit *pits;
 	size_t pit_count;
+	const bool *going; /* plan: of each point */
+	uint64_t total_bytes, freed_bytes;
 	struct id token_id;
 	char token[256]; /* once, in the answer of token create */
 	int64_t expires_ns;
@@ -55,10 +59,54 @@ void command_adopt(struct server *sv, const struct id *source, command_done *don
 void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
     void *arg); /* certificates; cuts the live session */
 
+/* No agent is let in until it is started again; all its points stay. -EBUSY: it is being deleted. */
+void command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+void command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+
+/* Read all that is stored of it and compare it with its digests, now. -EBUSY: that is under way; cancel: -ENOENT: it is
+ * not. Answered when it is begun, or given up. */
+void command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg);
+
+/* Answered when it is gone; its files go by and by after that. -EBUSY (and why): its agent is connected, or a point of
+ * it is being exported. */
+void command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+
+/* What is to be changed of a source's quota; the rest stays as it is. */
+struct quota_change {
+	bool has_quota, has_when_full;
+	uint64_t quota_bytes; /* 0 = none */
+	enum when_full when_full;
+};
+void command_set_quota(
+    struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg);
+
+/* As source_delete_volume(). */
+void command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg);
+
+/* What is to be changed of a source's policy; the rest stays as it is. -EINVAL: the text names the rule or value. */
+struct policy_change {
+	bool has_rules, has_window, has_min_retention;
+	struct policy policy;
+};
+void command_set_policy(
+    struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg);
+
+/* What those rules would make of the kept points (pits, going), and free: see store_plan(). -EINVAL, -EAGAIN. */
+void command_plan(
+    struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg);
+
+/* Stop all expiry of a source's points, or let it go on: see store_set_frozen(). */
+void command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg);
+
+/* Compare a volume (id or name; "" = all) with the source's disk: answered when it has begun; how it goes is in the
+ * status (proof). As source_prove(). */
+void command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg);
+
 /* ---- export: a volume of a point as a stream of verified ranges ---- */
 struct export;
 struct export_chunk {
-	enum { EXPORT_DATA = 1, EXPORT_HOLE = 2, EXPORT_END = 3, EXPORT_ERROR = 4 } kind;
+	enum { EXPORT_DATA = 1, EXPORT_HOLE = 2, EXPORT_END = 3, EXPORT_ERROR = 4, EXPORT_BAD = 5 } kind;
 	uint64_t offset, length;   /* of the volume, bytes. END: length = volume size */
 	const unsigned char *data; /* DATA: length bytes, at most 1 MiB; borrowed for the call */
 	int status;                /* ERROR */
@@ -74,9 +122,10 @@ struct export_facts {
 };
 typedef void export_opened(void *arg, int status, const char *text, struct export *e, const struct export_facts *facts);
 
-/* Open point (a pit id of the source) and volume (vol- id, or its name) for reading from byte `from` on. */
+/* salvage: what cannot be read is told as EXPORT_BAD, and the export goes on behind it.
+ * Open point (a pit id of the source) and volume (vol- id, or its name) for reading from byte `from` on. */
 void export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
-    export_opened *opened, void *arg);
+    bool salvage, export_opened *opened, void *arg);
 /* Ask for the next chunk: each() is called once per call of this. After END or ERROR only export_close() is legal. */
 void export_next(struct export *e, export_each *each, void *arg);
 void export_close(struct export *e); /* legal at any time; a chunk under way is dropped */

@@ -23,6 +23,7 @@
 #include "proto/common/log.h"
 #include "proto/common/units.h"
 #include "server/listen.h"
+#include "storage/policy.h"
 
 enum { LINE_BYTES_MAX = 4096 };
 
@@ -47,7 +48,20 @@ static const struct config_key keys[] = {
     {"server", "log_level", CONFIG_LEVEL, VALUE(log_level), 0, 0, "info", "Least important lines that are logged."},
     {"storage", "data_dir", CONFIG_PATH, VALUE(data_dir), 0, 0, "/var/lib/holdfast",
 	"The staging area: copies of all disks, their history, keys and settings."},
+    {"storage", "journal_dir", CONFIG_PATH_OR_NONE, VALUE(journal_dir), 0, 0, "none",
+	"A directory on another disk, for the journals of sources that enrol from then on; none: in data_dir."},
     {"storage", "segment_size", CONFIG_SIZE, VALUE(segment_bytes), MIB, GIB, "256MiB", "Largest file of a journal."},
+    {"storage", "reserve", CONFIG_SIZE, VALUE(reserve_bytes), 0, 1024 * GIB, "0",
+	"Room kept for maintenance alone, at most a twentieth of the file system; 0: as much as it needs."},
+    {"storage", "space_warning", CONFIG_COUNT, VALUE(space_warning), 0, 90, "15",
+	"Warn when less than so many percent of the file system are left."},
+    {"storage", "when_full", CONFIG_WHEN_FULL, VALUE(when_full), 0, 0, "stall",
+	"What happens when room runs out, unless a source says otherwise. stall: nothing more is taken; thin: the "
+	"oldest points go that the policy alone keeps."},
+    {"storage", "scrub_interval", CONFIG_DURATION, VALUE(scrub_interval_ns), 0, 365 * DAY, "7d",
+	"How long after a scrub of a source the next one begins by itself; 0: never."},
+    {"storage", "scrub_rate", CONFIG_SIZE, VALUE(scrub_bytes), MIB, 1024 * GIB, "32MiB",
+	"Most that such a scrub reads in a second."},
     {"ingest", "memory", CONFIG_SIZE, VALUE(memory_bytes), 16 * MIB, 1024 * GIB, "256MiB",
 	"Memory for data on its way from the network to the disk, of all workers together."},
     {"ingest", "credit", CONFIG_SIZE, VALUE(credit_bytes), 2 * MIB, GIB, "8MiB",
@@ -57,8 +71,12 @@ static const struct config_key keys[] = {
     {"tls", "token_lifetime", CONFIG_DURATION, VALUE(token_lifetime_ns), SECOND, 365 * DAY, "1h",
 	"How long an enrolment token is good, unless said when it is made."},
     {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast", "Where the control sockets are."},
+    {"pit", "policy", CONFIG_RULES, VALUE(policy), 0, 0, "10m/60m 1h/24h 1d/7d",
+	"Which points new sources keep: one every INTERVAL, for RETENTION; any number of rules, or none."},
     {"pit", "journal_window", CONFIG_DURATION, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
 	"How far back every checkpoint can be restored, for new sources."},
+    {"pit", "min_retention", CONFIG_DURATION, VALUE(min_retention_ns), 0, 3650 * DAY, "0",
+	"No point that is younger goes, by a rule, by hand or for want of room; for new sources."},
 };
 
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
@@ -79,6 +97,8 @@ value_of(struct config *config, const struct config_key *key)
 static size_t
 text_bytes(const struct config_key *key)
 {
+	if (key->kind == CONFIG_WHEN_FULL)
+		return sizeof((struct config *)NULL)->when_full;
 	return key->kind == CONFIG_LEVEL ? sizeof((struct config *)NULL)->log_level : CONFIG_TEXT_BYTES;
 }
 
@@ -94,13 +114,24 @@ address_good(const char *text)
 }
 
 static bool
+rules_good(const char *text)
+{
+	struct policy policy = {0};
+
+	return policy_parse_rules(text, &policy, NULL) == 0;
+}
+
+static bool
 text_good(enum config_kind kind, const char *text)
 {
 	switch (kind) {
 	case CONFIG_ADDRESS: return address_good(text);
 	case CONFIG_ADDRESS_OR_OFF: return strcmp(text, "off") == 0 || address_good(text);
 	case CONFIG_PATH: return text[0] == '/';
+	case CONFIG_PATH_OR_NONE: return strcmp(text, "none") == 0 || text[0] == '/';
 	case CONFIG_LEVEL: return log_level_parse(text) >= 0;
+	case CONFIG_WHEN_FULL: return strcmp(text, "stall") == 0 || strcmp(text, "thin") == 0;
+	case CONFIG_RULES: return rules_good(text);
 	case CONFIG_COUNT:
 	case CONFIG_SIZE:
 	case CONFIG_DURATION: break;
@@ -331,7 +362,12 @@ describe_allowed(const struct config_key *key, char *buf, size_t size)
 	case CONFIG_PATH:
 		snprintf(buf, size, "an absolute path of at most %d bytes, like %s", CONFIG_TEXT_BYTES - 1, example);
 		return;
+	case CONFIG_PATH_OR_NONE:
+		snprintf(buf, size, "an absolute path of at most %d bytes, or none", CONFIG_TEXT_BYTES - 1);
+		return;
 	case CONFIG_LEVEL: snprintf(buf, size, "err, warning, notice, info or debug"); return;
+	case CONFIG_WHEN_FULL: snprintf(buf, size, "stall or thin"); return;
+	case CONFIG_RULES: snprintf(buf, size, "INTERVAL/RETENTION ..., like %s, or none", example); return;
 	case CONFIG_COUNT: snprintf(buf, size, "a number from %s to %s", min, max); return;
 	case CONFIG_SIZE: snprintf(buf, size, "a size from %s to %s, like %s", min, max, example); return;
 	case CONFIG_DURATION: snprintf(buf, size, "a duration from %s to %s, like %s", min, max, example); return;

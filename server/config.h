@@ -22,10 +22,16 @@ struct config {
 	int64_t heartbeat_interval_ns;         /* 1s */
 	char log_level[16];                    /* info */
 	/* [storage] */
-	char data_dir[CONFIG_TEXT_BYTES]; /* /var/lib/holdfast; not root: $XDG_STATE_HOME/holdfast
-					     or ~/.local/state/holdfast */
-	bool data_dir_set;                /* by a file: one that is missing is then not made */
-	uint64_t segment_bytes;           /* 256MiB */
+	char data_dir[CONFIG_TEXT_BYTES];    /* /var/lib/holdfast; not root: $XDG_STATE_HOME/holdfast
+						or ~/.local/state/holdfast */
+	char journal_dir[CONFIG_TEXT_BYTES]; /* or "none": in data_dir */
+	bool data_dir_set;                   /* by a file: one that is missing is then not made */
+	uint64_t segment_bytes;              /* 256MiB */
+	uint64_t reserve_bytes;              /* 0: see area.h */
+	unsigned space_warning;              /* 15: percent */
+	char when_full[8];                   /* "stall" or "thin": of sources that do not say */
+	int64_t scrub_interval_ns;           /* 7d; 0 = never */
+	uint64_t scrub_bytes;                /* 32MiB: a second, of one that nobody asked for */
 	/* [ingest] */
 	uint64_t memory_bytes; /* 256MiB: all slabs of all workers */
 	uint64_t credit_bytes; /* 8MiB: most a session may have in flight */
@@ -36,17 +42,22 @@ struct config {
 	char runtime_dir[CONFIG_TEXT_BYTES]; /* /run/holdfast; not root: $XDG_RUNTIME_DIR/holdfast,
 						else <data_dir>/run */
 	/* [pit] */
-	int64_t journal_window_ns; /* 1h: default for new sources */
+	char policy[CONFIG_TEXT_BYTES]; /* 10m/60m 1h/24h 1d/7d: these three for new sources */
+	int64_t journal_window_ns;      /* 1h */
+	int64_t min_retention_ns;       /* 0 */
 };
 
 enum config_kind {
 	CONFIG_ADDRESS,        /* "HOST:PORT", "[IPV6]:PORT" */
 	CONFIG_ADDRESS_OR_OFF, /* the same, or "off" */
 	CONFIG_PATH,           /* absolute */
-	CONFIG_LEVEL,          /* of log.h */
-	CONFIG_COUNT,          /* unsigned */
-	CONFIG_SIZE,           /* uint64_t, bytes */
-	CONFIG_DURATION,       /* int64_t, ns */
+	CONFIG_PATH_OR_NONE,
+	CONFIG_LEVEL,     /* of log.h */
+	CONFIG_WHEN_FULL, /* "stall" or "thin" */
+	CONFIG_RULES,     /* "10m/60m 1h/24h", "none": see storage/policy.h */
+	CONFIG_COUNT,     /* unsigned */
+	CONFIG_SIZE,      /* uint64_t, bytes */
+	CONFIG_DURATION,  /* int64_t, ns */
 };
 
 /* One key of the file. Parsing, --print-config and the tests of the man page all work from this

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,6 +18,9 @@
 #include "proto/common/status.h"
 
 static const char identity_head[] = "holdfast data directory\n";
+static const char journal_head[] = "holdfast journal directory\n";
+
+enum { IDENTITY_BYTES = 512 };
 
 static const char readme[] =
     "This is the staging area of a Holdfast replication server.\n"
@@ -32,6 +36,7 @@ static const char readme[] =
 struct data_dir {
 	char path[256];
 	char uuid[UUID_TEXT_BYTES];
+	char journal[256]; /* the journal root; "" = none */
 	int dir_fd, lock_fd;
 };
 
@@ -58,9 +63,9 @@ data_dir_join(const struct data_dir *d, const char *name, char *ret_path, size_t
 /* ---- files of a few lines ---- */
 
 static int
-read_text(const struct data_dir *d, const char *name, char *ret_text, size_t size)
+read_text(int dir_fd, const char *name, char *ret_text, size_t size)
 {
-	int fd = openat(d->dir_fd, name, O_RDONLY | O_CLOEXEC);
+	int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
 	if (fd < 0)
@@ -89,20 +94,20 @@ write_all(int fd, const char *text)
 
 /* All or nothing: aside, synced, renamed, directory synced. */
 static int
-write_text(const struct data_dir *d, const char *name, const char *text)
+write_text(int dir_fd, const char *name, const char *text)
 {
 	char aside[64];
 	int fd, r;
 
 	snprintf(aside, sizeof aside, "%s.tmp", name);
-	fd = openat(d->dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, text);
 	close(fd);
-	if (r == 0 && renameat(d->dir_fd, aside, d->dir_fd, name) < 0)
+	if (r == 0 && renameat(dir_fd, aside, dir_fd, name) < 0)
 		r = -errno;
-	if (r == 0 && fsync(d->dir_fd) < 0)
+	if (r == 0 && fsync(dir_fd) < 0)
 		r = -errno;
 	return r;
 }
@@ -146,7 +151,7 @@ refuse_second(const struct data_dir *d, struct hf_error *err)
 {
 	char pid[32] = "";
 
-	if (read_text(d, "LOCK", pid, sizeof pid) < 0)
+	if (read_text(d->dir_fd, "LOCK", pid, sizeof pid) < 0)
 		pid[0] = '\0';
 	pid[strcspn(pid, "\n")] = '\0';
 	/* An export that reads the directory itself holds the lock, too; the pid is then of a daemon that is gone. */
@@ -196,33 +201,48 @@ is_harmless(const char *name)
 	return false;
 }
 
+/* The first name in a directory that is not harmless; "" if there is none. */
+static int
+find_foreign(int dir_fd, char *ret_name, size_t size)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	ret_name[0] = '\0';
+	if (dir == NULL) {
+		int r = -errno;
+
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	while (ret_name[0] == '\0' && (e = readdir(dir)) != NULL)
+		if (!is_harmless(e->d_name))
+			snprintf(ret_name, size, "%s", e->d_name);
+	closedir(dir);
+	return 0;
+}
+
 /* Looks before anything is written: a foreign directory is left as it is. */
 static int
 refuse_foreign(struct data_dir *d, struct hf_error *err)
 {
-	int fd = openat(d->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *e;
+	char name[NAME_MAX + 1];
+	int r;
 
-	if (dir == NULL) {
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
-		return hf_error_set(err, r, "cannot list %s", d->path);
-	}
-	if (faccessat(d->dir_fd, "IDENTITY", F_OK, 0) == 0) {
-		closedir(dir);
+	if (faccessat(d->dir_fd, "IDENTITY", F_OK, 0) == 0)
 		return 0;
-	}
-	while (r == 0 && (e = readdir(dir)) != NULL)
-		if (!is_harmless(e->d_name))
-			r = hf_error_say(err, -ENOTEMPTY,
-			    "%s holds '%s' but no IDENTITY: it is not a data directory of holdfastd, and not empty; "
-			    "set data_dir "
-			    "to an empty one",
-			    d->path, e->d_name);
-	closedir(dir);
-	return r;
+	r = find_foreign(d->dir_fd, name, sizeof name);
+	if (r < 0)
+		return hf_error_set(err, r, "cannot list %s", d->path);
+	if (name[0] == '\0')
+		return 0;
+	return hf_error_say(err, -ENOTEMPTY,
+	    "%s holds '%s' but no IDENTITY: it is not a data directory of holdfastd, and not empty; set data_dir to an "
+	    "empty "
+	    "one",
+	    d->path, name);
 }
 
 static void
@@ -238,25 +258,44 @@ make_uuid(char *ret_uuid)
 }
 
 static int
+write_identity(const struct data_dir *d)
+{
+	char text[IDENTITY_BYTES];
+	int n = snprintf(text, sizeof text, "%sformat %d\nuuid %s\n", identity_head, DATA_DIR_FORMAT, d->uuid);
+
+	if (d->journal[0] != '\0')
+		snprintf(text + n, sizeof text - (size_t)n, "journal %s\n", d->journal);
+	return write_text(d->dir_fd, "IDENTITY", text);
+}
+
+static int
 make_identity(struct data_dir *d, struct hf_error *err)
 {
-	char text[128];
 	int r;
 
 	make_uuid(d->uuid);
-	snprintf(text, sizeof text, "%sformat %d\nuuid %s\n", identity_head, DATA_DIR_FORMAT, d->uuid);
-	r = write_text(d, "README", readme);
+	r = write_text(d->dir_fd, "README", readme);
 	if (r == 0)
-		r = write_text(d, "IDENTITY", text);
+		r = write_identity(d);
 	return r < 0 ? hf_error_set(err, r, "cannot write into %s", d->path) : 0;
+}
+
+/* "journal PATH", a line of its own. */
+static void
+read_journal_line(struct data_dir *d, const char *text)
+{
+	const char *line = strstr(text, "\njournal ");
+
+	if (line != NULL)
+		snprintf(d->journal, sizeof d->journal, "%.*s", (int)strcspn(line + 9, "\n"), line + 9);
 }
 
 static int
 read_identity(struct data_dir *d, struct hf_error *err)
 {
-	char text[256];
+	char text[IDENTITY_BYTES];
 	unsigned format;
-	int r = read_text(d, "IDENTITY", text, sizeof text);
+	int r = read_text(d->dir_fd, "IDENTITY", text, sizeof text);
 
 	if (r == -ENOENT)
 		return make_identity(d, err);
@@ -269,6 +308,7 @@ read_identity(struct data_dir *d, struct hf_error *err)
 		return hf_error_say(err, -HF_EFORMAT,
 		    "%s/IDENTITY was written by a newer holdfastd (format %u, this one knows %d): use that one",
 		    d->path, format, DATA_DIR_FORMAT);
+	read_journal_line(d, text);
 	return 0;
 }
 
@@ -278,19 +318,119 @@ has(const struct data_dir *d, const char *name)
 	return faccessat(d->dir_fd, name, F_OK, 0) == 0;
 }
 
+bool
+data_dir_is_new(const struct data_dir *d)
+{
+	return !has(d, "sources") && !has(d, "pki");
+}
+
 /* The first start makes IDENTITY, then holdfast.db, then pki and sources. Any other mixture means that a part is
  * missing. */
 static int
 check_whole(const struct data_dir *d, struct hf_error *err)
 {
-	if (has(d, "holdfast.db") || (!has(d, "sources") && !has(d, "pki")))
+	if (has(d, "holdfast.db") || has(d, "holdfast.db.bak") || data_dir_is_new(d))
 		return 0;
 	return hf_error_say(err, -HF_ECORRUPT,
-	    "%s has an IDENTITY but no holdfast.db: is a part of it not mounted? Nothing was changed", d->path);
+	    "%s has an IDENTITY but neither holdfast.db nor its copy, holdfast.db.bak: is a part of it not mounted? "
+	    "Nothing was changed",
+	    d->path);
+}
+
+/* ---- the journal root ---- */
+
+static int
+open_journal_root(const char *path, int *ret_fd, struct hf_error *err)
+{
+	*ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_fd >= 0)
+		return 0;
+	if (errno == ENOENT)
+		return hf_error_say(err, -ENOENT,
+		    "the journal directory %s does not exist: is its disk not mounted? Else make it once with: mkdir "
+		    "-m 0700 "
+		    "%s",
+		    path, path);
+	return hf_error_set(err, -errno, "cannot open the journal directory %s", path);
+}
+
+/* One that was never used becomes ours if it is empty. */
+static int
+take_journal_root(const struct data_dir *d, int fd, const char *path, struct hf_error *err)
+{
+	char name[NAME_MAX + 1], text[IDENTITY_BYTES];
+	int r;
+
+	if (d->journal[0] != '\0')
+		return hf_error_say(err, -HF_ECORRUPT,
+		    "the journal directory %s has no IDENTITY: is its disk not mounted? The journals of %s lie in %s. "
+		    "Nothing "
+		    "was changed",
+		    path, d->path, d->journal);
+	r = find_foreign(fd, name, sizeof name);
+	if (r == 0 && name[0] != '\0')
+		return hf_error_say(err, -ENOTEMPTY,
+		    "%s holds '%s' but no IDENTITY: it is not a journal directory of holdfastd, and not empty", path,
+		    name);
+	snprintf(text, sizeof text, "%sformat %d\nuuid %s\n", journal_head, DATA_DIR_FORMAT, d->uuid);
+	if (r == 0)
+		r = write_text(fd, "IDENTITY", text);
+	return r < 0 ? hf_error_set(err, r, "cannot write into %s", path) : 0;
+}
+
+static int
+check_journal_root(const struct data_dir *d, int fd, const char *path, struct hf_error *err)
+{
+	char text[IDENTITY_BYTES], uuid[UUID_TEXT_BYTES];
+	unsigned format;
+	int r = read_text(fd, "IDENTITY", text, sizeof text);
+
+	if (r == -ENOENT)
+		return take_journal_root(d, fd, path, err);
+	if (r < 0)
+		return hf_error_set(err, r, "cannot read %s/IDENTITY", path);
+	if (strncmp(text, journal_head, sizeof journal_head - 1) != 0 ||
+	    sscanf(text + sizeof journal_head - 1, "format %u\nuuid %36s", &format, uuid) != 2)
+		return hf_error_set(err, -HF_ECORRUPT, "%s/IDENTITY is not that of a journal directory", path);
+	if (format > DATA_DIR_FORMAT)
+		return hf_error_set(err, -HF_EFORMAT, "%s/IDENTITY was written by a newer holdfastd", path);
+	if (strcmp(uuid, d->uuid) != 0)
+		return hf_error_say(err, -HF_ECORRUPT,
+		    "the journal directory %s belongs to data directory %s, not to %s (%s). Nothing was changed", path,
+		    uuid, d->path, d->uuid);
+	return 0;
+}
+
+/* The one that is set, or else the one that was used before. */
+static int
+use_journal_root(struct data_dir *d, const char *set, struct hf_error *err)
+{
+	char path[sizeof d->journal];
+	int fd, r;
+
+	snprintf(path, sizeof path, "%s", set[0] != '\0' ? set : d->journal);
+	if (path[0] == '\0')
+		return 0;
+	r = open_journal_root(path, &fd, err);
+	if (r < 0)
+		return r;
+	r = check_journal_root(d, fd, path, err);
+	close(fd);
+	if (r < 0 || strcmp(d->journal, path) == 0)
+		return r;
+	snprintf(d->journal, sizeof d->journal, "%s", path);
+	r = write_identity(d);
+	return r < 0 ? hf_error_set(err, r, "cannot write into %s", d->path) : 0;
+}
+
+const char *
+data_dir_journal(const struct data_dir *d)
+{
+	return d->journal;
 }
 
 int
-data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_error *err)
+data_dir_open(const char *path, bool make, const char *journal, struct data_dir **ret_dir, struct hf_error *err)
 {
 	struct data_dir *d = calloc(1, sizeof *d);
 	int r;
@@ -308,6 +448,8 @@ data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_
 		r = read_identity(d, err);
 	if (r == 0)
 		r = check_whole(d, err);
+	if (r == 0)
+		r = use_journal_root(d, journal, err);
 	if (r < 0) {
 		data_dir_close(d);
 		return r;

@@ -20,13 +20,20 @@ struct data_dir;
 enum { DATA_DIR_FORMAT = 1, UUID_TEXT_BYTES = 37 };
 
 /* Take the directory, or make it ours if it is empty. make: it may also be made, 0700, with its parents (the default
- * path). Blocks. -EBUSY (the text names the pid), -ENOENT, -ENOTEMPTY (not ours), -HF_ECORRUPT (half there),
- * -HF_EFORMAT (newer), -errno. */
-int data_dir_open(const char *path, bool make, struct data_dir **ret_dir, struct hf_error *err);
+ * path). journal: where new journals are to lie, an absolute path; "" = where they did, else in the directory itself.
+ * It must be there, and is used once it is empty; from then on it must be ours. Blocks. -EBUSY (the text names the
+ * pid), -ENOENT, -ENOTEMPTY (not ours), -HF_ECORRUPT (half there), -HF_EFORMAT (newer), -errno. */
+int data_dir_open(const char *path, bool make, const char *journal, struct data_dir **ret_dir, struct hf_error *err);
 void data_dir_close(struct data_dir *d); /* NULL allowed */
+
+/* Nothing was ever served from it: neither keys nor sources are there. */
+bool data_dir_is_new(const struct data_dir *d);
 
 const char *data_dir_path(const struct data_dir *d);
 const char *data_dir_uuid(const struct data_dir *d);
+
+/* The journal root: a directory on another disk, with an IDENTITY of its own; "" = there is none. */
+const char *data_dir_journal(const struct data_dir *d);
 
 /* path/name into ret_path. False if it is too long. */
 bool data_dir_join(const struct data_dir *d, const char *name, char *ret_path, size_t size);

@@ -41,7 +41,7 @@ struct export
 	struct export_chunk chunk;
 	int status; /* of opening */
 	char text[SENTENCE_BYTES];
-	bool busy, closed;
+	bool busy, closed, salvage;
 	export_opened *opened;
 	export_each *each;
 	void *arg;
@@ -78,7 +78,10 @@ release_at_owner(struct mail *mail)
 	struct export *e = export_from_mail(mail);
 
 	/* The source is there: it waits for its views before it closes. */
-	source_view_release(worker_find_source(e->worker, &e->source), e->view);
+	struct source *src = worker_find_source(e->worker, &e->source);
+
+	source_export_ends(src);
+	source_view_release(src, e->view);
 	e->mail.deliver = on_released;
 	mailbox_post(e->server->mailbox, &e->mail);
 }
@@ -156,8 +159,8 @@ run_open_read(struct job *job, struct disk *d, struct run_cache *cache)
 	if (r == 0)
 		e->facts.root_digest = digest_node(e->digest_seed, digests, nodes);
 	free(digests);
-	e->status = r;
-	if (r < 0)
+	e->status = e->salvage ? 0 : r;
+	if (e->status < 0)
 		snprintf(e->text, sizeof e->text, "digests of %s at %s cannot be read: %s", e->volume, e->pit.text,
 		    hf_status_text(r));
 }
@@ -203,6 +206,7 @@ open_view(struct export *e, struct source *src)
 
 	if (r < 0)
 		return r;
+	source_export_begins(src);
 	v = find_volume(e, src);
 	if (v == NULL)
 		return -HF_EVOLUME; /* unknown, or not there at that point */
@@ -242,7 +246,7 @@ open_at_owner(struct mail *mail)
 
 void
 export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
-    export_opened *opened, void *arg)
+    bool salvage, export_opened *opened, void *arg)
 {
 	struct export *e = calloc(1, sizeof *e);
 
@@ -253,6 +257,7 @@ export_open(struct server *sv, const struct id *source, const struct id *pit, co
 	e->pit = *pit;
 	snprintf(e->volume, sizeof e->volume, "%s", volume);
 	e->block = from / BLOCK_BYTES;
+	e->salvage = salvage;
 	e->facts.source = *source;
 	e->opened = opened;
 	e->arg = arg;
@@ -300,6 +305,7 @@ tell_error(struct export *e, int status, uint64_t block)
 	e->chunk.offset = bytes_until(e, block);
 	snprintf(e->chunk.text, sizeof e->chunk.text, "volume %s, offset %" PRIu64 ", point %s: %s",
 	    e->facts.volume.text, block * BLOCK_BYTES, e->pit.text, hf_status_text(status));
+	source_suspect(e->server, &e->source, e->number, block);
 	if (status == -HF_EDIGEST || status == -HF_ECORRUPT)
 		server_event(e->server, &e->source, "integrity_error", "%s", e->chunk.text);
 }
@@ -308,6 +314,18 @@ static bool
 is_zero(const unsigned char *p, size_t len)
 {
 	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+/* Up to the next boundary of 1 MiB: what can be read, or what cannot. */
+static void
+salvage_data(struct export *e, struct disk *d, struct run_cache *cache, uint64_t next)
+{
+	uint32_t count = 0;
+	int r = view_salvage(e->view, d, cache, e->number, e->block, (uint32_t)(next - e->block), e->buf, &count);
+
+	if (r < 0)
+		source_suspect(e->server, &e->source, e->number, e->block);
+	tell_range(e, r < 0 ? EXPORT_BAD : EXPORT_DATA, e->block + count);
 }
 
 /* Data up to the next boundary of 1 MiB. */
@@ -320,6 +338,10 @@ read_data(struct export *e, struct disk *d, struct run_cache *cache)
 
 	if (next > e->blocks)
 		next = e->blocks;
+	if (e->salvage) {
+		salvage_data(e, d, cache, next);
+		return;
+	}
 	r = view_read(e->view, d, cache, e->number, e->block, (uint32_t)(next - e->block), e->buf, &fault);
 	if (r < 0)
 		tell_error(e, r, fault.block);
@@ -341,7 +363,9 @@ run_next_chunk(struct job *job, struct disk *d, struct run_cache *cache)
 		return;
 	}
 	r = view_next_data(e->view, d, cache, e->number, e->block, &data);
-	if (r < 0)
+	if (r < 0 && e->salvage)
+		read_data(e, d, cache); /* the index is damaged: it is told block by block what is there */
+	else if (r < 0)
 		tell_error(e, r, e->block);
 	else if (data > e->block)
 		tell_range(e, EXPORT_HOLE, data < e->blocks ? data : e->blocks);

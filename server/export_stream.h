@@ -3,7 +3,7 @@
  * without gaps or overlap, from the byte asked for to the volume's end. A record is a header of 32
  * bytes, little-endian, and its body. A stream that does not finish with END is not whole.
  *
- *	 0  u32  kind    1 data, 2 hole (reads as zeros), 3 end, 4 error
+ *	 0  u32  kind    1 data, 2 hole (reads as zeros), 3 end, 4 error, 5 bad: only if salvage=1 was asked
  *	 4  u32  body    bytes that follow the header: data: the bytes; error: UTF-8 text; else 0
  *	 8  u64  offset  where in the volume
  *	16  u64  length  how much of it; end: the size of the volume
@@ -19,7 +19,7 @@ enum {
 	EXPORT_BODY_MAX = 1 << 20,
 };
 
-enum export_record_kind { RECORD_DATA = 1, RECORD_HOLE = 2, RECORD_END = 3, RECORD_ERROR = 4 };
+enum export_record_kind { RECORD_DATA = 1, RECORD_HOLE = 2, RECORD_END = 3, RECORD_ERROR = 4, RECORD_BAD = 5 };
 
 struct export_record {
 	uint32_t kind, body_bytes;

@@ -92,9 +92,8 @@ enum {
 /* AES-GCM's margin: keys are changed after so many bytes each way. */
 #define REKEY_BYTES (UINT64_C(256) << 30)
 
-/* Space kept for maintenance: below it credit is withheld. A fold's batch and two segments, or a twentieth of a small
- * disk. */
-#define RESERVE_FOLD_BYTES (UINT64_C(64) << 20)
-#define RESERVE_FRACTION   20
+/* How often it is counted what a source takes: for people; and where a quota must be kept. */
+#define USAGE_INTERVAL_NS       (10 * NS_PER_SECOND)
+#define USAGE_QUOTA_INTERVAL_NS (1 * NS_PER_SECOND)
 
 #endif

@@ -2,6 +2,7 @@
 /* holdfastd: options, configuration, then server.h. */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,6 +129,14 @@ run(const struct config *config)
 	return 0;
 }
 
+/* Large arrays (the index of a segment, until it has a run) go back to the kernel when they are freed. By itself glibc
+ * would raise the limit with the first of them, and keep the heap as large as it ever was. */
+static void
+keep_heap_small(void)
+{
+	(void)mallopt(M_MMAP_THRESHOLD, 512 * 1024);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -144,5 +153,6 @@ main(int argc, char **argv)
 	if (options.check || options.print)
 		return 0;
 	set_log_level(&options, &config);
+	keep_heap_small();
 	return run(&config);
 }

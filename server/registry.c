@@ -13,50 +13,58 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/db_copy.h"
 #include "storage/sql.h"
 
 enum {
 	EVENTS_MAX = 100000,
 	APPLICATION_ID = 0x48467267, /* "HFrg" */
-	SCHEMA_VERSION = 1,
 };
 
 /* Times are nanoseconds since 1970; 0 = not yet. incarnation is an unsigned number in a signed
- * column. */
+ * column. See struct sql_format for how a version follows another. */
+static const char *const schemas[] = {
+    /* version 1 */
+    "CREATE TABLE source (id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, last_seen_ns "
+    "INTEGER NOT NULL DEFAULT 0,"
+    " nonce BLOB NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0, adopt_next INTEGER "
+    "NOT NULL DEFAULT 0,"
+    " label TEXT NOT NULL DEFAULT '', hostname TEXT NOT NULL DEFAULT '', machine_id TEXT "
+    "NOT NULL DEFAULT '',"
+    " mac_addresses TEXT NOT NULL DEFAULT '', os TEXT NOT NULL DEFAULT '', kernel TEXT "
+    "NOT NULL DEFAULT '',"
+    " cpus INTEGER NOT NULL DEFAULT 0, ram_bytes INTEGER NOT NULL DEFAULT 0, "
+    "agent_version TEXT NOT NULL DEFAULT '') STRICT;"
+    "CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created_ns "
+    "INTEGER NOT NULL,"
+    " expires_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, source TEXT NOT NULL, "
+    "revoked INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE certificate (fingerprint BLOB PRIMARY KEY, source TEXT NOT NULL, "
+    "not_before_ns INTEGER NOT NULL,"
+    " not_after_ns INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX certificate_source ON certificate (source);"
+    "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
+    "NULL, source TEXT NOT NULL,"
+    " event TEXT NOT NULL, text TEXT NOT NULL) STRICT;"
+    "CREATE TABLE audit (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
+    "NULL, uid INTEGER NOT NULL,"
+    " pid INTEGER NOT NULL, verb TEXT NOT NULL, object TEXT NOT NULL) STRICT;"
+    "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+    /* version 2: enum registry_phase */
+    "ALTER TABLE source ADD COLUMN phase INTEGER NOT NULL DEFAULT 0",
+    NULL,
+};
+
 static const struct sql_format format = {
     .what = "registry",
     .application_id = APPLICATION_ID,
-    .version = SCHEMA_VERSION,
-    .schema = "CREATE TABLE source (id TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, last_seen_ns "
-	      "INTEGER NOT NULL DEFAULT 0,"
-	      " nonce BLOB NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0, adopt_next INTEGER "
-	      "NOT NULL DEFAULT 0,"
-	      " label TEXT NOT NULL DEFAULT '', hostname TEXT NOT NULL DEFAULT '', machine_id TEXT "
-	      "NOT NULL DEFAULT '',"
-	      " mac_addresses TEXT NOT NULL DEFAULT '', os TEXT NOT NULL DEFAULT '', kernel TEXT "
-	      "NOT NULL DEFAULT '',"
-	      " cpus INTEGER NOT NULL DEFAULT 0, ram_bytes INTEGER NOT NULL DEFAULT 0, "
-	      "agent_version TEXT NOT NULL DEFAULT '') STRICT;"
-	      "CREATE TABLE token (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created_ns "
-	      "INTEGER NOT NULL,"
-	      " expires_ns INTEGER NOT NULL, used_ns INTEGER NOT NULL, source TEXT NOT NULL, "
-	      "revoked INTEGER NOT NULL) STRICT;"
-	      "CREATE TABLE certificate (fingerprint BLOB PRIMARY KEY, source TEXT NOT NULL, "
-	      "not_before_ns INTEGER NOT NULL,"
-	      " not_after_ns INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;"
-	      "CREATE INDEX certificate_source ON certificate (source);"
-	      "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
-	      "NULL, source TEXT NOT NULL,"
-	      " event TEXT NOT NULL, text TEXT NOT NULL) STRICT;"
-	      "CREATE TABLE audit (number INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT "
-	      "NULL, uid INTEGER NOT NULL,"
-	      " pid INTEGER NOT NULL, verb TEXT NOT NULL, object TEXT NOT NULL) STRICT;"
-	      "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+    .schemas = schemas,
 };
 
 struct registry {
 	pthread_mutex_t mutex;
 	struct sql sql;
+	uint64_t changes, copied_changes; /* of rows that the copy must not lack; copied: that it has */
 };
 
 static struct registry *
@@ -88,8 +96,18 @@ init_mutex(pthread_mutex_t *mutex)
 	pthread_mutexattr_destroy(&attributes);
 }
 
+/* Events and audit are many, and what they lack nobody misses: they alone are no reason for a copy. */
+static void
+on_change(void *arg, int operation, const char *database, const char *table, sqlite3_int64 row)
+{
+	struct registry *r = arg;
+
+	if (strcmp(table, "event") != 0 && strcmp(table, "audit") != 0)
+		r->changes++;
+}
+
 int
-registry_open(const char *path, struct registry **ret_registry, struct hf_error *err)
+registry_open(const char *path, bool create, struct registry **ret_registry, struct hf_error *err)
 {
 	struct registry *r = calloc(1, sizeof *r);
 	int status;
@@ -97,11 +115,13 @@ registry_open(const char *path, struct registry **ret_registry, struct hf_error 
 	if (r == NULL)
 		return hf_error_set(err, -ENOMEM, "%s", path);
 	init_mutex(&r->mutex);
-	status = sql_init(&r->sql, path, NULL, true, &format, err);
+	status = sql_init(&r->sql, path, NULL, create, &format, err);
 	if (status < 0) {
 		registry_close(r);
 		return status;
 	}
+	r->changes = 1; /* nobody knows how old the copy is */
+	(void)sqlite3_update_hook(r->sql.db, on_change, r);
 	*ret_registry = r;
 	return 0;
 }
@@ -114,6 +134,138 @@ registry_close(struct registry *r)
 	sql_fini(&r->sql);
 	pthread_mutex_destroy(&r->mutex);
 	free(r);
+}
+
+/* ---- its copy ---- */
+
+/* Nobody has a disk when the process starts or ends. */
+enum { COPY_DISK_DEPTH = 4 };
+
+static int
+export_to(struct registry *r, const char *path, uint64_t *ret_changes, struct hf_error *err)
+{
+	HOLD(r);
+
+	*ret_changes = r->changes;
+	return sql_export(&r->sql, path, err);
+}
+
+static int
+write_copy(struct registry *r, struct disk *d, struct hf_error *err)
+{
+	const char *path = sqlite3_db_filename(r->sql.db, "main");
+	char tmp[DB_PATH_BYTES];
+	uint64_t changes;
+	int status = db_copy_begin(d, path, tmp);
+
+	if (status < 0)
+		return hf_error_set(err, status, "%s", tmp);
+	status = export_to(r, tmp, &changes, err);
+	if (status < 0)
+		return status;
+	status = db_copy_end(d, path);
+	if (status < 0)
+		return hf_error_set(err, status, "the copy of %s", path);
+	r->copied_changes = changes;
+	return 0;
+}
+
+static bool
+wants_copy(struct registry *r)
+{
+	HOLD(r);
+
+	return r->changes != r->copied_changes;
+}
+
+int
+registry_write_copy(struct registry *r, struct hf_error *err)
+{
+	struct disk *d;
+	int status = wants_copy(r) ? disk_ring_create(COPY_DISK_DEPTH, &d, err) : -EALREADY;
+
+	if (status < 0)
+		return status == -EALREADY ? 0 : status;
+	status = write_copy(r, d, err);
+	disk_destroy(d);
+	return status;
+}
+
+/* ---- the way back to it ---- */
+
+static int
+open_existing(struct disk *d, const char *path, struct registry **ret_registry, struct hf_error *err)
+{
+	if (!db_is_there(d, path))
+		return hf_error_say(err, -HF_ECORRUPT, "%s is missing", path);
+	return registry_open(path, false, ret_registry, err);
+}
+
+/* Is it whole, and closed again in good order? */
+static int
+try_copy(struct disk *d, const char *path, struct hf_error *err)
+{
+	char new[DB_PATH_BYTES];
+	struct registry *r;
+	int status = db_copy_restore(d, path, new);
+
+	if (status == -ENOENT)
+		return hf_error_say(err, -HF_ECORRUPT, "there is no copy %s.bak", path);
+	if (status < 0)
+		return hf_error_set(err, status, "the copy of %s", path);
+	status = registry_open(new, false, &r, err);
+	if (status == 0)
+		registry_close(r);
+	return status;
+}
+
+static int
+replace(struct disk *d, const char *path, int64_t now_ns, const char *why, char *ret_repair, size_t size,
+    struct hf_error *err)
+{
+	char aside[DB_PATH_BYTES];
+	struct hf_error copy;
+	int status = try_copy(d, path, &copy);
+
+	if (status == -HF_ECORRUPT)
+		return hf_error_say(err, status,
+		    "%.300s; %.300s. Put holdfast.db or holdfast.db.bak back from a backup. Nothing was changed, and "
+		    "every point in time can be read without them: holdfastctl export file --data-dir",
+		    why, copy.text);
+	if (status < 0) {
+		*err = copy;
+		return status;
+	}
+	status = db_copy_install(d, path, now_ns, aside);
+	if (status < 0)
+		return hf_error_set(err, status, "a new %s", path);
+	snprintf(ret_repair, size,
+	    "%.200s; its copy took its place: sources, certificates and tokens of the last minute may be missing%s%s",
+	    why, aside[0] != '\0' ? "; the damaged one is kept as " : "", aside);
+	return 0;
+}
+
+int
+registry_open_or_replace(const char *path, int64_t now_ns, struct registry **ret_registry, char *ret_repair,
+    size_t size, struct hf_error *err)
+{
+	struct hf_error why;
+	struct disk *d;
+	int status = disk_ring_create(COPY_DISK_DEPTH, &d, err);
+
+	ret_repair[0] = '\0';
+	if (status < 0)
+		return status;
+	status = open_existing(d, path, ret_registry, &why);
+	if (status == -HF_ECORRUPT) {
+		status = replace(d, path, now_ns, why.text, ret_repair, size, err);
+		if (status == 0)
+			status = registry_open(path, false, ret_registry, err);
+	} else if (status < 0) {
+		*err = why;
+	}
+	disk_destroy(d);
+	return status;
 }
 
 /* ---- rows into arrays ---- */
@@ -250,8 +402,8 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 }
 
 #define SELECT_SOURCE                                                                            \
-	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label,"            \
-	" hostname, machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version FROM " \
+	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label, hostname, " \
+	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase FROM "     \
 	"source "
 
 static int
@@ -266,6 +418,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 	source->last_seen_ns = sqlite3_column_int64(row, 2);
 	source->incarnation = (uint64_t)sqlite3_column_int64(row, 4);
 	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
+	source->phase = (enum registry_phase)sqlite3_column_int64(row, 15);
 	return read_hints(row, 7, &source->hints);
 }
 
@@ -338,6 +491,8 @@ admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t i
 	struct registry_source source;
 	int r = find_source(s, id, &source, err);
 
+	if (r == 0 && source.phase != PHASE_ACTIVE)
+		return hf_error_set(err, -HF_ESTOPPED, "source %s", id->text);
 	if (r == 0)
 		r = check_clone(&source, nonce, incarnation, err);
 	if (r == 0)
@@ -379,6 +534,71 @@ registry_adopt(struct registry *r, const struct id *source, struct hf_error *err
 	    "source", source, err);
 }
 
+static int
+check_not_deleting(struct sql *s, const struct id *id, struct hf_error *err)
+{
+	struct registry_source source;
+	int r = find_source(s, id, &source, err);
+
+	if (r == 0 && source.phase == PHASE_DELETING)
+		return hf_error_say(err, -EBUSY, "source %s is being deleted", id->text);
+	return r;
+}
+
+static int
+lock_out(struct sql *s, const struct id *id, struct hf_error *err)
+{
+	int r = sql_run(s, err, "UPDATE certificate SET revoked = 1 WHERE source = ?", "t", id->text);
+
+	if (r >= 0)
+		r = sql_run(s, err, "UPDATE token SET revoked = 1 WHERE source = ?", "t", id->text);
+	return r;
+}
+
+static int
+set_phase(struct sql *s, const struct id *id, enum registry_phase phase, struct hf_error *err)
+{
+	int r = check_not_deleting(s, id, err);
+
+	if (r == 0 && phase == PHASE_DELETING)
+		r = lock_out(s, id, err);
+	if (r >= 0)
+		r = sql_run(s, err, "UPDATE source SET phase = ? WHERE id = ?", "it", (int64_t)phase, id->text);
+	return r < 0 ? r : 0;
+}
+
+int
+registry_set_phase(struct registry *r, const struct id *source, enum registry_phase phase, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	return status < 0 ? status : sql_end(&r->sql, set_phase(&r->sql, source, phase, err), err);
+}
+
+static int
+delete_source(struct sql *s, const struct id *id, struct hf_error *err)
+{
+	int r =
+	    sql_run(s, err, "DELETE FROM source WHERE id = ? AND phase = ?", "ti", id->text, (int64_t)PHASE_DELETING);
+
+	if (r <= 0)
+		return found(r, "source that is being deleted:", id, err);
+	r = sql_run(s, err, "DELETE FROM certificate WHERE source = ?", "t", id->text);
+	if (r >= 0)
+		r = sql_run(s, err, "DELETE FROM token WHERE source = ?", "t", id->text);
+	return r < 0 ? r : 0;
+}
+
+int
+registry_delete_source(struct registry *r, const struct id *source, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	return status < 0 ? status : sql_end(&r->sql, delete_source(&r->sql, source, err), err);
+}
+
 /* ---- tokens ---- */
 
 #define SELECT_TOKEN "SELECT id, hash, created_ns, expires_ns, used_ns, source, revoked FROM token "
@@ -401,9 +621,8 @@ read_token(sqlite3_stmt *row, void *ret_item)
 int
 registry_put_token(struct registry *r, const struct registry_token *token, struct hf_error *err)
 {
-	struct registry_source source;
 	HOLD(r);
-	int status = token->source.text[0] == '\0' ? 0 : find_source(&r->sql, &token->source, &source, err);
+	int status = token->source.text[0] == '\0' ? 0 : check_not_deleting(&r->sql, &token->source, err);
 
 	if (status == 0)
 		status = sql_run(&r->sql, err,

@@ -13,12 +13,29 @@ struct registry;
 
 enum { FINGERPRINT_BYTES = 32, TOKEN_HASH_BYTES = 32 };
 
-int registry_open(const char *path, struct registry **ret_registry, struct hf_error *err);
+/* create: make it if it is not there. */
+int registry_open(const char *path, bool create, struct registry **ret_registry, struct hf_error *err);
 void registry_close(struct registry *r); /* NULL allowed */
 
+/* As registry_open() of one that was made before. One that is damaged or gone is replaced by its copy
+ * (storage/db_copy.h), and kept aside; ret_repair says so for people ("" else). Without a copy: -HF_ECORRUPT, and what
+ * to do. */
+int registry_open_or_replace(const char *path, int64_t now_ns, struct registry **ret_registry, char *ret_repair,
+    size_t size, struct hf_error *err);
+
+/* Write its copy anew, if anything but events and audit changed since the last time. */
+int registry_write_copy(struct registry *r, struct hf_error *err);
+
 /* ---- sources ---- */
+enum registry_phase {
+	PHASE_ACTIVE,
+	PHASE_STOPPED,  /* `source stop`: nobody is let in */
+	PHASE_DELETING, /* `source delete` was begun, and is gone on with until nothing is left; nobody is let in */
+};
+
 struct registry_source {
 	struct id id;
+	enum registry_phase phase;
 	int64_t created_ns, last_seen_ns;
 	unsigned char installation_nonce[NONCE_BYTES];
 	uint64_t incarnation; /* highest seen */
@@ -34,10 +51,16 @@ int registry_get_source(
 /* A session says Hello: check nonce and incarnation and store them, in one transaction. The same
  * nonce with an incarnation not below the highest seen is let in: an equal one is the same process
  * connecting again. A lower incarnation or another nonce is a clone, unless adopt_next: then
- * whatever comes is taken, and adopt_next cleared. 0, -HF_ECLONE, -ENOENT. */
+ * whatever comes is taken, and adopt_next cleared. 0, -HF_ECLONE, -HF_ESTOPPED, -ENOENT. */
 int registry_admit(struct registry *r, const struct id *source, const unsigned char *nonce, uint64_t incarnation,
     const struct message_hints *hints, int64_t now_ns, struct hf_error *err);
 int registry_adopt(struct registry *r, const struct id *source, struct hf_error *err); /* -ENOENT */
+
+/* DELETING revokes all its certificates, and the tokens made for it, in the same transaction, and is for ever. -ENOENT;
+ * -EBUSY: it is being deleted. */
+int registry_set_phase(struct registry *r, const struct id *source, enum registry_phase phase, struct hf_error *err);
+/* A source that is DELETING: its row, its certificates and its tokens go. Events and audit stay. -ENOENT. */
+int registry_delete_source(struct registry *r, const struct id *source, struct hf_error *err);
 
 /* ---- tokens ---- */
 struct registry_token {
@@ -48,7 +71,7 @@ struct registry_token {
 	bool revoked;
 };
 int registry_put_token(struct registry *r, const struct registry_token *token,
-    struct hf_error *err); /* -ENOENT: bound to no source of ours */
+    struct hf_error *err); /* -ENOENT: bound to no source of ours; -EBUSY: to one that is being deleted */
 int registry_list_tokens(
     struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err);
 int registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *err); /* -ENOENT */

@@ -20,7 +20,9 @@
 #include "proto/common/status.h"
 #include "server/api.h"
 #include "server/enroll.h"
+#include "server/journal_link.h"
 #include "server/limits.h"
+#include "server/rubbish.h"
 #include "server/source.h"
 #include "server/worker.h"
 #include "storage/slab.h"
@@ -50,9 +52,12 @@ run_event(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct event_job *e = (struct event_job *)job;
 	struct hf_error err;
+	int r = registry_add_event(e->server->registry, &e->event, &err);
 
-	if (registry_add_event(e->server->registry, &e->event, &err) < 0)
+	if (r < 0)
 		log_warning("event_not_kept", "kept_event=%s msg=\"%s\"", e->event.event, err.text);
+	if (r == -HF_EFULL || r == -ENOSPC)
+		area_tell_full(e->server->areas[AREA_DATA]);
 	atomic_fetch_sub(&e->server->events_pending, 1);
 	free(e);
 }
@@ -93,42 +98,39 @@ server_event(struct server *sv, const struct id *source, const char *event, cons
 
 /* ---- space ---- */
 
-uint64_t
-server_reserve_bytes(const struct server *sv)
+bool
+server_thins(const struct server *sv)
 {
-	uint64_t wanted = RESERVE_FOLD_BYTES + 2 * sv->config.segment_bytes;
-	uint64_t fraction = atomic_load(&sv->staging_total_bytes) / RESERVE_FRACTION;
-
-	return wanted < fraction ? wanted : fraction;
+	return strcmp(sv->config.when_full, "thin") == 0;
 }
 
-static int
-measure_staging(struct server *sv)
-{
-	struct statvfs v;
-
-	if (statvfs(data_dir_path(sv->data_dir), &v) < 0)
-		return -errno;
-	atomic_store(&sv->staging_total_bytes, (uint64_t)v.f_blocks * v.f_frsize);
-	atomic_store(&sv->staging_free_bytes, (uint64_t)v.f_bavail * v.f_frsize);
-	return 0;
-}
-
-/* Full below half the reserve (a store stops at the whole of it by itself), and room again only well above: not back
- * and forth. */
+/* What changed since the last events. */
 static void
-judge_staging(struct server *sv)
+tell_space(struct server *sv, struct area *a, struct area_facts *told)
 {
-	uint64_t reserve = server_reserve_bytes(sv), left = atomic_load(&sv->staging_free_bytes);
-	bool was = atomic_load(&sv->staging_full);
-	bool full = was ? left < reserve * 3 / 4 : left < reserve / 2;
-	char text[UNITS_TEXT_BYTES];
+	const struct area_facts was = *told;
+	char left[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], text[SENTENCE_BYTES];
+	bool full;
 
-	if (full == was)
-		return;
-	atomic_store(&sv->staging_full, full);
-	server_event(sv, NULL, full ? "staging_full" : "staging_room", "%s free in %s", size_format(left, text),
-	    data_dir_path(sv->data_dir));
+	area_get(a, told);
+	full = told->level == SPACE_FULL;
+	snprintf(text, sizeof text, "%s free of %s in %s", size_format(told->free_bytes, left),
+	    size_format(told->total_bytes, total), area_path(a));
+	if (was.low != told->low)
+		server_event(sv, NULL, told->low ? "space_low" : "space_enough", "%s", text);
+	if ((was.level == SPACE_FULL) != full)
+		server_event(sv, NULL, full ? "staging_full" : "staging_room", "%s%s", text,
+		    full ? ": nothing more is taken, and agents wait; what is acknowledged is safe" : "");
+	if (was.held_bytes >= was.reserve_bytes && told->held_bytes < told->reserve_bytes)
+		server_event(sv, NULL, "reserve_released", "%s: maintenance works in the reserve", text);
+}
+
+static void
+look_at_areas(struct server *sv)
+{
+	for (int i = 0; i < AREAS; i++)
+		if (sv->areas[i] != NULL && area_measure(sv->areas[i], clock_monotonic_ns()) == 0)
+			tell_space(sv, sv->areas[i], &sv->areas_told[i]);
 }
 
 /* ---- once a second, and what of it blocks ---- */
@@ -136,9 +138,9 @@ judge_staging(struct server *sv)
 struct upkeep_job {
 	struct job job;
 	struct server *server;
-	bool look_at_certificate;
+	bool look_at_certificate, copy_registry;
 	int renewed;
-	struct hf_error err;
+	struct hf_error err, copy_err;
 };
 
 static void
@@ -146,8 +148,9 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct upkeep_job *u = (struct upkeep_job *)job;
 
-	if (measure_staging(u->server) == 0)
-		judge_staging(u->server);
+	look_at_areas(u->server);
+	if (u->copy_registry && registry_write_copy(u->server->registry, &u->copy_err) < 0)
+		log_warning("registry_not_copied", "msg=\"%s\"", u->copy_err.text);
 	if (u->look_at_certificate)
 		u->renewed = pki_renew(u->server->pki, clock_real_ns(), &u->err);
 }
@@ -180,6 +183,7 @@ on_upkeep(struct job *job)
 }
 
 #define CERTIFICATE_LOOK_NS (3600 * NS_PER_SECOND)
+#define REGISTRY_COPY_NS    (60 * NS_PER_SECOND)
 
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
@@ -200,6 +204,9 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	u->look_at_certificate = now - sv->renewal_looked_ns > CERTIFICATE_LOOK_NS;
 	if (u->look_at_certificate)
 		sv->renewal_looked_ns = now;
+	u->copy_registry = now - sv->registry_copied_ns > REGISTRY_COPY_NS;
+	if (u->copy_registry)
+		sv->registry_copied_ns = now;
 	sv->staging_asked = true;
 	sv->answers_out++;
 	jobs_post(sv->catalog, &u->job);
@@ -340,15 +347,43 @@ raise_descriptors(void)
 		log_notice("descriptors", "limit=%" PRIu64 " msg=\"could not be raised\"", (uint64_t)limit.rlim_cur);
 }
 
+static const char *
+journal_dir_set(const struct config *config)
+{
+	return strcmp(config->journal_dir, "none") == 0 ? "" : config->journal_dir;
+}
+
+static bool
+on_one_file_system(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev;
+}
+
+static int
+open_areas(struct server *sv, struct hf_error *err)
+{
+	const struct area_settings settings = {
+	    sv->config.reserve_bytes, sv->config.segment_bytes, sv->config.space_warning};
+	const char *data = data_dir_path(sv->data_dir), *journal = data_dir_journal(sv->data_dir);
+	int r = area_create(data, &settings, &sv->areas[AREA_DATA], err);
+
+	if (r == 0 && journal[0] != '\0' && !on_one_file_system(data, journal))
+		r = area_create(journal, &settings, &sv->areas[AREA_JOURNAL], err);
+	return r;
+}
+
 /* A path that nobody set may be made; one that was set and is not there is more likely not mounted. */
 static int
 open_data_dir(struct server *sv, struct hf_error *err)
 {
-	int r = data_dir_open(sv->config.data_dir, !sv->config.data_dir_set, &sv->data_dir, err);
+	int r = data_dir_open(
+	    sv->config.data_dir, !sv->config.data_dir_set, journal_dir_set(&sv->config), &sv->data_dir, err);
 
 	if (r == 0)
-		r = measure_staging(sv);
-	return r < 0 && err->code == 0 ? hf_error_set(err, r, "%s", sv->config.data_dir) : r;
+		r = open_areas(sv, err);
+	return r;
 }
 
 /* The database belongs to this directory, not to one that was mounted over it. */
@@ -378,7 +413,11 @@ open_registry(struct server *sv, struct hf_error *err)
 
 	if (!data_dir_join(sv->data_dir, "holdfast.db", path, sizeof path))
 		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
-	r = registry_open(path, &sv->registry, err);
+	if (data_dir_is_new(sv->data_dir))
+		r = registry_open(path, true, &sv->registry, err);
+	else
+		r = registry_open_or_replace(
+		    path, clock_real_ns(), &sv->registry, sv->registry_repair, sizeof sv->registry_repair, err);
 	return r < 0 ? r : check_uuid(sv, err);
 }
 
@@ -402,7 +441,7 @@ make_sources_dir(struct server *sv, struct hf_error *err)
 		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return hf_error_set(err, -errno, "cannot make %s", path);
-	return 0;
+	return journal_link_renew(sv->data_dir, err);
 }
 
 static int
@@ -477,6 +516,7 @@ start_sources(struct server *sv, struct hf_error *err)
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = source_start(sv, &list[i]);
 	free(list);
+	rubbish_start(sv);
 	return r < 0 ? hf_error_set(err, r, "%zu sources", n) : 0;
 }
 
@@ -562,6 +602,8 @@ server_start(const struct config *config, struct server **ret_server, struct hf_
 		return r;
 	}
 	evconnlistener_enable(sv->listener);
+	if (sv->registry_repair[0] != '\0')
+		server_event(sv, NULL, "registry_from_copy", "%s", sv->registry_repair);
 	say_hello(sv);
 	*ret_server = sv;
 	return 0;
@@ -578,6 +620,17 @@ free_event(struct event *event)
 {
 	if (event != NULL)
 		event_free(event);
+}
+
+/* Its copy is of the last moment then. */
+static void
+close_registry(struct server *sv)
+{
+	struct hf_error err;
+
+	if (sv->registry != NULL && registry_write_copy(sv->registry, &err) < 0)
+		log_warning("registry_not_copied", "msg=\"%s\"", err.text);
+	registry_close(sv->registry);
 }
 
 /* A failed start may have workers with stores half open: they end the same way. */
@@ -610,9 +663,11 @@ server_destroy(struct server *sv)
 	mailbox_destroy(sv->mailbox);
 	if (sv->base != NULL)
 		event_base_free(sv->base);
-	registry_close(sv->registry);
+	close_registry(sv);
 	pki_close(sv->pki);
 	status_table_destroy(sv->status);
+	for (int i = 0; i < AREAS; i++)
+		area_destroy(sv->areas[i]);
 	data_dir_close(sv->data_dir);
 	free(sv);
 }

@@ -13,6 +13,7 @@
 
 #include <stdatomic.h>
 
+#include "server/area.h"
 #include "server/command.h"
 #include "server/config.h"
 #include "server/data_dir.h"
@@ -38,6 +39,7 @@ struct server {
 	struct registry *registry;
 	struct pki *pki;
 	struct status_table *status;
+	struct area *areas[AREAS]; /* AREA_JOURNAL: NULL, unless journals lie on a disk of their own */
 	struct jobs *catalog, *maintenance, *readers;
 	struct worker *workers[WORKERS_MAX];
 	unsigned worker_count;
@@ -51,7 +53,8 @@ struct server {
 	unsigned next_worker, workers_running;
 	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */
 	bool api_started, draining, staging_asked;
-	int64_t renewal_looked_ns;
+	int64_t renewal_looked_ns, registry_copied_ns;
+	char registry_repair[SENTENCE_BYTES]; /* what was done about a damaged holdfast.db at the start; "" = nothing */
 	struct drained {
 		struct mail mail;
 		struct server *server;
@@ -61,12 +64,12 @@ struct server {
 	struct disk *catalog_disk; /* while an enrolment is worked on */
 	struct id enrolled;        /* source whose enrolment is being committed; "" = none */
 	uint64_t admit_number;
+	struct area_facts areas_told[AREAS]; /* as events have told them */
 
 	_Atomic unsigned session_count;
 	_Atomic uint64_t session_number; /* for logs */
 	_Atomic unsigned events_pending;
-	_Atomic uint64_t staging_total_bytes, staging_free_bytes;
-	_Atomic bool staging_full; /* less than the reserve is left: credit is withheld */
+	_Atomic uint64_t rubbish_bytes; /* of deleted sources, still to be removed; holes included */
 };
 
 /* Everything up to listening. Blocks. On failure err says what and why, and what to do. */
@@ -86,8 +89,8 @@ struct worker *server_owner(struct server *sv, const struct id *source);
 void server_event(struct server *sv, const struct id *source, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Bytes of the staging area that belong to maintenance. Any thread. */
-uint64_t server_reserve_bytes(const struct server *sv);
+/* Sources that do not say themselves give up points when room runs out. Any thread. */
+bool server_thins(const struct server *sv);
 
 /* Main thread: something that was under way for it has ended (see answers_out). */
 void server_answered(struct server *sv);

@@ -9,6 +9,7 @@
 
 #include "proto/common/log.h"
 #include "server/enroll.h"
+#include "server/journal_link.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "storage/catalog.h"
@@ -91,10 +92,11 @@ set_policy(const struct server *sv, const char *dir, struct hf_error *err)
 	char path[600];
 	int r;
 
-	policy_default(&policy);
-	if (policy.journal_window_ns == sv->config.journal_window_ns)
-		return 0;
-	policy.journal_window_ns = sv->config.journal_window_ns;
+	policy = (struct policy){
+	    .journal_window_ns = sv->config.journal_window_ns, .min_retention_ns = sv->config.min_retention_ns};
+	r = policy_parse_rules(sv->config.policy, &policy, err);
+	if (r < 0)
+		return r;
 	snprintf(path, sizeof path, "%s/catalog.db", dir);
 	r = catalog_open(path, NULL, false, NULL, &c, err);
 	if (r < 0)
@@ -109,8 +111,7 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 {
 	struct server *sv = arg;
 	char name[64], dir[512];
-	struct store_config config = {
-	    .dir = dir, .segment_bytes_max = sv->config.segment_bytes, .reserve_bytes = server_reserve_bytes(sv)};
+	struct store_config config = {.dir = dir, .segment_bytes_max = sv->config.segment_bytes};
 	int r;
 
 	if (!is_new)
@@ -118,7 +119,10 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 	snprintf(name, sizeof name, "sources/%s", source->text);
 	if (!data_dir_join(sv->data_dir, name, dir, sizeof dir))
 		return hf_error_set(err, -ENAMETOOLONG, "the store of %s", source->text);
+	config.journal_elsewhere = data_dir_journal(sv->data_dir)[0] != '\0';
 	r = store_create(sv->catalog_disk, &config, source, err);
+	if (r == 0)
+		r = journal_link_make(sv->data_dir, source, err);
 	if (r == 0)
 		r = set_policy(sv, dir, err);
 	if (r == 0)

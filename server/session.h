@@ -70,6 +70,9 @@ void session_turn_end(struct session *s);
 void session_tick(struct session *s, int64_t now_ns);
 
 /* ---- what a source has its session say ---- */
-void session_send_checkpoint_request(struct session *s, uint64_t request_id);
+void session_send_checkpoint_request(struct session *s, uint64_t request_id, bool compare);
+/* The agent can be asked for a block now: it knows how, and none is on its way. */
+bool session_can_fetch(const struct session *s);
+void session_send_fetch(struct session *s, uint64_t request_id, uint32_t volume, uint64_t block);
 
 #endif

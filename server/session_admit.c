@@ -76,6 +76,7 @@ refusal_text(const struct admission *a)
 	case HF_EREVOKED:
 	case ENOENT: return "the certificate is revoked or not known here";
 	case HF_ECLONE: return "another installation, or an older start of this one, claims this source";
+	case HF_ESTOPPED: return hf_status_text(a->status);
 	default: return a->err.text[0] != '\0' ? a->err.text : hf_status_text(a->status);
 	}
 }
@@ -164,10 +165,12 @@ session_admit(struct session *s, const struct message_hello *m)
 	s->hello.incarnation = m->incarnation;
 	s->hello.last_stream_id = m->last_stream_id;
 	s->hello.last_acked_sequence = m->last_acked_sequence;
+	s->hello.earlier = m->earlier;
 	s->hello.protocol_version = m->protocol_version < PROTOCOL_VERSION ? m->protocol_version : PROTOCOL_VERSION;
 	s->hello.clock_ns = m->clock_ns;
 	s->hello.received_ns = clock_real_ns();
 	s->hello.compressions = m->compressions;
+	s->hello.features = m->features;
 	tls_want_read(s->tls, false); /* until WELCOME it has nothing to say */
 	session_enter(s, SESSION_ADMIT);
 	return ask(s, m);

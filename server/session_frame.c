@@ -19,7 +19,7 @@
 typedef int frame_handler(struct session *s, const unsigned char *message, size_t len);
 
 static frame_handler on_hello, on_declare, on_start, on_data, on_checkpoint, on_heartbeat, on_compare, on_recent,
-    on_renew, on_report, on_notice, on_goodbye;
+    on_renew, on_report, on_notice, on_fetched, on_goodbye;
 
 #define IN(state) (1u << (SESSION_##state))
 #define WELCOMED  (IN(DECLARE) | IN(DECLARING) | IN(START) | IN(STREAMING))
@@ -39,6 +39,7 @@ static const struct {
     [FRAME_RENEW] = {IN(STREAMING), on_renew},
     [FRAME_REPORT] = {IN(STREAMING), on_report},
     [FRAME_NOTICE] = {WELCOMED, on_notice},
+    [FRAME_FETCHED] = {IN(STREAMING), on_fetched},
     [FRAME_GOODBYE] = {IN(HELLO) | WELCOMED, on_goodbye},
 };
 
@@ -353,7 +354,7 @@ session_send_ack(struct session *s)
 	struct message_ack m = {.durable_sequence = source_durable_sequence(s->source)};
 
 	credit_acked(&s->credit, m.durable_sequence);
-	m.credit_bytes = credit_grant(&s->credit, atomic_load(&s->server->staging_full));
+	m.credit_bytes = credit_grant(&s->credit, source_is_full(s->source));
 	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit)
 		return;
 	s->acked_sequence = m.durable_sequence;
@@ -580,6 +581,21 @@ on_notice(struct session *s, const unsigned char *message, size_t len)
 }
 
 static int
+on_fetched(struct session *s, const unsigned char *message, size_t len)
+{
+	struct message_fetched m;
+	int r = message_fetched_decode(message, len, &m);
+
+	if (r < 0)
+		return refuse_message(s, r);
+	if (m.request_id != s->fetch_id || s->fetch_id == 0)
+		return session_refuse(s, -HF_EPROTOCOL, "a block that nobody asked for");
+	s->fetch_id = 0;
+	source_fetched(s->source, m.status, m.block);
+	return 0;
+}
+
+static int
 on_goodbye(struct session *s, const unsigned char *message, size_t len)
 {
 	struct message_goodbye m;
@@ -594,10 +610,25 @@ on_goodbye(struct session *s, const unsigned char *message, size_t len)
 /* ---- asked by the source ---- */
 
 void
-session_send_checkpoint_request(struct session *s, uint64_t request_id)
+session_send_checkpoint_request(struct session *s, uint64_t request_id, bool compare)
 {
-	struct message_checkpoint_request m = {.request_id = request_id};
+	struct message_checkpoint_request m = {.request_id = request_id, .compare = compare};
 
 	session_send(s, FRAME_CHECKPOINT_REQUEST,
 	    message_checkpoint_request_encode(&m, out_message(s), FRAME_MESSAGE_MAX), NULL, 0);
+}
+
+bool
+session_can_fetch(const struct session *s)
+{
+	return s->state == SESSION_STREAMING && (s->hello.features & MESSAGE_FETCH) != 0 && s->fetch_id == 0;
+}
+
+void
+session_send_fetch(struct session *s, uint64_t request_id, uint32_t volume, uint64_t block)
+{
+	struct message_fetch m = {.request_id = request_id, .volume = volume, .block = block};
+
+	s->fetch_id = request_id;
+	session_send(s, FRAME_FETCH, message_fetch_encode(&m, out_message(s), FRAME_MESSAGE_MAX), NULL, 0);
 }

@@ -50,9 +50,10 @@ struct session {
 	struct {              /* of HELLO */
 		unsigned char nonce[NONCE_BYTES];
 		uint64_t incarnation, last_stream_id, last_acked_sequence;
+		struct earlier_streams earlier;
 		uint32_t protocol_version;
 		int64_t clock_ns, received_ns;
-		unsigned compressions;
+		unsigned compressions, features;
 	} hello;
 
 	/* reading */
@@ -73,6 +74,7 @@ struct session {
 	uint32_t volumes[VOLUMES_MAX]; /* numbers of those that are OK in the newest VOLUMES */
 	size_t volume_count;
 	unsigned compares_out;
+	uint64_t fetch_id; /* of the block asked for; 0 = none */
 
 	/* clocks */
 	struct peer_clock clock;

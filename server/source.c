@@ -73,13 +73,18 @@ source_durable_sequence(const struct source *src)
 int
 source_status(const struct source *src, const char **ret_text)
 {
+	if (src->deleting) {
+		*ret_text = "the source is being deleted";
+		return -EBUSY;
+	}
 	switch (src->life) {
 	case SOURCE_OPEN: return 0;
 	case SOURCE_OPENING:
 		*ret_text = "the server is opening this source's data: try again in a moment";
 		return -EAGAIN;
 	case SOURCE_BROKEN: *ret_text = src->store_text; return src->store_status;
-	case SOURCE_CLOSING: break;
+	case SOURCE_CLOSING:
+	case SOURCE_GOING: break;
 	}
 	*ret_text = src->shutting_down ? "the server is shutting down" : src->store_text;
 	return src->shutting_down ? -HF_ESHUTDOWN : src->store_status;
@@ -143,18 +148,50 @@ on_job_ready(void *arg)
 	source_touch(source_from_arg(arg));
 }
 
-static void
-on_failed(void *arg, int status, const char *text)
+void
+source_fail(struct source *src, int status, const char *text)
 {
-	struct source *src = source_from_arg(arg);
-
 	src->failed = true;
 	src->store_status = status;
 	snprintf(src->store_text, sizeof src->store_text, "%s", text);
 	source_touch(src);
 }
 
+static void
+on_failed(void *arg, int status, const char *text)
+{
+	source_fail(source_from_arg(arg), status, text);
+}
+
+static void
+on_thinned(void *arg, const struct pit *pit)
+{
+	source_note_thinned(source_from_arg(arg), pit);
+}
+
+static void
+on_damaged(void *arg, const struct damage *d)
+{
+	source_note_damaged(source_from_arg(arg), d);
+}
+
+static void
+on_mended(void *arg, const struct damage *d, bool healed)
+{
+	source_note_mended(source_from_arg(arg), d, healed);
+}
+
+static void
+on_scrubbed(void *arg)
+{
+	source_note_scrubbed(source_from_arg(arg));
+}
+
 static const struct store_events events = {
+    .thinned = on_thinned,
+    .damaged = on_damaged,
+    .mended = on_mended,
+    .scrubbed = on_scrubbed,
     .durable = on_durable,
     .room = on_room,
     .checkpoint = on_checkpoint,
@@ -172,13 +209,18 @@ struct open_job {
 	struct hf_error err;
 };
 
-static struct store_config
-store_config_for(const struct source *src)
+struct store_config
+source_store_config(const struct source *src)
 {
+	struct area_facts facts;
+
+	area_get(src->server->areas[AREA_DATA], &facts);
 	return (struct store_config){
 	    .dir = src->dir,
 	    .segment_bytes_max = src->server->config.segment_bytes,
-	    .reserve_bytes = server_reserve_bytes(src->server),
+	    .scrub_interval_ns = src->server->config.scrub_interval_ns,
+	    .scrub_bytes = src->server->config.scrub_bytes,
+	    .reserve_bytes = area_space(&facts).reserve_bytes,
 	};
 }
 
@@ -186,13 +228,13 @@ static void
 run_open_job(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct open_job *o = (struct open_job *)job;
-	struct store_config config = store_config_for(o->source);
+	struct store_config config = source_store_config(o->source);
 
 	o->status = store_open(d, &config, &o->store, &o->err);
 }
 
-static void
-set_broken(struct source *src, int status, const char *text)
+void
+source_set_broken(struct source *src, int status, const char *text)
 {
 	src->life = SOURCE_BROKEN;
 	src->store_status = status;
@@ -207,6 +249,18 @@ set_broken(struct source *src, int status, const char *text)
 }
 
 static void
+tell_repair(struct source *src)
+{
+	const struct store_repair *t = store_get_repair(src->store);
+
+	if (t->how == STORE_CATALOG_WHOLE)
+		return;
+	src->repair = *t;
+	server_event(src->server, &src->id, t->how == STORE_CATALOG_COPY ? "catalog_from_copy" : "catalog_rebuilt",
+	    "%s", t->text);
+}
+
+static void
 take_store(struct source *src, struct store *store)
 {
 	src->store = store;
@@ -214,9 +268,19 @@ take_store(struct source *src, struct store *store)
 	src->store_status = 0;
 	src->received_sequence = src->durable_sequence = 0;
 	src->failed = false;
+	src->space.counted_ns = 0;
 	source_begin_verify(src);
 	store_attach(store, src->worker->disk, src->worker->slabs, &events, src);
+	tell_repair(src);
 	log_info("source_open", "source=%s worker=%u", src->id.text, src->worker->index);
+}
+
+/* What makes room, or opens what is there, has found none: it shall have more of the reserve. */
+static void
+note_starved(struct source *src, int status)
+{
+	if (status == -ENOSPC || status == -EDQUOT || status == -HF_EFULL)
+		source_tell_full(src);
 }
 
 static void
@@ -226,12 +290,13 @@ on_opened(struct job *job)
 	struct source *src = o->source;
 
 	src->jobs_out--;
+	note_starved(src, o->status);
 	if (o->status == 0) {
 		take_store(src, o->store);
 	} else {
 		if (src->store_status != o->status)
 			server_event(src->server, &src->id, "store_unusable", "%s", o->err.text);
-		set_broken(src, o->status, o->err.text);
+		source_set_broken(src, o->status, o->err.text);
 		if (src->newcomer != NULL)
 			session_end(src->newcomer, o->status, src->store_text, "");
 	}
@@ -249,7 +314,7 @@ source_open(struct source *src)
 	struct open_job *o = calloc(1, sizeof *o);
 
 	if (o == NULL) {
-		set_broken(src, -ENOMEM, "no memory to open the store");
+		source_set_broken(src, -ENOMEM, "no memory to open the store");
 		return;
 	}
 	o->job.run = run_open_job;
@@ -275,7 +340,11 @@ on_start(struct mail *mail)
 	HASH_ADD(hh, w->sources, id.text, ID_BYTES, src);
 	rate_init(&src->rate, clock_monotonic_ns());
 	src->dirty = true;
-	source_open(src);
+	src->deleting = src->facts.phase == PHASE_DELETING;
+	if (src->deleting)
+		source_remove(src);
+	else
+		source_open(src);
 	source_touch(src);
 }
 
@@ -324,7 +393,9 @@ log_failed_job(struct source *src, const struct store_job *job)
 	const char *text;
 	int r = store_job_status(job, &text);
 
-	if (r == 0 || (r == src->job_status && now - src->job_logged_ns < JOB_LOG_INTERVAL_NS))
+	if (r == 0 || r == -ECANCELED) /* told to give up, at shutdown */
+		return;
+	if (r == src->job_status && now - src->job_logged_ns < JOB_LOG_INTERVAL_NS)
 		return;
 	src->job_status = r;
 	src->job_logged_ns = now;
@@ -342,6 +413,8 @@ on_source_job(struct job *job)
 	src->dirty = true;
 	if (j->finished == NULL) /* else somebody waits for the answer */
 		log_failed_job(src, j->work);
+	if (!store_job_is_ingest(j->work))
+		note_starved(src, store_job_status(j->work, NULL));
 	store_job_finish(src->store, j->work, j->finished != NULL);
 	if (j->finished != NULL) {
 		j->finished(j->arg, j->work);
@@ -378,7 +451,7 @@ source_run_job(struct source *src, struct store_job *job, source_job_finished *f
 	j->finished = finished;
 	j->arg = arg;
 	src->jobs_out++;
-	jobs_post(src->server->catalog, &j->job);
+	jobs_post(store_job_is_slow(job) ? src->server->maintenance : src->server->catalog, &j->job);
 	return 0;
 }
 
@@ -414,6 +487,18 @@ source_view(struct source *src, uint64_t lsn, struct view **ret_view)
 }
 
 void
+source_export_begins(struct source *src)
+{
+	src->exports_out++;
+}
+
+void
+source_export_ends(struct source *src)
+{
+	src->exports_out--;
+}
+
+void
 source_view_release(struct source *src, struct view *v)
 {
 	store_view_release(src->store, v);
@@ -423,8 +508,8 @@ source_view_release(struct source *src, struct view *v)
 
 /* ---- closing ---- */
 
-static void
-bury(struct source *src)
+void
+source_bury(struct source *src)
 {
 	struct worker *w = src->worker;
 
@@ -432,6 +517,8 @@ bury(struct source *src)
 	if (src->touched)
 		LL_DELETE2(w->touched_sources, src, next_touched);
 	free(src->declared);
+	free(src->proof);
+	free(src->damage);
 	src->magic = 0;
 	free(src);
 	worker_touch(w);
@@ -448,16 +535,40 @@ maybe_close(struct source *src)
 		return;
 	store_close(src->store, src->worker->disk);
 	src->store = NULL;
-	if (src->shutting_down)
-		bury(src);
+	if (src->deleting)
+		source_remove(src);
+	else if (src->volume_deletion != NULL)
+		source_run_volume_deletion(src);
+	else if (src->shutting_down)
+		source_bury(src);
 	else
-		set_broken(src, src->store_status, src->store_text);
+		source_set_broken(src, src->store_status, src->store_text);
 }
 
 static void
-begin_close(struct source *src, const char *text)
+on_last_job(void *arg, struct store_job *job)
 {
-	int status = src->shutting_down ? -HF_ESHUTDOWN : src->store_status;
+	const char *text;
+	struct source *src = source_from_arg(arg);
+	int r = store_job_status(job, &text);
+
+	if (r < 0)
+		log_warning("catalog_not_copied", "source=%s msg=\"%s\"", src->id.text, text);
+}
+
+static void
+run_last_job(struct source *src)
+{
+	struct store_job *job = store_last_job(src->store);
+
+	if (job != NULL)
+		(void)source_run_job(src, job, on_last_job, src); /* no memory: then the copy is a minute older */
+}
+
+void
+source_begin_close(struct source *src, const char *text)
+{
+	int status = src->deleting ? -HF_ESTOPPED : src->shutting_down ? -HF_ESHUTDOWN : src->store_status;
 
 	if (src->newcomer != NULL)
 		session_end(src->newcomer, status, text, "");
@@ -468,6 +579,8 @@ begin_close(struct source *src, const char *text)
 	src->life = SOURCE_CLOSING;
 	if (src->store != NULL)
 		store_shutdown(src->store);
+	if (src->store != NULL && !src->deleting)
+		run_last_job(src);
 	source_touch(src);
 }
 
@@ -478,8 +591,9 @@ source_shutdown(struct source *src)
 	switch (src->life) {
 	case SOURCE_OPENING: return; /* on_opened() comes back here */
 	case SOURCE_OPEN:
-	case SOURCE_BROKEN: begin_close(src, "the server is shutting down"); return;
-	case SOURCE_CLOSING: return;
+	case SOURCE_BROKEN: source_begin_close(src, "the server is shutting down"); return;
+	case SOURCE_CLOSING:
+	case SOURCE_GOING: return;
 	}
 }
 
@@ -488,7 +602,7 @@ close_failed(struct source *src)
 {
 	src->failed = false;
 	server_event(src->server, &src->id, "store_failed", "%s; it is opened again", src->store_text);
-	begin_close(src, "the server cannot write its staging area");
+	source_begin_close(src, "the server cannot write its staging area");
 }
 
 /* ---- turn and tick ---- */
@@ -506,6 +620,7 @@ turn_open(struct source *src)
 		session_resume(src->session);
 	}
 	source_pump_compares(src);
+	source_pump_heal(src);
 	source_welcome_newcomer(src);
 	if (src->session != NULL)
 		session_touch(src->session);
@@ -524,15 +639,23 @@ static void
 tick_second(struct source *src, int64_t now_ns)
 {
 	if (src->life == SOURCE_OPEN) {
+		source_tick_space(src, now_ns);
+		source_tick_scrub(src, now_ns);
 		store_tick(src->store);
+		source_watch_retention(src);
 		src->room = true; /* a full disk may have room again: try */
 		source_pump_verify(src, now_ns);
 		if (src->retry_delay_ns > 0 && now_ns > src->retry_ns + REOPEN_DELAY_MAX_NS)
 			src->retry_delay_ns = 0; /* it has held for a while */
 	}
-	if (src->life == SOURCE_BROKEN && now_ns >= src->retry_ns && !src->shutting_down)
-		source_open(src);
+	if (src->life == SOURCE_BROKEN && now_ns >= src->retry_ns && !src->shutting_down) {
+		if (src->facts.phase == PHASE_DELETING)
+			source_remove(src);
+		else if (!src->deleting) /* else it is about to be */
+			source_open(src);
+	}
 	source_expire_requests(src, now_ns);
+	source_tick_proof(src);
 	if (src->compare_view != NULL && !src->compare_running && now_ns - src->compare_used_ns > VIEW_IDLE_NS)
 		source_drop_compare_view(src);
 	source_touch(src);
@@ -541,6 +664,8 @@ tick_second(struct source *src, int64_t now_ns)
 void
 source_tick(struct source *src, int64_t now_ns, bool second)
 {
+	if (src->life == SOURCE_OPEN && store_is_scrubbing(src->store))
+		source_touch(src); /* its slices are less than a second apart */
 	if (src->session != NULL) {
 		src->active_ns = now_ns;
 		src->seen_ns = clock_real_ns() - (now_ns - src->session->heard_ns);

@@ -36,9 +36,24 @@ void source_leave(struct source *src, struct session *s); /* the session is endi
 void source_flush(struct source *src);                    /* nothing more to read just now */
 void source_output_drained(struct source *src);           /* the session's answers have gone out */
 
-/* End the live session and whatever was admitted up to now: its certificates are revoked. */
+/* End the live session and whatever was admitted up to now: its certificates are revoked; replication is stopped. */
 void source_revoke(struct source *src, uint64_t admit_number);
+void source_stop(struct source *src, uint64_t admit_number);
+void source_resume(struct source *src);  /* the agent is let in again */
 void source_adopted(struct source *src); /* a refusal as a clone is forgiven */
+
+/* ---- deleting it ---- */
+
+/* Everything of it goes: first whoever uses it, then its folder and its rows. done(arg, status, text) exactly once: 0
+ * when it is gone (src too), or why it was not begun (-EBUSY: the agent is connected, an export runs) or cannot go on
+ * now (it is tried again). text borrowed. */
+typedef void source_deleted_done(void *arg, int status, const char *text);
+void source_delete(struct source *src, source_deleted_done *done, void *arg);
+
+/* Delete a volume that is no longer declared, as store_delete_volume(). The store is closed for it: the agent is sent
+ * away, and let in again at once. done(arg, status, text) exactly once. */
+void source_delete_volume(
+    struct source *src, const char *volume, bool with_points, source_deleted_done *done, void *arg);
 
 /* ---- what its session does ---- */
 struct message_checkpoint;
@@ -48,6 +63,7 @@ struct message_heartbeat;
 struct message_report;
 
 struct store *source_store(struct source *src);
+bool source_is_full(const struct source *src);              /* nothing more may be asked of its agent */
 uint64_t source_durable_sequence(const struct source *src); /* of the stream begun */
 void source_renewed(struct source *src, int64_t not_after_ns);
 int source_declare(struct source *src,
@@ -58,7 +74,15 @@ int source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain,
 int source_compare(struct source *src, const struct message_compare *m);
 void source_heartbeat(struct source *src, const struct message_heartbeat *m);
 void source_report(struct source *src, const struct message_report *m);
+void source_fetched(struct source *src, int status, const void *block); /* answer to session_send_fetch() */
 void source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes); /* a data frame is queued */
+
+/* ---- comparing it with the staging area, on demand ---- */
+
+/* Begin a verification of a volume (id or name; "" = all). 0: it runs, as the status says from now on; -ENOTCONN,
+ * -HF_EINCOMPLETE, -HF_EVOLUME, -HF_EIDENTITY (a disk cannot be read), -EBUSY (another one runs), -ENOMEM: ret_text
+ * (SENTENCE_BYTES) says why. */
+int source_prove(struct source *src, const char *volume, char *ret_text);
 
 /* ---- turn and tick ---- */
 void source_touch(struct source *src);
@@ -72,6 +96,10 @@ void source_tick(struct source *src, int64_t now_ns, bool second); /* monotonic;
 typedef void source_job_finished(void *arg, struct store_job *job);
 int source_run_job(struct source *src, struct store_job *job, source_job_finished *finished, void *arg);
 
+/* An export begins, or has ended: the source is not deleted under it. */
+void source_export_begins(struct source *src);
+void source_export_ends(struct source *src);
+
 /* While the store is being opened: keep mail and deliver it again when that is over. False: it is not, go on. */
 bool source_wait_open(struct source *src, struct mail *mail);
 
@@ -81,6 +109,9 @@ int source_status(const struct source *src, const char **ret_text);
 /* A view, and giving it back: the source waits for it before it closes. */
 int source_view(struct source *src, uint64_t lsn, struct view **ret_view);
 void source_view_release(struct source *src, struct view *v);
+
+/* Any thread. A read found a block wrong: it is looked at soon. */
+void source_suspect(struct server *sv, const struct id *source, uint32_t volume, uint64_t block);
 
 /* Keep the checkpoint at lsn as a point of this name ("" = none); as source_run_job(). -EEXIST (ret_text says under
  * which name): it has another name already, for one checkpoint is one point. */

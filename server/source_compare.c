@@ -83,6 +83,8 @@ run_compare(struct job *job, struct disk *d, struct run_cache *cache)
 	if (count > nodes - q->first)
 		count = nodes - q->first;
 	c->status = view_digests(c->view, d, cache, q->volume, (int)q->level, q->first, count, c->digests);
+	if (c->status == -EIO) /* a bad sector, or all of it? */
+		c->disk_failed = disk_sync_now(d, v->sum->file) < 0;
 }
 
 /* ---- on the owner ---- */
@@ -100,6 +102,8 @@ on_compared(struct job *job)
 	if (c->status < 0 && c->status != -HF_EVOLUME)
 		server_event(src->server, &src->id, "compare_failed", "digests of volume %u cannot be read: %s",
 		    c->question.volume, hf_status_text(c->status));
+	if (c->disk_failed) /* no write may ever tell: the agent asks before it sends */
+		source_fail(src, c->status, "the staging area can be neither read nor synced");
 	if (s != NULL && s->number == c->session_number)
 		session_send_compared(s, &c->question, c->status, c->digests);
 	else

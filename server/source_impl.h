@@ -10,6 +10,7 @@
 #include "server/rate.h"
 #include "server/source.h"
 #include "server/state.h"
+#include "server/usage.h"
 #include "server/worker.h"
 #include "storage/store.h"
 
@@ -34,7 +35,28 @@ struct compare { /* a question and its answer */
 	struct message_compare question;
 	struct view *view; /* borrowed from source->compare_view while the job is out */
 	int status;
+	bool disk_failed;   /* it cannot be read, and nothing can be synced */
 	uint64_t digests[]; /* question.count */
+};
+
+/* Is what is staged what is on the source's disks? See source_proof.c. */
+struct proof {
+	enum proof_state state;
+	int64_t started_ns, ended_ns;
+	char asked[PIT_NAME_BYTES]; /* volume; "" = all */
+	char text[SENTENCE_BYTES];
+	unsigned passes;
+	uint64_t request_id; /* of the pass that is waited for */
+	int64_t received_ns; /* of the checkpoint that names it; 0 = none yet */
+	size_t compared_count;
+	struct message_compared_volume compared[VOLUMES_MAX]; /* as that one says */
+	size_t volume_count;
+	struct proof_volume {
+		uint32_t volume;
+		char name[NAME_BYTES];
+		bool equal;
+		uint64_t differing_bytes; /* in the first pass */
+	} volumes[VOLUMES_MAX];           /* asked for */
 };
 
 enum source_life {
@@ -42,6 +64,7 @@ enum source_life {
 	SOURCE_OPEN,
 	SOURCE_BROKEN,  /* could not be opened, or failed: again at retry_ns */
 	SOURCE_CLOSING, /* waits for what is out: jobs, views, writes */
+	SOURCE_GOING,   /* its folder and rows are being removed */
 };
 
 struct source {
@@ -61,14 +84,20 @@ struct source {
 	char dir[512];
 	int store_status; /* why it is BROKEN */
 	char store_text[SENTENCE_BYTES];
+	struct store_repair
+	    repair; /* of the catalog, when the store was opened last in this process and it needed one */
 	int64_t retry_ns, retry_delay_ns;
-	bool shutting_down; /* the process ends: do not open again */
-	bool failed;        /* the store said so; looked at when the turn ends */
-	int64_t full_ns;    /* the store last said that it is full; 0 = something was written since */
-	int job_status;     /* of the last job that failed, as logged at job_logged_ns */
+	bool shutting_down;                      /* the process ends: do not open again */
+	bool deleting;                           /* it is to go: nothing new is begun with it */
+	struct volume_deletion *volume_deletion; /* to be done while the store is closed; NULL: none */
+	source_deleted_done *deleted;            /* who waits for that; NULL: nobody */
+	void *deleted_arg;
+	bool failed;     /* the store said so; looked at when the turn ends */
+	int64_t full_ns; /* the store last said that it is full; 0 = something was written since */
+	int job_status;  /* of the last job that failed, as logged at job_logged_ns */
 	int64_t job_logged_ns;
 	unsigned jobs_out; /* of any kind that uses the store */
-	unsigned views_out;
+	unsigned views_out, exports_out;
 
 	/* session */
 	struct session *session, *newcomer;
@@ -89,6 +118,8 @@ struct source {
 	/* agent's news */
 	enum activity activity;
 	uint64_t pass, backlog_bytes;
+	int64_t activity_ns;     /* monotonic: when its present activity and pass were first reported, */
+	uint64_t activity_bytes; /* and how far it was then, over all volumes */
 	bool went_back;
 	int64_t clock_offset_ns, round_trip_ns;
 	int64_t received_at_ns; /* our time of the newest moment received */
@@ -109,15 +140,40 @@ struct source {
 	uint64_t compare_view_lsn;
 	int64_t compare_used_ns;
 
+	struct proof *proof; /* NULL: none since the start */
+
 	/* points */
 	struct pit_request requests[PIT_REQUESTS_MAX];
 	uint64_t next_request_id;
-	uint64_t verified_lsn; /* read back last, and good; 0 = none */
-	uint64_t marked_lsn;   /* its row was told, or that was tried */
-	int64_t verified_ns;   /* the last read-back ended; 0 = none since the store was opened */
+	uint64_t verified_lsn;     /* read back last, and good; 0 = none */
+	uint64_t marked_lsn;       /* its row was told, or that was tried */
+	int64_t verified_ns;       /* the last read-back ended; 0 = none since the store was opened */
+	int64_t verified_clock_ns; /* our clock when that point was read back */
+	bool clocks_disagree;      /* that was told */
 	bool verifying;
 	int verify_status;
 	char verify_text[SENTENCE_BYTES];
+
+	/* rot */
+	struct damage_report *damage; /* NULL: none */
+	int64_t damage_told_ns;       /* monotonic: it was gathered */
+	size_t damage_events;         /* since the last second */
+	uint64_t fetch_id;
+	uint32_t fetch_volume;
+	uint64_t fetch_block;
+
+	/* room */
+	struct {
+		enum space_level level, quota_level; /* the worse of the two kinds; of its quota alone */
+		uint64_t quota_bytes, quota_room_bytes;
+		enum when_full when_full;
+		bool thins;
+		struct usage usage;
+		uint64_t taken_bytes;        /* of the store when that was counted: what it took since is not in it */
+		int64_t counted_ns, next_ns; /* monotonic; 0 = never */
+		bool counting;
+		bool window_short;
+	} space;
 
 	/* status */
 	struct rate rate;
@@ -137,8 +193,23 @@ struct source *source_from_arg(void *arg);
 /* source.c */
 void source_open(struct source *src);
 
+struct store_config source_store_config(const struct source *src);        /* borrows from src */
+void source_set_broken(struct source *src, int status, const char *text); /* again at retry_ns */
+void source_fail(struct source *src, int status, const char *text);       /* its store is to be opened again */
+void source_begin_close(struct source *src, const char *text);
+void source_bury(struct source *src);
+
+/* source_delete.c */
+void source_remove(struct source *src); /* closed, or never opened: its folder and rows go */
+
+/* source_volume.c */
+void source_run_volume_deletion(struct source *src); /* the store is closed */
+
 /* source_session.c */
 void source_welcome_newcomer(struct source *src); /* if it may be */
+
+/* Bytes the agent has filled or compared in its present activity, of how many, over all volumes. */
+uint64_t source_progress(const struct source *src, uint64_t *ret_total_bytes);
 
 /* source_compare.c */
 void source_pump_compares(struct source *src);
@@ -152,6 +223,31 @@ void source_expire_requests(struct source *src, int64_t now_ns);
 void source_end_requests(struct source *src, int status, const char *text);
 void source_begin_verify(struct source *src); /* the store was opened */
 void source_pump_verify(struct source *src, int64_t now_ns);
+
+/* source_scrub.c */
+void source_note_damaged(struct source *src, const struct damage *d);
+void source_note_mended(struct source *src, const struct damage *d, bool healed);
+void source_note_scrubbed(struct source *src);
+void source_pump_heal(struct source *src);
+void source_tick_scrub(struct source *src, int64_t now_ns); /* once a second */
+void source_gather_scrub(const struct source *src, struct source_status *s, struct state_facts *f);
+
+/* source_retention.c */
+void source_watch_retention(struct source *src); /* once a second */
+
+/* source_space.c */
+void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
+bool source_meets_quota(const struct source *src);          /* it is its quota, not the disk, that leaves no room */
+void source_tell_full(struct source *src);                  /* maintenance of it found no space */
+void source_note_thinned(struct source *src, const struct pit *pit);
+void source_note_window(struct source *src, const struct source_status *s);
+
+/* source_proof.c */
+void source_ask_proof(struct source *src); /* a session begins to stream: ask for what is waited for */
+void source_note_compared(struct source *src, const struct message_checkpoint *m, int64_t received_ns);
+void source_prove_durable(struct source *src, const struct checkpoint *c);
+void source_end_proof(struct source *src, const char *text); /* if one runs: it cannot go on */
+void source_tick_proof(struct source *src);
 
 /* source_status.c */
 void source_publish(struct source *src);

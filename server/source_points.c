@@ -58,7 +58,7 @@ source_request_pit(struct source *src, const char *name, int64_t deadline_ns, so
 	q->done = done;
 	q->arg = arg;
 	q->source = src;
-	session_send_checkpoint_request(src->session, q->id);
+	session_send_checkpoint_request(src->session, q->id, false);
 }
 
 void
@@ -67,7 +67,7 @@ source_send_requests(struct source *src)
 	for (size_t i = 0; i < PIT_REQUESTS_MAX; i++)
 		if (src->requests[i].id != 0 && !src->requests[i].keeping) {
 			src->requests[i].received_ns = 0; /* its checkpoint may have been lost with the session */
-			session_send_checkpoint_request(src->session, src->requests[i].id);
+			session_send_checkpoint_request(src->session, src->requests[i].id, false);
 		}
 }
 
@@ -164,6 +164,7 @@ source_point_durable(struct source *src, const struct checkpoint *c)
 		if (q->id != 0 && !q->keeping && q->received_ns != 0 && q->received_ns == c->received_ns)
 			keep_requested(q, c);
 	}
+	source_prove_durable(src, c);
 }
 
 int
@@ -172,7 +173,8 @@ source_list_pits(struct source *src, struct pit **ret_pits, size_t *ret_count)
 	int r = store_list_pits(src->store, ret_pits, ret_count);
 
 	for (size_t i = 0; r == 0 && i < *ret_count; i++)
-		(*ret_pits)[i].verified |= (*ret_pits)[i].lsn == src->verified_lsn;
+		if ((*ret_pits)[i].lsn == src->verified_lsn && (*ret_pits)[i].verified_ns == 0)
+			(*ret_pits)[i].verified_ns = src->verified_clock_ns;
 	return r;
 }
 
@@ -242,7 +244,7 @@ mark_verified(struct source *src)
 {
 	const struct pit *kept = store_newest_kept(src->store, false);
 
-	if (kept == NULL || kept->verified || kept->lsn != src->verified_lsn || kept->lsn == src->marked_lsn)
+	if (kept == NULL || kept->verified_ns != 0 || kept->lsn != src->verified_lsn || kept->lsn == src->marked_lsn)
 		return;
 	src->marked_lsn = kept->lsn;
 	mark_row(src, &kept->id, STORE_PIT_VERIFIED);
@@ -254,6 +256,7 @@ note_verified(struct source *src, const struct verify_job *v)
 	src->verify_status = 0;
 	src->verified_lsn = v->lsn;
 	src->verified_ns = src->worker->now_ns;
+	src->verified_clock_ns = clock_real_ns();
 	mark_verified(src);
 }
 
@@ -264,6 +267,7 @@ note_damaged(struct source *src, const struct verify_job *v)
 
 	snprintf(src->verify_text, sizeof src->verify_text, "%s, volume %u, offset %" PRIu64 ": %s", v->pit.text,
 	    v->fault.volume, v->fault.block * BLOCK_BYTES, hf_status_text(v->status));
+	store_suspect(src->store, v->fault.volume, v->fault.block);
 	if (src->verify_status != v->status)
 		server_event(src->server, &src->id, "integrity_error", "reading back failed: %s", src->verify_text);
 	if (verified != NULL && verified->lsn == v->lsn)
@@ -324,6 +328,7 @@ source_begin_verify(struct source *src)
 
 	src->verified_lsn = src->marked_lsn = p != NULL ? p->lsn : 0;
 	src->verified_ns = 0;
+	src->verified_clock_ns = p != NULL ? p->verified_ns : 0;
 }
 
 /* Every point that is kept is read back once, soon after it came; beside that the newest one, once a minute. */
@@ -337,7 +342,8 @@ source_pump_verify(struct source *src, int64_t now_ns)
 	if (src->verifying)
 		return;
 	mark_verified(src);
-	if (kept != NULL && !kept->verified && kept->lsn != src->verified_lsn && (rested || src->verify_status == 0))
+	if (kept != NULL && kept->verified_ns == 0 && kept->lsn != src->verified_lsn &&
+	    (rested || src->verify_status == 0))
 		verify(src, &kept->checkpoint);
 	else if (newest != NULL && rested && (newest->lsn != src->verified_lsn || src->verified_ns == 0))
 		verify(src, newest);

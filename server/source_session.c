@@ -78,10 +78,14 @@ source_queue_session(struct source *src, struct session *s)
 {
 	s->source = src;
 	if (s->admit_number <= src->revoked_until) {
-		session_end(s, -HF_EREVOKED, "the certificate was revoked", "");
+		session_end(s, src->refused, src->refused_text, src->refused_cure);
 		return;
 	}
-	if (src->life == SOURCE_BROKEN || src->life == SOURCE_CLOSING) {
+	if (src->deleting) {
+		session_end(s, -HF_ESTOPPED, "the source is being deleted", "");
+		return;
+	}
+	if (src->life == SOURCE_BROKEN || src->life == SOURCE_CLOSING || src->life == SOURCE_GOING) {
 		session_end(s, src->store_status < 0 ? src->store_status : -HF_ESHUTDOWN, src->store_text, "");
 		return;
 	}
@@ -104,17 +108,33 @@ stream_at_rest(const struct source *src)
 	return src->received_sequence == src->durable_sequence && store_is_idle(src->store);
 }
 
+/* Was something acknowledged to this agent that is not here any more? Our newest stream is then the one it was told of
+ * last, but shorter; or one from before that; or there is none. A stream that the agent does not know proves nothing:
+ * it may have died before it remembered it. */
+static bool
+went_back(const struct session *s)
+{
+	if (s->hello.last_acked_sequence == 0)
+		return false;
+	if (s->hello.last_stream_id == s->welcome_stream_id)
+		return s->hello.last_acked_sequence > s->welcome_sequence;
+	for (size_t i = 0; i < s->hello.earlier.count; i++)
+		if (s->hello.earlier.ids[i] == s->welcome_stream_id)
+			return true;
+	return s->welcome_stream_id == 0;
+}
+
 static void
 note_went_back(struct source *src, const struct session *s)
 {
-	if (s->hello.last_stream_id == 0 || s->hello.last_stream_id != s->welcome_stream_id ||
-	    s->hello.last_acked_sequence <= s->welcome_sequence)
+	if (!went_back(s))
 		return;
 	src->went_back = true;
 	server_event(src->server, &src->id, "staging_went_back",
-	    "the agent was told that frame %" PRIu64 " is durable, but the staging area has only %" PRIu64
-	    ": it is an older state; all blocks are compared",
-	    s->hello.last_acked_sequence, s->welcome_sequence);
+	    "the agent was told that frame %" PRIu64 " of stream %016" PRIx64
+	    " is durable, but the staging area ends with frame %" PRIu64 " of stream %016" PRIx64
+	    ": it is an older state; all blocks are compared before there is a new point",
+	    s->hello.last_acked_sequence, s->hello.last_stream_id, s->welcome_sequence, s->welcome_stream_id);
 }
 
 void
@@ -153,9 +173,24 @@ source_leave(struct source *src, struct session *s)
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	source_drop_compares(src);
 	if (src->store != NULL && src->life == SOURCE_OPEN) {
-		store_frame_abort(src->store); /* half a frame: never queued, sent again */
+		store_stream_stop(src->store); /* half a frame is sent again */
 		store_flush(src->store);
 	}
+}
+
+/* Whoever was let in up to now goes, and why. */
+static void
+turn_out(struct source *src, uint64_t admit_number, int status, const char *text, const char *cure)
+{
+	src->revoked_until = admit_number;
+	src->refused = status;
+	snprintf(src->refused_text, sizeof src->refused_text, "%s", text);
+	snprintf(src->refused_cure, sizeof src->refused_cure, "%s", cure);
+	if (src->newcomer != NULL)
+		session_end(src->newcomer, status, src->refused_text, src->refused_cure);
+	if (src->session != NULL)
+		session_end(src->session, status, src->refused_text, src->refused_cure);
+	src->dirty = true;
 }
 
 void
@@ -163,14 +198,27 @@ source_revoke(struct source *src, uint64_t admit_number)
 {
 	char cure[SENTENCE_BYTES];
 
-	src->revoked_until = admit_number;
-	src->refused = -HF_EREVOKED;
-	snprintf(src->refused_text, sizeof src->refused_text, "the certificate was revoked by an administrator");
-	snprintf(src->refused_cure, sizeof src->refused_cure, "%s", pki_cure(&src->id, cure));
-	if (src->newcomer != NULL)
-		session_end(src->newcomer, -HF_EREVOKED, src->refused_text, src->refused_cure);
-	if (src->session != NULL)
-		session_end(src->session, -HF_EREVOKED, src->refused_text, src->refused_cure);
+	turn_out(src, admit_number, -HF_EREVOKED, "the certificate was revoked by an administrator",
+	    pki_cure(&src->id, cure));
+}
+
+void
+source_stop(struct source *src, uint64_t admit_number)
+{
+	char cure[SENTENCE_BYTES];
+
+	src->facts.phase = PHASE_STOPPED;
+	source_end_proof(src, "replication was stopped");
+	snprintf(cure, sizeof cure, "holdfastctl source start %s", src->id.text);
+	turn_out(src, admit_number, -HF_ESTOPPED, hf_status_text(-HF_ESTOPPED), cure);
+}
+
+void
+source_resume(struct source *src)
+{
+	src->facts.phase = PHASE_ACTIVE;
+	if (src->refused == -HF_ESTOPPED)
+		src->refused = 0;
 	src->dirty = true;
 }
 
@@ -196,6 +244,7 @@ source_start_stream(struct source *src, uint64_t stream_id, bool resume)
 	log_info("stream_started", "source=%s session=%" PRIu64 " stream=%016" PRIx64 " resumed=%s sequence=%" PRIu64,
 	    src->id.text, src->session->number, stream_id, resume ? "yes" : "no", durable);
 	source_send_requests(src);
+	source_ask_proof(src);
 	src->dirty = true;
 	return 0;
 }
@@ -250,6 +299,7 @@ source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain, const s
 	if (r < 0)
 		return r;
 	note_requests(src, m, c.received_ns);
+	source_note_compared(src, m, c.received_ns);
 	source_received(src, sequence, 0);
 	if (checkpoint_time_ns(&c) > src->received_at_ns)
 		src->received_at_ns = checkpoint_time_ns(&c);
@@ -282,13 +332,34 @@ note_progress(struct source *src, uint32_t volume, uint64_t done, uint64_t total
 		}
 }
 
+uint64_t
+source_progress(const struct source *src, uint64_t *ret_total_bytes)
+{
+	uint64_t done = 0;
+
+	*ret_total_bytes = 0;
+	for (size_t i = 0; i < src->declared_count; i++) {
+		done += src->declared[i].rescanned_bytes;
+		*ret_total_bytes += src->declared[i].rescan_total_bytes;
+	}
+	return done;
+}
+
 void
 source_report(struct source *src, const struct message_report *m)
 {
+	bool begins = src->activity != m->activity || src->pass != m->pass;
+
 	src->activity = m->activity;
 	src->pass = m->pass;
 	for (size_t i = 0; i < m->count; i++)
 		note_progress(src, m->volumes[i].volume, m->volumes[i].done_bytes, m->volumes[i].total_bytes);
+	if (begins) {
+		uint64_t total;
+
+		src->activity_ns = clock_monotonic_ns();
+		src->activity_bytes = source_progress(src, &total);
+	}
 	src->dirty = true;
 }
 

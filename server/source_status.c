@@ -17,7 +17,7 @@ counts_as_connected(const struct source *src, int64_t now_ns)
 {
 	if (src->session != NULL)
 		return true;
-	if (src->refused == -HF_EREVOKED || src->refused == -HF_EEXPIRED)
+	if (src->refused == -HF_EREVOKED || src->refused == -HF_EEXPIRED || src->refused == -HF_ESTOPPED)
 		return false; /* it will not be back in a moment */
 	return src->gone_ns != 0 && now_ns - src->gone_ns < src->grace_ns;
 }
@@ -44,6 +44,33 @@ add_declaration(const struct source *src, struct volume_status *v)
 }
 
 static void
+add_proof(const struct proof *p, struct volume_status *v)
+{
+	for (size_t i = 0; p != NULL && i < p->volume_count; i++)
+		if (p->volumes[i].volume == v->volume) {
+			v->proof_asked = true;
+			v->differing_bytes = p->volumes[i].differing_bytes;
+		}
+}
+
+/* How far its pass is: the agent reports it once a second. */
+static void
+gather_proof(const struct source *src, struct source_status *s)
+{
+	const struct proof *p = src->proof;
+
+	if (p == NULL)
+		return;
+	s->proof.state = p->state;
+	s->proof.started_ns = p->started_ns;
+	s->proof.ended_ns = p->ended_ns;
+	s->proof.passes = p->passes;
+	memcpy(s->proof.text, p->text, sizeof s->proof.text);
+	if (p->state == PROOF_RUNNING)
+		s->proof.done_bytes = source_progress(src, &s->proof.total_bytes);
+}
+
+static void
 fill_volume(const struct source *src, const struct store_volume *from, struct volume_status *v)
 {
 	memset(v, 0, sizeof *v);
@@ -57,7 +84,9 @@ fill_volume(const struct source *src, const struct store_volume *from, struct vo
 	v->total_bytes = from->size_bytes;
 	v->replicated_bytes = replicated_bytes(from);
 	v->backlogged_bytes = from->size_bytes - v->replicated_bytes;
+	v->equal_ns = from->equal_ns;
 	add_declaration(src, v);
+	add_proof(src->proof, v);
 }
 
 /* Volumes declared, and what they come to. */
@@ -141,6 +170,18 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 
 /* ---- rates ---- */
 
+/* A first fill, or a compare of everything: how long the rest takes at the pace it has had; -1 = not known yet. */
+static int64_t
+estimate_activity(const struct source *src, int64_t now_ns)
+{
+	uint64_t total, done = source_progress(src, &total);
+
+	if (done <= src->activity_bytes || total < done)
+		return -1;
+	return (int64_t)((double)(now_ns - src->activity_ns) * (double)(total - done) /
+			 (double)(done - src->activity_bytes));
+}
+
 /* When the backlog will be gone at the rate of the last minute; not converging if it is no smaller than a minute ago.
  */
 static int64_t
@@ -152,6 +193,8 @@ estimate_eta(struct source *src, const struct source_status *s, int64_t now_ns)
 		src->backlog_minute_ago = src->backlog_bytes;
 		src->backlog_minute_ns = now_ns;
 	}
+	if (src->session != NULL && (src->activity == ACTIVITY_FILL || src->activity == ACTIVITY_RESCAN))
+		return estimate_activity(src, now_ns);
 	if (s->backlog_bytes == 0)
 		return 0;
 	if (s->rate_1m == 0 || !shrinks)
@@ -170,6 +213,25 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 	s->eta_ns = estimate_eta(src, s, now_ns);
 }
 
+/* ---- room ---- */
+
+static void
+gather_space(struct source *src, struct source_status *s)
+{
+	const struct pit *costliest;
+
+	s->usage = src->space.usage;
+	s->usage_known = src->space.counted_ns != 0;
+	s->space_level = src->space.level;
+	s->quota_bytes = src->space.quota_bytes;
+	s->when_full = src->space.when_full;
+	s->thins = src->space.thins;
+	costliest = store_costliest(src->store, &s->costliest_bytes);
+	if (costliest != NULL)
+		s->costliest_pit = costliest->id;
+	source_note_window(src, s);
+}
+
 /* ---- the whole ---- */
 
 static void
@@ -177,14 +239,18 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 {
 	store_get_stats(src->store, &s->store);
 	store_get_policy(src->store, &s->policy);
+	s->retention = *store_retention(src->store);
 	s->received_bytes = s->store.received_bytes;
 	s->durable_bytes = s->store.durable_bytes;
 	gather_volumes(src, s, f);
 	gather_points(src, s, f);
 	if (s->store.full)
 		src->full_ns = src->worker->now_ns;
-	f->staging_full = atomic_load(&src->server->staging_full) ||
-			  (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
+	f->staging_full =
+	    source_is_full(src) || (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
+	f->over_quota = f->staging_full && source_meets_quota(src);
+	gather_space(src, s);
+	source_gather_scrub(src, s, f);
 	f->verify_status = src->verify_status;
 	snprintf(f->verify_text, sizeof f->verify_text, "%s", src->verify_text);
 }
@@ -256,12 +322,16 @@ source_publish(struct source *src)
 	s->id = src->id;
 	s->taken_ns = f.now_ns = clock_real_ns();
 	f.connected = counts_as_connected(src, now);
-	f.opening = src->life == SOURCE_OPENING && src->store_status == 0;
-	f.store_status = src->life == SOURCE_OPEN ? 0 : src->store_status;
+	f.stopped = src->facts.phase == PHASE_STOPPED;
+	f.deleting = src->deleting;
+	f.opening = (src->life == SOURCE_OPENING && src->store_status == 0) || src->volume_deletion != NULL;
+	f.store_status = src->life == SOURCE_OPEN || src->volume_deletion != NULL ? 0 : src->store_status;
 	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
 	gather_agent(src, s, &f);
+	gather_proof(src, s);
 	if (src->life == SOURCE_OPEN)
 		gather_store(src, s, &f);
+	s->repair = src->repair;
 	gather_rates(src, s, now);
 	state_evaluate(&f, &v);
 	note_change(src, &v);
@@ -292,6 +362,7 @@ source_publish_first(struct server *sv, const struct registry_source *facts)
 	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
 	s->eta_ns = -1;
 	f.ever_connected = facts->last_seen_ns != 0;
+	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);
 	copy_verdict(&v, s);
 	status_publish(sv->status, s);

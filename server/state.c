@@ -12,7 +12,23 @@
 	"holdfast-agent run --freeze MOUNTPOINT on the source, with --freeze-timeout long enough to read " \
 	"its disks; or let them rest for two passes"
 
+#define DAMAGE_CURE                                                                                               \
+	"holdfastctl scrub status; it heals while the source still has these blocks, and the disk wants a look: " \
+	"smartctl"
+
 /* ---- what may be the case ---- */
+
+static bool
+is_deleting(const struct state_facts *f)
+{
+	return f->deleting;
+}
+
+static bool
+is_stopped(const struct state_facts *f)
+{
+	return f->stopped;
+}
 
 static bool
 store_damaged(const struct state_facts *f)
@@ -81,6 +97,12 @@ is_full(const struct state_facts *f)
 }
 
 static bool
+is_over_quota(const struct state_facts *f)
+{
+	return f->staging_full && f->over_quota;
+}
+
+static bool
 read_back_failed(const struct state_facts *f)
 {
 	return f->verify_status < 0;
@@ -99,9 +121,15 @@ is_filling(const struct state_facts *f)
 }
 
 static bool
+has_gone_back(const struct state_facts *f)
+{
+	return f->went_back;
+}
+
+static bool
 is_rescanning(const struct state_facts *f)
 {
-	return f->went_back || f->activity == ACTIVITY_RESCAN;
+	return f->activity == ACTIVITY_RESCAN;
 }
 
 static bool
@@ -140,10 +168,13 @@ static const struct rule {
 	const char *reason;
 	const char *cure;
 } rules[] = {
+    {is_deleting, STATE_STOPPED, "", DETAIL_STORE, "the source is being deleted", ""},
     {is_opening, STATE_INITIATING, "", DETAIL_NONE, "the server is opening this source's data", ""},
     {store_damaged, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_STORE, "this source's data on the server is damaged", ""},
     {store_unusable, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_STORE, "the staging area cannot be used for this source",
 	"look at the staging disk: dmesg, smartctl"},
+    {is_stopped, STATE_STOPPED, "", DETAIL_NONE,
+	"replication was stopped by an administrator; all its points in time stay", "holdfastctl source start"},
     {is_clone, STATE_STALLED, "IDENTITY_CLONE", DETAIL_REFUSED, "another installation claims to be this source", ""},
     {is_expired, STATE_DISCONNECTED, "CERTIFICATE_EXPIRED", DETAIL_REFUSED, "the agent's certificate has expired", ""},
     {is_revoked, STATE_DISCONNECTED, "CERTIFICATE_REVOKED", DETAIL_REFUSED, "the agent's certificate was revoked", ""},
@@ -153,11 +184,18 @@ static const struct rule {
     {not_seen, STATE_DISCONNECTED, "AGENT_NOT_SEEN", DETAIL_NONE, "the agent is not connected",
 	"look at the agent on the source: holdfast-agent status"},
     {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated", ""},
+    {is_over_quota, STATE_STALLED, "QUOTA_REACHED", DETAIL_NONE,
+	"the source takes as much of the staging area as it may",
+	"holdfastctl quota set with more, or delete points, or shorten retention; replication goes on by itself"},
     {is_full, STATE_STALLED, "STAGING_FULL", DETAIL_NONE, "the staging area has too little free space",
 	"free space in the staging area, or shorten retention; replication goes on by itself"},
     {read_back_failed, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_VERIFY,
 	"the newest point in time could not be read back", ""},
     {no_volumes, STATE_INITIATING, "", DETAIL_NONE, "connected; no volume is declared yet", ""},
+    {has_gone_back, STATE_RESCAN, "STAGING_WENT_BACK", DETAIL_NONE,
+	"the staging area is older than what was acknowledged once: all blocks are compared before there is a new "
+	"point",
+	"was the data directory put back from a backup? then nothing need be done; else look at the staging disk"},
     {is_filling, STATE_INITIAL_SYNC, "", DETAIL_NONE, "the first copy is under way", ""},
     {is_rescanning, STATE_RESCAN, "", DETAIL_NONE, "the agent compares all blocks with the server", ""},
     {only_fuzzy, STATE_CREATING_SNAPSHOT, "NO_CONSISTENT_POINT", DETAIL_NONE,
@@ -196,6 +234,17 @@ add_refusal(const struct state_facts *f, struct state_verdict *v)
 	snprintf(v->error, sizeof v->error, "IDENTITY_CLONE");
 	copy_text(v->raw_error, f->refused_text);
 	copy_text(v->cure, f->refused_cure);
+}
+
+/* Replication goes on beside it. */
+static void
+add_damage(const struct state_facts *f, struct state_verdict *v)
+{
+	if (f->damage_text[0] == '\0' || v->error[0] != '\0')
+		return;
+	snprintf(v->error, sizeof v->error, "INTEGRITY_ERROR");
+	copy_text(v->raw_error, f->damage_text);
+	copy_text(v->cure, DAMAGE_CURE);
 }
 
 static void
@@ -258,7 +307,9 @@ add_point_reason(const struct state_facts *f, struct state_verdict *v)
 static void
 set_ready(const struct state_facts *f, struct state_verdict *v)
 {
-	if (f->opening)
+	if (f->deleting)
+		add_reason(v, "DELETING", "the source is being deleted", "");
+	else if (f->opening)
 		add_reason(v, "OPENING", "the server is opening this source's data", "");
 	else if (f->store_status < 0)
 		add_reason(v, v->error, f->store_text, v->cure);
@@ -266,6 +317,8 @@ set_ready(const struct state_facts *f, struct state_verdict *v)
 		add_point_reason(f, v);
 	else if (f->verify_status < 0)
 		add_reason(v, "INTEGRITY_ERROR", f->verify_text, "");
+	else if (f->newest_damaged)
+		add_reason(v, "INTEGRITY_ERROR", f->damage_text, DAMAGE_CURE);
 	else if (!f->verified)
 		add_reason(v, "NOT_VERIFIED", "the newest point in time is being read back", "");
 	v->ready = v->reason_count == 0;
@@ -287,5 +340,6 @@ state_evaluate(const struct state_facts *f, struct state_verdict *ret_verdict)
 		rule++;
 	set_state(f, rule, ret_verdict);
 	add_refusal(f, ret_verdict);
+	add_damage(f, ret_verdict);
 	set_ready(f, ret_verdict);
 }

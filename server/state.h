@@ -17,13 +17,20 @@ struct state_facts {
 	struct id source;
 	int64_t now_ns;
 
+	/* what an administrator did */
+	bool stopped, deleting;
+
 	/* the store: 0; or why it could not be opened, or failed; and in words */
 	bool opening;
 	int store_status;
 	char store_text[SENTENCE_BYTES];
 	bool staging_full; /* too little room: credit is withheld, or writes wait */
+	bool over_quota;   /* and that is for the source's own quota, not for the disk */
 	int verify_status; /* 0, or how the last read-back ended */
 	char verify_text[SENTENCE_BYTES];
+
+	char damage_text[SENTENCE_BYTES]; /* what rotted; "" = nothing */
+	bool newest_damaged;              /* and the newest point is hit by it */
 
 	/* the agent */
 	bool connected; /* a session is there, or was until less than three heartbeats ago */

@@ -42,6 +42,19 @@ replication_state_name(enum replication_state s)
 	return "?";
 }
 
+const char *
+proof_state_name(enum proof_state s)
+{
+	switch (s) {
+	case PROOF_NONE: return NULL;
+	case PROOF_RUNNING: return "RUNNING";
+	case PROOF_EQUAL: return "EQUAL";
+	case PROOF_CHANGING: return "CHANGING";
+	case PROOF_FAILED: return "FAILED";
+	}
+	return NULL;
+}
+
 double
 status_lag_seconds(int64_t at_ns, int64_t now_ns)
 {
@@ -159,6 +172,24 @@ status_publish(struct status_table *t, const struct source_status *s)
 		t->entries[slot] = fresh;
 	} else {
 		old = fresh;
+	}
+	pthread_mutex_unlock(&t->lock);
+	free_snapshot(&old);
+}
+
+void
+status_forget(struct status_table *t, const struct id *source)
+{
+	struct snapshot old = {0};
+	bool found;
+	size_t slot;
+
+	pthread_mutex_lock(&t->lock);
+	slot = find_slot(t, source, &found);
+	if (found) {
+		old = t->entries[slot];
+		t->count--;
+		memmove(&t->entries[slot], &t->entries[slot + 1], (t->count - slot) * sizeof *t->entries);
 	}
 	pthread_mutex_unlock(&t->lock);
 	free_snapshot(&old);

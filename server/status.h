@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
+#include "server/usage.h"
 #include "storage/store.h"
 
 enum replication_state {
@@ -28,6 +29,26 @@ enum replication_state {
 /* "INITIAL_SYNC", ... as in dataReplicationState. */
 const char *replication_state_name(enum replication_state s);
 
+/* `holdfastctl verify`: source and staging compared. */
+enum proof_state {
+	PROOF_NONE, /* since the server was started */
+	PROOF_RUNNING,
+	PROOF_EQUAL,    /* every volume asked for was proved equal */
+	PROOF_CHANGING, /* some changed in every pass */
+	PROOF_FAILED,   /* text says why */
+};
+
+/* "RUNNING", ...; NULL for PROOF_NONE. */
+const char *proof_state_name(enum proof_state s);
+
+struct proof_status {
+	enum proof_state state;
+	int64_t started_ns, ended_ns;     /* 0 = not yet */
+	unsigned passes;                  /* that have ended */
+	uint64_t done_bytes, total_bytes; /* of the pass under way, while RUNNING */
+	char text[SENTENCE_BYTES];
+};
+
 struct volume_status {
 	struct id id;
 	uint32_t volume;
@@ -35,6 +56,9 @@ struct volume_status {
 	enum volume_state state;
 	bool boot_disk;
 	uint64_t total_bytes, replicated_bytes, rescanned_bytes, backlogged_bytes;
+	int64_t equal_ns;         /* when it was proved equal to the source's disk; 0 = never */
+	bool proof_asked;         /* by the verification that runs, or ran last */
+	uint64_t differing_bytes; /* that its first pass found; they were sent */
 };
 
 enum { STATUS_REASONS_MAX = 8 };
@@ -43,6 +67,27 @@ struct status_reason {
 	char code[32]; /* "NO_CONSISTENT_POINT", "INITIAL_SYNC", ... */
 	char text[SENTENCE_BYTES];
 	char cure[SENTENCE_BYTES]; /* the one command or act that cures it; "" = none */
+};
+
+enum { STATUS_DAMAGE_MAX = 16, STATUS_HITS_MAX = 32 };
+
+struct damage_report { /* what is damaged now, as far as there is room, and whom it hits */
+	struct {
+		struct id volume; /* "" = the journal's index */
+		char volume_name[NAME_BYTES];
+		uint64_t offset;  /* bytes, of the volume (index: of run `segment`) */
+		uint32_t segment; /* 0 = in the staging file */
+		int status;
+		size_t points; /* that need it */
+	} damage[STATUS_DAMAGE_MAX];
+	size_t damage_count;
+	struct { /* points that cannot be exported whole */
+		struct id pit, volume;
+		uint64_t blocks;
+	} hits[STATUS_HITS_MAX];
+	size_t hit_count;
+	size_t points; /* all of them */
+	bool newest;   /* the newest to recover from is one */
 };
 
 struct source_status {
@@ -85,8 +130,21 @@ struct source_status {
 	enum activity activity; /* of the agent, 0 = not reported */
 	uint64_t pass;
 
+	struct proof_status proof;
 	struct store_stats store;
+	struct store_repair repair; /* of its catalog, in this process */
+	struct scrub_status scrub;
+	struct damage_report damage;
+	struct usage usage;
+	bool usage_known;
+	enum space_level space_level;
+	uint64_t quota_bytes;     /* 0 = none */
+	enum when_full when_full; /* as set; default: the configuration's */
+	bool thins;               /* points are given up when room runs out */
+	struct id costliest_pit;  /* "": none is known */
+	uint64_t costliest_bytes; /* freed when it is deleted */
 	struct policy policy;
+	struct retention retention;
 	struct volume_status volumes[VOLUMES_MAX];
 	size_t volume_count;
 };
@@ -100,6 +158,9 @@ void status_table_destroy(struct status_table *t);
 
 /* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
 void status_publish(struct status_table *t, const struct source_status *s);
+
+/* It is gone. Any thread. */
+void status_forget(struct status_table *t, const struct id *source);
 
 /* Copy one out. False: unknown. */
 bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);

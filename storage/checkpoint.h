@@ -24,6 +24,7 @@ struct checkpoint {
 	int64_t clock_offset_ns;    /* source's clock minus ours, measured; clock_ns - clock_offset_ns is our time */
 	int64_t received_ns;        /* our clock when it arrived */
 	int64_t unchanged_until_ns; /* source's clock: still true then (>= clock_ns); not on disk */
+	int64_t running_ns;         /* the source's running time then, see retention.h; not on disk */
 	enum checkpoint_consistency consistency;
 	bool complete; /* every declared volume had finished its first fill */
 	uint32_t volume_count;

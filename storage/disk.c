@@ -241,6 +241,12 @@ disk_unlink(struct disk *d, const char *path)
 }
 
 int
+disk_rmdir(struct disk *d, const char *path)
+{
+	return d->ops->rmdir(d, path);
+}
+
+int
 disk_sync_dir(struct disk *d, const char *path)
 {
 	return d->ops->sync_dir(d, path);

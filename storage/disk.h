@@ -97,7 +97,8 @@ int disk_next_data(struct disk *d, struct disk_file *f, uint64_t from, uint64_t 
 
 int disk_mkdir(struct disk *d, const char *path); /* 0700; -EEXIST */
 int disk_rename(struct disk *d, const char *from, const char *to);
-int disk_unlink(struct disk *d, const char *path);
+int disk_unlink(struct disk *d, const char *path);   /* -EISDIR */
+int disk_rmdir(struct disk *d, const char *path);    /* -ENOTEMPTY */
 int disk_sync_dir(struct disk *d, const char *path); /* makes creations, renames, unlinks in it durable */
 
 /* Call each(arg, name) for every entry of the directory but "." and "..", in byte order of names. */

@@ -30,6 +30,7 @@ struct disk_ops {
 	int (*mkdir)(struct disk *d, const char *path);
 	int (*rename)(struct disk *d, const char *from, const char *to);
 	int (*unlink)(struct disk *d, const char *path);
+	int (*rmdir)(struct disk *d, const char *path);
 	int (*sync_dir)(struct disk *d, const char *path);
 	int (*list)(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg);
 	int (*free_bytes)(struct disk *d, const char *path, uint64_t *ret_bytes);

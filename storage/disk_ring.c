@@ -483,6 +483,12 @@ ring_unlink(struct disk *d, const char *path)
 }
 
 static int
+ring_rmdir(struct disk *d, const char *path)
+{
+	return rmdir(path) < 0 ? -errno : 0;
+}
+
+static int
 ring_sync_dir(struct disk *d, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -553,6 +559,7 @@ static const struct disk_ops ring_ops = {
     .mkdir = ring_mkdir,
     .rename = ring_rename,
     .unlink = ring_unlink,
+    .rmdir = ring_rmdir,
     .sync_dir = ring_sync_dir,
     .list = ring_list,
     .free_bytes = ring_free_bytes,

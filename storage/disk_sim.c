@@ -49,18 +49,22 @@ struct sim {
 	uint64_t operations, cut_at;
 	bool cut;
 	struct fault faults[FAULTS_MAX];
+	uint64_t struck;        /* operations that a fault met */
+	const char *fault_path; /* borrowed; a part of the path that faults are confined to; NULL = none */
 	struct flight *flights; /* in order of start; the first `handed` were submitted */
 	size_t flights_count, flights_capacity, handed;
 	uint64_t tick; /* orders completions of changes and starts of syncs */
 	bool reorder;
 	struct disk_file *files;
 	uint64_t capacity_blocks; /* 0 = unlimited */
-	unsigned flip_stamp;
+	void (*before)(void *arg);
+	void *before_arg;
 };
 
 struct disk_file {
 	unsigned magic;
 	struct sim_inode *inode; /* used; NULL = stale, the machine was restarted */
+	char *path;              /* as it was opened */
 	bool writable;
 	unsigned in_flight;
 	struct disk_file *next, **link;
@@ -95,10 +99,12 @@ strike(struct fault *f)
 }
 
 static enum sim_fault
-next_fault(struct sim *s, char kind)
+next_fault(struct sim *s, char kind, const char *path)
 {
 	enum sim_fault result = SIM_FAULT_NONE;
 
+	if (s->fault_path != NULL && strstr(path, s->fault_path) == NULL)
+		return result;
 	for (size_t i = 0; i < FAULTS_MAX; i++) {
 		struct fault *f = &s->faults[i];
 
@@ -109,6 +115,7 @@ next_fault(struct sim *s, char kind)
 		if (f->left == 0)
 			result = strike(f);
 	}
+	s->struck += result != SIM_FAULT_NONE;
 	return result;
 }
 
@@ -126,25 +133,27 @@ fault_code(enum sim_fault fault)
 }
 
 static enum sim_fault
-count_operation(struct sim *s, char kind)
+count_operation(struct sim *s, char kind, const char *path)
 {
+	if (s->before != NULL)
+		s->before(s->before_arg);
 	s->operations++;
 	if (s->cut_at != 0 && s->operations >= s->cut_at)
 		s->cut = true;
-	return s->cut ? SIM_FAULT_EIO : next_fault(s, kind);
+	return s->cut ? SIM_FAULT_EIO : next_fault(s, kind, path);
 }
 
 /* Before every blocking operation that is a crash point: 0 or -errno. */
 static int
-begin(struct sim *s, char kind)
+begin(struct sim *s, char kind, const char *path)
 {
-	return fault_code(count_operation(s, kind));
+	return fault_code(count_operation(s, kind, path));
 }
 
 static int
 begin_on(struct sim *s, char kind, struct disk_file *f)
 {
-	int r = begin(s, kind);
+	int r = begin(s, kind, check_file(f)->path);
 
 	if (r < 0)
 		return r;
@@ -264,7 +273,7 @@ sim_start(struct disk *d, struct disk_op *op)
 	enum sim_fault fault;
 
 	check_file(op->file);
-	fault = count_operation(s, letter_of(op));
+	fault = count_operation(s, letter_of(op), op->file->path);
 	f = add_flight(s, op);
 	if (f->inode == NULL)
 		f->res = -ESTALE;
@@ -372,13 +381,15 @@ sim_fd(struct disk *d)
 /* ---- blocking: files ---- */
 
 static struct disk_file *
-file_create(struct sim *s, struct sim_inode *i, bool writable)
+file_create(struct sim *s, struct sim_inode *i, const char *path, bool writable)
 {
 	struct disk_file *f = calloc(1, sizeof *f);
 
 	assert(f != NULL);
 	f->magic = MAGIC_SIM_FILE;
 	f->inode = sim_inode_use(i);
+	f->path = strdup(path);
+	assert(f->path != NULL);
 	f->writable = writable;
 	f->link = &s->files;
 	f->next = s->files;
@@ -393,7 +404,7 @@ sim_open(struct disk *d, const char *path, unsigned flags, struct disk_file **re
 {
 	struct sim *s = sim_of(d);
 	struct sim_inode *i;
-	int r = begin(s, 'o');
+	int r = begin(s, 'o', path);
 
 	if (r < 0)
 		return r;
@@ -405,7 +416,7 @@ sim_open(struct disk *d, const char *path, unsigned flags, struct disk_file **re
 		return r;
 	if (i->is_dir)
 		return -EISDIR;
-	*ret_file = file_create(s, i, (flags & DISK_WRITE) != 0);
+	*ret_file = file_create(s, i, path, (flags & DISK_WRITE) != 0);
 	return 0;
 }
 
@@ -431,6 +442,7 @@ sim_close(struct disk *d, struct disk_file *f)
 	if (f->next != NULL)
 		f->next->link = f->link;
 	f->magic = 0;
+	free(f->path);
 	free(f);
 }
 
@@ -520,7 +532,7 @@ sim_mkdir(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
 	struct sim_inode *i;
-	int r = begin(s, 'm');
+	int r = begin(s, 'm', path);
 
 	return r < 0 ? r : sim_tree_create(&s->tree, path, true, &i);
 }
@@ -529,7 +541,7 @@ static int
 sim_rename(struct disk *d, const char *from, const char *to)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'n');
+	int r = begin(s, 'n', to);
 
 	return r < 0 ? r : sim_tree_rename(&s->tree, from, to);
 }
@@ -538,16 +550,25 @@ static int
 sim_unlink(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'u');
+	int r = begin(s, 'u', path);
 
 	return r < 0 ? r : sim_tree_unlink(&s->tree, path);
+}
+
+static int
+sim_rmdir(struct disk *d, const char *path)
+{
+	struct sim *s = sim_of(d);
+	int r = begin(s, 'u', path);
+
+	return r < 0 ? r : sim_tree_rmdir(&s->tree, path);
 }
 
 static int
 sim_sync_dir(struct disk *d, const char *path)
 {
 	struct sim *s = sim_of(d);
-	int r = begin(s, 'd');
+	int r = begin(s, 'd', path);
 
 	return r < 0 ? r : sim_tree_sync_dir(&s->tree, path);
 }
@@ -600,6 +621,7 @@ sim_destroy(struct disk *d)
 	for (struct disk_file *f = s->files, *next; f != NULL; f = next) {
 		assert(f->inode == NULL); /* left open: only a power cut excuses that */
 		next = f->next;
+		free(f->path);
 		free(f);
 	}
 	sim_tree_fini(&s->tree);
@@ -626,6 +648,7 @@ static const struct disk_ops sim_ops = {
     .mkdir = sim_mkdir,
     .rename = sim_rename,
     .unlink = sim_unlink,
+    .rmdir = sim_rmdir,
     .sync_dir = sim_sync_dir,
     .list = sim_list,
     .free_bytes = sim_free_bytes,
@@ -674,6 +697,7 @@ forget_process(struct sim *s)
 	for (struct disk_file *f = s->files; f != NULL; f = f->next)
 		detach(s, f);
 	memset(s->faults, 0, sizeof s->faults);
+	s->fault_path = NULL;
 	s->cut_at = 0;
 	s->cut = false;
 }
@@ -685,6 +709,10 @@ disk_sim_restart(struct disk *d, enum sim_survival survival, uint64_t seed)
 	struct sim_random random = {seed};
 
 	forget_process(s);
+	if (survival == SIM_SURVIVE_CHOSEN)
+		sim_tree_choose(&s->tree, seed);
+	if (survival == SIM_SURVIVE_HEAD && sim_tree_newest_write(&s->tree) != NULL)
+		sim_tree_newest_write(&s->tree)->head = seed;
 	sim_tree_crash(&s->tree, survival, &random);
 }
 
@@ -703,6 +731,59 @@ unsigned
 disk_sim_pending(struct disk *d)
 {
 	return sim_of(d)->tree.pending;
+}
+
+uint64_t
+disk_sim_pending_since(struct disk *d, uint64_t since, uint64_t *ret_changes)
+{
+	struct sim *s = sim_of(d);
+	uint64_t numbers[64], set = 0;
+	size_t count = sim_tree_list_pending(&s->tree, numbers, 64);
+
+	for (size_t n = 0; n < count && n < 64; n++)
+		if (numbers[n] > since)
+			set |= (uint64_t)1 << n;
+	*ret_changes = s->tree.changes;
+	return set;
+}
+
+uint64_t
+disk_sim_newest_sectors(struct disk *d)
+{
+	const struct sim_change *c = sim_tree_newest_write(&sim_of(d)->tree);
+
+	return c != NULL ? c->pages_count * SIM_SECTORS_PER_BLOCK : 0;
+}
+
+uint64_t
+disk_sim_hash(struct disk *d)
+{
+	return sim_tree_hash(&sim_of(d)->tree);
+}
+
+int
+disk_sim_clone(struct disk *d, struct disk **ret_disk)
+{
+	struct sim *from = sim_of(d), *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->disk.ops = &sim_ops;
+	s->magic = MAGIC_SIM;
+	s->random = from->random;
+	s->tick = from->tick;
+	s->reorder = from->reorder;
+	s->capacity_blocks = from->capacity_blocks;
+	sim_tree_copy(&s->tree, &from->tree);
+	*ret_disk = &s->disk;
+	return 0;
+}
+
+void
+disk_sim_watch(struct disk *d, void (*before)(void *arg), void *arg)
+{
+	sim_of(d)->before = before;
+	sim_of(d)->before_arg = arg;
 }
 
 static void
@@ -733,6 +814,18 @@ disk_sim_fail(struct disk *d, char kind, uint64_t nth, bool sticky, enum sim_fau
 }
 
 void
+disk_sim_confine_faults(struct disk *d, const char *part)
+{
+	sim_of(d)->fault_path = part;
+}
+
+uint64_t
+disk_sim_struck(struct disk *d)
+{
+	return sim_of(d)->struck;
+}
+
+void
 disk_sim_set_capacity(struct disk *d, uint64_t bytes)
 {
 	sim_of(d)->capacity_blocks = bytes > 0 && bytes < SIM_BLOCK_BYTES ? 1 : bytes / SIM_BLOCK_BYTES;
@@ -740,37 +833,40 @@ disk_sim_set_capacity(struct disk *d, uint64_t bytes)
 
 /* ---- bit rot ---- */
 
-/* Pages are shared: the stamp sees to it that each is flipped once. */
-static void
-flip_page(struct sim *s, struct sim_page *p, uint64_t offset, unsigned bit)
+/* Pages are shared, with clones too: a copy takes its place. NULL is a hole, of which rot makes data. */
+static struct sim_page *
+flip_page(const struct sim_page *p, uint64_t offset, unsigned bit)
 {
-	if (p->stamp == s->flip_stamp)
-		return;
-	p->stamp = s->flip_stamp;
-	p->bytes[offset % SIM_BLOCK_BYTES] ^= (unsigned char)(1u << bit);
+	struct sim_page *flipped = sim_page_create(p != NULL ? p->bytes : NULL);
+
+	flipped->bytes[offset % SIM_BLOCK_BYTES] ^= (unsigned char)(1u << bit);
+	return flipped;
 }
 
 static void
-flip_content(struct sim *s, struct sim_content *c, uint64_t offset, unsigned bit)
+flip_content(struct sim_content *c, uint64_t offset, unsigned bit)
 {
 	uint64_t block = offset / SIM_BLOCK_BYTES;
-	struct sim_page *p = sim_content_page(c, block);
+	struct sim_page *p;
 
 	if (offset >= c->size)
 		return;
-	if (p == NULL) { /* a hole: rot makes data of it */
-		p = sim_page_create(NULL);
-		sim_content_put(c, block, p);
-		sim_page_unref(p);
-	}
-	flip_page(s, p, offset, bit);
+	p = flip_page(sim_content_page(c, block), offset, bit);
+	sim_content_put(c, block, p);
+	sim_page_unref(p);
 }
 
 static void
-flip_change(struct sim *s, struct sim_change *c, uint64_t offset, unsigned bit)
+flip_change(struct sim_change *c, uint64_t offset, unsigned bit)
 {
-	if (c->kind == SIM_WRITE && c->completed_at != 0 && c->offset <= offset && offset < c->offset + c->len)
-		flip_page(s, c->pages[(offset - c->offset) / SIM_BLOCK_BYTES], offset, bit);
+	struct sim_page **p, *old;
+
+	if (c->kind != SIM_WRITE || c->completed_at == 0 || offset < c->offset || offset >= c->offset + c->len)
+		return;
+	p = &c->pages[(offset - c->offset) / SIM_BLOCK_BYTES];
+	old = *p;
+	*p = flip_page(old, offset, bit);
+	sim_page_unref(old);
 }
 
 int
@@ -785,13 +881,12 @@ disk_sim_flip(struct disk *d, const char *path, uint64_t offset, unsigned bit)
 		return r;
 	if (offset >= i->visible.size)
 		return -ERANGE;
-	s->flip_stamp++;
 	s->tree.used_blocks -= i->visible.blocks;
-	flip_content(s, &i->visible, offset, bit);
+	flip_content(&i->visible, offset, bit);
 	s->tree.used_blocks += i->visible.blocks;
-	flip_content(s, &i->durable, offset, bit);
+	flip_content(&i->durable, offset, bit);
 	for (struct sim_change *c = i->changes; c != NULL; c = c->next)
-		flip_change(s, c, offset, bit);
+		flip_change(c, offset, bit);
 	return 0;
 }
 

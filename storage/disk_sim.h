@@ -33,7 +33,13 @@ bool disk_sim_is_cut(struct disk *d);
 /* The machine comes back: pending changes survive or not, chosen by seed (survive_all / survive_none for the extremes),
  * all handles are stale (-ESTALE; closing them stays legal, but is not required), faults and the cut are forgotten,
  * callbacks of what was in flight never run. Works without a cut, too. */
-enum sim_survival { SIM_SURVIVE_RANDOM, SIM_SURVIVE_NONE, SIM_SURVIVE_ALL };
+enum sim_survival {
+	SIM_SURVIVE_RANDOM, /* some, some of them torn */
+	SIM_SURVIVE_NONE,
+	SIM_SURVIVE_ALL,
+	SIM_SURVIVE_CHOSEN, /* seed is a set: bit n is the n-th oldest pending change, at most 64 */
+	SIM_SURVIVE_HEAD,   /* all of it, but of the newest change, a write, only the first seed sectors of 512 bytes */
+};
 void disk_sim_restart(struct disk *d, enum sim_survival survival, uint64_t seed);
 
 /* After a cut: it was the process alone that died, at that operation. The machine goes on: what it had submitted
@@ -43,12 +49,35 @@ void disk_sim_revive(struct disk *d);
 /* Number of pending (unsynced) writes and directory operations now. */
 unsigned disk_sim_pending(struct disk *d);
 
+/* The pending changes that were made after the `since`-th change, as a set for SIM_SURVIVE_CHOSEN; *ret_changes: how
+ * many were ever made. */
+uint64_t disk_sim_pending_since(struct disk *d, uint64_t since, uint64_t *ret_changes);
+
+/* Sectors of the newest pending change, if it is a write; else 0. */
+uint64_t disk_sim_newest_sectors(struct disk *d);
+
+/* A fingerprint of what is to be seen: two clones of one machine that restarted with the same content have the same. */
+uint64_t disk_sim_hash(struct disk *d);
+
+/* Another machine in the state this one would be left in by a killed process: no handles, no faults, nothing in flight,
+ * and what is pending is pending. */
+int disk_sim_clone(struct disk *d, struct disk **ret_disk);
+
+/* before() is called at every crash point from now on, when the operation has changed nothing yet. It may look and
+ * clone. NULL: no longer. */
+void disk_sim_watch(struct disk *d, void (*before)(void *arg), void *arg);
+
 /* Fail the nth operation of a kind from now (1 = next); sticky: and all after it. Kinds: 'r' read, 'w' write, 's' sync,
- * 'o' open, 'a' allocate, 't' truncate, 'p' punch, 'n' rename, 'u' unlink, 'd' sync_dir, 'm' mkdir, '*' any.
+ * 'o' open, 'a' allocate, 't' truncate, 'p' punch, 'n' rename, 'u' unlink and rmdir, 'd' sync_dir, 'm' mkdir, '*' any.
  * Up to 8 at a time; SIM_FAULT_NONE disarms those of the kind. SIM_FAULT_SHORT: a read ends after half its blocks, as
  * at the end of the file; a write stores half of them and fails with -EIO; elsewhere the same as SIM_FAULT_EIO.
  * SIM_FAULT_EAGAIN: -EAGAIN after all retries. */
 void disk_sim_fail(struct disk *d, char kind, uint64_t nth, bool sticky, enum sim_fault fault);
+
+/* From now on only operations on files (or names, with a rename the new one) whose path contains this count for faults
+ * and fail. NULL: any. Borrowed. */
+void disk_sim_confine_faults(struct disk *d, const char *part);
+uint64_t disk_sim_struck(struct disk *d); /* operations that failed so, ever */
 
 /* A failed sync behaves as Linux does: the pending writes are marked clean and lost at a cut, the next sync returns 0.
  * (Always on.) */

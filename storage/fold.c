@@ -2,9 +2,9 @@
 /* A batch goes up to FOLD_BATCH_BLOCKS changes of one volume, in block order: read from the segments in the order they
  * lie there, all digests compared, and only then written, synced, and their digests written and synced.
  *
- * A cut, or an error, anywhere leaves the base where it was, and with it every one of these blocks is still read from
- * the journal: whatever a staging or digest file holds in their places is not looked at. The next fold writes all of
- * them again. */
+ * What fails to be written or synced is written once more, to other places, and read back. A cut, or an error, anywhere
+ * leaves the base where it was, and with it every one of these blocks is still read from the journal: whatever a
+ * staging or digest file holds in their places is not looked at. The next fold writes all of them again. */
 #include "storage/fold.h"
 
 #include <assert.h>
@@ -14,6 +14,7 @@
 
 #include "proto/common/status.h"
 #include "storage/plant.h"
+#include "storage/scrub.h"
 #include "storage/view_impl.h"
 
 enum {
@@ -153,6 +154,20 @@ plan_reads(struct fold *fo, size_t *i, size_t *ret_transfers)
 	return 0;
 }
 
+/* It rotted, and that is known: it goes with what can be read of it. */
+static bool
+is_given_up(const struct fold *fo, const struct entry *e)
+{
+	for (size_t i = 0; i < fo->v->damage_count; i++) {
+		const struct damage *d = &fo->v->damage[i];
+
+		if (d->volume == e->volume && d->block == e->block && d->segment == e->segment &&
+		    d->offset == e->offset && d->digest == e->digest)
+			return true;
+	}
+	return false;
+}
+
 /* A read failed: once more block by block, for most of it may be readable, and to know which is not. */
 static int
 read_singly(struct fold *fo, const struct transfer *t, const struct source *s)
@@ -161,8 +176,10 @@ read_singly(struct fold *fo, const struct transfer *t, const struct source *s)
 		const struct entry *e = &fo->entries[s->entry];
 		int r = view_read_entry(fo->v, fo->d, e, (unsigned char *)t->buf + at);
 
-		if (r < 0)
+		if (r < 0 && !is_given_up(fo, e))
 			return blame(fo, e, r);
+		if (r < 0 && r != -HF_EDIGEST)
+			memset((unsigned char *)t->buf + at, 0, BLOCK_BYTES);
 	}
 	return 0;
 }
@@ -193,7 +210,7 @@ verify_sources(struct fold *fo)
 		const struct entry *e = &fo->entries[s->entry];
 		const unsigned char *block = fo->buffer + (size_t)s->place * BLOCK_BYTES;
 
-		if (digest_block(fo->v->digest_seed, block) != e->digest)
+		if (digest_block(fo->v->digest_seed, block) != e->digest && !PLANTED(35) && !is_given_up(fo, e))
 			return blame(fo, e, -HF_EDIGEST);
 	}
 	return 0;
@@ -209,9 +226,11 @@ next_data_entry(const struct fold *fo, size_t *i)
 	return *i < fo->count ? &fo->entries[(*i)++] : NULL;
 }
 
+typedef int move_fn(struct disk *d, struct transfer *transfers, size_t n);
+
 /* Data entries lie in the buffer as they lie in the volume: where blocks follow one another, so do their bytes. */
 static int
-write_data(struct fold *fo)
+move_data(struct fold *fo, move_fn *move)
 {
 	struct transfer *t = fo->transfers;
 	unsigned char *bytes = fo->buffer;
@@ -226,16 +245,15 @@ write_data(struct fold *fo)
 			t[n - 1].len += BLOCK_BYTES;
 		} else {
 			if (n == IN_FLIGHT) {
-				r = transfers_write(fo->d, t, n);
+				r = move(fo->d, t, n);
 				n = 0;
 			}
 			t[n++] = (struct transfer){
 			    .file = fo->volume->img->file, .buf = bytes, .len = BLOCK_BYTES, .offset = offset};
 		}
 		bytes += BLOCK_BYTES;
-		fo->stats.blocks_written++;
 	}
-	return r == 0 ? transfers_write(fo->d, t, n) : r;
+	return r == 0 ? move(fo->d, t, n) : r;
 }
 
 static int
@@ -251,7 +269,6 @@ write_zeros(struct fold *fo)
 		    fo->d, fo->volume->img->file, e->block * BLOCK_BYTES, (e->block + e->count) * BLOCK_BYTES);
 		if (r < 0)
 			return r;
-		fo->stats.zero_blocks += e->count;
 	}
 	return 0;
 }
@@ -259,12 +276,73 @@ write_zeros(struct fold *fo)
 static int
 write_staging(struct fold *fo)
 {
-	int r = write_data(fo);
+	int r = move_data(fo, transfers_write);
 
 	if (r == 0)
 		r = write_zeros(fo);
 	if (r == 0)
 		r = PLANTED(8) ? 0 : disk_sync_now(fo->d, fo->volume->img->file);
+	return r;
+}
+
+/* ---- writing again ---- */
+
+static int
+transfers_punch(struct disk *d, struct transfer *transfers, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = disk_punch(d, transfers[i].file, transfers[i].offset, transfers[i].len);
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int
+transfers_read_whole(struct disk *d, struct transfer *transfers, size_t n)
+{
+	int r = transfers_read(d, transfers, n);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = transfers[i].res == (int)transfers[i].len ? 0 : -EIO;
+	return r;
+}
+
+/* What a failed write or sync left is not trusted: Linux has marked it clean, and would call it synced the next time.
+ * The blocks get new places on the disk, are written and synced there, and are read back from it before they count. */
+static int
+rewrite_staging(struct fold *fo)
+{
+	int r = move_data(fo, transfers_punch);
+
+	fo->stats.batches_rewritten++;
+	if (r == 0)
+		r = write_staging(fo);
+	if (r == 0)
+		r = move_data(fo, transfers_read_whole);
+	if (r == 0 && verify_sources(fo) < 0)
+		r = -EIO;
+	return r;
+}
+
+/* A full disk is not a failed one: the fold ends, and is tried again when there may be room. */
+static bool
+is_worth_another_try(int status)
+{
+	return status < 0 && status != -ENOSPC && status != -EDQUOT;
+}
+
+static int
+store_data(struct fold *fo)
+{
+	int r = write_staging(fo);
+
+	if (is_worth_another_try(r))
+		r = PLANTED(61) ? disk_sync_now(fo->d, fo->volume->img->file) : rewrite_staging(fo);
+	for (size_t i = 0; r == 0 && i < fo->count; i++) {
+		const struct entry *e = &fo->entries[i];
+
+		*(e->digest != 0 ? &fo->stats.blocks_written : &fo->stats.zero_blocks) += e->count;
+	}
 	return r;
 }
 
@@ -320,9 +398,40 @@ write_digests(struct fold *fo)
 		r = set_entry(fo, &fo->entries[i], &zone);
 	if (r == 0)
 		r = enter_zone(fo, &zone, no_zone);
-	if (r == 0)
+	if (r == 0 && !PLANTED(15))
 		r = disk_sync_now(fo->d, fo->volume->sum->file);
 	return r;
+}
+
+static int
+check_digests(struct fold *fo)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < fo->count; i++) {
+		const struct entry *e = &fo->entries[i];
+		uint64_t digest = 0;
+
+		if (e->digest == 0)
+			continue;
+		r = sum_read(fo->d, fo->volume->sum->file, 0, e->block, 1, &digest);
+		if (r == 0 && digest != e->digest)
+			r = -EIO;
+	}
+	return r;
+}
+
+/* Not punched before they are written again: their pages hold the digests of other blocks too. */
+static int
+store_digests(struct fold *fo)
+{
+	int r = write_digests(fo);
+
+	if (!is_worth_another_try(r))
+		return r;
+	fo->stats.batches_rewritten++;
+	r = write_digests(fo);
+	return r == 0 ? check_digests(fo) : r;
 }
 
 /* ---- batches and volumes ---- */
@@ -340,9 +449,9 @@ fold_batch(struct fold *fo)
 	if (r == 0)
 		r = verify_sources(fo);
 	if (r == 0)
-		r = write_staging(fo);
+		r = store_data(fo);
 	if (r == 0)
-		r = write_digests(fo);
+		r = store_digests(fo);
 	if (r == 0)
 		fo->stats.batches++;
 	return r;
@@ -391,13 +500,14 @@ raise_fold_lsn(struct fold *fo, const struct view_volume *vv)
 	struct sum_header h;
 	int r = sum_header_read(fo->d, vv->sum->file, &h);
 
-	if (r < 0 || h.fold_lsn >= fo->v->lsn)
-		return r;
+	if (r < 0 || h.fold_lsn > fo->v->lsn)
+		return r; /* not if it is there already: perhaps it can be read only because its sync failed */
 	h.fold_lsn = fo->v->lsn;
 	return sum_header_write(fo->d, vv->sum->file, &h);
 }
 
-/* Step 2 for all volumes, then step 3: between them no staging file is newer than its header says. */
+/* Step 2 for all volumes, changed or not, then step 3: no staging file is newer than its header says, and the headers
+ * prove how far the journal may have been released. */
 static int
 fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
 {
@@ -407,7 +517,7 @@ fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
 	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {
 		r = has_changes(fo, &fo->v->volumes[i]);
 		changed[i] = r > 0;
-		if (r > 0)
+		if (r >= 0)
 			r = raise_fold_lsn(fo, &fo->v->volumes[i]);
 	}
 	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {

@@ -72,7 +72,32 @@ segment_destroy(struct segment *g, struct disk *d)
 	interval_destroy(g->interval);
 	run_unref(g->run, d);
 	shared_file_unref(g->file, d);
+	segment_drop_data(g, d);
 	free(g);
+}
+
+size_t
+segment_data_count(const struct segment *g)
+{
+	return g->data != NULL ? g->data_count : 1;
+}
+
+struct segment_data
+segment_data_get(const struct segment *g, size_t i)
+{
+	if (g->data != NULL)
+		return g->data[i];
+	return (struct segment_data){.file = g->file, .bytes = g->bytes, .held_bytes = g->bytes};
+}
+
+void
+segment_drop_data(struct segment *g, struct disk *d)
+{
+	for (size_t i = 0; i < g->data_count; i++)
+		shared_file_unref(g->data[i].file, d);
+	free(g->data);
+	g->data = NULL;
+	g->data_count = 0;
 }
 
 void
@@ -97,6 +122,7 @@ segment_seal(struct store *s, struct segment *g)
 	    .source = s->source,
 	    .digest_seed = s->digest_seed,
 	    .number = g->number,
+	    .segment_first = g->number,
 	    .lsn_first = g->lsn_first,
 	    .lsn_last = st->lsn_last,
 	    .segment_bytes = g->bytes,
@@ -333,6 +359,17 @@ on_write_done(void *arg, int res)
 	journal_pump(s);
 }
 
+/* Of the segment before; numbers may be left out between. */
+static uint64_t
+previous_number(const struct store *s, const struct segment *seg)
+{
+	uint64_t number = 0;
+
+	for (const struct segment *p = s->segments; p != seg; p = p->next)
+		number = p->number;
+	return number;
+}
+
 /* Encode g as the next group of segment and submit its write: [segment header |] descriptor | payload. */
 static void
 write_group(struct store *s, struct group *g, struct segment *seg)
@@ -352,7 +389,7 @@ write_group(struct store *s, struct group *g, struct segment *seg)
 		    .source = s->source,
 		    .digest_seed = s->digest_seed,
 		    .number = seg->number,
-		    .previous = seg->number - 1,
+		    .previous = previous_number(s, seg),
 		    .start = s->placed,
 		};
 
@@ -489,12 +526,13 @@ on_sync_done(void *arg, int res)
 	s->sync_inflight = false;
 	s->stats.syncs++;
 	s->stats.sync_ns_total += (uint64_t)(clock_monotonic_ns() - s->sync_begun_ns);
+	pace_note_sync(&s->pace, clock_monotonic_ns() - s->sync_begun_ns);
 	if (res < 0) {
-		s->broken = res;
+		s->broken = PLANTED(26) ? 0 : res;
 		for (struct group *g = s->groups; g != NULL; g = g->next)
 			g->synced = false;
 	}
-	while (s->groups != NULL && s->groups->synced) {
+	while (s->groups != NULL && (s->groups->synced || (PLANTED(27) && s->groups->state == GROUP_WRITTEN))) {
 		if (s->groups->stream_id == s->stream_id && s->groups->sequence != 0)
 			sequence = s->groups->sequence;
 		s->failovers = 0;
@@ -549,13 +587,16 @@ cut_back_segments(struct store *s)
 static void
 fail_over(struct store *s)
 {
-	if (s->failovers++ >= FAILOVERS_MAX) {
+	if (s->broken == -ENOSPC || s->broken == -EDQUOT)
+		s->full = true; /* no fault of the segment: the next one is made when there is room */
+	else if (s->failovers++ >= FAILOVERS_MAX) {
 		store_fail(s, s->broken, "writing the journal failed in two segments in a row (%s)",
 		    hf_status_text(s->broken));
 		return;
 	}
 	cut_back_segments(s);
-	s->placed = s->durable;
+	if (!PLANTED(28))
+		s->placed = s->durable;
 	s->roll = true;
 	s->broken = 0;
 }

@@ -80,6 +80,7 @@ marks_add(struct marks *m, const struct checkpoint *c)
 	    .clock_offset_ns = c->clock_offset_ns,
 	    .received_ns = c->received_ns,
 	    .unchanged_until_ns = c->unchanged_until_ns > c->clock_ns ? c->unchanged_until_ns : c->clock_ns,
+	    .running_ns = c->running_ns,
 	    .set = set,
 	    .consistency = (uint8_t)c->consistency,
 	    .complete = c->complete,
@@ -100,6 +101,26 @@ marks_drop_before(struct marks *m, uint64_t lsn)
 	memmove(m->list, m->list + n, m->count * sizeof *m->list);
 }
 
+static bool
+set_names(const struct mark_set *s, uint32_t volume)
+{
+	for (uint32_t i = 0; i < s->volume_count; i++)
+		if (s->volumes[i].volume == volume)
+			return true;
+	return false;
+}
+
+void
+marks_drop_volume(struct marks *m, uint32_t volume)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < m->count; i++)
+		if (!set_names(&m->sets[m->list[i].set], volume))
+			m->list[kept++] = m->list[i];
+	m->count = kept;
+}
+
 void
 marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint)
 {
@@ -114,6 +135,7 @@ marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint)
 	    .clock_offset_ns = k->clock_offset_ns,
 	    .received_ns = k->received_ns,
 	    .unchanged_until_ns = k->unchanged_until_ns,
+	    .running_ns = k->running_ns,
 	    .consistency = (enum checkpoint_consistency)k->consistency,
 	    .complete = k->complete,
 	    .volume_count = s->volume_count,

@@ -10,7 +10,8 @@ struct marks {
 	struct mark {
 		uint64_t lsn;
 		int64_t clock_ns, clock_offset_ns, received_ns, unchanged_until_ns;
-		uint32_t set; /* index of its volume list */
+		int64_t running_ns; /* at its first moment */
+		uint32_t set;       /* index of its volume list */
 		uint8_t consistency;
 		bool complete;
 	} * list; /* in LSN order */
@@ -28,6 +29,7 @@ struct marks {
 void marks_fini(struct marks *m);
 int marks_add(struct marks *m, const struct checkpoint *c); /* in LSN order; 0 or -ENOMEM */
 void marks_drop_before(struct marks *m, uint64_t lsn);      /* forget those with a smaller LSN */
+void marks_drop_volume(struct marks *m, uint32_t volume);   /* forget those that name it */
 void marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint);
 bool marks_find(const struct marks *m, uint64_t lsn, size_t *ret_index); /* exactly that LSN */
 

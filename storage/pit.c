@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "storage/plant.h"
 
 bool
 pit_eligible(const struct checkpoint *c)
@@ -15,23 +16,11 @@ pit_eligible(const struct checkpoint *c)
 /* ---- rules ---- */
 
 static int64_t
-unit_ns(const char *unit)
-{
-	if (strcmp(unit, "MINUTE") == 0)
-		return 60 * NS_PER_SECOND;
-	if (strcmp(unit, "HOUR") == 0)
-		return 3600 * NS_PER_SECOND;
-	if (strcmp(unit, "DAY") == 0)
-		return 86400 * NS_PER_SECOND;
-	return 0;
-}
-
-static int64_t
 span_ns(const struct pit_rule *rule, uint32_t units)
 {
 	int64_t ns;
 
-	if (__builtin_mul_overflow((int64_t)units, unit_ns(rule->unit), &ns))
+	if (__builtin_mul_overflow((int64_t)units, policy_unit_ns(rule->unit), &ns))
 		return INT64_MAX; /* longer than any history */
 	return ns;
 }
@@ -59,6 +48,16 @@ rule_works(const struct pit_rule *rule)
 	return rule->enabled && interval_ns(rule) > 0;
 }
 
+int64_t
+pit_guarded_ns(const struct policy *policy, int64_t running_ns)
+{
+	int64_t until;
+
+	if (policy->min_retention_ns <= 0)
+		return 0;
+	return __builtin_add_overflow(running_ns, policy->min_retention_ns, &until) ? INT64_MAX : until;
+}
+
 /* ---- keeping ---- */
 
 /* The start of the interval that holds time_ns; rounds down before 1970 too. */
@@ -75,12 +74,10 @@ interval_start(int64_t time_ns, int64_t interval)
 static const struct pit *
 newest_of_rule(const struct pit *kept, size_t count, size_t n)
 {
-	const struct pit *newest = NULL;
-
-	for (size_t i = 0; i < count; i++)
-		if ((kept[i].rules >> n & 1) != 0 && (newest == NULL || kept[i].lsn > newest->lsn))
-			newest = &kept[i];
-	return newest;
+	for (size_t i = count; i > 0; i--)
+		if ((kept[i - 1].rules >> n & 1) != 0)
+			return &kept[i - 1];
+	return NULL;
 }
 
 static bool
@@ -92,17 +89,28 @@ kept_by_policy(const struct pit *kept, size_t count)
 	return false;
 }
 
+static int64_t
+age_at(const struct pit *pit, int64_t running_ns)
+{
+	int64_t age;
+
+	if (__builtin_sub_overflow(running_ns, pit->running_ns, &age))
+		return running_ns > pit->running_ns ? INT64_MAX : INT64_MIN;
+	return age;
+}
+
 static bool
-rule_due(const struct pit_rule *rule, const struct pit *newest, int64_t time_ns)
+rule_due(const struct pit_rule *rule, const struct pit *newest, int64_t time_ns, int64_t running_ns)
 {
 	int64_t interval = interval_ns(rule);
 
-	return newest == NULL || interval_start(time_ns, interval) > interval_start(newest->time_ns, interval);
+	return newest == NULL || interval_start(time_ns, interval) > interval_start(newest->time_ns, interval) ||
+	       age_at(newest, running_ns) >= interval;
 }
 
 uint32_t
-pit_rules_due(
-    const struct policy *policy, const struct pit *kept, size_t count, int64_t time_ns, int64_t *ret_planned_ns)
+pit_rules_due(const struct policy *policy, const struct pit *kept, size_t count, int64_t time_ns, int64_t running_ns,
+    int64_t *ret_planned_ns)
 {
 	bool first = !kept_by_policy(kept, count);
 	int64_t shortest = INT64_MAX;
@@ -112,7 +120,7 @@ pit_rules_due(
 	for (size_t n = 0; n < policy->rule_count; n++) {
 		const struct pit_rule *rule = &policy->rules[n];
 
-		if (!rule_works(rule) || !rule_due(rule, newest_of_rule(kept, count, n), time_ns))
+		if (!rule_works(rule) || !rule_due(rule, newest_of_rule(kept, count, n), time_ns, running_ns))
 			continue;
 		due |= (uint32_t)1 << n;
 		if (interval_ns(rule) < shortest)
@@ -123,17 +131,38 @@ pit_rules_due(
 	return due;
 }
 
+static bool
+is_eligible(const struct pit *pit)
+{
+	return pit->complete && pit->consistency >= CHECKPOINT_CRASH;
+}
+
+void
+pit_assign(const struct policy *policy, struct pit *kept, size_t count)
+{
+	int64_t planned_ns;
+
+	for (size_t i = 0; i < count; i++) {
+		struct pit *pit = &kept[i];
+		int64_t guarded_ns = pit_guarded_ns(policy, pit->running_ns);
+
+		pit->rules = 0;
+		if (is_eligible(pit))
+			pit->rules = pit_rules_due(policy, kept, i, pit->time_ns, pit->running_ns, &planned_ns);
+		if (guarded_ns > pit->guarded_ns)
+			pit->guarded_ns = guarded_ns;
+	}
+}
+
 /* ---- expiring ---- */
 
 /* The rules that still keep a point of this age. */
 static uint32_t
-rules_left(const struct policy *policy, const struct pit *pit, int64_t newest_ns)
+rules_left(const struct policy *policy, const struct pit *pit, int64_t running_ns)
 {
+	int64_t age = age_at(pit, running_ns);
 	uint32_t left = 0;
-	int64_t age;
 
-	if (__builtin_sub_overflow(newest_ns, pit->time_ns, &age))
-		age = newest_ns > pit->time_ns ? INT64_MAX : INT64_MIN;
 	for (size_t n = 0; n < policy->rule_count; n++) {
 		const struct pit_rule *rule = &policy->rules[n];
 
@@ -147,6 +176,7 @@ struct newest {
 	const struct pit *complete, *verified;
 };
 
+/* To recover from. */
 static struct newest
 find_newest(const struct pit *kept, size_t count)
 {
@@ -155,9 +185,9 @@ find_newest(const struct pit *kept, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		const struct pit *pit = &kept[i];
 
-		if (pit->complete && (newest.complete == NULL || pit->lsn > newest.complete->lsn))
+		if (is_eligible(pit))
 			newest.complete = pit;
-		if (pit->verified && (newest.verified == NULL || pit->lsn > newest.verified->lsn))
+		if (is_eligible(pit) && pit->verified_ns != 0)
 			newest.verified = pit;
 	}
 	return newest;
@@ -166,22 +196,36 @@ find_newest(const struct pit *kept, size_t count)
 static bool
 kept_by_people(const struct pit *pit)
 {
-	return pit->held || pit->by_hand || pit->name[0] != '\0';
+	return (pit->held && !PLANTED(37)) || pit->by_hand || pit->name[0] != '\0';
 }
 
 size_t
-pit_expire(const struct policy *policy, struct pit *kept, size_t count, int64_t newest_ns, bool *ret_expired)
+pit_may_go(const struct pit *kept, size_t count, int64_t running_ns, bool *ret_may)
 {
 	struct newest newest = find_newest(kept, count);
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct pit *pit = &kept[i];
+
+		ret_may[i] = !kept_by_people(pit) && (pit != newest.complete || PLANTED(22)) &&
+			     pit != newest.verified && running_ns >= pit->guarded_ns;
+		n += ret_may[i];
+	}
+	return n;
+}
+
+size_t
+pit_expire(
+    const struct policy *policy, struct pit *kept, size_t count, int64_t running_ns, size_t max, bool *ret_expired)
+{
 	size_t going = 0;
 
 	assert(policy->rule_count <= PIT_RULES_MAX);
+	(void)pit_may_go(kept, count, running_ns, ret_expired);
 	for (size_t i = 0; i < count; i++) {
-		struct pit *pit = &kept[i];
-
-		pit->rules = rules_left(policy, pit, newest_ns);
-		ret_expired[i] =
-		    pit->rules == 0 && !kept_by_people(pit) && pit != newest.complete && pit != newest.verified;
+		kept[i].rules = rules_left(policy, &kept[i], running_ns);
+		ret_expired[i] &= kept[i].rules == 0 && going < max;
 		going += ret_expired[i];
 	}
 	return going;

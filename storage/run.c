@@ -15,21 +15,9 @@
 #include "proto/common/bytes.h"
 #include "proto/common/status.h"
 #include "storage/run_cache.h"
-#include "storage/run_format.h"
+#include "storage/run_impl.h"
 #include "storage/segment.h"
 #include "storage/transfer.h"
-
-struct run {
-	atomic_uint refs;
-	uint64_t id; /* unique in the process; 0 for runs in memory */
-	struct run_layout layout;
-	/* in memory */
-	struct entry *narrow;
-	struct wide_entry *wide;
-	/* in a file */
-	struct disk_file *file;
-	uint64_t digest_seed, number;
-};
 
 /* ---- life ---- */
 
@@ -159,6 +147,44 @@ run_from_entries(const struct entry *entries, size_t count)
 	return r;
 }
 
+/* ---- pages ---- */
+
+uint64_t
+run_first_page(const struct run *r, enum run_page_kind kind)
+{
+	const struct run_layout *l = &r->layout;
+	uint64_t page = 1;
+
+	switch (kind) {
+	case RUN_PAGE_HEADER: return 0;
+	case RUN_PAGE_SEGMENTS: page += l->checkpoint_pages;  /* fall through */
+	case RUN_PAGE_CHECKPOINTS: page += run_wide_pages(l); /* fall through */
+	case RUN_PAGE_WIDE: page += run_narrow_pages(l);      /* fall through */
+	case RUN_PAGE_NARROW: break;
+	}
+	return page;
+}
+
+uint64_t
+run_end_page(const struct run *r, enum run_page_kind kind)
+{
+	if (kind == RUN_PAGE_SEGMENTS)
+		return run_first_page(r, kind) + run_segment_pages(&r->layout);
+	return run_first_page(r, (enum run_page_kind)(kind + 1));
+}
+
+uint64_t
+run_entry_count(const struct run *r)
+{
+	return r->layout.narrow_count + r->layout.wide_count;
+}
+
+uint64_t
+run_checkpoint_count(const struct run *r)
+{
+	return r->layout.checkpoint_count;
+}
+
 /* ---- a run in a file ---- */
 
 /* The file must hold all pages the header tells of; the sums cannot overflow once each is below the
@@ -174,9 +200,9 @@ check_size(struct run *r, struct disk *d)
 		return ret;
 	pages = bytes / RUN_PAGE_BYTES;
 	if (l->narrow_count / RUN_NARROW_PER_PAGE > pages || l->wide_count / RUN_WIDE_PER_PAGE > pages ||
-	    l->checkpoint_pages > pages)
+	    l->checkpoint_pages > pages || l->segment_count / RUN_SEGMENTS_PER_PAGE > pages)
 		return -HF_ECORRUPT;
-	if (1 + run_narrow_pages(l) + run_wide_pages(l) + l->checkpoint_pages > pages)
+	if (run_end_page(r, RUN_PAGE_SEGMENTS) > pages)
 		return -HF_ECORRUPT;
 	return 0;
 }
@@ -238,26 +264,32 @@ struct reader {
 	int count; /* its records */
 };
 
-static uint64_t
-first_page(const struct run *r, enum run_page_kind kind)
+uint64_t
+run_number(const struct run *r)
 {
-	switch (kind) {
-	case RUN_PAGE_HEADER: return 0;
-	case RUN_PAGE_NARROW: return 1;
-	case RUN_PAGE_WIDE: return 1 + run_narrow_pages(&r->layout);
-	case RUN_PAGE_CHECKPOINTS: return 1 + run_narrow_pages(&r->layout) + run_wide_pages(&r->layout);
-	}
-	return 0;
+	return r->file != NULL ? r->number : 0;
 }
 
-static uint64_t
-end_page(const struct run *r, enum run_page_kind kind)
+uint64_t
+run_pages(const struct run *r)
 {
-	if (kind == RUN_PAGE_NARROW)
-		return first_page(r, RUN_PAGE_WIDE);
-	if (kind == RUN_PAGE_WIDE)
-		return first_page(r, RUN_PAGE_CHECKPOINTS);
-	return first_page(r, RUN_PAGE_CHECKPOINTS) + r->layout.checkpoint_pages;
+	return r->file != NULL ? run_end_page(r, RUN_PAGE_SEGMENTS) : 0;
+}
+
+struct disk_file *
+run_file(const struct run *r)
+{
+	return r->file;
+}
+
+/* The checksum covers the kind, whichever it is. */
+int
+run_check_page(const struct run *r, const unsigned char *page, uint64_t index)
+{
+	enum run_page_kind kind = (enum run_page_kind)get_le32(page + RUN_PAGE_KIND_AT);
+	int n = run_page_check(page, r->digest_seed, r->number, index, kind);
+
+	return n < 0 ? n : 0;
 }
 
 static int
@@ -271,7 +303,7 @@ check_page(const struct reader *rd, const unsigned char *page, uint64_t index)
 static size_t
 pages_to_read(const struct reader *rd, uint64_t index)
 {
-	uint64_t left = end_page(rd->run, rd->kind) - index;
+	uint64_t left = run_end_page(rd->run, rd->kind) - index;
 
 	if (rd->page == NULL || rd->page_index + 1 != index)
 		return 1;
@@ -336,7 +368,7 @@ record_from_file(struct reader *rd, uint64_t i, struct wide_entry *ret)
 	bool wide = rd->kind == RUN_PAGE_WIDE;
 	uint64_t per_page = wide ? RUN_WIDE_PER_PAGE : RUN_NARROW_PER_PAGE;
 	const unsigned char *p;
-	int r = load_page(rd, first_page(rd->run, rd->kind) + i / per_page);
+	int r = load_page(rd, run_first_page(rd->run, rd->kind) + i / per_page);
 
 	if (r < 0)
 		return r;
@@ -523,7 +555,7 @@ decode_checkpoints(const unsigned char *page, int count, struct checkpoint *ret_
 static int
 read_checkpoints(struct run *r, struct disk *d, unsigned char *page, struct checkpoint *checkpoints)
 {
-	uint64_t index = first_page(r, RUN_PAGE_CHECKPOINTS), read = 0;
+	uint64_t index = run_first_page(r, RUN_PAGE_CHECKPOINTS), read = 0;
 
 	for (uint64_t i = 0; i < r->layout.checkpoint_pages; i++, index++) {
 		int count, ret = disk_read_now(d, r->file, page, RUN_PAGE_BYTES, index * RUN_PAGE_BYTES);
@@ -569,5 +601,48 @@ run_checkpoints(struct run *r, struct disk *d, struct checkpoint **ret_checkpoin
 	}
 	*ret_checkpoints = checkpoints;
 	*ret_count = r->layout.checkpoint_count;
+	return 0;
+}
+
+/* ---- segments ---- */
+
+static int
+read_segments(struct run *r, struct disk *d, unsigned char *page, struct run_segment *segments)
+{
+	uint64_t index = run_first_page(r, RUN_PAGE_SEGMENTS), end = run_end_page(r, RUN_PAGE_SEGMENTS), read = 0;
+
+	for (; index < end; index++) {
+		int count, ret = disk_read_now(d, r->file, page, RUN_PAGE_BYTES, index * RUN_PAGE_BYTES);
+
+		if (ret < 0)
+			return ret;
+		count = run_page_check(page, r->digest_seed, r->number, index, RUN_PAGE_SEGMENTS);
+		if (count < 0 || count > RUN_SEGMENTS_PER_PAGE || read + (uint64_t)count > r->layout.segment_count)
+			return -HF_ECORRUPT;
+		for (int i = 0; i < count; i++)
+			run_segment_decode(page + i * RUN_SEGMENT_BYTES, &segments[read++]);
+	}
+	return read == r->layout.segment_count ? 0 : -HF_ECORRUPT;
+}
+
+int
+run_segments(struct run *r, struct disk *d, struct run_segment **ret_segments, size_t *ret_count)
+{
+	struct run_segment *segments;
+	unsigned char *page;
+	int ret = -ENOMEM;
+
+	assert(r->file != NULL);
+	segments = calloc(r->layout.segment_count + 1, sizeof *segments); /* bounded by check_size() */
+	page = buffer_alloc(RUN_PAGE_BYTES);
+	if (segments != NULL && page != NULL)
+		ret = read_segments(r, d, page, segments);
+	buffer_free(page, RUN_PAGE_BYTES);
+	if (ret < 0) {
+		free(segments);
+		return ret;
+	}
+	*ret_segments = segments;
+	*ret_count = r->layout.segment_count;
 	return 0;
 }

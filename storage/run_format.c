@@ -21,6 +21,12 @@ run_wide_pages(const struct run_layout *l)
 	return (l->wide_count + RUN_WIDE_PER_PAGE - 1) / RUN_WIDE_PER_PAGE;
 }
 
+uint64_t
+run_segment_pages(const struct run_layout *l)
+{
+	return (l->segment_count + RUN_SEGMENTS_PER_PAGE - 1) / RUN_SEGMENTS_PER_PAGE;
+}
+
 static uint64_t
 page_checksum(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index)
 {
@@ -91,6 +97,24 @@ run_entry_sane(const struct entry *e)
 	return e->digest == 0 || e->count == 1;
 }
 
+/* ---- segments ---- */
+
+void
+run_segment_encode(unsigned char *p, const struct run_segment *g)
+{
+	put_le64(p, g->number);
+	put_le64(p + 8, g->bytes);
+	put_le64(p + 16, g->live_blocks);
+}
+
+void
+run_segment_decode(const unsigned char *p, struct run_segment *ret_segment)
+{
+	ret_segment->number = get_le64(p);
+	ret_segment->bytes = get_le64(p + 8);
+	ret_segment->live_blocks = get_le64(p + 16);
+}
+
 /* ---- header ---- */
 
 static void
@@ -134,7 +158,28 @@ decode_layout(const unsigned char *p, struct run_layout *ret_layout)
 	ret_layout->lsn_last = get_le64(p + 40);
 }
 
-enum { LAYOUT_AT = 112 };
+enum { LAYOUT_AT = 112, MERGED_AT = 160 };
+
+/* What version 2 added. */
+static void
+encode_merged(unsigned char *p, const struct run_info *info, const struct run_layout *l)
+{
+	put_le64(p, info->segment_first);
+	put_le64(p + 8, info->merged ? 1 : 0);
+	put_le64(p + 16, l->segment_count);
+}
+
+static void
+decode_merged(const unsigned char *p, uint32_t version, struct run_info *ret_info, struct run_layout *ret_layout)
+{
+	if (version == 1) {
+		ret_info->segment_first = ret_info->number;
+		return;
+	}
+	ret_info->segment_first = get_le64(p);
+	ret_info->merged = get_le64(p + 8) != 0;
+	ret_layout->segment_count = get_le64(p + 16);
+}
 
 void
 run_header_encode(unsigned char *page, const struct run_info *info, const struct run_layout *l)
@@ -155,6 +200,7 @@ run_header_encode(unsigned char *page, const struct run_info *info, const struct
 	put_le64(page + 96, info->sequence);
 	put_le64(page + 104, info->stream_chain);
 	encode_layout(page + LAYOUT_AT, l);
+	encode_merged(page + MERGED_AT, info, l);
 	for (uint32_t i = 0; i < info->volume_count; i++)
 		encode_volume(page + RUN_VOLUMES_AT + i * RUN_VOLUME_BYTES, &info->volumes[i]);
 	run_page_seal(page, info, 0, RUN_PAGE_HEADER, 0);
@@ -182,16 +228,22 @@ int
 run_header_decode(const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout)
 {
 	struct run_info info = {.volume_count = get_le32(page + 12)};
+	struct run_layout layout = {0};
+	uint32_t version = get_le32(page + 8);
 
 	if (memcmp(page, run_magic, sizeof run_magic) != 0 ||
 	    run_page_check(page, get_le64(page + 40), get_le64(page + 48), 0, RUN_PAGE_HEADER) < 0)
 		return -HF_ECORRUPT;
-	if (get_le32(page + 8) != RUN_VERSION)
+	if (version == 0 || version > RUN_VERSION)
 		return -HF_EFORMAT;
 	if (info.volume_count > STORE_VOLUMES_MAX)
 		return -HF_ECORRUPT;
 	decode_info(page, &info);
-	decode_layout(page + LAYOUT_AT, ret_layout);
+	decode_layout(page + LAYOUT_AT, &layout);
+	decode_merged(page + MERGED_AT, version, &info, &layout);
+	if (info.segment_first > info.number)
+		return -HF_ECORRUPT;
 	*ret_info = info;
+	*ret_layout = layout;
 	return 0;
 }

@@ -4,8 +4,9 @@
  *
  *	page 0          header
  *	narrow pages    entries of at most ENTRY_WIDE_BLOCKS blocks
- *	wide pages      longer ones, each with the largest end so far: then a search need not look
- * back checkpoint pages
+ *	wide pages      longer ones, each with the largest end so far: then a search need not look back
+ *	checkpoint pages
+ *	segment pages   of a merged run: the files its entries are in
  *
  * The last 16 bytes of every page: number of records, kind, checksum. The checksum is seeded with
  * the place of the page too, so that a page of another run, or of another place, is not taken for
@@ -16,7 +17,7 @@
 #include "storage/run.h"
 
 enum {
-	RUN_VERSION = 1,
+	RUN_VERSION = 2, /* 1 had neither merged runs nor segment pages */
 	RUN_PAGE_BYTES = 4096,
 	RUN_PAGE_COUNT_AT = 4080,
 	RUN_PAGE_KIND_AT = 4084,
@@ -24,12 +25,15 @@ enum {
 	RUN_WIDE_BYTES = ENTRY_BYTES + 8,
 	RUN_NARROW_PER_PAGE = RUN_PAGE_COUNT_AT / ENTRY_BYTES,
 	RUN_WIDE_PER_PAGE = RUN_PAGE_COUNT_AT / RUN_WIDE_BYTES,
+	RUN_SEGMENT_BYTES = 24,
+	RUN_SEGMENTS_PER_PAGE = RUN_PAGE_COUNT_AT / RUN_SEGMENT_BYTES,
 	RUN_VOLUMES_AT = 256,
 	RUN_VOLUME_BYTES = 48,
 };
 
 _Static_assert(RUN_NARROW_PER_PAGE == 102, "on disk");
 _Static_assert(RUN_WIDE_PER_PAGE == 85, "on disk");
+_Static_assert(RUN_SEGMENTS_PER_PAGE == 170, "on disk");
 _Static_assert(RUN_VOLUMES_AT + STORE_VOLUMES_MAX * RUN_VOLUME_BYTES <= RUN_PAGE_COUNT_AT, "fits");
 
 /* Blocks of a volume are numbered below this, so that sums of them never overflow. */
@@ -40,6 +44,7 @@ enum run_page_kind {
 	RUN_PAGE_NARROW = 2,
 	RUN_PAGE_WIDE = 3,
 	RUN_PAGE_CHECKPOINTS = 4,
+	RUN_PAGE_SEGMENTS = 5,
 };
 
 static const unsigned char run_magic[8] = {'H', 'F', 'R', 'U', 'N', '0', '0', '1'};
@@ -48,6 +53,7 @@ static const unsigned char run_magic[8] = {'H', 'F', 'R', 'U', 'N', '0', '0', '1
 struct run_layout {
 	uint64_t narrow_count, wide_count;
 	uint64_t checkpoint_count, checkpoint_pages;
+	uint64_t segment_count;
 	uint64_t lsn_first, lsn_last; /* of the entries */
 };
 
@@ -60,6 +66,7 @@ struct wide_entry {
 
 uint64_t run_narrow_pages(const struct run_layout *l);
 uint64_t run_wide_pages(const struct run_layout *l);
+uint64_t run_segment_pages(const struct run_layout *l);
 
 /* Running maximum of ends within a volume, for the next wide entry in order. */
 uint64_t run_end_max(const struct wide_entry *before, const struct entry *e);
@@ -73,6 +80,9 @@ void run_entry_encode(unsigned char *p, const struct entry *e);
 void run_entry_decode(const unsigned char *p, struct entry *ret_entry);
 /* False for what no writer of ours would have written. */
 bool run_entry_sane(const struct entry *e);
+
+void run_segment_encode(unsigned char *p, const struct run_segment *g);
+void run_segment_decode(const unsigned char *p, struct run_segment *ret_segment);
 
 void run_header_encode(unsigned char *page, const struct run_info *info, const struct run_layout *l);
 /* 0, -HF_EFORMAT, -HF_ECORRUPT. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing a run file. It appears whole or not at all: everything goes to path.tmp, which is synced
- * before it gets its name, and the name is made durable before we return. What a cut leaves is a
- * .tmp, which nobody reads and the next attempt replaces. */
+/* Writing a run file. It appears whole or not at all: everything goes to path.tmp, which is synced before it gets its
+ * name, and the name is made durable before we return. What a cut leaves is a .tmp, which nobody reads and the next
+ * attempt replaces. */
 #include "storage/run_format.h"
 
 #include <assert.h>
@@ -12,26 +12,31 @@
 #include <string.h>
 
 #include "proto/common/bytes.h"
-#include "storage/segment.h"
 #include "storage/plant.h"
+#include "storage/segment.h"
 
 enum { BUFFER_PAGES = 64 };
 
-struct writer {
+struct run_writer {
 	struct disk *d;
 	struct disk_file *file;
+	const char *dir, *path;
+	char tmp[PATH_MAX];
+	bool named; /* the name, if there is one, is the new run's */
 	const struct run_info *info;
+	struct run_layout layout;
 	unsigned char *buffer; /* BUFFER_PAGES pages */
 	size_t used;           /* whole pages in it */
 	uint64_t flushed;      /* whole pages in the file */
 	enum run_page_kind kind;
 	size_t count, fill; /* records and bytes in the page being filled */
+	struct wide_entry wide_last;
 };
 
 /* ---- pages ---- */
 
 static int
-flush(struct writer *w)
+flush(struct run_writer *w)
 {
 	size_t used = w->used;
 
@@ -43,23 +48,26 @@ flush(struct writer *w)
 }
 
 static int
-end_page(struct writer *w)
+end_page(struct run_writer *w)
 {
 	if (w->count == 0)
 		return 0;
 	run_page_seal(w->buffer + w->used * RUN_PAGE_BYTES, w->info, w->flushed + w->used, w->kind, w->count);
 	w->count = w->fill = 0;
 	w->used++;
+	if (w->kind == RUN_PAGE_CHECKPOINTS)
+		w->layout.checkpoint_pages++;
 	return w->used == BUFFER_PAGES ? flush(w) : 0;
 }
 
 /* Room for one record of len bytes, in the current page or a new one. */
 static int
-add_record(struct writer *w, enum run_page_kind kind, size_t len, unsigned char **ret_room)
+add_record(struct run_writer *w, enum run_page_kind kind, size_t len, unsigned char **ret_room)
 {
 	unsigned char *page;
 	int r = 0;
 
+	assert(kind >= w->kind);
 	if (w->count > 0 && (w->kind != kind || w->fill + len > RUN_PAGE_COUNT_AT))
 		r = end_page(w);
 	if (r < 0)
@@ -76,122 +84,80 @@ add_record(struct writer *w, enum run_page_kind kind, size_t len, unsigned char 
 
 /* ---- contents ---- */
 
-static int
-add_narrow(struct writer *w, const struct entry *entries, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		unsigned char *room;
-		int r;
-
-		if (entries[i].count > ENTRY_WIDE_BLOCKS)
-			continue;
-		r = add_record(w, RUN_PAGE_NARROW, ENTRY_BYTES, &room);
-		if (r < 0)
-			return r;
-		run_entry_encode(room, &entries[i]);
-	}
-	return end_page(w);
-}
-
-static int
-add_wide(struct writer *w, const struct entry *entries, size_t count)
-{
-	struct wide_entry last, *before = NULL;
-
-	for (size_t i = 0; i < count; i++) {
-		unsigned char *room;
-		int r;
-
-		if (entries[i].count <= ENTRY_WIDE_BLOCKS)
-			continue;
-		r = add_record(w, RUN_PAGE_WIDE, RUN_WIDE_BYTES, &room);
-		if (r < 0)
-			return r;
-		last.end_max = run_end_max(before, &entries[i]);
-		last.entry = entries[i];
-		before = &last;
-		run_entry_encode(room, &last.entry);
-		put_le64(room + ENTRY_BYTES, last.end_max);
-	}
-	return end_page(w);
-}
-
-static int
-add_checkpoints(struct writer *w, const struct checkpoint *checkpoints, size_t count)
-{
-	unsigned char bytes[CHECKPOINT_BYTES_MAX];
-
-	for (size_t i = 0; i < count; i++) {
-		size_t len = checkpoint_encode(bytes, &checkpoints[i]);
-		unsigned char *room;
-		int r = add_record(w, RUN_PAGE_CHECKPOINTS, len, &room);
-
-		if (r < 0)
-			return r;
-		memcpy(room, bytes, len);
-	}
-	return end_page(w);
-}
-
 static void
-measure_entries(const struct entry *entries, size_t count, struct run_layout *l)
+note_entry(struct run_layout *l, const struct entry *e)
 {
-	l->lsn_first = 1;
-	l->lsn_last = 0;
-	for (size_t i = 0; i < count; i++) {
-		const struct entry *e = &entries[i];
-
-		assert(run_entry_sane(e));
-		if (e->count > ENTRY_WIDE_BLOCKS)
-			l->wide_count++;
-		else
-			l->narrow_count++;
-		if (l->lsn_last == 0 || e->lsn < l->lsn_first)
-			l->lsn_first = e->lsn;
-		if (e->lsn > l->lsn_last)
-			l->lsn_last = e->lsn;
-	}
-}
-
-/* The header comes last: only then is the number of checkpoint pages known. */
-static int
-write_header(struct writer *w, struct run_layout *l)
-{
-	l->checkpoint_pages = w->flushed - 1 - run_narrow_pages(l) - run_wide_pages(l);
-	run_header_encode(w->buffer, w->info, l);
-	return disk_write_now(w->d, w->file, w->buffer, RUN_PAGE_BYTES, 0);
+	assert(run_entry_sane(e));
+	if (l->lsn_last == 0 || e->lsn < l->lsn_first)
+		l->lsn_first = e->lsn;
+	if (e->lsn > l->lsn_last)
+		l->lsn_last = e->lsn;
 }
 
 static int
-write_pages(struct writer *w, const struct entry *entries, size_t entry_count, const struct checkpoint *checkpoints,
-    size_t checkpoint_count)
+add_narrow(struct run_writer *w, const struct entry *e)
 {
-	struct run_layout l = {.checkpoint_count = checkpoint_count};
-	int r;
+	unsigned char *room;
+	int r = add_record(w, RUN_PAGE_NARROW, ENTRY_BYTES, &room);
 
-	measure_entries(entries, entry_count, &l);
-	w->flushed = 1;
-	r = add_narrow(w, entries, entry_count);
-	if (r == 0)
-		r = add_wide(w, entries, entry_count);
-	if (r == 0)
-		r = add_checkpoints(w, checkpoints, checkpoint_count);
-	if (r == 0)
-		r = flush(w);
-	if (r == 0)
-		r = write_header(w, &l);
-	if (r == 0)
-		r = PLANTED(11) ? 0 : disk_sync_now(w->d, w->file);
-	return r;
+	if (r < 0)
+		return r;
+	run_entry_encode(room, e);
+	w->layout.narrow_count++;
+	return 0;
+}
+
+static int
+add_wide(struct run_writer *w, const struct entry *e)
+{
+	unsigned char *room;
+	int r = add_record(w, RUN_PAGE_WIDE, RUN_WIDE_BYTES, &room);
+
+	if (r < 0)
+		return r;
+	w->wide_last.end_max = run_end_max(w->layout.wide_count > 0 ? &w->wide_last : NULL, e);
+	w->wide_last.entry = *e;
+	run_entry_encode(room, e);
+	put_le64(room + ENTRY_BYTES, w->wide_last.end_max);
+	w->layout.wide_count++;
+	return 0;
+}
+
+int
+run_writer_add(struct run_writer *w, const struct entry *e)
+{
+	note_entry(&w->layout, e);
+	return e->count > ENTRY_WIDE_BLOCKS ? add_wide(w, e) : add_narrow(w, e);
+}
+
+int
+run_writer_add_checkpoint(struct run_writer *w, const struct checkpoint *c)
+{
+	unsigned char bytes[CHECKPOINT_BYTES_MAX], *room;
+	size_t len = checkpoint_encode(bytes, c);
+	int r = add_record(w, RUN_PAGE_CHECKPOINTS, len, &room);
+
+	if (r < 0)
+		return r;
+	memcpy(room, bytes, len);
+	w->layout.checkpoint_count++;
+	return 0;
+}
+
+int
+run_writer_add_segment(struct run_writer *w, const struct run_segment *g)
+{
+	unsigned char *room;
+	int r = add_record(w, RUN_PAGE_SEGMENTS, RUN_SEGMENT_BYTES, &room);
+
+	if (r < 0)
+		return r;
+	run_segment_encode(room, g);
+	w->layout.segment_count++;
+	return 0;
 }
 
 /* ---- the file ---- */
-
-static int
-by_index_order(const void *a, const void *b)
-{
-	return entry_compare(a, b);
-}
 
 static int
 create_empty(struct disk *d, const char *path, struct disk_file **ret_file)
@@ -204,30 +170,126 @@ create_empty(struct disk *d, const char *path, struct disk_file **ret_file)
 }
 
 int
+run_writer_open(
+    struct disk *d, const char *dir, const char *path, const struct run_info *info, struct run_writer **ret_writer)
+{
+	struct run_writer *w = calloc(1, sizeof *w);
+	int r;
+
+	if (w == NULL)
+		return -ENOMEM;
+	w->d = d;
+	w->dir = dir;
+	w->path = path;
+	w->info = info;
+	w->layout.lsn_first = 1;
+	w->flushed = 1; /* the header comes last */
+	r = snprintf(w->tmp, sizeof w->tmp, "%s.tmp", path);
+	assert(r > 0 && (size_t)r < sizeof w->tmp);
+	w->buffer = buffer_alloc(BUFFER_PAGES * RUN_PAGE_BYTES);
+	r = w->buffer == NULL ? -ENOMEM : create_empty(d, w->tmp, &w->file);
+	if (r < 0) {
+		run_writer_close(w);
+		return r;
+	}
+	*ret_writer = w;
+	return 0;
+}
+
+static int
+write_header(struct run_writer *w)
+{
+	run_header_encode(w->buffer, w->info, &w->layout);
+	return disk_write_now(w->d, w->file, w->buffer, RUN_PAGE_BYTES, 0);
+}
+
+static int
+end_file(struct run_writer *w)
+{
+	int r = end_page(w);
+
+	if (r == 0)
+		r = flush(w);
+	if (r == 0)
+		r = write_header(w);
+	if (r == 0)
+		r = PLANTED(11) ? 0 : disk_sync_now(w->d, w->file);
+	return r;
+}
+
+/* It is opened before it gets its name: afterwards nothing may fail but the directory's sync. */
+int
+run_writer_commit(struct run_writer *w, struct run **ret_run)
+{
+	struct run_info info;
+	struct run *run;
+	int r = end_file(w);
+
+	if (r == 0)
+		r = run_open(w->d, w->tmp, &run, &info, NULL);
+	if (r < 0)
+		return r;
+	r = disk_rename(w->d, w->tmp, w->path);
+	if (r < 0) {
+		run_unref(run, w->d);
+		return r;
+	}
+	w->named = true;
+	*ret_run = run;
+	return disk_sync_dir(w->d, w->dir);
+}
+
+void
+run_writer_close(struct run_writer *w)
+{
+	if (w == NULL)
+		return;
+	disk_close(w->d, w->file);
+	if (w->file != NULL && !w->named)
+		(void)disk_unlink(w->d, w->tmp); /* best effort: the next attempt replaces it */
+	buffer_free(w->buffer, BUFFER_PAGES * RUN_PAGE_BYTES);
+	free(w);
+}
+
+/* ---- a run of entries in memory ---- */
+
+static int
+by_index_order(const void *a, const void *b)
+{
+	return entry_compare(a, b);
+}
+
+static int
+add_table(struct run_writer *w, const struct entry *entries, size_t count, bool wide)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		if ((entries[i].count > ENTRY_WIDE_BLOCKS) == wide)
+			r = run_writer_add(w, &entries[i]);
+	return r;
+}
+
+int
 run_write(struct disk *d, const char *dir, const char *path, const struct run_info *info, struct entry *entries,
     size_t entry_count, const struct checkpoint *checkpoints, size_t checkpoint_count)
 {
-	struct writer w = {.d = d, .info = info};
-	char tmp[PATH_MAX];
-	int r = snprintf(tmp, sizeof tmp, "%s.tmp", path);
+	struct run_writer *w;
+	struct run *run = NULL;
+	int r = run_writer_open(d, dir, path, info, &w);
 
-	assert(r > 0 && (size_t)r < sizeof tmp);
+	if (r < 0)
+		return r;
 	if (entry_count > 0)
 		qsort(entries, entry_count, sizeof *entries, by_index_order);
-	w.buffer = buffer_alloc(BUFFER_PAGES * RUN_PAGE_BYTES);
-	if (w.buffer == NULL)
-		return -ENOMEM;
-	r = create_empty(d, tmp, &w.file);
-	if (r == 0) {
-		r = write_pages(&w, entries, entry_count, checkpoints, checkpoint_count);
-		disk_close(d, w.file);
-	}
-	buffer_free(w.buffer, BUFFER_PAGES * RUN_PAGE_BYTES);
+	r = add_table(w, entries, entry_count, false);
 	if (r == 0)
-		r = disk_rename(d, tmp, path);
-	if (r < 0) {
-		(void)disk_unlink(d, tmp); /* best effort: the next attempt replaces it */
-		return r;
-	}
-	return disk_sync_dir(d, dir);
+		r = add_table(w, entries, entry_count, true);
+	for (size_t i = 0; r == 0 && i < checkpoint_count; i++)
+		r = run_writer_add_checkpoint(w, &checkpoints[i]);
+	if (r == 0)
+		r = run_writer_commit(w, &run);
+	run_unref(run, d);
+	run_writer_close(w);
+	return r;
 }

@@ -101,7 +101,7 @@ segment_header_decode(const unsigned char *page, struct segment_header *ret_head
 		return -ENODATA;
 	if (get_le64(page) != SEGMENT_MAGIC)
 		return -HF_ECORRUPT;
-	if (get_le32(page + 8) != SEGMENT_VERSION)
+	if (get_le32(page + 8) < 1 || get_le32(page + 8) > SEGMENT_VERSION)
 		return -HF_EFORMAT;
 	if (get_le64(page + HEADER_CHECKSUM_OFFSET) != digest_chain(0, page, HEADER_CHECKSUM_OFFSET))
 		return -HF_ECORRUPT;
@@ -305,6 +305,13 @@ record_volume_encode(unsigned char *p, uint64_t sequence, uint64_t stream_chain,
 	volume_encode(p + RECORD_HEADER_BYTES, v);
 }
 
+void
+record_fill_to_data(unsigned char *p)
+{
+	assert(get_le16(p) == RECORD_FILL);
+	put_le16(p, RECORD_DATA);
+}
+
 /* ---- walking ---- */
 
 void
@@ -425,7 +432,7 @@ record_entries(const struct record *r, uint64_t segment, uint64_t payload_file_o
 		struct record_extent x = record_extent_get(r, i);
 		struct entry e = {.lsn = r->lsn, .volume = x.volume, .block = x.block};
 
-		if (x.kind == 1) {
+		if (x.kind == 1 || x.kind == 3) {
 			e.segment = (uint32_t)segment;
 			e.count = 1;
 			for (uint64_t n = 0; n < x.count; n++, e.block++, offset++, digest++) {
@@ -455,13 +462,16 @@ journal_state_volume(struct journal_state *st, uint32_t volume)
 	return NULL;
 }
 
+/* Extents that fill move the frontier, wherever their blocks are. */
 static int
-apply_fill(struct journal_state *st, const struct record *r)
+apply_extents(struct journal_state *st, const struct record *r)
 {
 	for (size_t i = 0; i < record_extent_count(r); i++) {
 		struct record_extent x = record_extent_get(r, i);
 		struct run_volume *v = journal_state_volume(st, x.volume);
 
+		if (x.kind < 3)
+			continue;
 		if (v == NULL || x.block != v->frontier_blocks)
 			return -HF_ECORRUPT;
 		v->frontier_blocks += x.count;
@@ -493,9 +503,9 @@ journal_state_apply(struct journal_state *st, const struct group_header *g, cons
 	int e = 0;
 
 	switch (r->header.type) {
-	case RECORD_DATA:
 	case RECORD_CHECKPOINT: break;
-	case RECORD_FILL: e = apply_fill(st, r); break;
+	case RECORD_DATA:
+	case RECORD_FILL: e = apply_extents(st, r); break;
 	case RECORD_VOLUME: e = apply_volume(st, r); break;
 	default: return -HF_ECORRUPT;
 	}
@@ -505,7 +515,7 @@ journal_state_apply(struct journal_state *st, const struct group_header *g, cons
 	if (g->stream_id != 0) {
 		st->stream_id = g->stream_id;
 		st->sequence = r->header.sequence;
-		st->stream_chain = r->header.stream_chain;
+		st->stream_chain = PLANTED(14) ? st->stream_chain : r->header.stream_chain;
 	}
 	return 0;
 }
@@ -611,8 +621,9 @@ settle_group(struct scan *s, const struct group_header *g)
 static int
 settle_header(struct scan *s)
 {
-	segment_header_encode(s->header, s->descriptor);
-	return disk_write_now(s->d, s->f, s->descriptor, SEGMENT_HEADER_BYTES, 0);
+	int r = disk_read_now(s->d, s->f, s->descriptor, SEGMENT_HEADER_BYTES, 0);
+
+	return r < 0 ? r : disk_write_now(s->d, s->f, s->descriptor, SEGMENT_HEADER_BYTES, 0);
 }
 
 /* The newest durable LSN that any group of the file, from here on, claims: payload up to it need not be read. */
@@ -644,7 +655,7 @@ scan_next(struct scan *s, uint64_t lsn_until, uint64_t lsn_durable, bool settle,
 
 	if (r <= 0)
 		return r;
-	if (ret_group->lsn_first > lsn_until)
+	if (ret_group->lsn_first > lsn_until && !PLANTED(24))
 		return 2;
 	if (ret_group->lsn_first + ret_group->record_count - 1 <= lsn_durable || PLANTED(7))
 		return 1;
@@ -663,7 +674,7 @@ check_tail(const struct scan *s, const struct journal_state *state)
 	uint64_t lsn = 0;
 	int r = segment_claim(s->d, s->f, s->header->number, s->header->digest_seed, s->offset, &lsn);
 
-	return r == 0 && lsn > state->lsn_last ? -HF_ECORRUPT : r;
+	return r == 0 && lsn > state->lsn_last && !PLANTED(25) ? -HF_ECORRUPT : r;
 }
 
 static int

@@ -15,7 +15,7 @@
 #include "storage/run.h"
 
 enum {
-	SEGMENT_VERSION = 1,
+	SEGMENT_VERSION = 2, /* 1 is read too: it has no data records that fill */
 	SEGMENT_HEADER_BYTES = 4096,
 	GROUP_HEADER_BYTES = 96,
 	RECORD_HEADER_BYTES = 24,
@@ -66,7 +66,7 @@ int group_header_decode(const unsigned char *page, struct group_header *ret_head
 int group_check(const struct group_header *h, const unsigned char *descriptor);
 
 enum record_type {
-	RECORD_DATA = 1, /* its payload is in the group */
+	RECORD_DATA = 1, /* its payload is in the group; extents of kind 3 and 4 move the frontier as a fill does */
 	RECORD_FILL = 2, /* its payload is in the staging file, and synced */
 	RECORD_CHECKPOINT = 3,
 	RECORD_VOLUME = 4, /* a volume is declared, or its size has grown */
@@ -121,6 +121,10 @@ struct record_extent record_extent_get(const struct record *r, size_t i);
 uint64_t record_digest_get(const struct record *r, size_t i);
 int record_checkpoint_decode(const struct record *r, struct checkpoint *ret_checkpoint); /* lsn filled in */
 int record_volume_decode(const struct record *r, struct run_volume *ret_volume);
+
+/* Make a data record of a fill record that was encoded at p: its blocks come with the group, and not by the staging
+ * file. */
+void record_fill_to_data(unsigned char *p);
 
 /* Call each() for every index entry of a DATA record: location from the segment's number and the file offset of the
  * group's payload. */

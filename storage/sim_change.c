@@ -54,6 +54,7 @@ change_content(struct sim_tree *t, struct sim_inode *i, struct sim_change *c)
 {
 	*i->changes_end = c;
 	i->changes_end = &c->next;
+	c->number = ++t->changes;
 	i->differs = true;
 	t->pending++;
 	t->used_blocks -= i->visible.blocks;
@@ -73,6 +74,27 @@ change_create(enum sim_change_kind kind, uint64_t offset, uint64_t len, size_t p
 	c->len = len;
 	c->pages_count = pages;
 	return c;
+}
+
+static struct sim_change *
+change_copy(const struct sim_change *from)
+{
+	struct sim_change *c = change_create(from->kind, from->offset, from->len, from->pages_count);
+
+	c->number = from->number;
+	c->completed_at = from->completed_at != 0 ? from->completed_at : 1;
+	for (size_t n = 0; n < c->pages_count; n++)
+		c->pages[n] = sim_page_ref(from->pages[n]);
+	return c;
+}
+
+void
+sim_inode_copy_changes(struct sim_inode *to, const struct sim_inode *from)
+{
+	for (const struct sim_change *c = from->changes; c != NULL; c = c->next) {
+		*to->changes_end = change_copy(c);
+		to->changes_end = &(*to->changes_end)->next;
+	}
 }
 
 uint64_t
@@ -202,6 +224,21 @@ apply_torn_write(struct sim_content *to, const struct sim_change *c, struct sim_
 		grow(to, c->offset + c->len);
 }
 
+/* Its first sectors, in order. */
+static void
+apply_head(struct sim_content *to, const struct sim_change *c)
+{
+	uint64_t first = c->offset / SIM_BLOCK_BYTES, left = c->head;
+
+	for (size_t n = 0; n < c->pages_count && left > 0; n++) {
+		unsigned sectors = left < SIM_SECTORS_PER_BLOCK ? (1u << left) - 1 : 0xff;
+		size_t end = put_sectors(to, first + n, c->pages[n], sectors);
+
+		grow(to, (first + n) * SIM_BLOCK_BYTES + end);
+		left -= left < SIM_SECTORS_PER_BLOCK ? left : SIM_SECTORS_PER_BLOCK;
+	}
+}
+
 static void
 apply_torn(struct sim_content *to, const struct sim_change *c, struct sim_random *random)
 {
@@ -254,9 +291,13 @@ survive_by_chance(struct sim_inode *i, struct sim_random *random)
 void
 sim_inode_survive(struct sim_inode *i, enum sim_survival survival, struct sim_random *random)
 {
-	if (survival == SIM_SURVIVE_ALL) {
+	if (survival == SIM_SURVIVE_ALL || survival == SIM_SURVIVE_HEAD) {
 		for (struct sim_change *c = i->changes; c != NULL; c = c->next)
-			apply_change(&i->durable, c);
+			(c->head != 0 ? apply_head : apply_change)(&i->durable, c);
+	} else if (survival == SIM_SURVIVE_CHOSEN) {
+		for (struct sim_change *c = i->changes; c != NULL; c = c->next)
+			if (c->chosen)
+				apply_change(&i->durable, c);
 	} else if (survival == SIM_SURVIVE_RANDOM && i->changes != NULL) {
 		if (sim_random_chance(random, 4))
 			survive_in_order(i, random);

@@ -75,7 +75,6 @@ sim_page_create(const void *bytes)
 	struct sim_page *p = page_alloc();
 
 	p->refs = 1;
-	p->stamp = 0;
 	if (bytes != NULL)
 		memcpy(p->bytes, bytes, sizeof p->bytes);
 	else
@@ -453,4 +452,24 @@ sim_content_next_data(const struct sim_content *c, uint64_t from)
 		}
 	}
 	return c->size;
+}
+
+static uint64_t
+mix(uint64_t h, uint64_t value)
+{
+	h = (h ^ value) * 0x9e3779b97f4a7c15u;
+	return h ^ h >> 29;
+}
+
+uint64_t
+sim_content_hash(const struct sim_content *c, uint64_t seed)
+{
+	uint64_t h = mix(mix(seed, c->size), c->blocks);
+
+	for (size_t i = 0; i < c->chunks_count; i++)
+		for (size_t j = 0; j < CHUNK_BLOCKS; j++)
+			if (c->chunks[i]->pages[j] != NULL)
+				h = mix(mix(h, c->chunks[i]->number * CHUNK_BLOCKS + j),
+				    (uint64_t)(uintptr_t)c->chunks[i]->pages[j]);
+	return h;
 }

@@ -15,7 +15,6 @@ enum { SIM_BLOCK_BYTES = 4096, SIM_SECTOR_BYTES = 512, SIM_SECTORS_PER_BLOCK = 8
 
 struct sim_page {
 	unsigned refs;
-	unsigned stamp; /* last disk_sim_flip() that changed it */
 	unsigned char bytes[SIM_BLOCK_BYTES];
 };
 
@@ -57,6 +56,9 @@ void sim_content_punch(struct sim_content *c, uint64_t offset, uint64_t len);
 
 /* Copies what lies before the end of the file. Returns the number of bytes. */
 size_t sim_content_read(const struct sim_content *c, void *buf, size_t len, uint64_t offset);
+
+/* A fingerprint: the same for contents made of the same pages, in one process. */
+uint64_t sim_content_hash(const struct sim_content *c, uint64_t seed);
 
 /* First byte >= from that lies in a written block; the size if there is none. */
 uint64_t sim_content_next_data(const struct sim_content *c, uint64_t from);

@@ -288,6 +288,7 @@ change_name(struct sim_tree *t, struct sim_inode *i, struct sim_inode *from_dir,
 	c->to_dir = to_dir != NULL ? sim_inode_ref(to_dir) : NULL;
 	c->from = copy_name(from);
 	c->to = copy_name(to);
+	c->number = ++t->changes;
 	*t->name_changes_end = c;
 	t->name_changes_end = &c->next;
 	t->pending++;
@@ -453,6 +454,28 @@ sim_tree_unlink(struct sim_tree *t, const char *path)
 	return 0;
 }
 
+int
+sim_tree_rmdir(struct sim_tree *t, const char *path)
+{
+	char name[NAME_BYTES_MAX + 1];
+	struct sim_inode *dir, *i;
+	int r = find_parent(t, path, &dir, name);
+
+	if (r < 0)
+		return r;
+	if (name[0] == '\0')
+		return -EBUSY; /* the root */
+	i = names_find(&dir->visible_names, name);
+	if (i == NULL)
+		return -ENOENT;
+	if (!i->is_dir)
+		return -ENOTDIR;
+	if (i->visible_names.count > 0)
+		return -ENOTEMPTY;
+	change_name(t, i, dir, name, NULL, NULL);
+	return 0;
+}
+
 /* each() may create and unlink in the directory: it is given copies. */
 int
 sim_tree_list(struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg)
@@ -521,7 +544,10 @@ survive_names(struct sim_tree *t, enum sim_survival survival, struct sim_random 
 
 		if (survival == SIM_SURVIVE_RANDOM)
 			choose_survivor(c, eighths, random);
-		if (survival == SIM_SURVIVE_ALL || (survival == SIM_SURVIVE_RANDOM && c->chosen))
+		if (survival == SIM_SURVIVE_CHOSEN)
+			c->chosen &= is_applicable(c);
+		if (survival == SIM_SURVIVE_ALL || survival == SIM_SURVIVE_HEAD ||
+		    (survival != SIM_SURVIVE_NONE && c->chosen))
 			apply_name_change(t, c, false);
 		t->name_changes = c->next;
 		name_change_destroy(t, c);
@@ -567,6 +593,161 @@ sim_tree_crash(struct sim_tree *t, enum sim_survival survival, struct sim_random
 	for (struct sim_inode *i = t->inodes, *next; i != NULL; i = next) {
 		next = i->next;
 		sim_inode_unuse(t, i);
+	}
+}
+
+/* ---- what is pending, in the order it was made ---- */
+
+static int
+by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+size_t
+sim_tree_list_pending(const struct sim_tree *t, uint64_t *ret_numbers, size_t max)
+{
+	size_t n = 0;
+
+	for (const struct sim_inode *i = t->inodes; i != NULL; i = i->next)
+		for (const struct sim_change *c = i->changes; c != NULL; c = c->next, n++)
+			if (n < max)
+				ret_numbers[n] = c->number;
+	for (const struct sim_name_change *c = t->name_changes; c != NULL; c = c->next, n++)
+		if (n < max)
+			ret_numbers[n] = c->number;
+	if (n > 1)
+		qsort(ret_numbers, n < max ? n : max, sizeof *ret_numbers, by_number);
+	return n;
+}
+
+static bool
+is_in_set(uint64_t number, uint64_t set, const uint64_t *numbers, size_t count)
+{
+	for (size_t n = 0; n < count; n++)
+		if (numbers[n] == number)
+			return (set >> n & 1) != 0;
+	return false;
+}
+
+void
+sim_tree_choose(struct sim_tree *t, uint64_t set)
+{
+	uint64_t numbers[64];
+	size_t count = sim_tree_list_pending(t, numbers, 64);
+
+	assert(count <= 64);
+	for (struct sim_inode *i = t->inodes; i != NULL; i = i->next)
+		for (struct sim_change *c = i->changes; c != NULL; c = c->next)
+			c->chosen = is_in_set(c->number, set, numbers, count);
+	for (struct sim_name_change *c = t->name_changes; c != NULL; c = c->next)
+		c->chosen = is_in_set(c->number, set, numbers, count);
+}
+
+struct sim_change *
+sim_tree_newest_write(struct sim_tree *t)
+{
+	struct sim_change *newest = NULL;
+
+	for (struct sim_inode *i = t->inodes; i != NULL; i = i->next)
+		for (struct sim_change *c = i->changes; c != NULL; c = c->next)
+			if (newest == NULL || c->number > newest->number)
+				newest = c;
+	for (struct sim_name_change *c = t->name_changes; c != NULL && newest != NULL; c = c->next)
+		if (c->number > newest->number)
+			newest = NULL;
+	return newest != NULL && newest->kind == SIM_WRITE ? newest : NULL;
+}
+
+/* ---- telling trees apart ---- */
+
+static uint64_t
+hash_name(uint64_t h, const char *name)
+{
+	for (; *name != '\0'; name++)
+		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+	return h;
+}
+
+static uint64_t
+hash_dir(uint64_t h, const struct sim_inode *dir)
+{
+	for (size_t k = 0; k < dir->visible_names.count; k++) {
+		const struct sim_entry *e = &dir->visible_names.entries[k];
+
+		h = hash_name(h * 31 + e->inode->is_dir, e->name);
+		h = e->inode->is_dir ? hash_dir(h, e->inode) : sim_content_hash(&e->inode->visible, h);
+	}
+	return h;
+}
+
+uint64_t
+sim_tree_hash(const struct sim_tree *t)
+{
+	return hash_dir(0xcbf29ce484222325u, t->root);
+}
+
+/* ---- copying ---- */
+
+static void
+copy_names(struct sim_tree *t, struct sim_names *to, const struct sim_names *from, bool visible)
+{
+	for (size_t k = 0; k < from->count; k++)
+		names_put(t, to, from->entries[k].name, from->entries[k].inode->copy, visible);
+}
+
+static void
+copy_content(struct sim_tree *t, struct sim_inode *from)
+{
+	struct sim_inode *i = from->copy;
+
+	if (i->users > 0) { /* else handles alone kept it */
+		sim_content_copy(&i->visible, &from->visible);
+		t->used_blocks += i->visible.blocks;
+	}
+	sim_content_copy(&i->durable, &from->durable);
+	i->differs = from->differs || i->users == 0;
+	sim_inode_copy_changes(i, from);
+}
+
+static void
+copy_name_change(struct sim_tree *t, const struct sim_name_change *from)
+{
+	struct sim_name_change *c = calloc(1, sizeof *c);
+
+	assert(c != NULL);
+	*c = *from;
+	c->next = NULL;
+	c->inode = sim_inode_ref(from->inode->copy);
+	c->from_dir = from->from_dir != NULL ? sim_inode_ref(from->from_dir->copy) : NULL;
+	c->to_dir = from->to_dir != NULL ? sim_inode_ref(from->to_dir->copy) : NULL;
+	c->from = copy_name(from->from);
+	c->to = copy_name(from->to);
+	*t->name_changes_end = c;
+	t->name_changes_end = &c->next;
+}
+
+void
+sim_tree_copy(struct sim_tree *to, struct sim_tree *from)
+{
+	*to = (struct sim_tree){.name_changes_end = &to->name_changes, .changes = from->changes};
+	for (struct sim_inode *i = from->inodes; i != NULL; i = i->next)
+		i->copy = inode_create(to, i->is_dir);
+	to->root = sim_inode_use(from->root->copy);
+	for (const struct sim_name_change *c = from->name_changes; c != NULL; c = c->next)
+		copy_name_change(to, c);
+	for (struct sim_inode *i = from->inodes; i != NULL; i = i->next) {
+		copy_names(to, &i->copy->visible_names, &i->visible_names, true);
+		copy_names(to, &i->copy->durable_names, &i->durable_names, false);
+	}
+	for (struct sim_inode *i = from->inodes; i != NULL; i = i->next)
+		copy_content(to, i);
+	to->pending = from->pending;
+	for (struct sim_inode *i = from->inodes; i != NULL; i = i->next) {
+		sim_inode_unref(to, i->copy); /* names and changes hold it now; nobody, what only handles had */
+		i->copy = NULL;
 	}
 }
 

@@ -24,6 +24,9 @@ enum sim_change_kind { SIM_WRITE, SIM_TRUNCATE, SIM_ALLOCATE, SIM_PUNCH };
 struct sim_change {
 	struct sim_change *next;
 	enum sim_change_kind kind;
+	bool chosen;
+	uint64_t head;         /* sectors that survive if not all do; 0 = all */
+	uint64_t number;       /* of all changes of both kinds, in the order they were made */
 	uint64_t completed_at; /* the disk's tick; 0 = in flight */
 	uint64_t offset, len;  /* SIM_TRUNCATE: offset is the new size */
 	size_t pages_count;
@@ -50,11 +53,13 @@ struct sim_inode {
 	struct sim_change *changes, **changes_end;
 	struct sim_names visible_names, durable_names;
 	bool survives_in_order, survival_over; /* while a power cut is decided */
+	struct sim_inode *copy;                /* while a tree is copied */
 };
 
 /* One pending change of names: from NULL = created, to NULL = unlinked. */
 struct sim_name_change {
 	struct sim_name_change *next;
+	uint64_t number;
 	struct sim_inode *inode, *from_dir, *to_dir;
 	char *from, *to;
 	bool chosen;
@@ -64,11 +69,15 @@ struct sim_tree {
 	struct sim_inode *root, *inodes;
 	struct sim_name_change *name_changes, **name_changes_end;
 	unsigned pending;     /* changes of both kinds */
+	uint64_t changes;     /* ever made */
 	uint64_t used_blocks; /* of all visible contents */
 };
 
 void sim_tree_init(struct sim_tree *t);
 void sim_tree_fini(struct sim_tree *t); /* nobody may hold an inode */
+
+/* Another tree in the same state; what was in flight has completed. */
+void sim_tree_copy(struct sim_tree *to, struct sim_tree *from);
 
 struct sim_inode *sim_inode_ref(struct sim_inode *i);
 void sim_inode_unref(struct sim_tree *t, struct sim_inode *i);
@@ -83,6 +92,7 @@ int sim_tree_find(struct sim_tree *t, const char *path, struct sim_inode **ret_i
 int sim_tree_create(struct sim_tree *t, const char *path, bool is_dir, struct sim_inode **ret_inode); /* borrowed */
 int sim_tree_rename(struct sim_tree *t, const char *from, const char *to);
 int sim_tree_unlink(struct sim_tree *t, const char *path);
+int sim_tree_rmdir(struct sim_tree *t, const char *path);
 int sim_tree_sync_dir(struct sim_tree *t, const char *path);
 int sim_tree_list(struct sim_tree *t, const char *path, void (*each)(void *arg, const char *name), void *arg);
 
@@ -107,9 +117,22 @@ void sim_tree_forget(struct sim_tree *t, struct sim_inode *i, uint64_t completed
 /* Between sim_tree.c and sim_change.c: nothing is pending any more; part of what is pending becomes
  * durable. */
 void sim_inode_drop_changes(struct sim_tree *t, struct sim_inode *i);
+void sim_inode_copy_changes(struct sim_inode *to, const struct sim_inode *from);
 void sim_inode_survive(struct sim_inode *i, enum sim_survival survival, struct sim_random *random);
 
 /* The power is back: decide what survived, drop the rest, and show what is durable. */
 void sim_tree_crash(struct sim_tree *t, enum sim_survival survival, struct sim_random *random);
+
+/* For SIM_SURVIVE_CHOSEN: bit n of the set is the n-th oldest pending change. */
+void sim_tree_choose(struct sim_tree *t, uint64_t set);
+
+/* The newest pending change, when it is a write; else NULL. */
+struct sim_change *sim_tree_newest_write(struct sim_tree *t);
+
+/* A fingerprint of names and contents as they are visible: see sim_content_hash(). */
+uint64_t sim_tree_hash(const struct sim_tree *t);
+
+/* Numbers of the pending changes, oldest first; at most max. Returns how many there are. */
+size_t sim_tree_list_pending(const struct sim_tree *t, uint64_t *ret_numbers, size_t max);
 
 #endif

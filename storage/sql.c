@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proto/common/digest.h"
 #include "proto/common/status.h"
+#include "storage/plant.h"
 
 static int
 status_of(int result)
@@ -124,21 +126,143 @@ sql_done(sqlite3_stmt *statement)
 	(void)sqlite3_clear_bindings(statement);
 }
 
-int
-sql_run(struct sql *s, struct hf_error *err, const char *text, const char *format, ...)
+static int
+run_with(struct sql *s, struct hf_error *err, const char *text, const char *format, va_list *ap)
 {
 	sqlite3_stmt *statement;
-	va_list ap;
-	int r;
+	int r = start(s, &statement, err, text, format, ap);
 
-	va_start(ap, format);
-	r = start(s, &statement, err, text, format, &ap);
-	va_end(ap);
 	if (r < 0)
 		return r;
 	r = sql_next(s, statement, err);
 	assert(r <= 0);
 	return r < 0 ? r : sqlite3_changes(s->db);
+}
+
+/* As it is: no seal is renewed. */
+static int
+run(struct sql *s, struct hf_error *err, const char *text, const char *format, ...)
+{
+	va_list ap;
+	int r;
+
+	va_start(ap, format);
+	r = run_with(s, err, text, format, &ap);
+	va_end(ap);
+	return r;
+}
+
+int
+sql_run(struct sql *s, struct hf_error *err, const char *text, const char *format, ...)
+{
+	bool alone = s->sealed && sqlite3_get_autocommit(s->db);
+	int r = alone ? sql_begin(s, err) : 0;
+	va_list ap;
+
+	if (r < 0)
+		return r;
+	va_start(ap, format);
+	r = run_with(s, err, text, format, &ap);
+	va_end(ap);
+	return alone ? sql_end(s, r, err) : r;
+}
+
+/* ---- the seal ---- */
+
+static uint64_t
+digest_column(uint64_t digest, sqlite3_stmt *row, int column)
+{
+	int type = sqlite3_column_type(row, column);
+	sqlite3_int64 number = sqlite3_column_int64(row, column);
+	const void *bytes = type == SQLITE_INTEGER ? &number : sqlite3_column_blob(row, column);
+	size_t len = type == SQLITE_INTEGER ? sizeof number : (size_t)sqlite3_column_bytes(row, column);
+
+	digest = digest_chain(digest + (uint64_t)type, &len, sizeof len);
+	return len > 0 ? digest_chain(digest, bytes, len) : digest;
+}
+
+static int
+digest_table(struct sql *s, const char *name, uint64_t *digest, struct hf_error *err)
+{
+	char text[256];
+	sqlite3_stmt *row;
+	int result;
+
+	snprintf(text, sizeof text, "SELECT rowid, * FROM \"%s\" ORDER BY rowid", name);
+	result = sqlite3_prepare_v2(s->db, text, -1, &row, NULL);
+	while (result == SQLITE_OK || result == SQLITE_ROW) {
+		result = sqlite3_step(row);
+		for (int i = 0; result == SQLITE_ROW && i < sqlite3_column_count(row); i++)
+			*digest = digest_column(*digest, row, i);
+	}
+	sqlite3_finalize(row);
+	return result == SQLITE_DONE ? 0 : fail(s, result, err);
+}
+
+static int
+digest_tables(struct sql *s, uint64_t *ret_digest, struct hf_error *err)
+{
+	static const char text[] =
+	    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'seal' AND name NOT LIKE "
+	    "'sqlite%' ORDER BY name";
+	uint64_t digest = 0;
+	sqlite3_stmt *q;
+	int r = sql_query(s, &q, err, text, "");
+
+	while (r >= 0 && (r = sql_next(s, q, err)) > 0) {
+		r = digest_table(s, (const char *)sqlite3_column_text(q, 0), &digest, err);
+		if (r < 0)
+			sql_done(q);
+	}
+	*ret_digest = digest;
+	return r;
+}
+
+/* Within the transaction that changed something. */
+static int
+put_seal(struct sql *s, struct hf_error *err)
+{
+	uint64_t digest;
+	int r = s->sealed ? digest_tables(s, &digest, err) : 0;
+
+	if (r < 0 || !s->sealed)
+		return r;
+	r = run(s, err, "INSERT OR REPLACE INTO seal (one, digest) VALUES (1, ?)", "u", digest);
+	return r < 0 ? r : 0;
+}
+
+/* 1: there is one. Versions before the first that was sealed have no such table, and who changes rows by hand deletes
+ * the seal: the next change of ours makes it anew. */
+static int
+get_seal(struct sql *s, uint64_t *ret_digest, struct hf_error *err)
+{
+	sqlite3_stmt *q;
+	int r;
+
+	if (sqlite3_table_column_metadata(s->db, NULL, "seal", NULL, NULL, NULL, NULL, NULL, NULL) != SQLITE_OK)
+		return 0;
+	r = sql_query(s, &q, err, "SELECT digest FROM seal", "");
+	if (r == 0)
+		r = sql_next(s, q, err);
+	if (r <= 0)
+		return r;
+	*ret_digest = (uint64_t)sqlite3_column_int64(q, 0);
+	sql_done(q);
+	return 1;
+}
+
+static int
+check_seal(struct sql *s, struct hf_error *err)
+{
+	uint64_t digest, sealed;
+	int r = s->sealed ? get_seal(s, &sealed, err) : 0;
+
+	if (r <= 0)
+		return r;
+	r = digest_tables(s, &digest, err);
+	if (r == 0 && digest != sealed)
+		r = hf_error_say(err, -HF_ECORRUPT, "%s: damaged: its rows are not those that were written", s->what);
+	return r;
 }
 
 int
@@ -168,7 +292,7 @@ sql_get_blob(sqlite3_stmt *statement, int column, void *ret_bytes, size_t len)
 int
 sql_begin(struct sql *s, struct hf_error *err)
 {
-	int r = sql_run(s, err, "BEGIN IMMEDIATE", "");
+	int r = run(s, err, "BEGIN IMMEDIATE", "");
 
 	return r < 0 ? r : 0;
 }
@@ -176,10 +300,12 @@ sql_begin(struct sql *s, struct hf_error *err)
 int
 sql_end(struct sql *s, int status, struct hf_error *err)
 {
-	int r = status < 0 ? 0 : sql_run(s, err, "COMMIT", "");
+	int r = status < 0 ? 0 : put_seal(s, err);
 
+	if (status >= 0 && r == 0)
+		r = run(s, err, "COMMIT", "");
 	if (status < 0 || r < 0)
-		(void)sql_run(s, NULL, "ROLLBACK", ""); /* SQLite may have done it by itself: then this fails */
+		(void)run(s, NULL, "ROLLBACK", ""); /* SQLite may have done it by itself: then this fails */
 	return r < 0 ? r : status;
 }
 
@@ -249,24 +375,39 @@ ask_number(struct sql *s, const char *text, int *ret_number, struct hf_error *er
 }
 
 static int
-create_schema(struct sql *s, const struct sql_format *format, struct hf_error *err)
+newest_version(const struct sql_format *format)
 {
-	char marks[128];
-	int r = execute(s, "BEGIN IMMEDIATE", err);
+	int n = 0;
 
+	while (format->schemas[n] != NULL)
+		n++;
+	return n;
+}
+
+/* From this version to the newest, all of it or nothing. */
+static int
+bring_up(struct sql *s, const struct sql_format *format, int version, struct hf_error *err)
+{
+	int newest = newest_version(format), r;
+	char marks[128];
+
+	if (version == newest)
+		return 0;
+	r = execute(s, "BEGIN IMMEDIATE", err);
 	if (r < 0)
 		return r;
+	for (int v = version; v < newest && r == 0; v++)
+		r = execute(s, format->schemas[v], err);
 	snprintf(marks, sizeof marks, "PRAGMA application_id = %d; PRAGMA user_version = %d", format->application_id,
-	    format->version);
-	r = execute(s, format->schema, err);
+	    newest);
 	if (r == 0)
 		r = execute(s, marks, err);
 	return sql_end(s, r, err);
 }
 
-/* Before anything is written: is it ours? */
+/* Before anything is written: is it ours? Version 0: it is empty. */
 static int
-check_format(struct sql *s, const struct sql_format *format, bool *ret_empty, struct hf_error *err)
+check_format(struct sql *s, const struct sql_format *format, int *ret_version, struct hf_error *err)
 {
 	int id, version, tables;
 	int r = ask_number(s, "PRAGMA application_id", &id, err);
@@ -277,27 +418,41 @@ check_format(struct sql *s, const struct sql_format *format, bool *ret_empty, st
 		r = ask_number(s, "SELECT count(*) FROM sqlite_schema", &tables, err);
 	if (r < 0)
 		return r;
-	*ret_empty = id == 0 && version == 0 && tables == 0;
-	if (*ret_empty)
+	*ret_version = version;
+	if (id == 0 && version == 0 && tables == 0)
 		return 0;
-	if (id != format->application_id)
+	if (id != format->application_id || version < 1)
 		return hf_error_say(err, -HF_EFORMAT, "%s: this database belongs to another program", s->what);
-	if (version != format->version)
+	if (version > newest_version(format))
 		return hf_error_say(err, -HF_EFORMAT,
 		    "%s: its format is version %d, this program knows %d; use the program that "
 		    "wrote it, or a newer one",
-		    s->what, version, format->version);
+		    s->what, version, newest_version(format));
 	return 0;
+}
+
+/* A page that could not be read is no damage, but SQLite's check tells it in the same words. */
+static int
+damage_status(const char *answer)
+{
+	const char *code = strstr(answer, "error code=");
+	int result;
+
+	if (code == NULL || sscanf(code, "error code=%d", &result) != 1)
+		return -HF_ECORRUPT;
+	return status_of(result);
 }
 
 static int
 check_content(struct sql *s, struct hf_error *err)
 {
 	char answer[256];
-	int r = ask(s, "PRAGMA quick_check(1)", answer, sizeof answer, err);
+	/* The whole check compares indexes with their tables, and the seal is of tables alone. */
+	const char *check = s->sealed ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)";
+	int r = ask(s, check, answer, sizeof answer, err);
 
 	if (r == 0 && strcmp(answer, "ok") != 0)
-		r = hf_error_say(err, -HF_ECORRUPT, "%s: damaged: %s", s->what, answer);
+		r = hf_error_say(err, damage_status(answer), "%s: damaged: %s", s->what, answer);
 	return r;
 }
 
@@ -305,18 +460,31 @@ static int
 enter_wal(struct sql *s, struct hf_error *err)
 {
 	char mode[16];
-	int r = ask(s, "PRAGMA journal_mode = WAL", mode, sizeof mode, err);
+	int version, r = ask(s, "PRAGMA journal_mode = WAL", mode, sizeof mode, err);
 
 	if (r == 0 && strcmp(mode, "wal") != 0)
 		r = hf_error_say(err, -EIO, "%s: the file system cannot hold a write-ahead log", s->what);
-	return r == 0 ? execute(s, "PRAGMA synchronous = FULL", err) : r;
+	if (r == 0)
+		r = execute(s, PLANTED(33) ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", err);
+	/* SQLite ends the transaction of the change of mode with the next statement that reads. */
+	return r == 0 ? ask_number(s, "PRAGMA user_version", &version, err) : r;
+}
+
+/* A process that was killed may have left a commit in the log that was never synced: we see it, and a power cut could
+ * still take it back. It is written out and synced before anything relies on it. Without room for that the log stays as
+ * it is, but it is synced first. */
+static int
+settle_log(struct sql *s, struct hf_error *err)
+{
+	int r = execute(s, "PRAGMA wal_checkpoint(TRUNCATE)", err);
+
+	return r == -HF_EFULL ? 0 : r;
 }
 
 static int
-prepare_database(struct sql *s, const struct sql_format *format, struct hf_error *err)
+prepare_database(struct sql *s, bool create, const struct sql_format *format, struct hf_error *err)
 {
-	bool empty = false;
-	int r;
+	int version = 0, r;
 
 	(void)sqlite3_extended_result_codes(s->db, 1); /* fails on a NULL handle only */
 	(void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -325,14 +493,18 @@ prepare_database(struct sql *s, const struct sql_format *format, struct hf_error
 	    "= ON; PRAGMA mmap_size = 0",
 	    err);
 	if (r == 0)
-		r = check_format(s, format, &empty, err);
+		r = check_format(s, format, &version, err);
+	if (r == 0 && version == 0 && !create)
+		r = hf_error_say(err, -HF_ECORRUPT, "%s: it is empty", s->what);
 	if (r == 0)
 		r = check_content(s, err);
 	if (r == 0)
+		r = check_seal(s, err);
+	if (r == 0)
 		r = enter_wal(s, err);
-	if (r == 0 && empty)
-		r = create_schema(s, format, err);
-	return r;
+	if (r == 0 && version > 0)
+		r = settle_log(s, err);
+	return r == 0 ? bring_up(s, format, version, err) : r;
 }
 
 int
@@ -344,10 +516,12 @@ sql_init(struct sql *s, const char *path, const char *vfs, bool create, const st
 
 	memset(s, 0, sizeof *s);
 	s->what = format->what;
+	s->vfs = vfs;
+	s->sealed = format->sealed;
 	if (r < 0)
 		return hf_error_set(err, r, "%s", path);
 	result = sqlite3_open_v2(path, &s->db, flags, vfs);
-	r = result != SQLITE_OK ? fail(s, result, err) : prepare_database(s, format, err);
+	r = result != SQLITE_OK ? fail(s, result, err) : prepare_database(s, create, format, err);
 	if (r == -EBUSY)
 		return hf_error_say(err, r, "%s is open in another process", path);
 	return r < 0 ? hf_error_prefix(err, "%s", path) : 0;
@@ -361,4 +535,20 @@ sql_fini(struct sql *s)
 	s->kept_count = 0;
 	(void)sqlite3_close(s->db); /* every statement is finalized; NULL is allowed */
 	s->db = NULL;
+}
+
+int
+sql_export(struct sql *s, const char *path, struct hf_error *err)
+{
+	int r = s->vfs == NULL ? create_file(path) : 0;
+	char *text;
+
+	if (r < 0)
+		return hf_error_set(err, r, "%s", path);
+	text = sqlite3_mprintf("VACUUM INTO %Q", path);
+	if (text == NULL)
+		return hf_error_set(err, -ENOMEM, "%s", path);
+	r = execute(s, text, err);
+	sqlite3_free(text);
+	return r;
 }

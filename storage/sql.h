@@ -23,6 +23,8 @@ enum { SQL_STATEMENTS_MAX = 64 }; /* different texts in the program */
 struct sql {
 	sqlite3 *db;
 	const char *what; /* "registry", for messages */
+	const char *vfs;  /* NULL: SQLite's own */
+	bool sealed;      /* see struct sql_format */
 	struct {
 		const char *text;
 		sqlite3_stmt *statement;
@@ -30,20 +32,29 @@ struct sql {
 	size_t kept_count;
 };
 
-/* What makes a database ours. */
+/* What makes a database ours, and how one of an earlier version becomes one of today's: schemas[n] makes version n + 1
+ * of version n, and version 0 is an empty file. So a new database and a converted one have come the same way. */
 struct sql_format {
 	const char *what;
 	int application_id;
-	int version;        /* of the schema */
-	const char *schema; /* statements that make an empty database */
+	const char *const *schemas; /* ends with NULL: as many as there are versions */
+	/* The table `seal` (one, digest) holds a digest of all rows of all others, renewed in every transaction and
+	 * compared when the database is opened: SQLite's own checks do not see a bit that was flipped in a value. Every
+	 * change reads the whole database: for small ones. */
+	bool sealed;
 };
 
 /* Open the file, or with create make it (0600) and sync its directory (with a VFS of tests, vfs not NULL, that is the
- * caller's to do): WAL, synchronous=FULL, locked against every other process. -HF_EFORMAT: newer, or not ours; -EBUSY:
- * open elsewhere. After a failure sql_fini() is still due. */
+ * caller's to do): WAL, synchronous=FULL, locked against every other process. One of an earlier version is converted,
+ * in one transaction. -HF_EFORMAT: newer, or not ours; -EBUSY: open elsewhere. After a failure sql_fini() is still due.
+ */
 int sql_init(struct sql *s, const char *path, const char *vfs, bool create, const struct sql_format *format,
     struct hf_error *err);
 void sql_fini(struct sql *s);
+
+/* All that is committed, into a new database at path (0600; an empty file may be there): one file, without a log. Not
+ * synced: that is the caller's to do. */
+int sql_export(struct sql *s, const char *path, struct hf_error *err);
 
 /* Run one statement that gives no rows. text must be a literal: it is the key of the prepared
  * statement. Returns the rows changed, or negative. */

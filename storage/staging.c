@@ -9,8 +9,10 @@
  *
  * One cycle is under way at a time, so two versions of a digest page are never in flight together.
  *
- * A full file system is not an error: the write waits for the next tick. Any other failure fails the store: a staging
- * file whose sync failed must not be trusted again without reading it back. */
+ * A full file system is not an error: the write waits for the next tick. After any other failure the group is diverted:
+ * its fill records become data records, and its blocks, still in the slab, go into the journal with them and shadow the
+ * staging file until a fold writes them there. A failed sync diverts every group on its way, for it may have lost
+ * whatever was written before it. The groups after them are staged again, by writes and syncs of their own. */
 #include "storage/store_impl.h"
 
 #include <assert.h>
@@ -22,6 +24,13 @@
 #include "storage/plant.h"
 
 static void on_op_done(void *arg, int res);
+static void divert(struct store *s, struct group *g);
+
+static bool
+is_full(int status)
+{
+	return status == -ENOSPC || status == -EDQUOT;
+}
 
 /* ---- collecting ---- */
 
@@ -122,28 +131,91 @@ on_piece_done(void *arg, int res)
 	struct store *s = g->store;
 
 	s->pieces_inflight--;
-	if (res == -ENOSPC || res == -EDQUOT) {
+	if (is_full(res) && !g->diverted) {
 		p->full = true;
 		s->full = true;
 		return; /* staging_retry() submits it again */
 	}
-	if (res < 0)
-		store_fail(
-		    s, res, "writing the staging file of %s failed (%s)", p->volume->info.id.text, hf_status_text(res));
 	g->pieces_left--;
+	if (res < 0)
+		g->diverted = true;
+	if (g->diverted && g->pieces_left == 0) {
+		divert(s, g);
+		journal_pump(s);
+	}
 	staging_pump(s);
 }
 
 static void
 write_piece(struct store *s, struct piece *p)
 {
-	p->full = false;
+	p->full = !store_take_room(s, (uint64_t)p->count * BLOCK_BYTES);
+	if (p->full) {
+		s->full = true; /* staging_retry() tries again */
+		return;
+	}
 	s->pieces_inflight++;
 	p->op.cb = on_piece_done;
 	p->op.arg = p;
 	s->stats.written_bytes += (uint64_t)p->count * BLOCK_BYTES;
 	disk_write(s->disk, &p->op, p->volume->img->file, p->group->slab->payload + p->payload_offset,
 	    (size_t)p->count * BLOCK_BYTES, p->block * BLOCK_BYTES);
+}
+
+static void
+count_entry(void *arg, const struct entry *e)
+{
+	struct group *g = arg;
+
+	g->entry_count++;
+}
+
+/* Nothing of it is in flight: from here on it is a group like any other. */
+static void
+divert(struct store *s, struct group *g)
+{
+	unsigned char *descriptor = g->slab->payload - g->header.descriptor_bytes;
+	struct record_walk w;
+	struct record r;
+	int e;
+
+	record_walk_begin(&w, &g->header, descriptor);
+	w.payload_bytes = g->header.payload_bytes = PLANTED(60) ? 0 : g->payload_used;
+	while ((e = record_walk_next(&w, &r)) > 0) {
+		if (r.header.type != RECORD_FILL || PLANTED(60))
+			continue;
+		record_fill_to_data((unsigned char *)(uintptr_t)r.body - RECORD_HEADER_BYTES);
+		record_entries(&r, 0, 0, count_entry, g);
+	}
+	assert(e == 0); /* we encoded it after checking it */
+	g->state = GROUP_STAGED;
+	s->stats.diverted_groups++;
+}
+
+/* Pieces that wait for room need not be written any more. */
+static void
+drop_full_pieces(struct group *g)
+{
+	for (size_t i = 0; i < g->piece_count; i++)
+		if (g->pieces[i].full) {
+			g->pieces[i].full = false;
+			g->pieces_left--;
+		}
+}
+
+/* A sync failed, or a write that it was to cover: every group that is on its way. */
+static void
+divert_staging(struct store *s)
+{
+	for (struct group *g = s->groups; g != NULL; g = g->next) {
+		if (g->state != GROUP_STAGING || g->diverted)
+			continue;
+		g->diverted = true;
+		drop_full_pieces(g);
+		if (g->pieces_left == 0)
+			divert(s, g);
+	}
+	journal_pump(s);
 }
 
 void
@@ -230,6 +302,8 @@ finish_cycle(struct staging *t)
 	for (struct group *g = s->groups; g != NULL; g = g->next) {
 		if (g->state == GROUP_STAGING)
 			g->state = GROUP_STAGED;
+		if (PLANTED(18) && g->fill)
+			s->events->durable(s->arg, g->sequence);
 		if (g == t->last)
 			break;
 	}
@@ -270,7 +344,7 @@ on_op_done(void *arg, int res)
 		t->status = res;
 	if (--t->ops_left > 0)
 		return;
-	if (!t->syncing && (t->status == -ENOSPC || t->status == -EDQUOT)) {
+	if (!t->syncing && is_full(t->status)) {
 		s->full = true;
 		t->active = false; /* the next tick begins the cycle again */
 		clear_sums(t);
@@ -278,11 +352,12 @@ on_op_done(void *arg, int res)
 	}
 	if (t->status < 0) {
 		t->active = false;
-		store_fail(s, t->status, "%s the staging area failed (%s)",
-		    t->syncing ? "syncing" : "writing digests of", hf_status_text(t->status));
+		clear_sums(t);
+		divert_staging(s);
+		staging_pump(s);
 		return;
 	}
-	if (!t->syncing)
+	if (!t->syncing && !PLANTED(17))
 		begin_syncs(t);
 	else
 		finish_cycle(t);
@@ -330,7 +405,7 @@ staging_pump(struct store *s)
 	for (struct group *g = s->groups; g != NULL; g = g->next) {
 		if (g->state != GROUP_STAGING)
 			continue;
-		if (g->pieces_left > 0)
+		if (g->pieces_left > 0 || g->diverted)
 			break;
 		if (take_sums(t, g) < 0) {
 			store_fail(s, -ENOMEM, "no memory to write digests");

@@ -265,6 +265,27 @@ sum_read(struct disk *d, struct disk_file *f, int level, uint64_t first, size_t 
 }
 
 int
+sum_mend(struct disk *d, struct disk_file *f, int level, uint64_t index, uint64_t digest)
+{
+	unsigned char *page = buffer_alloc(PAGE_BYTES);
+	struct transfer t = {
+	    .file = f, .buf = page, .len = PAGE_BYTES, .offset = sum_page_offset(level, index)}; /* zeros at its end */
+	int r;
+
+	if (page == NULL)
+		return -ENOMEM;
+	r = transfers_read(d, &t, 1);
+	if (r == 0) {
+		put_le64(page + (size_t)sum_page_slot(level, index) * 8, digest);
+		r = disk_write_now(d, f, page, PAGE_BYTES, t.offset);
+	}
+	if (r == 0)
+		r = disk_sync_now(d, f);
+	buffer_free(page, PAGE_BYTES);
+	return r;
+}
+
+int
 sum_clear_zones(struct disk *d, struct disk_file *f, uint64_t first, uint64_t end)
 {
 	return range_clear(

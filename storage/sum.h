@@ -48,6 +48,10 @@ int sum_read(struct disk *d, struct disk_file *f, int level, uint64_t first, siz
 uint64_t sum_page_offset(int level, uint64_t index);
 unsigned sum_page_slot(int level, uint64_t index);
 
+/* Blocking. Put one digest in its place, whatever is there, and sync: for a scrub that knows what is right. Nobody else
+ * may write the file meanwhile. 0 or -errno. */
+int sum_mend(struct disk *d, struct disk_file *f, int level, uint64_t index, uint64_t digest);
+
 /* ---- changing a zone: name it, set leaves, recompute the parents over them, write back ----
  * Only pages that hold something touched are read or written. */
 struct sum_zone; /* about 1 MiB; reusable; one thread */

@@ -80,6 +80,11 @@ range_clear(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to)
 	if (r < 0)
 		return r;
 	to = smaller(to, (size + DISK_ALIGN - 1) / DISK_ALIGN * DISK_ALIGN);
+	if (from >= to)
+		return 0;
+	r = disk_punch(d, f, from, to - from); /* a hole too: it may be one because a punch was never synced */
+	if (r != -EOPNOTSUPP)
+		return r;
 	while (from < to) {
 		r = disk_next_data(d, f, from, &data);
 		if (r < 0)
@@ -87,9 +92,6 @@ range_clear(struct disk *d, struct disk_file *f, uint64_t from, uint64_t to)
 		if (data < from || data >= smaller(to, size))
 			break; /* holes from here on */
 		from = data / DISK_ALIGN * DISK_ALIGN;
-		r = disk_punch(d, f, from, to - from);
-		if (r != -EOPNOTSUPP)
-			return r;
 		r = write_zeros(d, f, from, (size_t)smaller(to - from, piece_bytes));
 		if (r < 0)
 			return r;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "storage/plant.h"
 #include "storage/view_impl.h"
 
 /* ---- shared files ---- */
@@ -129,6 +130,13 @@ view_destroy(struct view *v, struct disk *d)
 	sum_zone_destroy(v->zone);
 	free(v->zone_lsns);
 	free(v);
+}
+
+void
+view_know_damage(struct view *v, const struct damage *damage, size_t count)
+{
+	v->damage = damage;
+	v->damage_count = count;
 }
 
 /* ---- facts ---- */
@@ -359,7 +367,8 @@ verify(struct reading *rd)
 	for (uint32_t i = 0; i < rd->count; i++) {
 		uint64_t digest = rd->v->slots[i].digest;
 
-		if (digest != 0 && digest_block(rd->v->digest_seed, rd->buf + (size_t)i * BLOCK_BYTES) != digest)
+		if (digest != 0 && !PLANTED(34) &&
+		    digest_block(rd->v->digest_seed, rd->buf + (size_t)i * BLOCK_BYTES) != digest)
 			return blame(rd, i, -HF_EDIGEST);
 	}
 	return 0;
@@ -401,6 +410,29 @@ view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volu
 		r = verify(&rd);
 	if (r < 0 && ret_fault != NULL)
 		*ret_fault = rd.fault;
+	return r;
+}
+
+int
+view_salvage(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count,
+    void *buf, uint32_t *ret_count)
+{
+	uint32_t n = 1;
+	int r = view_read(v, d, cache, volume, block, count, buf, NULL);
+
+	if (r == 0) {
+		*ret_count = count;
+		return 0;
+	}
+	r = view_read(v, d, cache, volume, block, 1, buf, NULL);
+	while (n < count) {
+		void *place = (unsigned char *)buf + (size_t)n * BLOCK_BYTES;
+
+		if ((view_read(v, d, cache, volume, block + n, 1, place, NULL) < 0) != (r < 0))
+			break;
+		n++;
+	}
+	*ret_count = n;
 	return r;
 }
 

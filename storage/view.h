@@ -48,6 +48,11 @@ struct view_parts { /* all references are taken over by view_create() */
 int view_create(const struct view_parts *parts, struct disk *d, struct view **ret_view);
 void view_destroy(struct view *v, struct disk *d); /* NULL allowed */
 
+/* Versions that are known to be damaged. A fold does not end at them: it takes them along as they are, with their
+ * digests, which they match there as little as here. Borrowed until the view is destroyed. */
+struct damage;
+void view_know_damage(struct view *v, const struct damage *damage, size_t count);
+
 const struct view_volume *view_find_volume(
     const struct view *v, uint32_t volume); /* NULL if it is not part of the view */
 
@@ -67,6 +72,11 @@ enum { VIEW_READ_BLOCKS_MAX = 256 };
  * block asked for. */
 int view_read(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block, uint32_t count,
     void *buf, struct view_fault *ret_fault);
+
+/* The same for who takes what there is: the first *ret_count of them are good, and in buf: 0; or none of them is: the
+ * status of the first. */
+int view_salvage(struct view *v, struct disk *d, struct run_cache *cache, uint32_t volume, uint64_t block,
+    uint32_t count, void *buf, uint32_t *ret_count);
 
 /* Digests of nodes [first, first + count) of a level at the view's LSN, from stored digests alone; 0 beyond the
  * volume's end. Costs little more than reading that many digests where nothing was written since the base. */

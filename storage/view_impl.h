@@ -27,6 +27,8 @@ struct view {
 	size_t segment_count;
 	struct view_volume volumes[STORE_VOLUMES_MAX];
 	uint32_t volume_count;
+	const struct damage *damage; /* that is known */
+	size_t damage_count;
 	/* scratch of whoever reads */
 	struct view_slot slots[VIEW_SLOTS];
 	struct transfer transfers[VIEW_READ_BLOCKS_MAX];

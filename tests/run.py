@@ -176,13 +176,12 @@ def programs_in(counts, folder, pattern):
 
 def run_units(counts, build):
     with concurrent.futures.ThreadPoolExecutor(UNIT_JOBS) as pool:
-        for done in [pool.submit(run_tap, counts, program, 180) for program in programs_in(counts, build / "unit", "test_*")]:
+        for done in [pool.submit(run_tap, counts, program, 900) for program in programs_in(counts, build / "unit", "test_*")]:
             done.result()
 
 
 def run_crash(counts, build):
-    for program in programs_in(counts, build / "crash", "test_*"):
-        run_tap(counts, program, 900, prefix=["nice"])
+    run_tap(counts, ROOT / "tests/crash/run.py", 900, [build, "short"], prefix=["nice"])
 
 
 def run_planted(counts, build):

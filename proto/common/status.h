@@ -34,7 +34,8 @@
 	X(HF_EIDENTITY, 1022, "the disk's identity is missing, ambiguous, or shrunk")                   \
 	X(HF_ETOOLARGE, 1023, "the volume is larger than the staging file system can hold")             \
 	X(HF_EINCOMPLETE, 1024, "a volume's first fill is not finished")                                \
-	X(HF_EADMIN, 1025, "closed by an administrator")
+	X(HF_EADMIN, 1025, "closed by an administrator")                                                \
+	X(HF_ESTOPPED, 1026, "replication of this source was stopped by an administrator")
 
 enum hf_status {
 #define X(name, value, text) name = (value),

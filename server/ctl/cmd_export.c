@@ -3,6 +3,7 @@
  * we write; with --data-dir we read and verify ourselves (offline.h). */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,7 +33,8 @@ struct export_run {
 	struct extents extents;
 	struct progress progress;
 	bool progress_begun;
-	int code; /* of the sink: what partial_*() said */
+	json_t *bad; /* --salvage: ranges that cannot be read; else NULL */
+	int code;    /* of the sink: what partial_*() said */
 };
 
 /* ---- which point, which volume ---- */
@@ -121,7 +123,7 @@ resume_plan(struct plan *plan, const struct partial *file)
 {
 	const json_t *state = partial_state(file);
 
-	if (state == NULL || strcmp(pick_text(state, "source"), plan->source) != 0 ||
+	if (state == NULL || pick_bool(state, "salvage") || strcmp(pick_text(state, "source"), plan->source) != 0 ||
 	    strcmp(pick_text(state, "volume"), plan->volume) != 0 || strcmp(pick_text(state, "at"), plan->at) != 0)
 		return false;
 	snprintf(plan->pit, sizeof plan->pit, "%s", pick_text(state, "pit"));
@@ -164,7 +166,7 @@ make_plan(struct export_run *run)
 	snprintf(plan->at, sizeof plan->at, "%s", ctl_given(ctl, OPT_AT) ? ctl->values[OPT_AT] : "latest");
 	code = choose_volume(ctl, source, plan);
 	json_decref(source);
-	if (code == EXIT_DONE && resume_plan(plan, run->file))
+	if (code == EXIT_DONE && run->bad == NULL && resume_plan(plan, run->file))
 		code = pit_exists(run, &exists);
 	if (code != EXIT_DONE)
 		return code;
@@ -214,14 +216,32 @@ on_hole(void *arg, uint64_t len)
 	return run->code;
 }
 
+/* One that goes on where the last one ended is the same. */
+static int
+on_bad(void *arg, uint64_t len)
+{
+	struct export_run *run = arg;
+	uint64_t offset = partial_offset(run->file);
+	json_t *last = json_array_get(run->bad, json_array_size(run->bad) - 1);
+	int64_t end = pick_integer(last, "offset") + pick_integer(last, "length");
+
+	if (last != NULL && (uint64_t)end == offset)
+		json_object_set_new(last, "length", json_integer(pick_integer(last, "length") + (json_int_t)len));
+	else
+		json_array_append_new(
+		    run->bad, json_pack("{s:I, s:I}", "offset", (json_int_t)offset, "length", (json_int_t)len));
+	return on_hole(arg, len);
+}
+
 static int
 begin_file(struct export_run *run, uint64_t size_bytes)
 {
 	const char *slash = strrchr(run->ctl->values[OPT_OUTPUT], '/');
 	const char *title = slash == NULL ? run->ctl->values[OPT_OUTPUT] : slash + 1;
 	const struct plan *p = &run->plan;
-	json_t *what = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "source", p->source, "pit", p->pit, "timestamp",
-	    p->timestamp, "volume", p->volume, "at", p->at, "sizeBytes", (json_int_t)size_bytes);
+	json_t *what = json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I}", "salvage", run->bad != NULL, "source",
+	    p->source, "pit", p->pit, "timestamp", p->timestamp, "volume", p->volume, "at", p->at, "sizeBytes",
+	    (json_int_t)size_bytes);
 	int code = partial_begin(run->file, what, p->from, size_bytes);
 
 	json_decref(what);
@@ -235,7 +255,8 @@ begin_file(struct export_run *run, uint64_t size_bytes)
 static struct extents_sink
 file_sink(struct export_run *run)
 {
-	return (struct extents_sink){.data = on_data, .hole = on_hole, .arg = run};
+	return (struct extents_sink){
+	    .data = on_data, .hole = on_hole, .bad = run->bad != NULL ? on_bad : NULL, .arg = run};
 }
 
 /* ---- read by the daemon ---- */
@@ -272,8 +293,8 @@ read_from_daemon(struct export_run *run)
 	char *volume = client_escape(run->ctl->client, run->plan.volume), path[2048];
 	int code;
 
-	snprintf(path, sizeof path, "/v1/points-in-time/%s/volumes/%s/data?sourceServerID=%s&from=%" PRIu64,
-	    run->plan.pit, volume, run->plan.source, run->plan.from);
+	snprintf(path, sizeof path, "/v1/points-in-time/%s/volumes/%s/data?sourceServerID=%s&from=%" PRIu64 "%s",
+	    run->plan.pit, volume, run->plan.source, run->plan.from, run->bad != NULL ? "&salvage=1" : "");
 	free(volume);
 	code = client_stream(run->ctl->client, &stream, path);
 	if (code == EXIT_DONE && !extents_complete(&run->extents))
@@ -302,6 +323,8 @@ say_how_to_go_on(struct export_run *run, int code)
 {
 	if (!run->progress_begun || partial_sync(run->file) != EXIT_DONE)
 		return code;
+	if (run->bad != NULL)
+		return code; /* it begins anew */
 	ctl_note(
 	    "%s.partial holds what came so far; the same command goes on from there", run->ctl->values[OPT_OUTPUT]);
 	return code;
@@ -318,17 +341,69 @@ check_options(struct ctl *ctl)
 	return EXIT_DONE;
 }
 
+static bool
+is_whole(const struct export_run *run)
+{
+	return run->bad == NULL || json_array_size(run->bad) == 0;
+}
+
+/* FILE.bad: a line for each range that cannot be read, first byte and length; and the same to people. */
 static int
-print_result(const struct export_run *run)
+write_bad(struct export_run *run)
+{
+	const char *output = run->ctl->values[OPT_OUTPUT];
+	char path[PATH_MAX];
+	json_t *range;
+	size_t i;
+	FILE *f;
+
+	if ((size_t)snprintf(path, sizeof path, "%s.bad", output) >= sizeof path)
+		return ctl_fail(EXIT_USAGE, "%s: the path is too long", output);
+	f = fopen(path, "we");
+	if (f == NULL)
+		return ctl_fail(EXIT_FAILED, "%s: %m", path);
+	json_array_foreach (run->bad, i, range) {
+		int64_t offset = pick_integer(range, "offset"), length = pick_integer(range, "length");
+
+		fprintf(f, "%" PRId64 " %" PRId64 "\n", offset, length);
+		ctl_note("offset %" PRId64 ", %" PRId64 " bytes: cannot be read, zeros instead", offset, length);
+	}
+	if (fflush(f) != 0 || fsync(fileno(f)) < 0 || fclose(f) != 0)
+		return ctl_fail(EXIT_FAILED, "%s: %m", path);
+	return EXIT_DONE;
+}
+
+/* A file that is not whole never has the name that was asked for. */
+static int
+finish_file(struct export_run *run)
+{
+	int code = is_whole(run) ? EXIT_DONE : write_bad(run);
+
+	return code == EXIT_DONE ? partial_finish(run->file, is_whole(run) ? "" : ".salvaged") : code;
+}
+
+static int
+print_result(struct export_run *run)
 {
 	const struct plan *p = &run->plan;
+	bool whole = is_whole(run);
+	char path[PATH_MAX];
+	json_t *result;
 
-	if (ctl_given(run->ctl, OPT_JSON))
-		return print_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "sourceServerID", p->source,
-		    "pointInTimeID", p->pit, "timestamp", p->timestamp, "volume", p->volume, "file",
-		    run->ctl->values[OPT_OUTPUT], "sizeBytes", (json_int_t)run->size_bytes));
-	printf("%s\n", run->ctl->values[OPT_OUTPUT]);
-	return EXIT_DONE;
+	snprintf(path, sizeof path, "%s%s", run->ctl->values[OPT_OUTPUT], whole ? "" : ".salvaged");
+	if (!ctl_given(run->ctl, OPT_JSON)) {
+		printf("%s\n", path);
+		return whole ? EXIT_DONE
+			     : ctl_fail(EXIT_DAMAGED, "%s is not whole: %s.bad lists what could not be read", path,
+				   run->ctl->values[OPT_OUTPUT]);
+	}
+	result = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b}", "sourceServerID", p->source, "pointInTimeID", p->pit,
+	    "timestamp", p->timestamp, "volume", p->volume, "file", path, "sizeBytes", (json_int_t)run->size_bytes,
+	    "whole", whole);
+	if (run->bad != NULL)
+		json_object_set(result, "badRanges", run->bad);
+	print_json(result);
+	return whole ? EXIT_DONE : EXIT_DAMAGED;
 }
 
 static int
@@ -342,7 +417,7 @@ export_volume(struct export_run *run)
 		progress_end(&run->progress, partial_offset(run->file), clock_monotonic_ns());
 	if (code != EXIT_DONE)
 		return say_how_to_go_on(run, code);
-	code = partial_finish(run->file);
+	code = finish_file(run);
 	return code == EXIT_DONE ? print_result(run) : code;
 }
 
@@ -352,6 +427,8 @@ run_export_file(struct ctl *ctl)
 	struct export_run run = {.ctl = ctl};
 	int code = check_options(ctl);
 
+	if (ctl_given(ctl, OPT_SALVAGE))
+		run.bad = json_array();
 	if (code == EXIT_DONE && ctl_given(ctl, OPT_DATA_DIR))
 		code = offline_open(ctl->values[OPT_DATA_DIR], &run.offline);
 	if (code == EXIT_DONE)
@@ -360,5 +437,6 @@ run_export_file(struct ctl *ctl)
 		code = export_volume(&run);
 	partial_close(run.file);
 	offline_close(run.offline);
+	json_decref(run.bad);
 	return code;
 }

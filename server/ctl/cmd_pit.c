@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pit ...: points in time. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/id.h"
@@ -9,7 +10,10 @@
 #include "server/ctl/offline.h"
 #include "server/ctl/pick.h"
 
-enum { CREATE_TIMEOUT_S = 60 }; /* a pass of the agent over large disks may take a while: --timeout */
+enum {
+	CREATE_TIMEOUT_S = 60, /* a pass of the agent over large disks may take a while: --timeout */
+	PLAN_TIMEOUT_S = 300,  /* the index is read once, after what is being folded or merged */
+};
 
 /* ---- list ---- */
 
@@ -22,9 +26,12 @@ static const struct table_column columns[] = {
     {"consistency", "CONSISTENCY", false, false, false},
     {"complete", "COMPLETE", false, false, false},
     {"verified", "VERIFIED", false, false, false},
+    {"last-verified", "LAST VERIFIED", false, false, true},
     {"kept", "KEPT BY", false, false, false},
-    {"planned", "PLANNED", false, false, true},
+    {"planned", "PLANNED", false, false, false},
     {"size", "SIZE", true, false, true},
+    {"unique", "UNIQUE", true, false, true},
+    {"frees", "FREES", true, false, false},
     {"lsn", "LSN", true, false, true},
 };
 
@@ -88,9 +95,12 @@ add_pit(struct table *t, const json_t *pit, int64_t now_ns)
 		cell_bool(t, "verified", pit, "verified");
 	else
 		table_set(t, "verified", "-", "", MOOD_PLAIN);
+	cell_relative(t, "last-verified", pit, "lastVerified", now_ns);
 	cell_kept(t, pit);
 	cell_time(t, "planned", pit, "expectedTimestamp");
 	cell_pit_size(t, pit);
+	cell_bytes(t, "unique", pit, "uniqueBytes");
+	cell_bytes(t, "frees", pit, "freedBytesIfDeleted");
 	cell_text(t, "lsn", pit, "lsn");
 }
 
@@ -191,6 +201,74 @@ run_pit_list(struct ctl *ctl)
 	}
 	json_decref(pits);
 	return print_table(ctl, t);
+}
+
+/* ---- plan ---- */
+
+static const struct table_column plan_columns[] = {
+    {"id", "POINT", false, false, false},
+    {"time", "TIME", false, false, false},
+    {"name", "NAME", false, true, false},
+    {"goes", "STAYS", false, false, false},
+    {"kept", "KEPT BY", false, false, false},
+    {"unique", "UNIQUE", true, false, false},
+    {"frees", "FREES ALONE", true, false, false},
+};
+
+static int
+print_plan(const struct ctl *ctl, const json_t *plan)
+{
+	struct table *t = table_create(plan_columns, sizeof plan_columns / sizeof plan_columns[0]);
+	char frees[UNITS_TEXT_BYTES], keeps[UNITS_TEXT_BYTES];
+	size_t i, going = 0;
+	json_t *pit;
+
+	json_array_foreach (pick(plan, "items"), i, pit) {
+		bool goes = pick_bool(pit, "goes");
+
+		going += goes;
+		table_add_row(t);
+		cell_text(t, "id", pit, "pointInTimeID");
+		cell_time(t, "time", pit, "timestamp");
+		cell_text(t, "name", pit, "name");
+		table_set(t, "goes", goes ? "goes" : "stays", NULL, goes ? MOOD_WARN : MOOD_PLAIN);
+		cell_kept(t, pit);
+		cell_bytes(t, "unique", pit, "uniqueBytes");
+		cell_bytes(t, "frees", pit, "freedBytesIfDeleted");
+	}
+	if (!ctl_given(ctl, OPT_NO_HEADER))
+		printf("%zu of %zu kept points would go, and free %s; %s of history would stay\n", going,
+		    json_array_size(pick(plan, "items")),
+		    size_format((uint64_t)pick_integer(plan, "freedBytes"), frees),
+		    size_format((uint64_t)pick_integer(plan, "keptBytes"), keeps));
+	return print_table(ctl, t);
+}
+
+int
+run_pit_plan(struct ctl *ctl)
+{
+	json_t *source, *plan;
+	char *rules;
+	int code;
+
+	if (!ctl_given(ctl, OPT_POLICY))
+		return ctl_fail(EXIT_USAGE, "which policy? --policy \"10m/60m 1h/24h 1d/7d\"");
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE)
+		return code;
+	rules = client_escape(ctl->client, ctl->values[OPT_POLICY]);
+	client_extend_timeout(ctl->client, PLAN_TIMEOUT_S);
+	code = client_get(
+	    ctl->client, &plan, "/v1/source-servers/%s/pit-plan?policy=%s", pick_text(source, "sourceServerID"), rules);
+	free(rules);
+	json_decref(source);
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(plan);
+	code = print_plan(ctl, plan);
+	json_decref(plan);
+	return code;
 }
 
 /* ---- create ---- */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* source ..., volume list. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/units.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
+#include "server/ctl/waiting.h"
 
 /* ---- source list ---- */
 
@@ -151,6 +153,16 @@ show_error(const json_t *source)
 		show_text("  cure", error, "cure");
 }
 
+/* Until holdfastd is started again. */
+static void
+show_repair(const json_t *source)
+{
+	const json_t *repair = pick(source, "catalogRepair");
+
+	if (repair != NULL)
+		show_text("catalog repaired", repair, "text");
+}
+
 static const char *
 short_unit(const char *units)
 {
@@ -178,6 +190,59 @@ show_policy(const json_t *source)
 	    duration_format(
 		(int64_t)(json_number_value(pick(source, "journalWindowSeconds")) * 1e9), (char[UNITS_TEXT_BYTES]){0}));
 	show("", text);
+	if (json_number_value(pick(source, "retention.minRetentionSeconds")) > 0) {
+		snprintf(text, sizeof text, "none goes before %s",
+		    duration_format((int64_t)(json_number_value(pick(source, "retention.minRetentionSeconds")) * 1e9),
+			(char[UNITS_TEXT_BYTES]){0}));
+		show("", text);
+	}
+}
+
+static void
+show_retention(const json_t *source, int64_t now_ns)
+{
+	if (!pick_bool(source, "retention.stopped"))
+		return;
+	show("retention", pick_bool(source, "retention.clocksDisagree")
+			      ? "stopped: the clock of the server jumped; holdfastctl retention thaw believes it again"
+			      : "frozen: nothing expires until holdfastctl retention thaw");
+	if (pick(source, "retention.frozenSinceDateTime") != NULL)
+		show_time("  since", source, "retention.frozenSinceDateTime", now_ns);
+}
+
+/* What it takes of the staging area; and whether there is so little room that something goes. */
+static void
+show_space(const json_t *source)
+{
+	const json_t *quota = pick(source, "space.quotaBytes");
+	char used[UNITS_TEXT_BYTES], most[UNITS_TEXT_BYTES], text[160];
+
+	snprintf(text, sizeof text, "%s%s%s; when there is no room: %s",
+	    size_format((uint64_t)pick_integer(source, "space.usage.totalBytes"), used),
+	    quota != NULL ? " of " : ", no quota",
+	    quota != NULL ? size_format((uint64_t)json_integer_value(quota), most) : "",
+	    pick_text(source, "space.whenFull"));
+	show("takes", text);
+	if (json_number_value(pick(source, "space.journalWindowSeconds")) <
+	    json_number_value(pick(source, "journalWindowSeconds")))
+		show("  short of room", "not every checkpoint of the journal window can be kept");
+}
+
+static void
+show_rot(const json_t *source, int64_t now_ns)
+{
+	char text[160];
+
+	show_time("last scrub", source, "scrub.lastCompletedDateTime", now_ns);
+	if (strcmp(pick_text(source, "scrub.state"), "RUNNING") == 0) {
+		snprintf(text, sizeof text, "%.1f %%", json_number_value(pick(source, "scrub.progressPercent")));
+		show("  under way", text);
+	}
+	if (pick_integer(source, "scrub.damagedBlocks") == 0)
+		return;
+	snprintf(text, sizeof text, "%" PRId64 " of its blocks, %" PRId64 " of its points: holdfastctl scrub status",
+	    pick_integer(source, "scrub.damagedBlocks"), pick_integer(source, "scrub.pointsDamaged"));
+	show("  damaged", text);
 }
 
 static const struct table_column show_volume_columns[] = {
@@ -187,11 +252,12 @@ static const struct table_column show_volume_columns[] = {
     {"replicated", "REPLICATED", true, false, false},
     {"backlog", "BACKLOG", true, false, false},
     {"state", "STATE", false, false, false},
+    {"equal", "PROVED EQUAL", false, false, false},
     {"id", "ID", false, false, false},
 };
 
 static int
-show_volumes(const struct ctl *ctl, const json_t *source)
+show_volumes(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 {
 	struct table *t = table_create(show_volume_columns, sizeof show_volume_columns / sizeof show_volume_columns[0]);
 	json_t *disk;
@@ -208,9 +274,20 @@ show_volumes(const struct ctl *ctl, const json_t *source)
 		cell_bytes(t, "replicated", disk, "replicatedStorageBytes");
 		cell_bytes(t, "backlog", disk, "backloggedStorageBytes");
 		cell_text(t, "state", disk, "volumeState");
+		cell_relative(t, "equal", disk, "provedEqualDateTime", now_ns);
 		cell_text(t, "id", disk, "volumeID");
 	}
 	return print_table(ctl, t);
+}
+
+static void
+show_verification(const json_t *source)
+{
+	if (pick(source, "verification") == NULL)
+		return;
+	show_text("verification", source, "verification.state");
+	if (pick(source, "verification.text") != NULL)
+		show_text("  result", source, "verification.text");
 }
 
 static void
@@ -220,6 +297,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_text("  because", source, "dataReplicationInfo.stateReason");
 	show_time("  since", source, "dataReplicationInfo.stateSinceDateTime", now_ns);
 	show_error(source);
+	show_repair(source);
 	show_reasons(source);
 	show_time("newest point", source, "newestPointInTime.timestamp", now_ns);
 	show_text("  id", source, "newestPointInTime.pointInTimeID");
@@ -228,9 +306,15 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_lag("lag (durable)", source, "lag.durableSeconds");
 	show_lag("lag (received)", source, "lag.receivedSeconds");
 	show_bytes("backlog", source, "backlogBytes");
+	if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
+		show_time("caught up", source, "dataReplicationInfo.etaDateTime", now_ns);
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
+	show_retention(source, now_ns);
+	show_space(source);
+	show_rot(source, now_ns);
+	show_verification(source);
 }
 
 static void
@@ -262,36 +346,47 @@ run_source_show(struct ctl *ctl)
 	printf("%s\n", pick_text(source, "sourceServerID"));
 	show_replication(source, now_ns);
 	show_machine(source, now_ns);
-	code = show_volumes(ctl, source);
+	code = show_volumes(ctl, source, now_ns);
 	json_decref(source);
 	return code;
 }
 
 /* ---- source adopt, revoke ---- */
 
+/* Takes answer. */
 static int
-change_source(struct ctl *ctl, const char *verb, const char *warning)
+print_change(struct ctl *ctl, json_t *answer)
 {
-	const char *id;
-	json_t *source, *answer;
-	int code = find_source(ctl, ctl->operands[0], &source);
-
-	if (code != EXIT_DONE)
-		return code;
-	id = pick_text(source, "sourceServerID");
-	if (!ctl_confirm(
-		ctl, "%s (%s): %s.", id, pick_text(source, "sourceProperties.identificationHints.hostname"), warning))
-		code = EXIT_USAGE;
-	else
-		code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/%s", id, verb);
-	json_decref(source);
-	if (code != EXIT_DONE)
-		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(answer);
 	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
 	json_decref(answer);
 	return EXIT_DONE;
+}
+
+static const char *
+host_name(const json_t *source)
+{
+	return pick_text(source, "sourceProperties.identificationHints.hostname");
+}
+
+/* warning: what will be confirmed; NULL: nothing needs to be. */
+static int
+change_source(struct ctl *ctl, const char *verb, const char *warning)
+{
+	const char *id;
+	json_t *source, *answer = NULL;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	id = pick_text(source, "sourceServerID");
+	if (warning != NULL && !ctl_confirm(ctl, "%s (%s): %s.", id, host_name(source), warning))
+		code = EXIT_USAGE;
+	else
+		code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/%s", id, verb);
+	json_decref(source);
+	return code == EXIT_DONE ? print_change(ctl, answer) : code;
 }
 
 int
@@ -304,6 +399,88 @@ int
 run_source_revoke(struct ctl *ctl)
 {
 	return change_source(ctl, "revoke", "all its certificates are revoked and its session is cut; its points stay");
+}
+
+/* ---- source stop, start, delete ---- */
+
+int
+run_source_stop(struct ctl *ctl)
+{
+	return change_source(ctl, "stop",
+	    "its agent is sent away and let in no longer; nothing new arrives until source start; its points stay");
+}
+
+int
+run_source_start(struct ctl *ctl)
+{
+	return change_source(ctl, "start", NULL);
+}
+
+static int
+look_at_rubbish(void *arg, struct ctl *ctl, struct waiting *w)
+{
+	json_t *version;
+	uint64_t left;
+	int code = client_get(ctl->client, &version, "/v1/version");
+
+	if (code != EXIT_DONE)
+		return code;
+	left = (uint64_t)pick_integer(version, "stagingArea.rubbishBytes");
+	json_decref(version);
+	if (left > w->total_bytes)
+		w->total_bytes = left;
+	w->done_bytes = w->total_bytes - left;
+	w->is_over = left == 0;
+	return EXIT_DONE;
+}
+
+/* What goes with it, in words. */
+static int
+describe_loss(struct ctl *ctl, const json_t *source, char *ret_text, size_t size)
+{
+	const json_t *taken = pick(source, "space.usage.totalBytes");
+	char bytes[UNITS_TEXT_BYTES];
+	json_t *pits;
+	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
+
+	if (code != EXIT_DONE)
+		return code;
+	snprintf(ret_text, size, "%zu points in time and %s on disk go, for ever; its certificates are revoked",
+	    json_array_size(pits),
+	    taken != NULL ? size_format((uint64_t)json_integer_value(taken), bytes) : "what they take");
+	json_decref(pits);
+	return EXIT_DONE;
+}
+
+static int
+delete_source(struct ctl *ctl, const json_t *source, json_t **ret_answer)
+{
+	const char *id = pick_text(source, "sourceServerID"), *name = host_name(source);
+	char loss[256];
+	int code = describe_loss(ctl, source, loss, sizeof loss);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (!ctl_confirm_name(ctl, name[0] != '\0' ? name : id, "%s (%s): %s.", id, name, loss))
+		return EXIT_USAGE;
+	return client_change(ctl->client, "DELETE", NULL, ret_answer, "/v1/source-servers/%s", id);
+}
+
+int
+run_source_delete(struct ctl *ctl)
+{
+	json_t *source, *answer = NULL;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	code = delete_source(ctl, source, &answer);
+	json_decref(source);
+	if (code == EXIT_DONE)
+		code = print_change(ctl, answer);
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_WAIT))
+		code = wait_until_over(ctl, "removing files", look_at_rubbish, NULL);
+	return code;
 }
 
 /* ---- volume list ---- */
@@ -376,4 +553,37 @@ run_volume_list(struct ctl *ctl)
 	}
 	json_decref(volumes);
 	return print_table(ctl, t);
+}
+
+/* ---- volume delete ---- */
+
+static int
+delete_volume(struct ctl *ctl, const json_t *source, json_t **ret_answer)
+{
+	const char *id = pick_text(source, "sourceServerID"), *volume = ctl->operands[1];
+	bool with_points = ctl_given(ctl, OPT_WITH_POINTS);
+	char *escaped;
+	int code;
+
+	if (!ctl_confirm_name(ctl, volume, "%s (%s): volume %s goes, for ever%s.", id, host_name(source), volume,
+		with_points ? ", and with it every point in time that has it" : ""))
+		return EXIT_USAGE;
+	escaped = client_escape(ctl->client, volume);
+	code = client_change(ctl->client, "DELETE", NULL, ret_answer, "/v1/source-servers/%s/volumes/%s%s", id, escaped,
+	    with_points ? "?withPoints=1" : "");
+	free(escaped);
+	return code;
+}
+
+int
+run_volume_delete(struct ctl *ctl)
+{
+	json_t *source, *answer = NULL;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	code = delete_volume(ctl, source, &answer);
+	json_decref(source);
+	return code == EXIT_DONE ? print_change(ctl, answer) : code;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/advice.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
@@ -20,7 +21,7 @@ static const struct table_column status_columns[] = {
     {"done", "DONE", true, false, true},
     {"point", "NEWEST POINT", false, false, false},
     {"pit", "POINT ID", false, false, true},
-    {"eta", "CAUGHT UP", false, false, true},
+    {"eta", "CAUGHT UP", false, false, false},
     {"error", "ERROR", false, false, true},
     {"reason", "REASON", false, true, false},
 };
@@ -90,16 +91,71 @@ count_ready(const json_t *sources)
 	return ready;
 }
 
+/* How fast it fills is told only when it was measured. */
+static void
+print_growth(const json_t *area)
+{
+	const json_t *growth = pick(area, "growthBytesPerDay"), *days = pick(area, "daysToFull");
+	int64_t per_day = growth != NULL ? json_integer_value(growth) : 0;
+	char bytes[UNITS_TEXT_BYTES], span[UNITS_TEXT_BYTES];
+
+	if (growth == NULL) {
+		printf("; growth not known yet");
+		return;
+	}
+	printf("; %s %s a day (measured over %s)", per_day < 0 ? "shrinks by" : "grows by",
+	    size_format((uint64_t)(per_day < 0 ? -per_day : per_day), bytes),
+	    duration_format(pick_integer(area, "growthMeasuredSeconds") * NS_PER_SECOND, span));
+	if (days != NULL)
+		printf(", full in %.1f days", json_number_value(days));
+}
+
+static void
+print_area(const char *what, const json_t *area)
+{
+	const char *state = pick_text(area, "state");
+	char total[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
+
+	printf("%s %s free of %s", what, size_format((uint64_t)pick_integer(area, "freeBytes"), left),
+	    size_format((uint64_t)pick_integer(area, "totalBytes"), total));
+	print_growth(area);
+	if (strcmp(state, "OK") != 0)
+		printf("; %s%s", state, strcmp(state, "FULL") == 0 ? ": nothing more is taken" : "");
+	putchar('\n');
+}
+
+/* Where nothing expires, the staging area fills. */
+static void
+print_stopped(const json_t *sources)
+{
+	size_t i, frozen = 0, drifted = 0;
+	json_t *source;
+
+	json_array_foreach (sources, i, source) {
+		frozen += pick(source, "retention.frozenSinceDateTime") != NULL;
+		drifted += pick_bool(source, "retention.clocksDisagree");
+	}
+	if (frozen > 0)
+		printf(
+		    "retention is frozen: nothing expires of %zu of %zu sources\n", frozen, json_array_size(sources));
+	if (drifted > 0)
+		printf("the clock of the server jumped: nothing expires of %zu of %zu sources\n", drifted,
+		    json_array_size(sources));
+}
+
 static void
 print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
 {
-	char up[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], free_bytes[UNITS_TEXT_BYTES];
+	char up[UNITS_TEXT_BYTES];
 
-	printf("holdfastd %s%s, up %s; %zu of %zu sources ready; staging area %s free of %s\n",
-	    pick_text(version, "version"), pick_bool(version, "draining") ? " (shutting down)" : "",
+	printf("holdfastd %s%s, up %s; %zu of %zu sources ready\n", pick_text(version, "version"),
+	    pick_bool(version, "draining") ? " (shutting down)" : "",
 	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
-	    json_array_size(sources), size_format((uint64_t)pick_integer(version, "stagingArea.freeBytes"), free_bytes),
-	    size_format((uint64_t)pick_integer(version, "stagingArea.totalBytes"), total));
+	    json_array_size(sources));
+	print_area("staging area", pick(version, "stagingArea"));
+	if (pick(version, "journalArea") != NULL)
+		print_area("journals", pick(version, "journalArea"));
+	print_stopped(sources);
 }
 
 static int
@@ -109,6 +165,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	int64_t now_ns = clock_real_ns();
 	json_t *source;
 	size_t i;
+	int code;
 
 	json_array_foreach (sources, i, source) {
 		add_status(t, source, now_ns);
@@ -120,7 +177,10 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 		printf("no source yet: holdfastctl token create prints the line that enrols one\n");
 		return EXIT_DONE;
 	}
-	return print_table(ctl, t);
+	code = print_table(ctl, t);
+	if (code == EXIT_DONE && !ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS))
+		print_advice(ctl, version, sources);
+	return code;
 }
 
 int

@@ -10,6 +10,7 @@
 
 #include "server/ctl/client.h"
 #include "server/ctl/options.h"
+#include "storage/policy.h"
 
 #define TABLE (OPT_BIT(OPT_NO_HEADER) | OPT_BIT(OPT_EXACT) | OPT_BIT(OPT_COLUMNS))
 
@@ -23,7 +24,16 @@ static const struct command commands[] = {
 	run_source_adopt},
     {"source", "revoke", "SOURCE", 1, 1, "revoke its certificates and cut its session", OPT_BIT(OPT_YES),
 	run_source_revoke},
+    {"source", "stop", "SOURCE", 1, 1, "let its agent in no longer; its points stay", OPT_BIT(OPT_YES),
+	run_source_stop},
+    {"source", "start", "SOURCE", 1, 1, "let its agent in again", 0, run_source_start},
+    {"source", "delete", "SOURCE", 1, 1, "delete it, with all its points",
+	OPT_BIT(OPT_YES) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_source_delete},
+    {"verify", NULL, "SOURCE", 1, 1, "compare it with its source, every block",
+	OPT_BIT(OPT_VOLUME) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_verify},
     {"volume", "list", "[SOURCE]", 0, 1, "the disks of a source, or of all", TABLE, run_volume_list},
+    {"volume", "delete", "SOURCE VOLUME", 2, 2, "delete a disk that it no longer has",
+	OPT_BIT(OPT_YES) | OPT_BIT(OPT_WITH_POINTS), run_volume_delete},
     {"pit", "list", "[SOURCE]", 0, 1, "points in time of a source, or of all", TABLE | OPT_BIT(OPT_DATA_DIR),
 	run_pit_list},
     {"pit", "create", "SOURCE", 1, 1, "make a point now, and keep it", OPT_BIT(OPT_NAME) | OPT_BIT(OPT_NEWEST),
@@ -31,6 +41,23 @@ static const struct command commands[] = {
     {"pit", "hold", "POINT", 1, 1, "never let it expire", 0, run_pit_hold},
     {"pit", "release", "POINT", 1, 1, "let the policy decide about it again", 0, run_pit_release},
     {"pit", "delete", "POINT", 1, 1, "delete it", OPT_BIT(OPT_YES), run_pit_delete},
+    {"scrub", "start", "[SOURCE]", 0, 1, "read all that is stored and compare it with its digests",
+	OPT_BIT(OPT_ALL) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS), run_scrub_start},
+    {"scrub", "status", "[SOURCE]", 0, 1, "when that was done, and what is damaged", TABLE, run_scrub_status},
+    {"scrub", "cancel", "[SOURCE]", 0, 1, "give it up", OPT_BIT(OPT_ALL), run_scrub_cancel},
+    {"pit", "plan", "SOURCE", 1, 1, "which points another policy would keep, and what it would free",
+	TABLE | OPT_BIT(OPT_POLICY), run_pit_plan},
+    {"policy", "show", "SOURCE", 1, 1, "which points it keeps, and for how long", TABLE, run_policy_show},
+    {"policy", "set", "SOURCE [RULE...|none]", 1, 1 + PIT_RULES_MAX,
+	"rules as in 10m/60m 1h/24h 1d/7d: one every, kept for",
+	OPT_BIT(OPT_JOURNAL_WINDOW) | OPT_BIT(OPT_MIN_RETENTION), run_policy_set},
+    {"retention", "freeze", "[SOURCE]", 0, 1, "stop all expiry of its points at once", OPT_BIT(OPT_ALL),
+	run_retention_freeze},
+    {"retention", "thaw", "[SOURCE]", 0, 1, "let points expire again, and believe the clock", OPT_BIT(OPT_ALL),
+	run_retention_thaw},
+    {"quota", "list", "", 0, 0, "what each source takes of the staging area, and what it may", TABLE, run_quota_list},
+    {"quota", "set", "SOURCE [SIZE|none]", 1, 2, "the most it may take, and what goes when there is no room",
+	OPT_BIT(OPT_WHEN_FULL), run_quota_set},
     {"token", "create", "", 0, 0, "print the line that enrols a machine",
 	OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_LIFETIME) | OPT_BIT(OPT_ADDRESS), run_token_create},
     {"token", "list", "", 0, 0, "tokens that were made, never their secrets", TABLE, run_token_list},
@@ -40,8 +67,11 @@ static const struct command commands[] = {
 	OPT_BIT(OPT_FOLLOW) | OPT_BIT(OPT_TAIL) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_NO_HEADER), run_events},
     {"export", "file", "SOURCE", 1, 1, "write a volume at a point in time into a file",
 	OPT_BIT(OPT_VOLUME) | OPT_BIT(OPT_AT) | OPT_BIT(OPT_FUZZY) | OPT_BIT(OPT_OUTPUT) | OPT_BIT(OPT_FORCE) |
-	    OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS) | OPT_BIT(OPT_DATA_DIR),
+	    OPT_BIT(OPT_PROGRESS) | OPT_BIT(OPT_NO_PROGRESS) | OPT_BIT(OPT_DATA_DIR) | OPT_BIT(OPT_SALVAGE),
 	run_export_file},
+    {"fsck", NULL, "DIR [SOURCE]", 1, 2,
+	"check a staging area at rest; changes nothing. exit 0: clean, 1: findings, 2: not checked", OPT_BIT(OPT_DATA),
+	run_fsck},
 };
 
 const struct command *
@@ -83,6 +113,30 @@ ctl_note(const char *format, ...)
 	va_end(ap);
 }
 
+/* Show what will be done, and read a line; "" without a terminal, and said. */
+static void
+ask(char *ret_answer, size_t size, const char *question, const char *format, va_list ap)
+{
+	ret_answer[0] = '\0';
+	vfprintf(stderr, format, ap);
+	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+		fprintf(stderr, "\nholdfastctl: nothing was done: without a terminal this needs --yes\n");
+		return;
+	}
+	fprintf(stderr, " %s ", question);
+	if (fgets(ret_answer, (int)size, stdin) == NULL)
+		ret_answer[0] = '\0';
+	ret_answer[strcspn(ret_answer, "\n")] = '\0';
+}
+
+static bool
+confirmed(bool yes)
+{
+	if (!yes && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
+		fprintf(stderr, "holdfastctl: nothing was done\n");
+	return yes;
+}
+
 bool
 ctl_confirm(const struct ctl *ctl, const char *format, ...)
 {
@@ -92,17 +146,24 @@ ctl_confirm(const struct ctl *ctl, const char *format, ...)
 	if (ctl_given(ctl, OPT_YES))
 		return true;
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	ask(answer, sizeof answer, "Go on? [y/N]", format, ap);
 	va_end(ap);
-	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-		fprintf(stderr, "\nholdfastctl: nothing was done: without a terminal this needs --yes\n");
-		return false;
-	}
-	fprintf(stderr, " Go on? [y/N] ");
-	if (fgets(answer, sizeof answer, stdin) != NULL && (strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0))
+	return confirmed(strcmp(answer, "y") == 0 || strcmp(answer, "yes") == 0);
+}
+
+bool
+ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
+{
+	char answer[256], question[300];
+	va_list ap;
+
+	if (ctl_given(ctl, OPT_YES))
 		return true;
-	fprintf(stderr, "holdfastctl: nothing was done\n");
-	return false;
+	snprintf(question, sizeof question, "To go on, type %s:", name);
+	va_start(ap, format);
+	ask(answer, sizeof answer, question, format, ap);
+	va_end(ap);
+	return confirmed(strcmp(answer, name) == 0);
 }
 
 /* ---- signals ---- */

@@ -18,6 +18,7 @@ enum ctl_exit {
 	EXIT_NOT_FOUND = 4,
 	EXIT_NOT_ALLOWED = 5,
 	EXIT_NOT_MET = 6,
+	EXIT_DAMAGED = 7,
 	EXIT_INTERRUPTED = 130,
 };
 
@@ -48,6 +49,15 @@ enum option_id {
 	OPT_ADDRESS,
 	OPT_FOLLOW,
 	OPT_TAIL,
+	OPT_WAIT,
+	OPT_WITH_POINTS,
+	OPT_WHEN_FULL,
+	OPT_DATA,
+	OPT_ALL,
+	OPT_SALVAGE,
+	OPT_JOURNAL_WINDOW,
+	OPT_MIN_RETENTION,
+	OPT_POLICY,
 	OPTIONS,
 };
 
@@ -93,6 +103,10 @@ void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * given; says why not. */
 bool ctl_confirm(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same before something large: on a terminal the name itself must be typed. */
+bool ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* SIGINT or SIGTERM has come. */
 bool ctl_interrupted(void);
 
@@ -106,17 +120,33 @@ int run_source_list(struct ctl *ctl);
 int run_source_show(struct ctl *ctl);
 int run_source_adopt(struct ctl *ctl);
 int run_source_revoke(struct ctl *ctl);
+int run_source_stop(struct ctl *ctl);
+int run_source_start(struct ctl *ctl);
+int run_source_delete(struct ctl *ctl);
 int run_volume_list(struct ctl *ctl);
+int run_volume_delete(struct ctl *ctl);
+int run_verify(struct ctl *ctl);
 int run_pit_list(struct ctl *ctl);
 int run_pit_create(struct ctl *ctl);
 int run_pit_hold(struct ctl *ctl);
 int run_pit_release(struct ctl *ctl);
 int run_pit_delete(struct ctl *ctl);
+int run_pit_plan(struct ctl *ctl);
+int run_scrub_start(struct ctl *ctl);
+int run_scrub_status(struct ctl *ctl);
+int run_scrub_cancel(struct ctl *ctl);
+int run_policy_show(struct ctl *ctl);
+int run_policy_set(struct ctl *ctl);
+int run_retention_freeze(struct ctl *ctl);
+int run_retention_thaw(struct ctl *ctl);
+int run_quota_list(struct ctl *ctl);
+int run_quota_set(struct ctl *ctl);
 int run_token_create(struct ctl *ctl);
 int run_token_list(struct ctl *ctl);
 int run_token_revoke(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
 int run_events(struct ctl *ctl);
 int run_export_file(struct ctl *ctl);
+int run_fsck(struct ctl *ctl);
 
 #endif

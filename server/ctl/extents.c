@@ -34,7 +34,11 @@ begin_range(struct extents *e)
 		e->offset += r->length;
 		return e->sink.hole(e->sink.arg, r->length);
 	}
-	if (r->kind == RECORD_HOLE || r->body_bytes != r->length)
+	if (r->kind == RECORD_BAD && r->body_bytes == 0 && e->sink.bad != NULL) {
+		e->offset += r->length;
+		return e->sink.bad(e->sink.arg, r->length);
+	}
+	if (r->kind != RECORD_DATA || r->body_bytes != r->length)
 		return fail(e, "a range and its bytes disagree");
 	e->state = EXTENTS_BODY;
 	return 0;
@@ -59,6 +63,7 @@ begin_record(struct extents *e)
 		return fail(e, "a record is too large");
 	switch (e->record.kind) {
 	case RECORD_DATA:
+	case RECORD_BAD:
 	case RECORD_HOLE: return begin_range(e);
 	case RECORD_END: return end_stream(e);
 	case RECORD_ERROR:

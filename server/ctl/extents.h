@@ -12,6 +12,7 @@
 struct extents_sink { /* each returns 0, or a code that ends the reading */
 	int (*data)(void *arg, const unsigned char *bytes, size_t len);
 	int (*hole)(void *arg, uint64_t len);
+	int (*bad)(void *arg, uint64_t len); /* cannot be read; NULL: there is no such thing */
 	void *arg;
 };
 

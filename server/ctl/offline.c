@@ -338,12 +338,14 @@ describe_rules(uint32_t rules)
 static void
 add_row(const struct pit *p, json_t *json)
 {
-	char time[UNITS_TEXT_BYTES];
+	char time[UNITS_TEXT_BYTES], verified[UNITS_TEXT_BYTES];
 
 	json_object_update_new(
-	    json, json_pack("{s:s?, s:b, s:b, s:b, s:b, s:s, s:o}", "name", p->name[0] == '\0' ? NULL : p->name,
-		      "verified", p->verified, "held", p->held, "byHand", p->by_hand, "kept", p->kept,
-		      "expectedTimestamp", time_format(p->planned_ns, time), "ruleIDs", describe_rules(p->rules)));
+	    json, json_pack("{s:s?, s:b, s:o, s:b, s:b, s:b, s:s, s:o}", "name", p->name[0] == '\0' ? NULL : p->name,
+		      "verified", p->verified_ns != 0, "lastVerified",
+		      p->verified_ns == 0 ? json_null() : json_string(time_format(p->verified_ns, verified)), "held",
+		      p->held, "byHand", p->by_hand, "kept", p->kept, "expectedTimestamp",
+		      time_format(p->planned_ns, time), "ruleIDs", describe_rules(p->rules)));
 }
 
 static json_t *
@@ -468,6 +470,19 @@ is_zero(const unsigned char *p, size_t len)
 	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
 }
 
+/* What can be read, or what cannot. */
+static int
+salvage_data(struct offline *o, uint64_t *block, uint64_t next, const struct extents_sink *sink)
+{
+	uint32_t count = 0;
+	int r = view_salvage(
+	    o->view, o->disk, o->cache, o->volume->volume, *block, (uint32_t)(next - *block), o->buf, &count);
+	uint64_t len = bytes_between(o, *block, *block + count);
+
+	*block += count;
+	return r < 0 ? sink->bad(sink->arg, len) : sink->data(sink->arg, o->buf, len);
+}
+
 /* Data up to the next boundary of 1 MiB, or to the end. */
 static int
 read_data(struct offline *o, uint64_t *block, uint64_t blocks, const struct extents_sink *sink)
@@ -478,6 +493,8 @@ read_data(struct offline *o, uint64_t *block, uint64_t blocks, const struct exte
 
 	if (next > blocks)
 		next = blocks;
+	if (sink->bad != NULL)
+		return salvage_data(o, block, next, sink);
 	r = view_read(o->view, o->disk, o->cache, o->volume->volume, *block, (uint32_t)(next - *block), o->buf, &fault);
 	if (r < 0)
 		return say_unreadable(o, fault.block, r);
@@ -492,9 +509,9 @@ read_range(struct offline *o, uint64_t *block, uint64_t blocks, const struct ext
 	uint64_t data, len;
 	int r = view_next_data(o->view, o->disk, o->cache, o->volume->volume, *block, &data);
 
-	if (r < 0)
+	if (r < 0 && sink->bad == NULL)
 		return say_unreadable(o, *block, r);
-	if (data == *block)
+	if (r < 0 || data == *block)
 		return read_data(o, block, blocks, sink);
 	if (data > blocks)
 		data = blocks;

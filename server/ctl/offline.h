@@ -33,7 +33,8 @@ bool offline_knows_names(const struct offline *o);
 /* Choose what offline_read() reads: a volume (id or name) at a point (id). */
 int offline_open_volume(struct offline *o, const char *volume, const char *pit, uint64_t *ret_size_bytes);
 
-/* Feed the sink from this byte (a multiple of 4096) to the end, in order, every block checked against its digest. The
+/* With sink->bad what cannot be read is told there, and the reading goes on behind it.
+ * Feed the sink from this byte (a multiple of 4096) to the end, in order, every block checked against its digest. The
  * sink's code ends it; EXIT_INTERRUPTED when a signal came. */
 int offline_read(struct offline *o, uint64_t from, const struct extents_sink *sink);
 

@@ -32,6 +32,16 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_ADDRESS] = {"address", 0, "HOST[:PORT]", "the server's address as its sources see it", false},
     [OPT_FOLLOW] = {"follow", 'f', NULL, "go on with new events as they come", false},
     [OPT_TAIL] = {"tail", 'n', "N", "begin with the last N events (100); 0: all", false},
+    [OPT_WAIT] = {"wait", 'w', NULL, "watch it until it is over; Ctrl-C only ends the watching", false},
+    [OPT_SALVAGE] = {"salvage", 0, NULL, "take what can be read, zeros for the rest; then FILE.salvaged, FILE.bad",
+	false},
+    [OPT_ALL] = {"all", 0, NULL, "all sources", false},
+    [OPT_WITH_POINTS] = {"with-points", 0, NULL, "delete the points that have it, too", false},
+    [OPT_WHEN_FULL] = {"when-full", 0, "WHAT", "stall: take nothing more; thin: give up points; default", false},
+    [OPT_JOURNAL_WINDOW] = {"journal-window", 0, "TIME", "how far back every checkpoint can be restored", false},
+    [OPT_POLICY] = {"policy", 0, "RULES", "rules as in \"10m/60m 1h/24h\"", false},
+    [OPT_MIN_RETENTION] = {"min-retention", 0, "TIME", "no point that is younger goes", false},
+    [OPT_DATA] = {"data", 0, NULL, "read every block, too, and check its digest", false},
 };
 
 const struct option_spec *

@@ -282,13 +282,16 @@ partial_offset(const struct partial *p)
 }
 
 int
-partial_finish(struct partial *p)
+partial_finish(struct partial *p, const char *suffix)
 {
+	size_t len = strlen(p->path);
 	int code;
 
 	assert(p->offset == p->size);
 	if (fsync(p->fd) < 0)
 		return fail(p->partial_path);
+	if ((size_t)snprintf(p->path + len, sizeof p->path - len, "%s", suffix) >= sizeof p->path - len)
+		return ctl_fail(EXIT_USAGE, "%s: the path is too long", p->path);
 	code = check_target(p); /* again: it may have come meanwhile */
 	if (code != EXIT_DONE)
 		return code;

@@ -32,7 +32,7 @@ uint64_t partial_offset(const struct partial *p);
 /* What is written is on disk, and the state says so. Done by itself every 256 MiB. */
 int partial_sync(struct partial *p);
 
-/* All of it is there: sync, rename, remove the state. */
-int partial_finish(struct partial *p);
+/* All of it is there: sync, rename, remove the state. suffix: "", or what its name gets because it is not whole. */
+int partial_finish(struct partial *p, const char *suffix);
 
 #endif

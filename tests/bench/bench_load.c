@@ -8,6 +8,8 @@
  *	fill   first fill of random blocks, 1 MiB frames: the volume grows by --mib and is filled from its frontier
  *	data   random 4 KiB writes below the frontier, --blocks of them per frame, as a frame is gathered by the agent
  *(256) or as captured writes come (1); the volume is first filled with zeros up to --volume-mib
+ *	zeros  256 extents of one zero block each per frame, for --mib MiB of blocks: as many extents as data would
+ *	       make, for a hundredth of its bytes; else as data
  *
  * When all agents stream and nothing is unacknowledged it prints "ready" and waits for a line on stdin; so the caller
  * can take the server's CPU time before and after. Then it sends --mib per agent, or for --seconds, as fast as credit
@@ -48,7 +50,7 @@ enum {
 	STALL_SECONDS = 20,   /* no byte acknowledged for so long: the run has failed */
 };
 
-enum mode { MODE_FILL, MODE_DATA };
+enum mode { MODE_FILL, MODE_DATA, MODE_ZEROS };
 enum phase { PHASE_SHAKE, PHASE_WELCOME, PHASE_VOLUMES, PHASE_ACK, PHASE_STREAM };
 
 struct sent {
@@ -82,7 +84,7 @@ struct agent {
 	bool loading; /* has load to send */
 	bool ended;   /* and has sent its last checkpoint */
 	uint64_t made_bytes, acked_bytes, acked_writes;
-	int64_t next_due_ns;
+	int64_t next_due_ns, next_checkpoint_ns;
 };
 
 static struct {
@@ -90,6 +92,7 @@ static struct {
 	uint64_t mib, volume_mib;
 	double seconds, rate;
 	unsigned blocks_per_frame;
+	double checkpoint_seconds; /* 0: at the end alone */
 } options = {.mode = MODE_FILL, .mib = 64, .volume_mib = 256, .blocks_per_frame = EXTENT_BLOCKS_MAX};
 
 static struct agent *agents;
@@ -258,6 +261,8 @@ send_checkpoint(struct agent *a, int64_t now)
 
 /* ---- content ---- */
 
+static const unsigned no_blocks; /* of the pool: zeros */
+
 static void
 push_data(struct agent *a, const struct data_message *m, const unsigned *pool_blocks, int64_t due_ns)
 {
@@ -336,6 +341,24 @@ send_writes(struct agent *a, int64_t due_ns)
 	return true;
 }
 
+/* Blocks that lie apart, so that no two of them become one extent. */
+static bool
+send_zeros(struct agent *a, int64_t now)
+{
+	static struct data_message m;
+	uint64_t first = next_random() % (a->volume_blocks - 2 * EXTENT_BLOCKS_MAX);
+
+	if (!may_send(a, 8 + 32 * EXTENT_BLOCKS_MAX, 0))
+		return false;
+	m.digest_count = 0;
+	m.fill = false;
+	for (m.extent_count = 0; m.extent_count < EXTENT_BLOCKS_MAX; m.extent_count++)
+		m.extents[m.extent_count] = (struct extent){first + 2 * m.extent_count, 1, a->volume, EXTENT_ZERO};
+	push_data(a, &m, &no_blocks, now);
+	a->made_bytes += EXTENT_BLOCKS_MAX * BLOCK_BYTES;
+	return true;
+}
+
 static void
 send_zero_fill(struct agent *a, int64_t now)
 {
@@ -345,7 +368,7 @@ send_zero_fill(struct agent *a, int64_t now)
 	m.digest_count = 0;
 	m.fill = true;
 	m.extents[0] = (struct extent){a->frontier, a->volume_blocks - a->frontier, a->volume, EXTENT_FILL_ZERO};
-	push_data(a, &m, NULL, now);
+	push_data(a, &m, &no_blocks, now);
 	a->frontier = a->volume_blocks;
 }
 
@@ -353,17 +376,23 @@ send_zero_fill(struct agent *a, int64_t now)
 static bool
 make_load(struct agent *a, int64_t now)
 {
-	uint64_t frame_bytes = (uint64_t)options.blocks_per_frame * BLOCK_BYTES;
+	uint64_t frame_bytes =
+	    (uint64_t)(options.mode == MODE_ZEROS ? EXTENT_BLOCKS_MAX : options.blocks_per_frame) * BLOCK_BYTES;
 
 	if (options.mode == MODE_FILL) {
 		while (a->frontier < a->volume_blocks && send_fill(a, now))
 			;
 		return a->frontier < a->volume_blocks;
 	}
+	if (options.checkpoint_seconds > 0 && now >= a->next_checkpoint_ns && may_send(a, 64, 0)) {
+		send_checkpoint(a, now);
+		a->next_checkpoint_ns = now + (int64_t)(options.checkpoint_seconds * NS_PER_SECOND);
+	}
 	while (load_ends_ns == 0 ? a->made_bytes + frame_bytes <= options.mib << 20 : now < load_ends_ns) {
 		if (options.rate > 0 && a->next_due_ns > now)
 			return true;
-		if (!send_writes(a, options.rate > 0 ? a->next_due_ns : now))
+		if (options.mode == MODE_ZEROS ? !send_zeros(a, now)
+					       : !send_writes(a, options.rate > 0 ? a->next_due_ns : now))
 			return true;
 		if (options.rate > 0)
 			a->next_due_ns += (int64_t)(1e9 * agent_count * options.blocks_per_frame / options.rate);
@@ -792,6 +821,7 @@ load_and_report(void)
 		/* Spread over one interval, so that agents do not all write at the same moment. */
 		agents[i].next_due_ns =
 		    options.rate > 0 ? begun + (int64_t)(1e9 * i * options.blocks_per_frame / options.rate) : begun;
+		agents[i].next_checkpoint_ns = begun + (int64_t)(options.checkpoint_seconds * NS_PER_SECOND);
 		turn(&agents[i]);
 	}
 	loop_until(has_ended);
@@ -814,8 +844,8 @@ static void
 usage(void)
 {
 	fprintf(stderr,
-	    "usage: bench_load [--mode fill|data] [--mib N] [--volume-mib N] [--seconds S] [--rate WRITES_PER_S] "
-	    "[--blocks 1..256] [--seed N] STATE_DIRECTORY...\n");
+	    "usage: bench_load [--mode fill|data|zeros] [--mib N] [--volume-mib N] [--seconds S] [--rate WRITES_PER_S] "
+	    "[--blocks 1..256] [--checkpoint-seconds S] [--seed N] STATE_DIRECTORY...\n");
 	exit(64);
 }
 
@@ -824,13 +854,18 @@ parse_options(int argc, char **argv)
 {
 	static const struct option known[] = {{"mode", 1, NULL, 'm'}, {"mib", 1, NULL, 'n'},
 	    {"volume-mib", 1, NULL, 'v'}, {"seconds", 1, NULL, 's'}, {"rate", 1, NULL, 'r'}, {"blocks", 1, NULL, 'b'},
-	    {"seed", 1, NULL, 'd'}, {0}};
+	    {"seed", 1, NULL, 'd'}, {"checkpoint-seconds", 1, NULL, 'c'}, {0}};
 	int c;
 
 	random_bytes(&random_state, sizeof random_state);
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		switch (c) {
-		case 'm': options.mode = strcmp(optarg, "data") == 0 ? MODE_DATA : MODE_FILL; break;
+		case 'm':
+			options.mode = strcmp(optarg, "data") == 0    ? MODE_DATA
+				       : strcmp(optarg, "zeros") == 0 ? MODE_ZEROS
+								      : MODE_FILL;
+			break;
+		case 'c': options.checkpoint_seconds = atof(optarg); break;
 		case 'n': options.mib = strtoull(optarg, NULL, 10); break;
 		case 'v': options.volume_mib = strtoull(optarg, NULL, 10); break;
 		case 's': options.seconds = atof(optarg); break;

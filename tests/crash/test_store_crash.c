@@ -1,28 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A store's life (first fill, journal, checkpoints, runs, points, fold) on the simulated disk, with the power cut at every
- * disk operation of it in turn. After each cut whatever was not synced survives in part, torn; the store must come back with every
- * acknowledged frame and every listed point exact, go on where it stopped, and be exact again at the end.
+/* A store's life (declaration, first fill, journal, checkpoints, runs, points, fold) on the simulated disk, with the
+ * power cut at the disk operations of it in turn. After each cut whatever was not synced survives in part, torn; the
+ * store must come back with every acknowledged frame and every listed point exact, go on where it stopped, and be exact
+ * again at the end. Or the process alone is killed, and the power goes while the next one recovers. By seed a life is
+ * plain, wild, or a keeper's: see store_rig.h.
  *
- * usage: test_store_crash [SEED [STEPS]]     prints TAP, and last `N crash states, N violations` */
+ * usage: test_store_crash [--seed N] [--seeds N] [--steps N] [--stride N] [--states N] [--first]
+ *        test_store_crash [--seed N] [--steps N] [--stride N] --replay STEP CUT END
+ * From seed N on so many lives of so many steps, one cut in `stride` of each; with --states as many lives as it takes.
+ * --first: stop at the first violation. Prints TAP, and last `N crash states, N violations`. */
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "storage/plant.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_cuts.h"
+#include "tests/lib/steady.h"
 
-enum { STEPS = 150, SEEDS = 3 };
+enum { LIFE_AFTER = 12, VIOLATIONS_MAX = 20 };
 
-#ifdef PLANTS
-int planted;
-#endif
+enum end {        /* of a life */
+	END_SOME, /* the power goes: a random part of what was not synced survives */
+	END_NONE, /* nothing of it */
+	END_ALL,  /* all of it */
+	END_KILL, /* the process alone is killed, and goes on; the power goes while it recovers, or soon after */
+	END_COUNT,
+};
+
+static struct {
+	uint64_t seed, seeds, states;
+	unsigned steps, stride;
+	bool first, replay;
+	unsigned step, cut, end;
+} options = {.seed = 1, .seeds = 4, .steps = 250, .stride = 6};
+
+static const struct {
+	enum rig_kind kind;
+	const char *name;
+} kinds[] = {{RIG_PLAIN, "plain"}, {RIG_WILD, "wild"}, {RIG_KEEPER, "keeper"}}; /* by seed */
 
 static uint64_t states, violations;
 
-static void
-run_script(struct rig *g, unsigned steps)
+static bool
+is_enough(void)
 {
-	for (unsigned i = 0; i < steps && !disk_sim_is_cut(g->disk) && !g->failed && g->fault[0] == '\0'; i++)
+	return violations >= (options.first ? 1 : VIOLATIONS_MAX);
+}
+
+static bool
+goes_on(const struct rig *g)
+{
+	return !disk_sim_is_cut(g->disk) && g->fault[0] == '\0' && g->store != NULL &&
+	       (g->kind == RIG_WILD || !g->failed);
+}
+
+static void
+run_steps(struct rig *g, unsigned steps)
+{
+	for (unsigned i = 0; i < steps && goes_on(g); i++)
 		rig_step(g);
 }
 
@@ -30,114 +65,210 @@ run_script(struct rig *g, unsigned steps)
 static void
 run_out(struct rig *g)
 {
-	rig_settle(g);
-	if (!g->failed && !disk_sim_is_cut(g->disk))
+	do {
+		while (g->failed && goes_on(g))
+			rig_step(g);
+		if (goes_on(g))
+			rig_settle(g);
+	} while (g->kind == RIG_WILD && g->failed && goes_on(g));
+	if (!g->failed && goes_on(g))
 		rig_run_jobs(g, 100);
 }
 
-static bool
-violated(struct rig *g, uint64_t seed, uint64_t cut, const char *when)
-{
-	if (g->fault[0] == '\0' && !g->failed)
-		return false;
-	violations++;
-	printf("# VIOLATION seed=%" PRIu64 " cut=%" PRIu64 " %s: %s\n", seed, cut, when, g->failed ? "the store failed" : g->fault);
-	return true;
-}
-
-/* The frames that were lost are sent again, as an agent does; then the script goes on. */
+/* After a kill the power goes as well, but only once the next process has relied on what it found; else now and then.
+ */
 static void
-resume(struct rig *g, unsigned steps)
+end_again(struct rig *g, enum end end, uint64_t luck)
 {
-	uint64_t sent = g->sent;
-
-	for (uint64_t i = g->acked + 1; i <= sent && g->fault[0] == '\0'; i++)
-		rig_send(g, i);
-	rig_settle(g);
-	run_script(g, steps);
-	run_out(g);
+	if (end != END_KILL && luck % 4 != 0)
+		return;
+	disk_sim_cut_at(g->disk, 1 + luck % 61);
+	if (rig_open(g) == 0 && rig_check_recovered(g)) {
+		rig_resend(g);
+		rig_settle(g);
+	}
+	if (!disk_sim_is_cut(g->disk) && g->fault[0] != '\0')
+		return; /* the violation is told by the caller */
+	rig_close(g);
+	g->fault[0] = '\0';
+	if (end == END_KILL)
+		end = luck % 3 == 0 ? END_SOME : END_NONE;
+	disk_sim_restart(g->disk, (enum sim_survival)end, luck * 7);
 }
 
-/* One life with a cut at operation `cut`; false when the script ended before it. */
 static bool
-try_cut(uint64_t seed, uint64_t cut, unsigned steps, enum sim_survival survival)
+comes_back(struct rig *g)
+{
+	if (rig_open(g) < 0 || !rig_check_recovered(g) || !rig_check(g))
+		return false;
+	rig_resend(g);
+	rig_settle(g);
+	run_steps(g, LIFE_AFTER);
+	run_out(g);
+	return g->store != NULL && rig_check(g) && !g->failed;
+}
+
+static void
+try_state(const struct rig *cut, unsigned step, unsigned number, enum end end)
+{
+	static struct rig *g;
+	uint64_t luck = (cut->seed * 1000003 + step) * 401 + number;
+
+	if (g == NULL && (g = calloc(1, sizeof *g)) == NULL)
+		abort();
+	states++;
+	steady_seed(luck);
+	rig_fork(g, cut);
+	if (end != END_KILL)
+		disk_sim_restart(g->disk, (enum sim_survival)end, luck);
+	end_again(g, end, luck);
+	if (g->fault[0] != '\0' || !comes_back(g)) {
+		violations++;
+		printf("# VIOLATION: %s\n", g->failed ? "the store failed" : g->fault);
+		printf("#   again: test_store_crash --seed %" PRIu64 " --steps %u --stride %u --replay %u %u %d\n",
+		    cut->seed, options.steps, options.stride, step, number, (int)end);
+	}
+	rig_stop(g);
+}
+
+static bool
+is_wanted(unsigned step, unsigned number, enum end end)
+{
+	return !is_enough() &&
+	       (!options.replay || (step == options.step && number == options.cut && (unsigned)end == options.end));
+}
+
+/* One step of a life, cut here and there. */
+static void
+cut_step(struct rig *g, unsigned step)
+{
+	const struct rig_cut *cuts;
+	unsigned count;
+
+	rig_cuts_begin(g, options.stride);
+	if (step == 0)
+		(void)rig_open(g);
+	else
+		rig_step(g);
+	count = rig_cuts_end(g, &cuts);
+	steady_leave();
+	for (unsigned i = 0; i < count; i++)
+		for (int end = 0; end < END_COUNT; end++)
+			if (is_wanted(step, i, (enum end)end))
+				try_state(cuts[i].rig, step, i, (enum end)end);
+	steady_return();
+	rig_cuts_free();
+}
+
+static void
+live(struct rig *g, uint64_t seed)
+{
+	steady_seed(seed);
+	rig_create(g, seed, kinds[seed % 3].kind);
+	for (unsigned i = 0; (i == 0 || goes_on(g)) && i < options.steps && !is_enough(); i++)
+		cut_step(g, i);
+	run_out(g);
+	if (g->fault[0] == '\0' && !is_enough())
+		(void)rig_check(g);
+}
+
+/* What a keeper keeps may stand in the way of every fold. */
+static bool
+has_proved_enough(const struct rig *g)
+{
+	return g->runs_built > 0 && (g->kind == RIG_KEEPER ? g->punches > 0 : g->folds > 0);
+}
+
+/* A life must reach everything it is meant to reach, and be right itself. */
+static bool
+try_life(uint64_t seed)
 {
 	struct rig *g = calloc(1, sizeof *g);
-	bool was_cut;
+	uint64_t before = violations;
 
 	if (g == NULL)
 		abort();
-	if (!rig_start(g, seed))
-		abort();
-	disk_sim_cut_at(g->disk, cut);
-	run_script(g, steps);
-	run_out(g);
-	was_cut = disk_sim_is_cut(g->disk);
-	rig_close(g);
-	if (was_cut) {
-		states++;
-		g->fault[0] = '\0';
-		disk_sim_restart(g->disk, survival, seed * 1000003 + cut);
-		if (rig_open(g) == 0 && rig_check_recovered(g) && rig_check(g))
-			resume(g, 10);
-		if (g->store != NULL && g->fault[0] == '\0')
-			rig_check(g);
-		(void)violated(g, seed, cut, "after the cut");
+	live(g, seed);
+	if (g->fault[0] != '\0' || g->failed) {
+		violations++;
+		printf("# VIOLATION seed=%" PRIu64 " without a cut: %s\n", seed,
+		    g->failed ? "the store failed" : g->fault);
+	}
+	printf("# seed %" PRIu64 " (%s): %" PRIu64 " frames, %u streams, %u declarations, %" PRIu64
+	       " disk operations, %u runs, %u folds, %u merges, %u times punched, %u times reopened\n",
+	    seed, kinds[seed % 3].name, g->sent, g->streams + 1, g->declarations, disk_sim_operations(g->disk),
+	    g->runs_built, g->folds, g->merges, g->punches, g->reopened);
+	if (violations == before && options.states == 0 && !options.replay && !has_proved_enough(g)) {
+		printf("# it folded, built or merged nothing: it proves too little\n");
+		violations++;
 	}
 	rig_stop(g);
 	free(g);
-	return was_cut;
+	return violations == before;
 }
 
-/* Without a cut: the script must reach everything it is meant to reach, and be right. */
-static bool
-try_whole(uint64_t seed, unsigned steps)
+static void
+usage(void)
 {
-	struct rig *g = calloc(1, sizeof *g);
-	bool ok;
+	fprintf(stderr,
+	    "usage: test_store_crash [--seed N] [--seeds N] [--steps N] [--stride N] [--states N] [--first]\n"
+	    "       test_store_crash [--seed N] [--steps N] [--stride N] --replay STEP CUT END\n");
+	exit(2);
+}
 
-	if (g == NULL || !rig_start(g, seed))
-		abort();
-	run_script(g, steps);
-	run_out(g);
-	rig_check(g);
-	ok = !violated(g, seed, 0, "without a cut");
-	printf("# seed %" PRIu64 ": %" PRIu64 " frames, %" PRIu64 " disk operations, %u runs, %u folds\n", seed, g->sent,
-	    disk_sim_operations(g->disk), g->runs_built, g->folds);
-	if (ok && (g->folds == 0 || g->runs_built == 0)) {
-		printf("# the script folded or built nothing: it proves too little\n");
-		ok = false;
-	}
-	rig_stop(g);
-	free(g);
-	return ok;
+static void
+read_replay(int argc, char **argv)
+{
+	if (argc != (options.replay ? 3 : 0))
+		usage();
+	if (!options.replay)
+		return;
+	options.seeds = 1;
+	options.step = (unsigned)strtoul(argv[0], NULL, 0);
+	options.cut = (unsigned)strtoul(argv[1], NULL, 0);
+	options.end = (unsigned)strtoul(argv[2], NULL, 0);
+}
+
+static void
+read_arguments(int argc, char **argv)
+{
+	static const struct option names[] = {{"seed", required_argument, NULL, 's'},
+	    {"seeds", required_argument, NULL, 'n'}, {"steps", required_argument, NULL, 't'},
+	    {"stride", required_argument, NULL, 'r'}, {"states", required_argument, NULL, 'a'},
+	    {"first", no_argument, NULL, 'f'}, {"replay", no_argument, NULL, 'p'}, {0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
+		switch (c) {
+		case 's': options.seed = strtoull(optarg, NULL, 0); break;
+		case 'n': options.seeds = strtoull(optarg, NULL, 0); break;
+		case 't': options.steps = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'r': options.stride = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'a': options.states = strtoull(optarg, NULL, 0); break;
+		case 'f': options.first = true; break;
+		case 'p': options.replay = true; break;
+		default: usage();
+		}
+	if (options.stride == 0 || options.steps == 0)
+		usage();
+	read_replay(argc - optind, argv + optind);
 }
 
 int
 main(int argc, char **argv)
 {
-	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : 1, seeds = argc > 1 ? 1 : SEEDS;
-	unsigned steps = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : STEPS;
-	int test = 0;
+	uint64_t lives = 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	plant_from_environment();
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		static const char *const names[] = {"a random part survives", "nothing survives", "everything survives"};
-		bool ok = try_whole(seed, steps);
+	read_arguments(argc, argv);
+	while ((options.states > 0 ? states < options.states : lives < options.seeds) && !is_enough()) {
+		uint64_t seed = options.seed + lives++, before = states;
+		bool ok = try_life(seed);
 
-		printf("%s %d - whole script of seed %" PRIu64 "\n", ok ? "ok" : "not ok", ++test, seed);
-		for (int survival = SIM_SURVIVE_RANDOM; survival <= SIM_SURVIVE_ALL; survival++) {
-			uint64_t before = violations;
-
-			for (uint64_t cut = 1; try_cut(seed, cut, steps, (enum sim_survival)survival); cut++)
-				if (violations > before + 4)
-					break;
-			printf("%s %d - cut at every operation, %s, seed %" PRIu64 "\n", violations == before ? "ok" : "not ok", ++test,
-			    names[survival], seed);
-		}
+		printf("%s %" PRIu64 " - a life of %u steps, seed %" PRIu64 ": %" PRIu64 " crash states\n",
+		    ok ? "ok" : "not ok", lives, options.steps, seed, states - before);
 	}
-	printf("1..%d\n", test);
+	printf("1..%" PRIu64 "\n", lives);
 	printf("%" PRIu64 " crash states, %" PRIu64 " violations\n", states, violations);
 	return violations > 0 ? 1 : 0;
 }

@@ -116,7 +116,12 @@ def test_an_agent_goes_on_where_the_earlier_version_stopped(rig, sample):
 
 @pytest.fixture(name="newest")
 def newest_fixture(rig):
-    return Sample(rig, NEWEST)
+    """The newest one, its databases converted to what they are today: what is refused below is refused before anything is written."""
+    sample = Sample(rig, NEWEST)
+    daemon = rig.daemon(data=sample.area)
+    daemon.wait_ready(sample.source)
+    daemon.stop()
+    return sample
 
 
 def refused(rig, sample, word):
@@ -136,17 +141,18 @@ def test_a_newer_data_directory_is_refused(rig, newest):
     refused(rig, newest, str(newest.area))
 
 
-def set_user_version(path, version):
+def raise_user_version(path, by):
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = %d" % version)
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    database.execute("PRAGMA user_version = %d" % (version + by))
     database.commit()
     database.close()  # takes the write-ahead log, if the daemon was killed over one, into the database
 
 
 def test_a_newer_registry_is_refused(rig, newest):
-    set_user_version(newest.area / "holdfast.db", 2)
+    raise_user_version(newest.area / "holdfast.db", 1)
     daemon = refused(rig, newest, "holdfast.db")
-    set_user_version(newest.area / "holdfast.db", 1)
+    raise_user_version(newest.area / "holdfast.db", -1)
     daemon.start()
     daemon.wait_ready(newest.source)
 
@@ -154,7 +160,6 @@ def test_a_newer_registry_is_refused(rig, newest):
 def source_refused(rig, sample, name, broken, mended):
     """The daemon runs, but not this source: its event names the file; nothing of it is touched, and it comes back when the file is
     as it was."""
-    set_user_version(sample.folder / "catalog.db", 1)
     broken()
     before = {k: v for k, v in sample.digests().items() if k.startswith("sources/")}
     daemon = rig.daemon(data=sample.area)
@@ -183,7 +188,7 @@ def refused_offline(sample, name):
 
 def test_a_newer_catalog_is_refused(rig, newest):
     path = newest.folder / "catalog.db"
-    daemon, mended = source_refused(rig, newest, "catalog.db", lambda: set_user_version(path, 2), lambda: set_user_version(path, 1))
+    daemon, mended = source_refused(rig, newest, "catalog.db", lambda: raise_user_version(path, 1), lambda: raise_user_version(path, -1))
     and_comes_back(newest, daemon, mended)
 
 
@@ -228,8 +233,9 @@ def test_a_newer_file_of_a_source_is_refused(rig, newest, kind):
     path = sorted(newest.folder.glob(pattern))[-1]
     number = int(path.stem) if path.stem.isdigit() else 0
     old = page_of(path)
-    assert with_version(old, 1, checksum_at, seed(old, number)) == old, "the test makes headers as the program does"
-    newer = with_version(old, 2, checksum_at, seed(old, number))
+    version = struct.unpack_from("<I", old, 8)[0]
+    assert with_version(old, version, checksum_at, seed(old, number)) == old, "the test makes headers as the program does"
+    newer = with_version(old, version + 50, checksum_at, seed(old, number))
     put_page(path, newer)
     refused_offline(newest, path.name)
     daemon, mended = source_refused(rig, newest, path.name, lambda: None, lambda: put_page(path, old))

@@ -67,6 +67,7 @@ struct link {
 	/* what the test does to us */
 	struct message_recent_answer recent;
 	uint64_t requests[REQUEST_IDS_MAX];
+	bool compare_requested;
 	size_t request_count;
 	uint64_t lose_after_frames; /* then calls say -HF_ESTREAM; 0 = never */
 	bool is_lost;
@@ -416,9 +417,12 @@ link_recent(struct link *l, uint32_t volume, struct message_recent_answer *ret_a
 }
 
 size_t
-link_take_requests(struct link *l, uint64_t *ret_ids, size_t max)
+link_take_requests(struct link *l, uint64_t *ret_ids, size_t max, bool *ret_compare)
 {
 	size_t n = l->request_count < max ? l->request_count : max;
+
+	*ret_compare = l->compare_requested;
+	l->compare_requested = false;
 
 	memcpy(ret_ids, l->requests, n * sizeof *ret_ids);
 	l->request_count = 0;

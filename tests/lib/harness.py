@@ -400,7 +400,9 @@ class Daemon:
         self.run_dir = rig.path(self.name + "-run")
         self.program = None
         self.settings = {"server.listen": "%s:%d" % (host, free_port()), "server.enroll_listen": "%s:%d" % (host, free_port()),
-                         "server.log_level": "debug", "storage.data_dir": self.data, "admin.runtime_dir": self.run_dir,
+                         "server.log_level": "debug", "storage.data_dir": self.data,
+                         "storage.reserve": "16MiB",  # of the machine's own disk, mostly
+                         "admin.runtime_dir": self.run_dir,
                          "ingest.memory": "64MiB", "ingest.credit": "%dMiB" % (CREDIT // MIB)}
         self.settings.update((key.replace("__", "."), value) for key, value in settings.items())
         if start:

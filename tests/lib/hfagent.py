@@ -46,7 +46,8 @@ PROTOCOL_VERSION = 1
 FRAME = {
     "HELLO": 1, "WELCOME": 2, "DECLARE": 3, "VOLUMES": 4, "START": 5, "DATA": 16, "CHECKPOINT": 17, "ACK": 32,
     "HEARTBEAT": 33, "CHECKPOINT_REQUEST": 34, "COMPARE": 35, "COMPARED": 36, "RECENT": 37, "RECENT_ANSWER": 38,
-    "RENEW_REQUEST": 39, "RENEW": 40, "RENEWED": 41, "REPORT": 42, "NOTICE": 43, "GOODBYE": 44, "ENROLL": 64, "ENROLLED": 65,
+    "RENEW_REQUEST": 39, "RENEW": 40, "RENEWED": 41, "REPORT": 42, "NOTICE": 43, "GOODBYE": 44, "FETCH": 45, "FETCHED": 46,
+    "ENROLL": 64, "ENROLLED": 65,
 }
 FRAME_NAME = {number: name for name, number in FRAME.items()}
 
@@ -439,6 +440,7 @@ class Agent:
         self.recent_answers = collections.deque()
         self.volume_answers = collections.deque()
         self.checkpoint_requests = []
+        self.fetches = collections.deque()
         self.renewals = 0
         self.peer_heartbeat = None
         self.round_trip_ns = self.offset_ns = None
@@ -860,6 +862,10 @@ class Agent:
 
     def _on_checkpoint_request(self, message, frame):
         self.checkpoint_requests.append(message.request_id)
+
+    def _on_fetch(self, message, frame):
+        """Only if hello() said features=[1]; whoever did answers."""
+        self.fetches.append(message)
 
     def _on_compared(self, message, frame):
         if message.status or message.all_zero:

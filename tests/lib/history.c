@@ -356,7 +356,7 @@ history_view(struct history *h, uint64_t lsn, uint64_t base_lsn)
 	p.runs = calloc(HISTORY_SEGMENTS_MAX * 32, sizeof(struct run *));
 	p.segments = calloc(HISTORY_SEGMENTS_MAX, sizeof(struct shared_file *));
 	for (unsigned i = h->segment_count; i-- > 0;) { /* newest first: the order must not matter */
-		p.segments[p.segment_count++] = share(h, "seg", i + 1, DISK_READ);
+		p.segments[p.segment_count++] = share(h, "seg", i + 1, DISK_WRITE);
 		if (h->run_in_file[i])
 			p.runs[p.run_count++] = open_run(h, i + 1);
 		else

@@ -130,7 +130,7 @@ fake_add_pit(struct server *sv, int64_t time_ns, const char *name)
 	    .time_ns = time_ns,
 	    .planned_ns = time_ns,
 	    .complete = true,
-	    .verified = true,
+	    .verified_ns = time_ns,
 	    .consistency = CHECKPOINT_CRASH,
 	    .kept = true,
 	    .by_hand = name[0] != '\0'};
@@ -213,6 +213,83 @@ command_revoke_source(struct server *sv, const struct id *source, command_done *
 	fake_answer(sv, 0, "its certificates are revoked", done, arg);
 }
 
+void
+command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "replication is stopped", done, arg);
+}
+
+void
+command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "its agent is let in again", done, arg);
+}
+
+void
+command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg)
+{
+	fake_answer(sv, cancel ? -ENOENT : 0, cancel ? "no scrub is under way" : "the scrub is under way", done, arg);
+}
+
+void
+command_set_quota(
+    struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
+{
+	fake_answer(
+	    sv, 0, change->has_quota && change->quota_bytes != 0 ? "it may take so much" : "no limit", done, arg);
+}
+
+void
+command_set_policy(
+    struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
+{
+	char text[POLICY_TEXT_BYTES];
+
+	fake_answer(sv, 0, change->has_rules ? policy_format_rules(&change->policy, text) : "no rules", done, arg);
+}
+
+void
+command_plan(struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg)
+{
+	static const bool going[16] = {true};
+	struct fake_answer *a = fake_answer(sv, 0, "", done, arg);
+
+	memcpy(a->pits, sv->pits, sizeof sv->pits);
+	a->answer.pit_count = sv->pit_count;
+	a->answer.going = going;
+	a->answer.total_bytes = 8192;
+	a->answer.freed_bytes = 4096;
+}
+
+void
+command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, frozen ? "frozen" : "thawed", done, arg);
+}
+
+void
+command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	bool connected = strcmp(source->text, FAKE_READY) == 0;
+
+	fake_answer(sv, connected ? -EBUSY : 0, connected ? "its agent is connected" : "it is gone", done, arg);
+}
+
+void
+command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg)
+{
+	fake_answer(sv, with_points ? 0 : -EBUSY, with_points ? "the volume is gone" : "3 points have it", done, arg);
+}
+
+void
+command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg)
+{
+	bool known = volume[0] == '\0' || strcmp(volume, "sda") == 0;
+
+	fake_answer(sv, known ? 0 : -HF_EVOLUME, known ? "it is being compared" : "no such volume", done, arg);
+}
+
 /* ---- export: odd chunks of data, every third one a hole ---- */
 
 struct export
@@ -283,7 +360,7 @@ fake_opened(evutil_socket_t fd, short what, void *arg)
 
 void
 export_open(struct server *sv, const struct id *source, const struct id *pit, const char *volume, uint64_t from,
-    export_opened *opened, void *arg)
+    bool salvage, export_opened *opened, void *arg)
 {
 	struct export *e = calloc(1, sizeof *e);
 	struct timeval soon = {0, 1000};
@@ -372,7 +449,7 @@ fake_server_init(struct server *sv, const char *dir)
 
 	*sv = (struct server){.base = event_base_new()};
 	snprintf(path, sizeof path, "%s/holdfast.db", dir);
-	assert(registry_open(path, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0);
+	assert(registry_open(path, true, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0);
 	snprintf(path, sizeof path, "%s/pki", dir);
 	(void)mkdir(path, 0700); /* may be there */
 	snprintf(path, sizeof path, "%s/pki/ca.pem", dir);
@@ -385,8 +462,7 @@ fake_server_init(struct server *sv, const char *dir)
 	    .version = HOLDFAST_VERSION,
 	    .listen = "0.0.0.0:1500",
 	    .enroll_listen = "0.0.0.0:1501",
-	    .staging_total_bytes = 100ull << 30,
-	    .staging_free_bytes = 60ull << 30};
+	    .areas = {{.total_bytes = 100ull << 30, .free_bytes = 60ull << 30, .room_bytes = 59ll << 30}}};
 	snprintf(sv->facts.data_dir, sizeof sv->facts.data_dir, "%s", dir);
 	memset(sv->facts.ca_fingerprint, 'a', 64);
 	for (int i = 0; i < FAKE_PITS; i++)

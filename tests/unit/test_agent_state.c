@@ -75,6 +75,7 @@ fill_in(struct state *st)
 	st->incarnation = 7;
 	st->last_stream_id = 0xfedcba9876543210;
 	st->last_acked_sequence = 1234567890123;
+	st->earlier = (struct earlier_streams){{0xffffffffffffffff, 1}, 2};
 	st->server_count = 2;
 	snprintf(st->servers[0], sizeof st->servers[0], "hold.example:1500");
 	snprintf(st->servers[1], sizeof st->servers[1], "[2001:db8::1]:15000");
@@ -104,6 +105,7 @@ what_was_saved_is_read_back(void **state)
 	assert_memory_equal(a->nonce, b->nonce, sizeof a->nonce);
 	assert_int_equal(b->incarnation, 7);
 	assert_true(b->last_stream_id == a->last_stream_id && b->last_acked_sequence == a->last_acked_sequence);
+	assert_memory_equal(&a->earlier, &b->earlier, sizeof a->earlier);
 	assert_int_equal(b->server_count, 2);
 	assert_memory_equal(a->servers, b->servers, sizeof a->servers);
 	assert_int_equal(b->volume_count, 2);

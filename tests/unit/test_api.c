@@ -342,6 +342,45 @@ token_is_shown_once_and_revoked(void **state)
 }
 
 static void
+policy_is_set_and_retention_frozen(void **state)
+{
+	json_t *answer = ask(*state, "admin.sock", 200, "POST /v1/source-servers/" FAKE_READY "/policy",
+	    "{\"pitPolicy\": [{\"units\": \"HOUR\", \"interval\": 2, \"retentionDuration\": 48}, {\"ruleID\": 9, "
+	    "\"units\": "
+	    "\"DAY\", \"interval\": 1, \"retentionDuration\": 7, \"enabled\": false}]}");
+
+	assert_string_equal(text_of(answer, "text"), "2h/48h");
+	json_decref(answer);
+	answer = ask(*state, "admin.sock", 200, "POST /v1/source-servers/" FAKE_READY "/freeze-retention", "");
+	assert_string_equal(text_of(answer, "text"), "frozen");
+	json_decref(answer);
+	answer = ask(*state, "admin.sock", 200, "POST /v1/source-servers/" FAKE_READY "/thaw-retention", "");
+	assert_string_equal(text_of(answer, "text"), "thawed");
+	json_decref(answer);
+	expect_problem(ask(*state, "monitor.sock", 403, "POST /v1/source-servers/" FAKE_READY "/freeze-retention", ""),
+	    403, "EPERM");
+}
+
+static void
+plan_tells_what_goes(void **state)
+{
+	json_t *plan = ask(
+	    *state, "monitor.sock", 200, "GET /v1/source-servers/" FAKE_READY "/pit-plan?policy=10m%2F60m%201h/24h", "");
+	const json_t *items = json_object_get(plan, "items");
+
+	assert_true(json_is_true(json_object_get(json_array_get(items, 0), "goes")));
+	assert_true(json_is_false(json_object_get(json_array_get(items, 1), "goes")));
+	assert_int_equal(json_integer_value(json_object_get(plan, "freedBytes")), 4096);
+	assert_int_equal(json_integer_value(json_object_get(plan, "keptBytes")), 4096);
+	json_decref(plan);
+	expect_problem(
+	    ask(*state, "monitor.sock", 400, "GET /v1/source-servers/" FAKE_READY "/pit-plan", ""), 400, "EINVAL");
+	expect_problem(
+	    ask(*state, "monitor.sock", 400, "GET /v1/source-servers/" FAKE_READY "/pit-plan?policy=10m", ""), 400,
+	    "EINVAL");
+}
+
+static void
 bad_bodies_change_nothing(void **state)
 {
 	static const char *const bodies[] = {"{", "[]", "{\"lifetime\": \"soon\"}", "{\"lifetime\": 0}",
@@ -761,6 +800,8 @@ main(int argc, char **argv)
 	    T(metrics_are_one_block_a_family),
 	    T(point_is_made_held_and_deleted),
 	    T(token_is_shown_once_and_revoked),
+	    T(policy_is_set_and_retention_frozen),
+	    T(plan_tells_what_goes),
 	    T(bad_bodies_change_nothing),
 	    T(monitor_socket_changes_nothing),
 	    T(every_changing_route_is_closed_to_the_monitor),

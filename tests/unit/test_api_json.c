@@ -55,6 +55,43 @@ source_that_was_never_seen_has_nulls_not_zeros(void **state)
 }
 
 static void
+damage_names_place_and_points(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json, *scrub, *damage, *hit;
+
+	s->scrub =
+	    (struct scrub_status){.running = true, .begun_ns = now_ns, .progress = 0.1234, .bytes = 5, .damaged = 2};
+	s->damage.damage_count = 2;
+	s->damage.damage[0].volume = (struct id){"vol-0123456789abcdef0"};
+	s->damage.damage[0].offset = 28672;
+	s->damage.damage[0].status = -HF_EDIGEST;
+	s->damage.damage[0].points = 3;
+	s->damage.damage[1].segment = 7; /* of the index: no volume */
+	s->damage.hit_count = 1;
+	s->damage.hits[0].pit = (struct id){"pit-0123456789abcdef0"};
+	s->damage.hits[0].volume = s->damage.damage[0].volume;
+	s->damage.hits[0].blocks = 1;
+	json = api_json_source(s, now_ns);
+	assert_non_null(json);
+	scrub = json_object_get(json, "scrub");
+	assert_string_equal(json_string_value(json_object_get(scrub, "state")), "RUNNING");
+	assert_true(json_real_value(json_object_get(scrub, "progressPercent")) == 12.3);
+	assert_true(json_is_null(json_object_get(scrub, "lastCompletedDateTime")));
+	damage = json_array_get(json_object_get(scrub, "damage"), 0);
+	assert_int_equal(json_integer_value(json_object_get(damage, "offset")), 28672);
+	assert_true(json_is_null(json_object_get(damage, "segment")));
+	assert_string_equal(json_string_value(json_object_get(damage, "error")), hf_status_text(-HF_EDIGEST));
+	damage = json_array_get(json_object_get(scrub, "damage"), 1);
+	assert_true(json_is_null(json_object_get(damage, "volumeID")));
+	hit = json_array_get(json_object_get(scrub, "pointsHit"), 0);
+	assert_string_equal(json_string_value(json_object_get(hit, "pointInTimeID")), "pit-0123456789abcdef0");
+	assert_int_equal(json_integer_value(json_object_get(hit, "damagedBlocks")), 1);
+	json_decref(json);
+	free(s);
+}
+
+static void
 every_field_of_drs_is_there(void **state)
 {
 	static const char *const fields[][3] = {{"lifeCycle", "addedToServiceDateTime"},
@@ -215,14 +252,14 @@ is_healthy(const struct server_facts *facts, const struct source_status *s)
 static void
 health_blames_the_server_only_for_its_own_faults(void **state)
 {
-	struct server_facts facts = {.staging_total_bytes = 1000, .staging_free_bytes = 500};
+	struct server_facts facts = {.areas = {{.total_bytes = 1000, .free_bytes = 500}}};
 	struct source_status *s = new_status();
 
 	strcpy(s->error, "AGENT_NOT_SEEN");
 	assert_true(is_healthy(&facts, s));
 	strcpy(s->error, "STAGING_IO_ERROR");
 	assert_false(is_healthy(&facts, s));
-	facts.staging_free_bytes = 9;
+	facts.areas[AREA_JOURNAL].level = SPACE_SHORTEN;
 	assert_false(is_healthy(&facts, NULL));
 	free(s);
 }
@@ -253,6 +290,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(source_that_was_never_seen_has_nulls_not_zeros),
+	    cmocka_unit_test(damage_names_place_and_points),
 	    cmocka_unit_test(every_field_of_drs_is_there),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_rounds_up_as_iso),
 	    cmocka_unit_test(large_lsns_survive_as_text_and_large_sizes_as_numbers),

@@ -19,6 +19,7 @@
 #include "storage/catalog.h"
 #include "storage/catalog_vfs.h"
 #include "storage/disk_sim.h"
+#include "storage/segment.h"
 #include "tests/lib/scratch.h"
 
 struct fixture {
@@ -170,7 +171,7 @@ newer_or_foreign_or_damaged_catalog_is_refused(void **state)
 
 	tamper(f, "PRAGMA user_version = 99");
 	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &c, &err), -HF_EFORMAT);
-	tamper(f, "PRAGMA user_version = 1; PRAGMA application_id = 7");
+	tamper(f, "PRAGMA user_version = 2; PRAGMA application_id = 7");
 	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &c, &err), -HF_EFORMAT);
 	file = fopen(f->path, "w");
 	assert_non_null(file);
@@ -190,13 +191,33 @@ rows_that_make_no_sense_are_corruption(void **state)
 	struct pit *pits;
 	size_t count;
 
-	tamper(f, "INSERT INTO rule VALUES (9, 9, 'FORTNIGHTS', 1, 1, 1);"
-		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '');"
-		  "INSERT INTO pit VALUES ('pit-0123456789abcdef0', 1, 1, 1, 0, 0, 0, 0, '', 1, x'00')");
+	tamper(f, "DELETE FROM seal; INSERT INTO rule VALUES (9, 9, 'FORTNIGHTS', 1, 1, 1);"
+		  "INSERT INTO volume VALUES (1, 'no id', 1, 0, 0, '', '', '', 0, 0);"
+		  "INSERT INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name, "
+		  "unchanged_until_ns, "
+		  "checkpoint) VALUES ('pit-0123456789abcdef0', 1, 1, 1, 0, 0, 0, 0, '', 1, x'00')");
 	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, NULL), 0);
 	assert_int_equal(catalog_get_policy(f->c, &policy, NULL), -HF_ECORRUPT);
 	assert_int_equal(catalog_list_volumes(f->c, volumes, 4, &count, NULL), -HF_ECORRUPT);
 	assert_int_equal(catalog_list_pits(f->c, &pits, &count, NULL), -HF_ECORRUPT);
+}
+
+static void
+rows_that_we_did_not_write_are_corruption(void **state)
+{
+	struct fixture *f = *state;
+	struct hf_error err;
+
+	assert_int_equal(catalog_set_frozen(f->c, 5, &err), 0); /* a change of its own renews the seal */
+	reopen(f);
+	tamper(f, "UPDATE source SET base_lsn = base_lsn + 1");
+	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), -HF_ECORRUPT);
+	assert_non_null(strstr(err.text, "not those that were written"));
+	tamper(f, "DELETE FROM seal"); /* by hand, and meant so */
+	reopen(f);
+	assert_int_equal(catalog_set_frozen(f->c, 6, &err), 0);
+	tamper(f, "UPDATE source SET base_lsn = base_lsn - 1");
+	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), -HF_ECORRUPT);
 }
 
 /* ---- content ---- */
@@ -266,7 +287,9 @@ some_pit(uint64_t lsn)
 	    .rules = (uint32_t)lsn % 8,
 	    .by_hand = lsn % 2 == 0,
 	    .held = lsn % 3 == 0,
-	    .verified = lsn % 4 == 0,
+	    .verified_ns = lsn % 4 == 0 ? 1111111111111111111 : 0,
+	    .running_ns = 5000 + (int64_t)lsn,
+	    .guarded_ns = 6000 + (int64_t)lsn,
 	    .complete = lsn % 5 != 0,
 	    .consistency = CHECKPOINT_FILESYSTEM,
 	    .kept = true,
@@ -299,7 +322,9 @@ assert_pit(const struct pit *a, const struct pit *b)
 	assert_int_equal(a->held, b->held);
 	assert_int_equal(a->by_hand, b->by_hand);
 	assert_int_equal(a->complete, b->complete);
-	assert_int_equal(a->verified, b->verified);
+	assert_int_equal(a->verified_ns, b->verified_ns);
+	assert_int_equal(a->running_ns, b->running_ns);
+	assert_int_equal(a->guarded_ns, b->guarded_ns);
 	assert_int_equal(a->consistency, b->consistency);
 	assert_string_equal(a->name, b->name);
 	assert_int_equal(a->kept, b->kept);
@@ -331,6 +356,35 @@ assert_pits(struct fixture *f, const uint64_t *lsns, size_t n)
 		assert_pit(&got[i], &expected);
 	}
 	free(got);
+}
+
+static void
+a_deleted_volume_keeps_its_row_and_takes_its_points(void **state)
+{
+	struct fixture *f = *state;
+	struct catalog_volume v[2] = {some_volume(1), some_volume(2)}, got[4];
+	struct pit a = some_pit(10), b = some_pit(20), *left;
+	const uint64_t first = 1;
+	size_t count;
+
+	v[0].retired = true;
+	v[1].retired = false;
+	assert_int_equal(catalog_put_volume(f->c, &v[0], NULL), 0);
+	assert_int_equal(catalog_put_volume(f->c, &v[1], NULL), 0);
+	assert_int_equal(catalog_set_equal(f->c, &first, 1, 77, NULL), 0);
+	assert_int_equal(catalog_put_pit(f->c, &a, NULL), 0);
+	assert_int_equal(catalog_put_pit(f->c, &b, NULL), 0);
+	assert_int_equal(catalog_delete_volume(f->c, 2, &b.id, 1, NULL), -ENOENT); /* declared: nothing is changed */
+	assert_int_equal(catalog_delete_volume(f->c, 1, &a.id, 1, NULL), 0);
+	reopen(f);
+	assert_int_equal(catalog_list_volumes(f->c, got, 4, &count, NULL), 0);
+	assert_int_equal(count, 2);
+	assert_true(got[0].deleted && !got[1].deleted);
+	assert_true(got[0].equal_ns == 77 && got[1].equal_ns == 0);
+	assert_int_equal(catalog_list_pits(f->c, &left, &count, NULL), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(left[0].lsn, 20);
+	free(left);
 }
 
 static void
@@ -379,10 +433,27 @@ deleted_points_are_gone_and_missing_ones_no_error(void **state)
 }
 
 static void
+freeze_and_limits_of_space_are_remembered(void **state)
+{
+	struct fixture *f = *state;
+	struct catalog_source s;
+
+	assert_int_equal(catalog_get_source(f->c, &s, NULL), 0);
+	assert_true(s.frozen_ns == 0 && s.quota_bytes == 0 && s.when_full == WHEN_FULL_DEFAULT);
+	assert_int_equal(catalog_set_frozen(f->c, 1234567890123456789, NULL), 0);
+	assert_int_equal(catalog_set_space(f->c, (uint64_t)5 << 40, WHEN_FULL_THIN, NULL), 0);
+	reopen(f);
+	assert_int_equal(catalog_get_source(f->c, &s, NULL), 0);
+	assert_int_equal(s.frozen_ns, 1234567890123456789);
+	assert_int_equal(s.quota_bytes, (uint64_t)5 << 40);
+	assert_int_equal(s.when_full, WHEN_FULL_THIN);
+}
+
+static void
 policy_is_replaced_as_a_whole(void **state)
 {
 	struct fixture *f = *state;
-	struct policy p = {.rule_count = PIT_RULES_MAX, .journal_window_ns = 5}, got;
+	struct policy p = {.rule_count = PIT_RULES_MAX, .journal_window_ns = 5, .min_retention_ns = 7}, got;
 
 	for (uint32_t i = 0; i < PIT_RULES_MAX; i++)
 		p.rules[i] = (struct pit_rule){i + 1, "HOUR", i, 2 * i, i % 2 == 0};
@@ -501,6 +572,147 @@ threads_share_it(void **state)
 	assert_pits(f, lsns, 80);
 }
 
+/* ---- earlier versions ---- */
+
+/* As version 1 made it: a policy, a volume and two points, the newer one of which was read back. */
+static const char version_1[] =
+    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+    "PRAGMA application_id = 1212564289; PRAGMA user_version = 1;"
+    "CREATE TABLE source (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, digest_seed INTEGER NOT NULL,"
+    " base_lsn INTEGER NOT NULL, fold_lsn INTEGER NOT NULL, created_ns INTEGER NOT NULL, window_ns INTEGER NOT NULL)"
+    " STRICT;"
+    "CREATE TABLE rule (position INTEGER PRIMARY KEY, rule_id INTEGER NOT NULL, unit TEXT NOT NULL, interval INTEGER"
+    " NOT NULL, retention INTEGER NOT NULL, enabled INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE volume (volume INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, boot_disk"
+    " INTEGER NOT NULL, retired INTEGER NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL, device_name TEXT NOT"
+    " NULL) STRICT;"
+    "CREATE TABLE pit (id TEXT PRIMARY KEY, lsn INTEGER NOT NULL, time_ns INTEGER NOT NULL, planned_ns INTEGER NOT"
+    " NULL, rules INTEGER NOT NULL, held INTEGER NOT NULL, by_hand INTEGER NOT NULL, verified INTEGER NOT NULL, name"
+    " TEXT NOT NULL, unchanged_until_ns INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT;"
+    "CREATE INDEX pit_by_lsn ON pit (lsn);"
+    "INSERT INTO source VALUES (1, 's-0123456789abcdef0', 99, 5, 6, 7, 3600);"
+    "INSERT INTO rule VALUES (0, 4, 'DAY', 1, 7, 1);";
+
+/* Points as today's code encodes the checkpoint, in rows of version 1. */
+static void
+put_version_1_pit(sqlite3 *db, const struct pit *p, bool verified)
+{
+	unsigned char blob[CHECKPOINT_BYTES_MAX];
+	size_t len = checkpoint_encode(blob, &p->checkpoint);
+	sqlite3_stmt *q;
+
+	assert_int_equal(
+	    sqlite3_prepare_v2(db, "INSERT INTO pit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", -1, &q, NULL),
+	    SQLITE_OK);
+	sqlite3_bind_text(q, 1, p->id.text, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(q, 2, (int64_t)p->lsn);
+	sqlite3_bind_int64(q, 3, p->time_ns);
+	sqlite3_bind_int64(q, 4, p->planned_ns);
+	sqlite3_bind_int64(q, 5, p->rules);
+	sqlite3_bind_int64(q, 6, p->held);
+	sqlite3_bind_int64(q, 7, p->by_hand);
+	sqlite3_bind_int64(q, 8, verified);
+	sqlite3_bind_text(q, 9, p->name, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(q, 10, p->checkpoint.unchanged_until_ns);
+	sqlite3_bind_blob(q, 11, blob, (int)len, SQLITE_STATIC);
+	assert_int_equal(sqlite3_step(q), SQLITE_DONE);
+	sqlite3_finalize(q);
+}
+
+static void
+make_version_1(const char *path, const char *vfs)
+{
+	struct pit older = some_pit(12), newer = some_pit(14);
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, version_1, NULL, NULL, NULL), SQLITE_OK);
+	put_version_1_pit(db, &older, false);
+	put_version_1_pit(db, &newer, true);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* Everything is there, and what version 1 did not know is as the page about formats says. */
+static void
+check_converted(struct catalog *c)
+{
+	struct pit expected[2] = {some_pit(12), some_pit(14)}, *got;
+	struct catalog_source s;
+	struct policy policy;
+	size_t count;
+
+	assert_int_equal(catalog_get_source(c, &s, NULL), 0);
+	assert_true(s.digest_seed == 99 && s.base_lsn == 5 && s.fold_lsn == 6 && s.created_ns == 7);
+	assert_true(s.frozen_ns == 0 && s.quota_bytes == 0 && s.when_full == WHEN_FULL_DEFAULT);
+	assert_int_equal(catalog_get_policy(c, &policy, NULL), 0);
+	assert_true(policy.rule_count == 1 && policy.rules[0].rule_id == 4 && policy.journal_window_ns == 3600);
+	assert_int_equal(policy.min_retention_ns, 0);
+	assert_int_equal(catalog_list_pits(c, &got, &count, NULL), 0);
+	assert_int_equal(count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		expected[i].running_ns = expected[i].time_ns;
+		expected[i].guarded_ns = 0;
+		expected[i].verified_ns = i == 1 ? expected[i].time_ns : 0;
+		assert_pit(&got[i], &expected[i]);
+	}
+	free(got);
+}
+
+static void
+catalog_of_version_1_is_converted_once(void **state)
+{
+	struct fixture *f = *state;
+
+	catalog_close(f->c);
+	f->c = NULL;
+	assert_int_equal(unlink(f->path), 0);
+	make_version_1(f->path, NULL);
+	for (int i = 0; i < 2; i++) {
+		reopen(f);
+		check_converted(f->c);
+	}
+}
+
+/* Cut the conversion at operation n of a simulated disk: whatever is left, opening it again ends well. */
+static bool
+conversion_cut_at(uint64_t n)
+{
+	struct catalog *c = NULL;
+	struct disk *disk;
+	bool cut;
+	int r;
+
+	assert_int_equal(disk_sim_create(n, &disk), 0);
+	assert_int_equal(catalog_vfs_register(disk, "cut"), 0);
+	make_version_1("/catalog.db", "cut");
+	assert_int_equal(disk_sync_dir(disk, "/"), 0);
+	disk_sim_cut_at(disk, n);
+	r = catalog_open("/catalog.db", "cut", false, NULL, &c, NULL);
+	cut = disk_sim_is_cut(disk);
+	assert_true(r == 0 || cut);
+	if (r == 0)
+		catalog_close(c);
+	disk_sim_cut_at(disk, 0);
+	disk_sim_restart(disk, SIM_SURVIVE_RANDOM, n);
+	assert_int_equal(catalog_open("/catalog.db", "cut", false, NULL, &c, NULL), 0);
+	check_converted(c);
+	catalog_close(c);
+	catalog_vfs_unregister("cut");
+	disk_destroy(disk);
+	return cut;
+}
+
+static void
+conversion_that_was_cut_anywhere_is_done_again(void **state)
+{
+	uint64_t n = 1;
+
+	(void)state;
+	while (conversion_cut_at(n))
+		n++;
+	assert_true(n > 10);
+}
+
 /* ---- power ---- */
 
 /* Cut a fold's two transactions at operation n of a simulated disk: each is done or not, and in order. False if nothing
@@ -561,14 +773,19 @@ main(void)
 	    cmocka_unit_test_setup_teardown(missing_catalog_is_not_made_by_opening_it, setup, teardown),
 	    cmocka_unit_test_setup_teardown(newer_or_foreign_or_damaged_catalog_is_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(rows_that_make_no_sense_are_corruption, setup, teardown),
+	    cmocka_unit_test_setup_teardown(rows_that_we_did_not_write_are_corruption, setup, teardown),
 	    cmocka_unit_test_setup_teardown(volumes_are_kept_by_number, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_deleted_volume_keeps_its_row_and_takes_its_points, setup, teardown),
 	    cmocka_unit_test_setup_teardown(points_are_listed_in_order_and_replaced_by_id, setup, teardown),
 	    cmocka_unit_test_setup_teardown(deleted_points_are_gone_and_missing_ones_no_error, setup, teardown),
+	    cmocka_unit_test_setup_teardown(freeze_and_limits_of_space_are_remembered, setup, teardown),
 	    cmocka_unit_test_setup_teardown(policy_is_replaced_as_a_whole, setup, teardown),
 	    cmocka_unit_test_setup_teardown(fold_takes_the_points_before_it_in_the_same_transaction, setup, teardown),
 	    cmocka_unit_test_setup_teardown(fold_past_a_held_point_is_refused_and_changes_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(base_moves_forward_and_only_where_a_fold_has_begun, setup, teardown),
 	    cmocka_unit_test_setup_teardown(threads_share_it, setup, teardown),
+	    cmocka_unit_test_setup_teardown(catalog_of_version_1_is_converted_once, setup, teardown),
+	    cmocka_unit_test(conversion_that_was_cut_anywhere_is_done_again),
 	    cmocka_unit_test(cut_anywhere_leaves_each_change_done_or_not),
 	};
 

@@ -17,7 +17,7 @@
 #include "tests/lib/scratch.h"
 
 struct fixture {
-	char top[64], path[128];
+	char top[64], path[128], journal[128];
 	struct data_dir *dir;
 	struct hf_error err;
 };
@@ -70,7 +70,7 @@ exists(const struct fixture *f, const char *name)
 static int
 open_it(struct fixture *f)
 {
-	return data_dir_open(f->path, false, &f->dir, &f->err);
+	return data_dir_open(f->path, false, f->journal, &f->dir, &f->err);
 }
 
 static void
@@ -98,7 +98,7 @@ a_second_daemon_is_refused_and_told_the_pid_of_the_first(void **state)
 
 	assert_int_equal(open_it(f), 0);
 	snprintf(pid, sizeof pid, "pid %d", (int)getpid());
-	assert_int_equal(data_dir_open(f->path, false, &second, &f->err), -EBUSY);
+	assert_int_equal(data_dir_open(f->path, false, "", &second, &f->err), -EBUSY);
 	assert_non_null(strstr(f->err.text, pid));
 }
 
@@ -134,7 +134,7 @@ a_missing_directory_is_refused_unless_it_may_be_made(void **state)
 	assert_int_equal(open_it(f), -ENOENT);
 	assert_non_null(strstr(f->err.text, "mkdir"));
 	strcat(f->path, "/deep/er");
-	assert_int_equal(data_dir_open(f->path, true, &f->dir, &f->err), 0);
+	assert_int_equal(data_dir_open(f->path, true, "", &f->dir, &f->err), 0);
 }
 
 static void
@@ -182,6 +182,108 @@ what_a_cut_first_start_left_is_no_obstacle(void **state)
 	assert_int_equal(open_it(f), 0);
 }
 
+/* ---- the journal root ---- */
+
+static void
+set_journal(struct fixture *f, const char *name)
+{
+	snprintf(f->journal, sizeof f->journal, "%s/%s", f->top, name);
+}
+
+static void
+make_journal(struct fixture *f, const char *name)
+{
+	set_journal(f, name);
+	assert_int_equal(mkdir(f->journal, 0700), 0);
+}
+
+static void
+close_it(struct fixture *f)
+{
+	data_dir_close(f->dir);
+	f->dir = NULL;
+}
+
+static void
+an_empty_journal_directory_becomes_ours_and_is_remembered(void **state)
+{
+	struct fixture *f = *state;
+	char path[128];
+
+	make_journal(f, "journal");
+	strcpy(path, f->journal);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(open_it(f), 0);
+		assert_string_equal(data_dir_journal(f->dir), path);
+		close_it(f);
+	}
+	f->journal[0] = '\0'; /* not set any more */
+	assert_int_equal(open_it(f), 0);
+	assert_string_equal(data_dir_journal(f->dir), path);
+}
+
+static void
+a_journal_directory_that_is_not_mounted_is_never_made_anew(void **state)
+{
+	struct fixture *f = *state;
+	char path[256];
+
+	set_journal(f, "journal");
+	assert_int_equal(open_it(f), -ENOENT);
+	assert_non_null(strstr(f->err.text, "mounted"));
+	make_journal(f, "journal");
+	assert_int_equal(open_it(f), 0);
+	close_it(f);
+	snprintf(path, sizeof path, "%s/IDENTITY", f->journal);
+	assert_int_equal(unlink(path), 0); /* as the empty directory under a mount point */
+	assert_int_equal(open_it(f), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, "mounted"));
+	assert_int_equal(access(path, F_OK), -1);
+	f->journal[0] = '\0';
+	assert_int_equal(open_it(f), -HF_ECORRUPT);
+}
+
+static void
+a_foreign_journal_directory_is_left_alone(void **state)
+{
+	struct fixture *f = *state;
+	char path[256];
+	FILE *file;
+
+	make_journal(f, "journal");
+	snprintf(path, sizeof path, "%s/letter", f->journal);
+	file = fopen(path, "w");
+	fclose(file);
+	assert_int_equal(open_it(f), -ENOTEMPTY);
+	assert_non_null(strstr(f->err.text, "letter"));
+	snprintf(path, sizeof path, "%s/IDENTITY", f->journal);
+	assert_int_equal(access(path, F_OK), -1);
+	file = fopen(path, "w");
+	fputs("holdfast journal directory\nformat 1\nuuid 00000000-0000-4000-8000-000000000000\n", file);
+	fclose(file);
+	assert_int_equal(open_it(f), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, "belongs to"));
+}
+
+static void
+a_journal_directory_may_move_but_not_be_replaced(void **state)
+{
+	struct fixture *f = *state;
+	char old[128];
+
+	make_journal(f, "journal");
+	assert_int_equal(open_it(f), 0);
+	close_it(f);
+	strcpy(old, f->journal);
+	make_journal(f, "another");
+	assert_int_equal(open_it(f), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, old));
+	assert_int_equal(rmdir(f->journal), 0);
+	assert_int_equal(rename(old, f->journal), 0);
+	assert_int_equal(open_it(f), 0);
+	assert_string_equal(data_dir_journal(f->dir), f->journal);
+}
+
 int
 main(void)
 {
@@ -196,6 +298,12 @@ main(void)
 	    cmocka_unit_test_setup_teardown(an_identity_that_is_not_ours_is_refused, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_half_mounted_directory_is_refused, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(what_a_cut_first_start_left_is_no_obstacle, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		an_empty_journal_directory_becomes_ours_and_is_remembered, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		a_journal_directory_that_is_not_mounted_is_never_made_anew, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_foreign_journal_directory_is_left_alone, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_journal_directory_may_move_but_not_be_replaced, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("data_dir", tests, NULL, NULL);

@@ -649,6 +649,9 @@ names_behave_as_posix_says(void **state)
 	assert_string_equal(names, "Z a b ");
 	assert_int_equal(disk_list(d, "/d/a", add_name, names), -ENOTDIR);
 	assert_int_equal(disk_unlink(d, "/d"), -EISDIR);
+	assert_int_equal(disk_rmdir(d, "/d"), -ENOTEMPTY);
+	assert_int_equal(disk_rmdir(d, "/d/a"), -ENOTDIR);
+	assert_int_equal(disk_rmdir(d, "/x"), -ENOENT);
 	assert_int_equal(disk_unlink(d, "/d/x"), -ENOENT);
 	assert_int_equal(disk_rename(d, "/d/a", "/e"), -EISDIR);
 	assert_int_equal(disk_rename(d, "/e", "/d/a"), -ENOTDIR);
@@ -836,6 +839,126 @@ the_same_seed_gives_the_same_history(void **state)
 	assert_int_equal(same, 0);
 }
 
+/* ---- copies, and what is chosen to survive ---- */
+
+static void
+exactly_the_chosen_changes_survive(void **state)
+{
+	for (uint64_t set = 0; set < 8; set++) {
+		struct disk *copy;
+		struct disk_file *f;
+
+		assert_int_equal(disk_sim_clone(*state, &copy), 0);
+		f = create_file(copy, "/f");
+		put_blocks(copy, f, 'a', 1, 0);
+		assert_int_equal(disk_truncate(copy, f, 3 * DISK_ALIGN), 0);
+		disk_close(copy, open_file(copy, "/g", DISK_WRITE | DISK_CREATE));
+		assert_int_equal(disk_sim_pending(copy), 3);
+		f = restart_and_open(copy, f, SIM_SURVIVE_CHOSEN, set);
+		assert_int_equal(size_of(copy, f), set & 2 ? 3 * DISK_ALIGN : set & 1 ? DISK_ALIGN : 0);
+		if (set & 3)
+			assert_int_equal(block_byte(copy, f, 0), set & 1 ? 'a' : 0);
+		assert_int_equal(exists(copy, "/g"), (set & 4) != 0);
+		disk_close(copy, f);
+		disk_destroy(copy);
+	}
+}
+
+static void
+the_head_of_the_newest_write_survives_and_all_before_it(void **state)
+{
+	struct disk *d = *state;
+	struct disk_file *f = create_file(d, "/f");
+
+	put_blocks(d, f, 'a', 2, 0);
+	assert_int_equal(disk_sync_now(d, f), 0);
+	put_blocks(d, f, 'b', 1, 0);
+	put_blocks(d, f, 'c', 2, 1);
+	assert_int_equal(disk_sim_newest_sectors(d), 2 * SECTORS);
+	f = restart_and_open(d, f, SIM_SURVIVE_HEAD, 3);
+	assert_int_equal(block_byte(d, f, 0), 'b');
+	assert_int_equal(disk_read_now(d, f, buf, DISK_ALIGN, DISK_ALIGN), 0);
+	assert_true(buf[3 * 512 - 1] == 'c' && buf[3 * 512] == 'a');
+	assert_int_equal(size_of(d, f), 2 * DISK_ALIGN);
+	disk_close(d, f);
+}
+
+static void
+a_clone_goes_its_own_way(void **state)
+{
+	struct disk *d = *state, *copy;
+	struct disk_file *f = create_file(d, "/f"), *of_copy;
+	uint64_t changes;
+
+	put_blocks(d, f, 'a', 1, 0);
+	assert_int_equal(disk_sync_now(d, f), 0);
+	put_blocks(d, f, 'b', 1, 0);
+	assert_int_equal(disk_sim_clone(d, &copy), 0);
+	assert_int_equal(disk_sim_pending(copy), 1);
+	assert_int_equal(disk_sim_pending_since(copy, 0, &changes), 1);
+	assert_int_equal(disk_sim_pending_since(copy, changes, &changes), 0);
+	of_copy = open_file(copy, "/f", DISK_WRITE);
+	assert_int_equal(block_byte(copy, of_copy, 0), 'b');
+	put_blocks(copy, of_copy, 'c', 2, 0);
+	assert_int_equal(block_byte(d, f, 0), 'b');
+	of_copy = restart_and_open(copy, of_copy, SIM_SURVIVE_NONE, 0);
+	assert_int_equal(block_byte(copy, of_copy, 0), 'a');
+	disk_close(copy, of_copy);
+	disk_destroy(copy);
+	f = restart_and_open(d, f, SIM_SURVIVE_ALL, 0);
+	assert_int_equal(block_byte(d, f, 0), 'b');
+	assert_int_equal(size_of(d, f), DISK_ALIGN);
+	disk_close(d, f);
+}
+
+/* Two writes of one block: whether the older one survived shows only without the newer. */
+static void
+clones_that_came_back_alike_are_told_alike(void **state)
+{
+	struct disk *d = *state;
+	struct disk_file *f = create_file(d, "/f");
+	uint64_t hashes[4];
+
+	put_blocks(d, f, 'a', 1, 0);
+	put_blocks(d, f, 'b', 1, 0);
+	for (uint64_t set = 0; set < 4; set++) {
+		struct disk *copy;
+
+		assert_int_equal(disk_sim_clone(d, &copy), 0);
+		disk_sim_restart(copy, SIM_SURVIVE_CHOSEN, set);
+		hashes[set] = disk_sim_hash(copy);
+		disk_destroy(copy);
+	}
+	assert_true(hashes[2] == hashes[3]);
+	assert_true(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
+	disk_close(d, f);
+}
+
+static void
+count_call(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void
+who_watches_is_told_before_every_operation(void **state)
+{
+	struct disk *d = *state;
+	struct disk_file *f = create_file(d, "/f");
+	uint64_t before = disk_sim_operations(d);
+	unsigned calls = 0;
+
+	disk_sim_watch(d, count_call, &calls);
+	put_blocks(d, f, 'a', 1, 0);
+	assert_int_equal(disk_sync_now(d, f), 0);
+	assert_int_equal(disk_unlink(d, "/f"), 0);
+	assert_int_equal(calls, disk_sim_operations(d) - before);
+	disk_sim_watch(d, NULL, NULL);
+	assert_int_equal(disk_sync_dir(d, "/"), 0);
+	assert_int_equal(calls, 3);
+	disk_close(d, f);
+}
+
 #define ON_DISK(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -871,6 +994,11 @@ main(void)
 	    ON_DISK(reordering_mixes_completions_and_loses_none),
 	    ON_DISK(what_is_in_flight_at_a_restart_never_calls_back),
 	    cmocka_unit_test(the_same_seed_gives_the_same_history),
+	    ON_DISK(exactly_the_chosen_changes_survive),
+	    ON_DISK(the_head_of_the_newest_write_survives_and_all_before_it),
+	    ON_DISK(a_clone_goes_its_own_way),
+	    ON_DISK(clones_that_came_back_alike_are_told_alike),
+	    ON_DISK(who_watches_is_told_before_every_operation),
 	};
 	int failed;
 

@@ -159,7 +159,7 @@ set_up(void **state)
 	event_add(f->tick, &turn);
 	event_add(f->job_done, NULL);
 	snprintf(path, sizeof path, "%s/holdfast.db", f->dir);
-	if (registry_open(path, &f->registry, &f->err) < 0)
+	if (registry_open(path, true, &f->registry, &f->err) < 0)
 		return -1;
 	snprintf(path, sizeof path, "%s/pki", f->dir);
 	return pki_open(path, clock_real_ns(), &f->pki, &f->err) < 0 ? -1 : open_port(f, 0);

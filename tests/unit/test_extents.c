@@ -126,6 +126,7 @@ expect_damage(uint32_t kind, uint64_t offset, uint64_t length, uint32_t body_byt
 static void
 gaps_overlaps_and_lies_are_damage(void **state)
 {
+	expect_damage(RECORD_BAD, 1000, 10, 0); /* nobody asked for a salvage */
 	expect_damage(RECORD_DATA, 1001, 10, 10);
 	expect_damage(RECORD_DATA, 999, 10, 10);
 	expect_damage(RECORD_DATA, 1000, 10, 9);

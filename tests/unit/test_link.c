@@ -307,6 +307,25 @@ a_server_that_went_back_in_time_loses_the_stream(void **state)
 	SET(f, durable_max, UINT64_MAX);
 	expect_lost_then_begin_anew(f);
 	assert_int_equal(connection(f, 1)->hello.last_acked_sequence, 5);
+	assert_int_equal(connection(f, 1)->hello.earlier.count, 0);
+}
+
+static void
+a_server_is_told_of_the_streams_before_the_newest(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t first;
+
+	a_server_that_went_back_in_time_loses_the_stream(state);
+	first = connection(f, 0)->start_stream_id;
+	fake_server_lock(&f->server);
+	f->server.cut_now = true;
+	fake_server_unlock(&f->server);
+	assert_true(fake_server_wait(&f->server, connected_times, 3));
+	assert_true(fake_server_wait(&f->server, started_times, 3));
+	assert_int_equal(connection(f, 2)->hello.last_stream_id, connection(f, 1)->start_stream_id);
+	assert_int_equal(connection(f, 2)->hello.earlier.count, 1);
+	assert_true(connection(f, 2)->hello.earlier.ids[0] == first);
 }
 
 static void
@@ -456,6 +475,7 @@ the_server_is_heard_while_our_write_is_blocked(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t id = 0;
+	bool compare;
 
 	begin_stream(f);
 	assert_true(fake_server_wait(&f->server, started_times, 1));
@@ -464,7 +484,7 @@ the_server_is_heard_while_our_write_is_blocked(void **state)
 		assert_int_equal(send_frame(f, i), 0);
 	SET(f, request_id, 77);
 	link_wait(f->link, 20 * NS_PER_SECOND);
-	assert_int_equal(link_take_requests(f->link, &id, 1), 1);
+	assert_int_equal(link_take_requests(f->link, &id, 1, &compare), 1);
 	assert_int_equal(id, 77);
 	SET(f, deaf, false);
 	assert_int_equal(link_flush(f->link), 0);
@@ -787,6 +807,7 @@ main(void)
 	    T(a_stream_of_which_nothing_is_durable_begins_again_with_its_frames),
 	    T(a_chain_that_disagrees_loses_the_stream),
 	    T(a_server_that_went_back_in_time_loses_the_stream),
+	    T(a_server_is_told_of_the_streams_before_the_newest),
 	    T(other_volume_numbers_lose_the_stream),
 	    T(a_restart_in_the_middle_reconnects_with_a_new_stream),
 	    T(credit_is_never_exceeded),

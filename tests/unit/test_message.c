@@ -71,9 +71,13 @@ hello_set(struct message_hello *m)
 	m->incarnation = 12;
 	hints_set(&m->hints);
 	m->compressions = FRAME_LZ4 | FRAME_ZSTD;
+	m->features = MESSAGE_FETCH;
 	m->clock_ns = INT64_C(1764000000) * 1000000000;
 	m->last_stream_id = UINT64_MAX;
 	m->last_acked_sequence = 99;
+	m->earlier.count = EARLIER_STREAMS_MAX;
+	for (size_t i = 0; i < EARLIER_STREAMS_MAX; i++)
+		m->earlier.ids[i] = UINT64_MAX - 1 - i;
 }
 
 static void
@@ -175,7 +179,7 @@ stream_messages_come_back_as_they_were(void **state)
 	    .backlog_bytes = 4,
 	    .unchanged_until_ns = 5,
 	};
-	static const struct message_checkpoint_request r = {.request_id = 6};
+	static const struct message_checkpoint_request r = {.request_id = 6, .compare = true};
 	static struct message_checkpoint c;
 
 	memset(&c, 0, sizeof c);
@@ -187,6 +191,9 @@ stream_messages_come_back_as_they_were(void **state)
 	c.pass = 8;
 	c.bytes_read = 9;
 	c.bytes_differing = 10;
+	c.compared_count = VOLUMES_MAX;
+	for (unsigned i = 0; i < VOLUMES_MAX; i++)
+		c.compared[i] = (struct message_compared_volume){i + 1, UINT64_MAX - i, i, i % 2 == 0};
 	assert_round_trip(ack, &a);
 	assert_round_trip(heartbeat, &h);
 	assert_round_trip(checkpoint_request, &r);
@@ -251,6 +258,37 @@ reports_and_ends_come_back_as_they_were(void **state)
 	g.server_version_min = 1;
 	g.server_version_max = 2;
 	assert_round_trip(goodbye, &g);
+}
+
+static void
+fetches_come_back_as_they_were(void **state)
+{
+	static struct message_fetch q = {.request_id = 7, .volume = 3, .block = (UINT64_C(1) << 48) - 1};
+	static struct message_fetched a = {.request_id = 7};
+	static struct message_fetched none = {.request_id = 8, .status = -5};
+
+	assert_round_trip(fetch, &q);
+	memset(a.block, 0xa5, sizeof a.block);
+	assert_round_trip(fetched, &a);
+	assert_round_trip(fetched, &none);
+}
+
+static void
+a_fetched_block_is_whole_or_there_is_a_reason(void **state)
+{
+	static unsigned char bytes[8192];
+	static struct message_fetched m = {.request_id = 1}, out;
+	static const struct message_fetch beyond = {.block = UINT64_C(1) << 48};
+	struct message_fetch q;
+	size_t n = message_fetched_encode(&m, bytes, sizeof bytes);
+
+	assert_int_equal(message_fetched_decode(bytes, n, &out), 0);
+	assert_int_equal(message_fetched_decode(bytes, 2, &out), -HF_EPROTOCOL); /* neither bytes nor a status */
+	bytes[n++] = 0x10;                                                       /* a status behind the bytes */
+	bytes[n++] = 5;
+	assert_int_equal(message_fetched_decode(bytes, n, &out), -HF_EPROTOCOL);
+	n = message_fetch_encode(&beyond, bytes, sizeof bytes);
+	assert_int_equal(message_fetch_decode(bytes, n, &q), -HF_EPROTOCOL);
 }
 
 static void
@@ -704,6 +742,8 @@ main(void)
 	    cmocka_unit_test(stream_messages_come_back_as_they_were),
 	    cmocka_unit_test(compare_messages_come_back_as_they_were),
 	    cmocka_unit_test(reports_and_ends_come_back_as_they_were),
+	    cmocka_unit_test(fetches_come_back_as_they_were),
+	    cmocka_unit_test(a_fetched_block_is_whole_or_there_is_a_reason),
 	    cmocka_unit_test(a_message_of_defaults_has_no_bytes),
 	    cmocka_unit_test(hello_out_of_bounds_is_refused),
 	    cmocka_unit_test(enumerations_out_of_range_are_refused),

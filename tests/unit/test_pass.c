@@ -329,6 +329,52 @@ change_and_ask(struct rig *rig, unsigned round)
 }
 
 static void
+change_and_compare(struct rig *rig, unsigned round)
+{
+	if (round == 1)
+		scribble(rig, rig->paths[0], 0, 3 * 4096);
+	if (rig->link->checkpoint_count == 3)
+		link_stop(rig->link);
+	if (round < 3) {
+		rig->link->requests[0] = round;
+		rig->link->request_count = 1;
+		rig->link->compare_requested = true;
+	}
+	assert_true(round < 4);
+}
+
+/* Two volumes, one of which has changed: what differs is counted in the very next pass, which proves the other equal;
+ * the pass after that proves both. */
+static void
+a_request_to_compare_is_answered_with_what_the_next_pass_found(void **state)
+{
+	struct rig *rig = *state;
+	const struct message_checkpoint *first, *second;
+	char a[PATH_BYTES], b[PATH_BYTES];
+
+	make_image(rig, "a.img", 2 * MIB, a);
+	make_image(rig, "b.img", MIB, b);
+	scribble(rig, b, 0, MIB);
+	add_volume(rig, a);
+	add_volume(rig, b);
+	rig->config.interval_ns = 3600 * NS_PER_SECOND;
+	run_script(rig, change_and_compare);
+	assert_int_equal(checkpoint(rig, 0)->compared_count, 0); /* nobody had asked */
+	first = checkpoint(rig, 1);
+	second = checkpoint(rig, 2);
+	assert_int_equal(first->request_ids[0], 1);
+	assert_int_equal(first->compared_count, 2);
+	assert_int_equal(first->compared[0].bytes_differing, 3 * 4096);
+	assert_int_equal(first->compared[1].bytes_differing, 0);
+	assert_int_equal(first->compared[1].bytes_read, MIB);
+	assert_false(first->compared[0].equal);
+	assert_true(first->compared[1].equal);
+	assert_int_equal(second->compared_count, 2);
+	assert_true(second->compared[0].equal && second->compared[1].equal);
+	assert_int_not_equal(second->compared[0].volume, second->compared[1].volume);
+}
+
+static void
 a_request_after_a_change_gets_the_crash_consistent_checkpoint(void **state)
 {
 	struct rig *rig = *state;
@@ -790,6 +836,7 @@ main(void)
 	    pass_test(an_empty_disk_costs_no_payload),
 	    pass_test(a_pass_sends_what_differs_and_only_that),
 	    pass_test(an_unchanged_disk_sends_a_checkpoint_only_when_asked),
+	    pass_test(a_request_to_compare_is_answered_with_what_the_next_pass_found),
 	    pass_test(a_request_after_a_change_gets_the_crash_consistent_checkpoint),
 	    pass_test(a_disk_that_changes_in_every_pass_is_only_fuzzy),
 	    pass_test(differences_everywhere_are_all_sent),

@@ -61,9 +61,23 @@ drs_policy(void)
 static struct pit
 point(uint64_t lsn, int64_t time_ns, uint32_t rules)
 {
-	struct pit p = {.lsn = lsn, .time_ns = time_ns, .rules = rules, .complete = true};
+	struct pit p = {
+	    .lsn = lsn,
+	    .time_ns = time_ns,
+	    .running_ns = time_ns,
+	    .rules = rules,
+	    .complete = true,
+	    .consistency = CHECKPOINT_CRASH,
+	};
 
 	return p;
+}
+
+/* Of a source that has always run, under a clock that was never set. */
+static uint32_t
+rules_due(const struct policy *policy, const struct pit *kept, size_t count, int64_t time_ns, int64_t *ret_planned_ns)
+{
+	return pit_rules_due(policy, kept, count, time_ns, time_ns, ret_planned_ns);
 }
 
 static void
@@ -87,7 +101,7 @@ first_checkpoint_is_due_for_every_rule_at_once(void **state)
 	struct policy policy = drs_policy();
 	int64_t planned = 0;
 
-	assert_int_equal(pit_rules_due(&policy, NULL, 0, T0 + MINUTES(3), &planned), 7);
+	assert_int_equal(rules_due(&policy, NULL, 0, T0 + MINUTES(3), &planned), 7);
 	assert_int_equal(planned, T0 + MINUTES(3));
 }
 
@@ -99,7 +113,7 @@ points_kept_by_hand_alone_do_not_count_as_the_first(void **state)
 	int64_t planned = 0;
 
 	by_hand.by_hand = true;
-	assert_int_equal(pit_rules_due(&policy, &by_hand, 1, T0 + MINUTES(3), &planned), 7);
+	assert_int_equal(rules_due(&policy, &by_hand, 1, T0 + MINUTES(3), &planned), 7);
 	assert_int_equal(planned, T0 + MINUTES(3));
 }
 
@@ -110,13 +124,13 @@ rule_is_due_in_the_next_aligned_interval_and_not_before(void **state)
 	struct pit kept = point(1, T0 + MINUTES(9), 7);
 	int64_t planned = -1;
 
-	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + MINUTES(10) - 1, &planned), 0);
+	assert_int_equal(rules_due(&policy, &kept, 1, T0 + MINUTES(10) - 1, &planned), 0);
 	assert_int_equal(planned, -1);
-	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + MINUTES(10), &planned), 1);
+	assert_int_equal(rules_due(&policy, &kept, 1, T0 + MINUTES(10), &planned), 1);
 	assert_int_equal(planned, T0 + MINUTES(10));
-	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + MINUTES(67), &planned), 3);
+	assert_int_equal(rules_due(&policy, &kept, 1, T0 + MINUTES(67), &planned), 3);
 	assert_int_equal(planned, T0 + MINUTES(60));
-	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + DAYS(1), &planned), 7);
+	assert_int_equal(rules_due(&policy, &kept, 1, T0 + DAYS(1), &planned), 7);
 }
 
 static void
@@ -126,7 +140,7 @@ rule_added_later_is_due_at_once(void **state)
 	struct pit kept = point(1, T0, 1);
 	int64_t planned = 0;
 
-	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + MINUTES(1), &planned), 6);
+	assert_int_equal(rules_due(&policy, &kept, 1, T0 + MINUTES(1), &planned), 6);
 	assert_int_equal(planned, T0);
 }
 
@@ -143,8 +157,8 @@ rules_without_sense_keep_nothing(void **state)
 	policy.rules[0].enabled = false;
 	policy.rules[1].interval = 0;
 	memcpy(policy.rules[2].unit, "WEEK", 5);
-	assert_int_equal(pit_rules_due(&policy, NULL, 0, T0, &planned), 0);
-	assert_int_equal(pit_expire(&policy, pits, 2, T0, expired), 1);
+	assert_int_equal(rules_due(&policy, NULL, 0, T0, &planned), 0);
+	assert_int_equal(pit_expire(&policy, pits, 2, T0, SIZE_MAX, expired), 1);
 	assert_true(expired[0]);
 	assert_int_equal(pits[0].rules, 0);
 }
@@ -157,8 +171,8 @@ huge_spans_do_not_overflow(void **state)
 	bool expired[2];
 	int64_t planned;
 
-	assert_int_equal(pit_rules_due(&policy, NULL, 0, T0, &planned), 1);
-	assert_int_equal(pit_expire(&policy, kept, 2, INT64_MAX, expired), 0);
+	assert_int_equal(rules_due(&policy, NULL, 0, T0, &planned), 1);
+	assert_int_equal(pit_expire(&policy, kept, 2, INT64_MAX, SIZE_MAX, expired), 0);
 }
 
 static void
@@ -168,9 +182,9 @@ age_counts_from_the_newest_point_so_a_dead_source_loses_nothing(void **state)
 	struct pit kept[2] = {point(1, T0, 1), point(2, T0 + MINUTES(60), 1)};
 	bool expired[2];
 
-	assert_int_equal(pit_expire(&policy, kept, 2, T0 + MINUTES(60), expired), 0);
+	assert_int_equal(pit_expire(&policy, kept, 2, T0 + MINUTES(60), SIZE_MAX, expired), 0);
 	assert_int_equal(kept[0].rules, 1);
-	assert_int_equal(pit_expire(&policy, kept, 2, T0 + MINUTES(60) + 1, expired), 1);
+	assert_int_equal(pit_expire(&policy, kept, 2, T0 + MINUTES(60) + 1, SIZE_MAX, expired), 1);
 	assert_true(expired[0]);
 	assert_false(expired[1]);
 }
@@ -186,9 +200,9 @@ held_named_newest_complete_and_newest_verified_points_never_go(void **state)
 		kept[i] = point(i + 1, T0, 1);
 	kept[0].held = true;
 	memcpy(kept[1].name, "before", 7);
-	kept[2].verified = true;
+	kept[2].verified_ns = 1;
 	kept[5].complete = false;
-	assert_int_equal(pit_expire(&policy, kept, 6, T0 + DAYS(1000), expired), 2);
+	assert_int_equal(pit_expire(&policy, kept, 6, T0 + DAYS(1000), SIZE_MAX, expired), 2);
 	assert_true(expired[3]);
 	assert_true(expired[5]);
 	assert_false(expired[4]); /* the newest complete one */
@@ -201,9 +215,9 @@ point_kept_by_two_rules_goes_with_the_longer(void **state)
 	struct pit kept[2] = {point(1, T0, 3), point(2, T0 + DAYS(9), 1)};
 	bool expired[2];
 
-	assert_int_equal(pit_expire(&policy, kept, 2, T0 + HOURS(2), expired), 0);
+	assert_int_equal(pit_expire(&policy, kept, 2, T0 + HOURS(2), SIZE_MAX, expired), 0);
 	assert_int_equal(kept[0].rules, 2);
-	assert_int_equal(pit_expire(&policy, kept, 2, T0 + HOURS(25), expired), 1);
+	assert_int_equal(pit_expire(&policy, kept, 2, T0 + HOURS(25), SIZE_MAX, expired), 1);
 	assert_true(expired[0]);
 }
 
@@ -217,6 +231,100 @@ a_point_shows_all_moments_since_its_checkpoints(void **state)
 	unchanged.time_ns = 150; /* our clock was set back: it cannot be newer than itself */
 	assert_int_equal(pit_since_ns(&unchanged), 150);
 	assert_int_equal(pit_since_ns(&row_alone), 100);
+}
+
+static void
+fuzzy_and_incomplete_points_never_stand_in_for_a_complete_one(void **state)
+{
+	struct policy policy = drs_policy();
+	struct pit kept[3] = {point(1, T0, 1), point(2, T0 + HOURS(30), 0), point(3, T0 + HOURS(30), 0)};
+	bool expired[3];
+
+	kept[1].consistency = CHECKPOINT_FUZZY;
+	kept[1].verified_ns = 1;
+	kept[2].complete = false;
+	assert_int_equal(pit_expire(&policy, kept, 3, T0 + HOURS(30), SIZE_MAX, expired), 2);
+	assert_false(expired[0]);
+	pit_assign(&policy, kept, 3);
+	assert_int_equal(kept[0].rules, 7);
+	assert_int_equal(kept[1].rules | kept[2].rules, 0);
+}
+
+static void
+clock_that_was_set_back_does_not_end_the_history(void **state)
+{
+	struct policy policy = drs_policy();
+	struct pit kept = point(1, T0 + DAYS(365), 7);
+	int64_t planned;
+
+	kept.running_ns = T0;
+	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + 1, T0 + 1, &planned), 0);
+	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + MINUTES(10), T0 + MINUTES(10), &planned), 1);
+	assert_int_equal(planned, T0 + MINUTES(10));
+	assert_int_equal(pit_rules_due(&policy, &kept, 1, T0 + DAYS(1), T0 + DAYS(1), &planned), 7);
+}
+
+static void
+clock_that_jumps_ahead_expires_nothing(void **state)
+{
+	struct policy policy = drs_policy();
+	struct pit kept[3] = {point(1, T0, 1), point(2, T0 + MINUTES(10), 1), point(3, T0 + DAYS(3650), 7)};
+	bool expired[3];
+
+	kept[2].running_ns = T0 + MINUTES(20);
+	assert_int_equal(pit_expire(&policy, kept, 3, T0 + MINUTES(20), SIZE_MAX, expired), 0);
+}
+
+static void
+what_one_run_may_expire_is_bounded_and_the_oldest_go_first(void **state)
+{
+	struct policy policy = drs_policy();
+	struct pit kept[5];
+	bool expired[5];
+
+	for (unsigned i = 0; i < 5; i++)
+		kept[i] = point(i + 1, T0, 1);
+	assert_int_equal(pit_expire(&policy, kept, 5, T0 + DAYS(1), 2, expired), 2);
+	assert_true(expired[0] && expired[1] && !expired[2] && !expired[3] && !expired[4]);
+	assert_int_equal(pit_expire(&policy, kept, 5, T0 + DAYS(1), SIZE_MAX, expired), 4);
+}
+
+static void
+min_retention_guards_points_and_cannot_be_taken_back(void **state)
+{
+	struct policy policy = drs_policy();
+	struct pit kept[2] = {point(1, T0, 0), point(2, T0 + DAYS(1), 7)};
+	bool flags[2];
+
+	assert_int_equal(pit_guarded_ns(&policy, T0), 0);
+	policy.min_retention_ns = DAYS(3);
+	assert_int_equal(pit_guarded_ns(&policy, T0), T0 + DAYS(3));
+	pit_assign(&policy, kept, 2);
+	policy.min_retention_ns = 0;
+	pit_assign(&policy, kept, 2);
+	memset(policy.rules, 0, sizeof policy.rules); /* nothing else keeps them */
+	assert_int_equal(pit_expire(&policy, kept, 2, T0 + DAYS(3) - 1, SIZE_MAX, flags), 0);
+	assert_int_equal(pit_may_go(kept, 2, T0 + DAYS(3) - 1, flags), 0);
+	assert_int_equal(pit_may_go(kept, 2, T0 + DAYS(3), flags), 1);
+	assert_int_equal(pit_expire(&policy, kept, 2, T0 + DAYS(3), SIZE_MAX, flags), 1);
+	assert_true(flags[0]);
+}
+
+/* A point of every ten minutes; each rule takes those it would have taken. */
+static void
+another_policy_keeps_what_it_would_have_kept(void **state)
+{
+	struct policy policy = {
+	    .rules = {{1, "DAY", 1, 7, true}, {2, "MINUTE", 30, 600, true}},
+	    .rule_count = 2,
+	};
+	static struct pit kept[300];
+
+	for (unsigned i = 0; i < 300; i++)
+		kept[i] = point(i + 1, T0 + MINUTES(10) * i + 1, 0xffff);
+	pit_assign(&policy, kept, 300);
+	for (unsigned i = 0; i < 300; i++)
+		assert_int_equal(kept[i].rules, (i % 144 == 0 ? 1 : 0) + (i % 3 == 0 ? 2 : 0));
 }
 
 /* ---- a long random life, against rules told another way ---- */
@@ -290,10 +398,10 @@ model_kept(const struct life *l, const struct pit *before, size_t count, size_t 
 	}
 	for (size_t k = i + 1; k < count; k++) {
 		newer_complete |= before[k].complete;
-		newer_verified |= before[k].verified;
+		newer_verified |= before[k].verified_ns != 0;
 	}
 	return p->held || p->by_hand || p->name[0] != '\0' || (p->complete && !newer_complete) ||
-	       (p->verified && !newer_verified);
+	       (p->verified_ns != 0 && !newer_verified);
 }
 
 static void
@@ -306,7 +414,7 @@ keep_if_due(struct life *l)
 	for (size_t n = 0; n < l->policy.rule_count; n++)
 		if (model_due(l, n))
 			expected |= 1u << n;
-	due = pit_rules_due(&l->policy, l->kept, l->count, l->now_ns, &planned);
+	due = rules_due(&l->policy, l->kept, l->count, l->now_ns, &planned);
 	assert_int_equal(due, expected);
 	l->lsn += 1 + random_below(5);
 	if (due == 0 && random_below(50) != 0)
@@ -315,7 +423,7 @@ keep_if_due(struct life *l)
 	*p = point(l->lsn, l->now_ns, due);
 	p->by_hand = due == 0;
 	p->held = random_below(100) == 0;
-	p->verified = random_below(3) == 0;
+	p->verified_ns = random_below(3) == 0;
 	if (due != 0) {
 		assert_true(planned <= l->now_ns);
 		p->planned_ns = planned;
@@ -330,7 +438,7 @@ drop_expired(struct life *l)
 	size_t count = l->count, going, left = 0;
 
 	memcpy(before, l->kept, count * sizeof *before);
-	going = pit_expire(&l->policy, l->kept, count, l->now_ns, expired);
+	going = pit_expire(&l->policy, l->kept, count, l->now_ns, SIZE_MAX, expired);
 	for (size_t i = 0; i < count; i++) {
 		assert_int_equal(!expired[i], model_kept(l, before, count, i, l->now_ns));
 		if (!expired[i])
@@ -357,6 +465,194 @@ random_lives_keep_and_expire_as_the_model_says(void **state)
 			if (random_below(3) == 0)
 				drop_expired(&l);
 		}
+	}
+}
+
+/* ---- whatever happens to clocks, sources and policies ---- */
+
+struct trouble {
+	struct life life;
+	int64_t running_ns;
+};
+
+static bool
+eligible(const struct pit *p)
+{
+	return p->complete && p->consistency >= CHECKPOINT_CRASH;
+}
+
+static void
+add_point(struct trouble *w)
+{
+	struct life *l = &w->life;
+	struct pit p = point(++l->lsn, l->now_ns, 0);
+	int64_t planned;
+
+	p.running_ns = w->running_ns;
+	p.guarded_ns = pit_guarded_ns(&l->policy, w->running_ns);
+	p.complete = random_below(10) != 0;
+	p.consistency = random_below(10) != 0 ? CHECKPOINT_CRASH : CHECKPOINT_FUZZY;
+	p.by_hand = random_below(30) == 0;
+	if (eligible(&p))
+		p.rules = pit_rules_due(&l->policy, l->kept, l->count, l->now_ns, w->running_ns, &planned);
+	if (p.rules != 0 || p.by_hand)
+		l->kept[l->count++] = p;
+}
+
+static void
+change_a_point(struct life *l)
+{
+	struct pit *p = &l->kept[l->count > 0 ? random_below(l->count) : 0];
+
+	switch (l->count > 0 ? random_below(5) : 5) {
+	case 0: p->held = true; break;
+	case 1: p->held = false; break;
+	case 2: p->verified_ns = 1; break;
+	case 3: p->verified_ns = 0; break;
+	case 4: snprintf(p->name, sizeof p->name, "%s", random_below(2) == 0 ? "named" : ""); break;
+	}
+}
+
+/* What no policy, clock or outage may take. */
+static void
+check_expired(const struct trouble *w, const struct pit *before, size_t count, const bool *expired, size_t max)
+{
+	const struct pit *complete = NULL, *verified = NULL;
+	size_t going = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct pit *p = &before[i];
+
+		if (eligible(p))
+			complete = p;
+		if (eligible(p) && p->verified_ns != 0)
+			verified = p;
+		going += expired[i];
+		assert_false(expired[i] && (p->held || p->by_hand || p->name[0] != '\0'));
+		assert_false(expired[i] && w->running_ns < p->guarded_ns);
+	}
+	assert_true(going <= max);
+	for (size_t i = 0; i < count; i++)
+		assert_false(expired[i] && (&before[i] == complete || &before[i] == verified));
+}
+
+static size_t
+expire_some(struct trouble *w)
+{
+	static struct pit before[LIFE_POINTS_MAX];
+	static bool expired[LIFE_POINTS_MAX];
+	struct life *l = &w->life;
+	size_t count = l->count, max = random_below(4) == 0 ? 1 + random_below(3) : SIZE_MAX;
+	size_t going;
+
+	memcpy(before, l->kept, count * sizeof *before);
+	going = pit_expire(&l->policy, l->kept, count, w->running_ns, max, expired);
+	check_expired(w, before, count, expired, max);
+	l->count = 0;
+	for (size_t i = 0; i < count; i++)
+		if (!expired[i])
+			l->kept[l->count++] = l->kept[i];
+	return going;
+}
+
+static void
+expire_all(struct trouble *w)
+{
+	while (expire_some(w) > 0)
+		;
+}
+
+/* The clock jumps, or the source is dead and the daemon off for days: the running time stands still. */
+static void
+stand_still(struct trouble *w)
+{
+	expire_all(w);
+	w->life.now_ns += (int64_t)random_below((uint64_t)DAYS(100)) - (random_below(3) == 0 ? DAYS(100) : 0);
+	assert_int_equal(expire_some(w), 0);
+}
+
+static void
+trouble_step(struct trouble *w)
+{
+	int64_t passed = (int64_t)random_below((uint64_t)MINUTES(1 + random_below(90)));
+
+	w->life.now_ns += passed;
+	w->running_ns += passed;
+	add_point(w);
+	if (random_below(3) == 0)
+		change_a_point(&w->life);
+	if (random_below(3) == 0)
+		(void)expire_some(w);
+	if (random_below(20) == 0)
+		stand_still(w);
+	if (random_below(60) != 0)
+		return;
+	random_policy(&w->life.policy);
+	w->life.policy.min_retention_ns = (int64_t)random_below((uint64_t)DAYS(2));
+	pit_assign(&w->life.policy, w->life.kept, w->life.count);
+}
+
+static void
+random_trouble_never_takes_what_must_stay(void **state)
+{
+	static struct trouble w;
+
+	start_seed();
+	for (int run = 0; run < 40; run++) {
+		w.life.count = 0;
+		w.life.lsn = 0;
+		w.life.now_ns = w.running_ns = T0;
+		random_policy(&w.life.policy);
+		for (int step = 0; step < 500; step++)
+			trouble_step(&w);
+	}
+}
+
+/* A rule of interval I and retention R promises a point in each aligned interval that begins within R. */
+static void
+check_promise(const struct life *l, size_t n)
+{
+	const struct pit_rule *r = &l->policy.rules[n];
+	int64_t interval = r->interval * model_unit_ns(r), retention = r->retention * model_unit_ns(r);
+
+	for (int64_t start = l->now_ns / interval * interval; start >= T0 && start >= l->now_ns - retention;
+	     start -= interval) {
+		bool found = false;
+
+		for (size_t i = 0; i < l->count && !found; i++)
+			found = l->kept[i].time_ns >= start && l->kept[i].time_ns < start + interval;
+		if (!found)
+			fail_msg(
+			    "rule %zu has no point of %lld s ago", n, (long long)((l->now_ns - start) / NS_PER_SECOND));
+	}
+}
+
+/* The grid of each reaches back retention / interval steps, and one. */
+static void
+five_rules_together_keep_what_each_promises_and_no_more(void **state)
+{
+	static const struct policy policy = {
+	    .rules = {{1, "MINUTE", 5, 15, true}, {2, "MINUTE", 10, 60, true}, {3, "HOUR", 1, 24, true},
+		{4, "HOUR", 4, 48, true}, {5, "DAY", 1, 7, true}},
+	    .rule_count = 5,
+	};
+	static struct trouble w;
+
+	w.life.policy = policy;
+	w.life.now_ns = w.running_ns = T0;
+	for (int minute = 0; minute < 10 * 24 * 60; minute++) {
+		int64_t planned;
+		struct pit p = point(++w.life.lsn, w.life.now_ns, 0);
+
+		p.rules = rules_due(&policy, w.life.kept, w.life.count, w.life.now_ns, &planned);
+		if (p.rules != 0)
+			w.life.kept[w.life.count++] = p;
+		expire_all(&w);
+		for (size_t n = 0; n < 5 && minute % 7 == 0; n++)
+			check_promise(&w.life, n);
+		assert_true(w.life.count <= 4 + 7 + 25 + 13 + 8);
+		w.life.now_ns += MINUTES(1);
+		w.running_ns += MINUTES(1);
 	}
 }
 
@@ -390,6 +686,14 @@ main(void)
 	    cmocka_unit_test(held_named_newest_complete_and_newest_verified_points_never_go),
 	    cmocka_unit_test(point_kept_by_two_rules_goes_with_the_longer),
 	    cmocka_unit_test(a_point_shows_all_moments_since_its_checkpoints),
+	    cmocka_unit_test(fuzzy_and_incomplete_points_never_stand_in_for_a_complete_one),
+	    cmocka_unit_test(clock_that_was_set_back_does_not_end_the_history),
+	    cmocka_unit_test(clock_that_jumps_ahead_expires_nothing),
+	    cmocka_unit_test(what_one_run_may_expire_is_bounded_and_the_oldest_go_first),
+	    cmocka_unit_test(min_retention_guards_points_and_cannot_be_taken_back),
+	    cmocka_unit_test(another_policy_keeps_what_it_would_have_kept),
+	    cmocka_unit_test(random_trouble_never_takes_what_must_stay),
+	    cmocka_unit_test(five_rules_together_keep_what_each_promises_and_no_more),
 	    cmocka_unit_test(random_lives_keep_and_expire_as_the_model_says),
 	    cmocka_unit_test(id_of_a_point_is_for_ever),
 	};

@@ -105,7 +105,7 @@ the_table_of_frames_is_the_one_in_force(void **state)
 		assert_int_equal(header_of(type, message_max + 1, payload_max), -HF_ETOOBIG);
 		assert_int_equal(header_of(type, message_max, payload_max + 1), -HF_ETOOBIG);
 	}
-	assert_int_equal(rows, 22);
+	assert_int_equal(rows, 24);
 }
 
 static void

@@ -33,7 +33,7 @@ set_up(void **state)
 
 	scratch_make(f->dir, sizeof f->dir, "test_registry");
 	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
-	return registry_open(f->path, &f->registry, &f->err);
+	return registry_open(f->path, true, &f->registry, &f->err);
 }
 
 static int
@@ -53,7 +53,7 @@ reopen(struct fixture *f)
 {
 	registry_close(f->registry);
 	f->registry = NULL;
-	if (registry_open(f->path, &f->registry, &f->err) < 0)
+	if (registry_open(f->path, true, &f->registry, &f->err) < 0)
 		fail_msg("%s", f->err.text);
 }
 
@@ -194,7 +194,7 @@ second_process_is_refused(void **state)
 	struct fixture *f = *state;
 	struct registry *second = NULL;
 
-	assert_int_equal(registry_open(f->path, &second, &f->err), -EBUSY);
+	assert_int_equal(registry_open(f->path, true, &second, &f->err), -EBUSY);
 	assert_null(second);
 	assert_non_null(strstr(f->err.text, "another process"));
 }
@@ -204,9 +204,9 @@ newer_format_is_refused(void **state)
 {
 	struct fixture *f = *state;
 
-	meddle(f, "PRAGMA user_version = 2");
-	assert_int_equal(registry_open(f->path, &f->registry, &f->err), -HF_EFORMAT);
-	assert_non_null(strstr(f->err.text, "version 2"));
+	meddle(f, "PRAGMA user_version = 3");
+	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_EFORMAT);
+	assert_non_null(strstr(f->err.text, "version 3"));
 }
 
 static void
@@ -215,7 +215,7 @@ foreign_database_is_refused_untouched(void **state)
 	struct fixture *f = *state;
 
 	meddle(f, "PRAGMA application_id = 7; PRAGMA user_version = 0");
-	assert_int_equal(registry_open(f->path, &f->registry, &f->err), -HF_EFORMAT);
+	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_EFORMAT);
 	assert_non_null(strstr(f->err.text, "another program"));
 }
 
@@ -232,11 +232,11 @@ damaged_file_is_refused(void **state)
 		fputc(0xa5, file);
 	}
 	fclose(file);
-	assert_int_equal(registry_open(f->path, &f->registry, &f->err), -HF_ECORRUPT);
+	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_ECORRUPT);
 	file = fopen(f->path, "w");
 	fprintf(file, "this was never a database, however long one looks at it");
 	fclose(file);
-	assert_int_equal(registry_open(f->path, &f->registry, &f->err), -HF_ECORRUPT);
+	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_ECORRUPT);
 }
 
 static void
@@ -245,7 +245,7 @@ missing_directory_is_named(void **state)
 	struct fixture *f = *state;
 	struct registry *r;
 
-	assert_int_equal(registry_open("/nonexistent/holdfast.db", &r, &f->err), -ENOENT);
+	assert_int_equal(registry_open("/nonexistent/holdfast.db", true, &r, &f->err), -ENOENT);
 	assert_non_null(strstr(f->err.text, "/nonexistent/holdfast.db"));
 }
 
@@ -466,6 +466,49 @@ adopted_source_takes_the_next_installation_once(void **state)
 }
 
 static void
+a_stopped_source_is_not_admitted_until_it_is_started(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct message_hints h = hints("one");
+	struct registry_source row;
+
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.phase, PHASE_STOPPED);
+	assert_int_equal(row.last_seen_ns, 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, &f->err), 0);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), 0);
+}
+
+static void
+a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct registry_token late = {.id = id_random("tok"), .source = source, .expires_ns = T_EXPIRES};
+	struct message_hints h = hints("one");
+
+	put_token(f, 77, &source);
+	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), -ENOENT); /* not begun */
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, &f->err), -EBUSY);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
+	assert_int_equal(registry_put_token(f->registry, &late, &f->err), -EBUSY);
+	assert_int_equal(count_rows(f, "SELECT 1 FROM certificate WHERE NOT revoked"), 0);
+	assert_int_equal(count_rows(f, "SELECT 1 FROM token WHERE NOT revoked"), 0);
+	reopen(f);
+	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), 0);
+	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), -ENOENT);
+	assert_int_equal(count_rows(f, "SELECT 1 FROM source UNION ALL SELECT 1 FROM certificate UNION ALL SELECT 1 "
+				       "FROM token"),
+	    0);
+}
+
+static void
 what_is_not_there_is_told(void **state)
 {
 	struct fixture *f = *state;
@@ -576,6 +619,109 @@ settings_and_audit_survive(void **state)
 	    1);
 }
 
+/* ---- its copy ---- */
+
+static void
+close_it(struct fixture *f)
+{
+	registry_close(f->registry);
+	f->registry = NULL;
+}
+
+/* With one setting in it, and closed. */
+static void
+copy_it(struct fixture *f)
+{
+	assert_int_equal(registry_set_setting(f->registry, "key", "copied", &f->err), 0);
+	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
+	close_it(f);
+}
+
+static void
+ruin(const char *path)
+{
+	FILE *file = fopen(path, "w");
+
+	fputs("this was never a database, however long one looks at it", file);
+	fclose(file);
+}
+
+static int
+open_or_replace(struct fixture *f, char *ret_repair)
+{
+	return registry_open_or_replace(f->path, 0, &f->registry, ret_repair, SENTENCE_BYTES, &f->err);
+}
+
+static void
+a_damaged_or_missing_registry_is_replaced_by_its_copy(void **state)
+{
+	struct fixture *f = *state;
+	char repair[SENTENCE_BYTES], value[16], aside[160];
+
+	for (int missing = 0; missing < 2; missing++) {
+		copy_it(f);
+		if (missing)
+			assert_int_equal(unlink(f->path), 0);
+		else
+			ruin(f->path);
+		assert_int_equal(open_or_replace(f, repair), 0);
+		assert_non_null(strstr(repair, missing ? "missing" : "damaged-19700101T000000Z"));
+		assert_int_equal(registry_get_setting(f->registry, "key", value, sizeof value), 0);
+		assert_string_equal(value, "copied");
+	}
+	snprintf(aside, sizeof aside, "%s.damaged-19700101T000000Z", f->path);
+	assert_int_equal(access(aside, F_OK), 0);
+	close_it(f);
+	assert_int_equal(open_or_replace(f, repair), 0);
+	assert_string_equal(repair, "");
+}
+
+static void
+without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do(void **state)
+{
+	struct fixture *f = *state;
+	char repair[SENTENCE_BYTES], bak[160];
+	struct stat st;
+
+	close_it(f);
+	ruin(f->path);
+	assert_int_equal(open_or_replace(f, repair), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, "backup"));
+	snprintf(bak, sizeof bak, "%s.bak", f->path);
+	ruin(bak);
+	assert_int_equal(open_or_replace(f, repair), -HF_ECORRUPT);
+	assert_int_equal(stat(f->path, &st), 0);
+	assert_true(st.st_size > 0 && access(bak, F_OK) == 0);
+}
+
+static ino_t
+inode_of_copy(const struct fixture *f)
+{
+	char bak[160];
+	struct stat st;
+
+	snprintf(bak, sizeof bak, "%s.bak", f->path);
+	assert_int_equal(stat(bak, &st), 0);
+	return st.st_ino;
+}
+
+static void
+events_alone_are_no_reason_for_a_copy(void **state)
+{
+	struct fixture *f = *state;
+	struct registry_event e = {.time_ns = 1, .event = "x", .text = "y"};
+	ino_t first;
+
+	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
+	first = inode_of_copy(f);
+	assert_int_equal(registry_add_event(f->registry, &e, &f->err), 0);
+	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
+	assert_int_equal(inode_of_copy(f), first);
+	assert_int_equal(registry_set_setting(f->registry, "key", "new", &f->err), 0);
+	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
+	assert_int_not_equal(inode_of_copy(f), first);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -597,12 +743,17 @@ main(void)
 	    T(reconnect_of_the_same_process_is_admitted),
 	    T(clones_are_refused_and_leave_no_trace),
 	    T(adopted_source_takes_the_next_installation_once),
+	    T(a_stopped_source_is_not_admitted_until_it_is_started),
+	    T(a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back),
 	    T(what_is_not_there_is_told),
 	    T(revoked_source_has_no_good_certificate),
 	    T(certificate_cannot_be_recorded_twice),
 	    T(events_are_numbered_and_listed_from_a_number_on),
 	    T(events_beyond_the_bound_go_oldest_first),
 	    T(settings_and_audit_survive),
+	    T(a_damaged_or_missing_registry_is_replaced_by_its_copy),
+	    T(without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do),
+	    T(events_alone_are_no_reason_for_a_copy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

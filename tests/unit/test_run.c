@@ -597,6 +597,159 @@ longest_narrow_and_shortest_wide_entry_are_found_at_their_last_block(void **stat
 	run_unref(r, f->disk);
 }
 
+/* ---- merged runs, and runs read in a stream ---- */
+
+static void
+segments_of_a_merged_run_are_read_back(void **state)
+{
+	enum { COUNT = 400 }; /* more than two pages of them */
+	struct fixture *f = *state;
+	struct run_info info = some_info(), got;
+	struct run_segment *read;
+	struct run_writer *w;
+	size_t count;
+	struct run *r, *opened = NULL;
+
+	info.segment_first = 3;
+	info.merged = true;
+	assert_int_equal(run_writer_open(f->disk, dir, path, &info, &w), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct run_segment g = {.number = i + 1, .bytes = 4096u * i, .live_blocks = i / 2};
+
+		assert_int_equal(run_writer_add_segment(w, &g), 0);
+	}
+	assert_int_equal(run_writer_commit(w, &opened), 0);
+	run_writer_close(w);
+	assert_non_null(opened);
+	run_unref(opened, f->disk);
+	assert_int_equal(run_open(f->disk, path, &r, &got, NULL), 0);
+	assert_int_equal(got.segment_first, 3);
+	assert_true(got.merged);
+	assert_int_equal(run_segments(r, f->disk, &read, &count), 0);
+	assert_int_equal(count, COUNT);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(read[i].number, i + 1);
+		assert_int_equal(read[i].bytes, 4096u * i);
+		assert_int_equal(read[i].live_blocks, i / 2);
+	}
+	free(read);
+	run_unref(r, f->disk);
+}
+
+/* As the first version wrote it: nothing of what the second added. */
+static void
+run_of_the_first_version_is_of_one_segment_and_whole(void **state)
+{
+	static unsigned char page[4096] __attribute__((aligned(4096)));
+	struct fixture *f = *state;
+	struct entry e = data(1, 1, 1);
+	struct run_info info;
+	struct run_layout layout;
+	struct disk_file *file;
+	struct run_segment *segments;
+	struct run *r;
+	size_t count;
+
+	write_run(f, &e, 1);
+	assert_int_equal(disk_open(f->disk, path, DISK_WRITE, &file), 0);
+	assert_int_equal(disk_read_now(f->disk, file, page, sizeof page, 0), 0);
+	assert_int_equal(run_header_decode(page, &info, &layout), 0);
+	page[8] = 1;
+	memset(page + 160, 0, 24);
+	run_page_seal(page, &info, 0, RUN_PAGE_HEADER, 0);
+	assert_int_equal(disk_write_now(f->disk, file, page, sizeof page, 0), 0);
+	disk_close(f->disk, file);
+	assert_int_equal(run_open(f->disk, path, &r, &info, NULL), 0);
+	assert_int_equal(info.segment_first, info.number);
+	assert_false(info.merged);
+	assert_int_equal(count_all(f, r), 1);
+	assert_int_equal(run_segments(r, f->disk, &segments, &count), 0);
+	assert_int_equal(count, 0);
+	free(segments);
+	run_unref(r, f->disk);
+}
+
+static void
+writer_that_is_closed_before_its_commit_leaves_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct run_info info = some_info();
+	struct entry e = data(1, 1, 1);
+	struct disk_file *file;
+	struct run_writer *w;
+
+	assert_int_equal(run_writer_open(f->disk, dir, path, &info, &w), 0);
+	assert_int_equal(run_writer_add(w, &e), 0);
+	run_writer_close(w);
+	assert_int_equal(disk_open(f->disk, path, DISK_READ, &file), -ENOENT);
+	assert_int_equal(disk_open(f->disk, "/journal/00000007.run.tmp", DISK_READ, &file), -ENOENT);
+}
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	return entry_compare(a, b);
+}
+
+static void
+cursor_hands_out_a_whole_table_in_order(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	static struct model m;
+
+	for (int round = 0; round < 20; round++) {
+		struct run *r;
+
+		random_entries(&dice, &m, dice_below(&dice, MODEL_MAX));
+		qsort(m.entries, m.count, sizeof *m.entries, compare_entries);
+		write_run(f, m.entries, m.count);
+		r = open_run(f);
+		for (int wide = 0; wide < 2; wide++) {
+			struct run_cursor *c;
+			struct entry e;
+
+			assert_int_equal(run_cursor_open(r, f->disk, wide, &c), 0);
+			for (size_t i = 0; i < m.count; i++) {
+				if ((m.entries[i].count > ENTRY_WIDE_BLOCKS) != wide)
+					continue;
+				assert_int_equal(run_cursor_next(c, &e), 1);
+				assert_memory_equal(&e, &m.entries[i], sizeof e);
+			}
+			assert_int_equal(run_cursor_next(c, &e), 0);
+			run_cursor_close(c);
+		}
+		run_unref(r, f->disk);
+	}
+}
+
+static void
+cursor_finds_any_flipped_bit(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	struct entry entries[300], e;
+
+	for (unsigned i = 0; i < 300; i++)
+		entries[i] = data(1, i * 3, i + 1);
+	for (int round = 0; round < 100; round++) {
+		struct run_cursor *c;
+		struct run *r;
+		int ret;
+
+		write_run(f, entries, 300);
+		assert_int_equal(
+		    disk_sim_flip(f->disk, path, 4096 + dice_below(&dice, 3 * 4096), dice_below(&dice, 8)), 0);
+		r = open_run(f);
+		assert_int_equal(run_cursor_open(r, f->disk, false, &c), 0);
+		while ((ret = run_cursor_next(c, &e)) > 0)
+			;
+		assert_int_equal(ret, -HF_ECORRUPT);
+		run_cursor_close(c);
+		run_unref(r, f->disk);
+	}
+}
+
 static int
 stop_at_third(void *arg, const struct entry *e)
 {
@@ -672,6 +825,11 @@ main(void)
 		longest_narrow_and_shortest_wide_entry_are_found_at_their_last_block, setup, teardown),
 	    cmocka_unit_test_setup_teardown(scan_stops_when_it_is_told_to, setup, teardown),
 	    cmocka_unit_test_setup_teardown(search_reads_few_pages_of_a_large_run, setup, teardown),
+	    cmocka_unit_test_setup_teardown(segments_of_a_merged_run_are_read_back, setup, teardown),
+	    cmocka_unit_test_setup_teardown(run_of_the_first_version_is_of_one_segment_and_whole, setup, teardown),
+	    cmocka_unit_test_setup_teardown(writer_that_is_closed_before_its_commit_leaves_nothing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(cursor_hands_out_a_whole_table_in_order, setup, teardown),
+	    cmocka_unit_test_setup_teardown(cursor_finds_any_flipped_bit, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,6 +299,45 @@ fill_record_must_begin_at_the_frontier(void **state)
 	assert_int_equal(st.volumes[0].frontier_blocks, 52);
 }
 
+static void
+keep_entry(void *arg, const struct entry *e)
+{
+	struct entry *entries = arg;
+
+	entries[e->digest != 0 ? 0 : 1] = *e;
+}
+
+static void
+fill_record_made_a_data_record_moves_the_frontier_and_says_where_its_blocks_are(void **state)
+{
+	struct fixture *f = *state;
+	struct record_extent x[] = {
+	    {.block = 50, .count = 1, .volume = 1, .kind = 3}, {.block = 51, .count = 7, .volume = 1, .kind = 4}};
+	unsigned char page[BLOCK_BYTES] = {0};
+	struct journal_state st = f->header.start;
+	struct group_header g = {
+	    .lsn_first = 11, .record_count = 1, .descriptor_bytes = BLOCK_BYTES, .payload_bytes = BLOCK_BYTES};
+	struct entry entries[2];
+	uint64_t digest = 99;
+	struct record_walk w;
+	struct record r;
+
+	record_extents_encode(page + GROUP_HEADER_BYTES, RECORD_FILL, 21, 7, x, 2, &digest, 1);
+	record_fill_to_data(page + GROUP_HEADER_BYTES);
+	record_walk_begin(&w, &g, page);
+	assert_int_equal(record_walk_next(&w, &r), 1);
+	assert_int_equal(r.header.type, RECORD_DATA);
+	assert_int_equal(w.payload_offset, BLOCK_BYTES);
+	assert_int_equal(journal_state_apply(&st, &g, &r), 0);
+	assert_int_equal(st.volumes[0].frontier_blocks, 58);
+	record_entries(&r, 3, 8 * BLOCK_BYTES, keep_entry, entries);
+	assert_int_equal(entries[0].block, 50);
+	assert_int_equal(entries[0].digest, 99);
+	assert_int_equal(entries[0].offset, 8);
+	assert_int_equal(entries[1].block, 51);
+	assert_int_equal(entries[1].count, 7);
+}
+
 int
 main(void)
 {
@@ -314,6 +353,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(group_of_another_segment_does_not_count, setup, teardown),
 	    cmocka_unit_test_setup_teardown(checkpoint_survives_the_round_trip, setup, teardown),
 	    cmocka_unit_test_setup_teardown(fill_record_must_begin_at_the_frontier, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		fill_record_made_a_data_record_moves_the_frontier_and_says_where_its_blocks_are, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

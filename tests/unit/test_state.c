@@ -53,6 +53,35 @@ judge(const struct state_facts *f)
 }
 
 static void
+rot_in_old_points_is_told_and_stops_nothing(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	snprintf(f.damage_text, sizeof f.damage_text, "damaged blocks: 1; points that cannot be exported whole: 2");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+	assert_string_equal(v.error, "INTEGRITY_ERROR");
+	assert_string_equal(v.raw_error, f.damage_text);
+	assert_string_not_equal(v.cure, "");
+	assert_true(v.ready);
+}
+
+static void
+rot_in_the_newest_point_is_not_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.newest_damaged = true;
+	snprintf(f.damage_text, sizeof f.damage_text, "damaged blocks: 1; points that cannot be exported whole: 2");
+	v = judge(&f);
+	assert_false(v.ready);
+	assert_string_equal(v.reasons[0].code, "INTEGRITY_ERROR");
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+}
+
+static void
 all_is_well(void **state)
 {
 	struct state_facts f = good_facts();
@@ -74,6 +103,36 @@ enrolled_and_never_seen_is_initiating(void **state)
 	assert_int_equal(v.state, STATE_INITIATING);
 	assert_false(v.ready);
 	assert_string_equal(v.reasons[v.reason_count - 1].code, "AGENT_NOT_SEEN");
+}
+
+static void
+a_stopped_source_says_so_and_stays_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.connected = false;
+	f.stopped = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STOPPED);
+	assert_string_equal(v.error, "");
+	assert_non_null(strstr(v.cure, "source start"));
+	assert_true(v.ready);
+	f.store_status = -HF_ECORRUPT; /* that is worse */
+	snprintf(f.store_text, sizeof f.store_text, "a segment is missing");
+	assert_int_equal(judge(&f).state, STATE_STALLED);
+}
+
+static void
+a_source_that_is_being_deleted_is_not_ready(void **state)
+{
+	struct state_facts f = good_facts();
+
+	(void)state;
+	f.deleting = true;
+	assert_int_equal(judge(&f).state, STATE_STOPPED);
+	assert_false(judge(&f).ready);
 }
 
 static void
@@ -290,6 +349,7 @@ comparing_everything_is_rescan_and_leaves_points_ready(void **state)
 	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
 	f.went_back = true;
 	assert_int_equal(judge(&f).state, STATE_RESCAN);
+	assert_string_equal(judge(&f).error, "STAGING_WENT_BACK");
 	assert_true(judge(&f).ready);
 }
 
@@ -341,7 +401,11 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(all_is_well),
+	    cmocka_unit_test(rot_in_old_points_is_told_and_stops_nothing),
+	    cmocka_unit_test(rot_in_the_newest_point_is_not_ready),
 	    cmocka_unit_test(enrolled_and_never_seen_is_initiating),
+	    cmocka_unit_test(a_stopped_source_says_so_and_stays_ready),
+	    cmocka_unit_test(a_source_that_is_being_deleted_is_not_ready),
 	    cmocka_unit_test(filling_is_initial_sync_and_says_how_far),
 	    cmocka_unit_test(a_new_volume_is_filled_while_the_old_point_keeps_the_source_ready),
 	    cmocka_unit_test(filled_without_a_point_is_creating_snapshot),

@@ -161,6 +161,25 @@ a_reader_never_sees_two_snapshots_mixed(void **state)
 }
 
 static void
+what_is_forgotten_is_not_there_and_its_neighbours_are(void **state)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+	struct id two = {"s-2"}, none = {"s-9"};
+
+	publish(*state, "s-1", 1, 10);
+	publish(*state, "s-2", 1, 20);
+	publish(*state, "s-3", 1, 30);
+	status_forget(*state, &two);
+	status_forget(*state, &none);
+	assert_false(get(*state, "s-2", s));
+	assert_true(get(*state, "s-1", s));
+	assert_int_equal(s->backlog_bytes, 10);
+	assert_true(get(*state, "s-3", s));
+	assert_int_equal(s->backlog_bytes, 30);
+	free(s);
+}
+
+static void
 lag_grows_with_the_clock_and_is_never_negative(void **state)
 {
 	(void)state;
@@ -188,6 +207,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(all_are_listed_in_the_order_of_their_ids, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_reader_never_sees_two_snapshots_mixed, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(what_is_forgotten_is_not_there_and_its_neighbours_are, set_up, tear_down),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_is_never_negative),
 	    cmocka_unit_test(every_state_has_the_name_the_drs_api_gives_it),
 	};

@@ -496,12 +496,12 @@ a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails(voi
 	assert_string_equal(store_newest_kept(g->store, false)->id.text, p.id.text);
 	assert_null(store_newest_kept(g->store, true));
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_VERIFIED)), 0);
-	assert_true(newest_pit(g).verified);
+	assert_true(newest_pit(g).verified_ns != 0);
 	power_cut(g);
-	assert_true(newest_pit(g).verified && newest_pit(g).kept);
+	assert_true(newest_pit(g).verified_ns != 0 && newest_pit(g).kept);
 	assert_string_equal(store_newest_kept(g->store, true)->id.text, p.id.text);
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_UNVERIFIED)), 0);
-	assert_false(newest_pit(g).verified);
+	assert_int_equal(newest_pit(g).verified_ns, 0);
 	assert_null(store_newest_kept(g->store, true));
 }
 
@@ -590,6 +590,278 @@ a_clock_far_ahead_expires_nothing(void **state)
 	store_extend_checkpoint(g->store, g->now_ns + 20 * year_ns);
 	rig_run_jobs(g, 100);
 	assert_true(count_pits(g) >= before);
+}
+
+/* ---- retention ---- */
+
+/* A checkpoint of every minute; returns how many points there are. */
+static size_t
+run_minutes(struct rig *g, unsigned minutes)
+{
+	for (unsigned i = 0; i < minutes; i++) {
+		g->now_ns += 60 * NS_PER_SECOND;
+		checkpoint_at(g, g->now_ns);
+		store_tick(g->store);
+		rig_run_jobs(g, 100);
+	}
+	return count_pits(g);
+}
+
+static size_t
+count_kept(struct rig *g)
+{
+	struct pit *pits;
+	size_t count, kept = 0;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		kept += pits[i].kept;
+	free(pits);
+	return kept;
+}
+
+/* A point of every minute for twenty, and every checkpoint of the last two. */
+static void
+keep_minutes(struct rig *g)
+{
+	struct policy p = {
+	    .rules = {{1, "MINUTE", 1, 20, true}}, .rule_count = 1, .journal_window_ns = 120 * NS_PER_SECOND};
+
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+}
+
+static void
+begin_history(struct rig *g)
+{
+	complete_pit(g);
+	keep_minutes(g);
+	(void)run_minutes(g, 30);
+	assert_in_range(count_kept(g), 21, 22);
+}
+
+/* Both disks, and a third that the agent cannot read. */
+static void
+declare_unreadable(struct rig *g)
+{
+	struct store_declaration d[3] = {0};
+
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(d[i].name, sizeof d[i].name, "disk%u", i);
+		snprintf(d[i].identity, sizeof d[i].identity, "serial:%u", i);
+		d[i].size_bytes = i < 2 ? g->bytes[i] : BLOCK_BYTES;
+		d[i].ok = i < 2;
+	}
+	assert_int_equal(run(g, store_declare(g->store, d, 3)), 0);
+}
+
+static void
+a_dead_source_keeps_its_history_when_it_comes_back(void **state)
+{
+	struct rig *g = *state;
+	size_t points, kept;
+
+	begin_history(g);
+	points = count_pits(g);
+	kept = count_kept(g);
+	store_stream_stop(g->store);
+	g->now_ns += 90 * 86400ll * NS_PER_SECOND;
+	assert_int_equal(store_stream_start(g->store, g->stream_id, true), 0);
+	checkpoint_at(g, g->now_ns);
+	rig_run_jobs(g, 100);
+	assert_int_equal(count_pits(g), points + 1); /* nothing is older than before */
+	assert_int_equal(count_kept(g), kept + 1);
+	(void)run_minutes(g, 30);
+	assert_in_range(count_kept(g), 21, 23);
+}
+
+static void
+a_daemon_that_was_off_keeps_the_history(void **state)
+{
+	struct rig *g = *state;
+	size_t points, kept;
+
+	begin_history(g);
+	points = count_pits(g);
+	kept = count_kept(g);
+	rig_close(g);
+	g->now_ns += 90 * 86400ll * NS_PER_SECOND;
+	assert_int_equal(rig_open(g), 0);
+	keep_minutes(g);
+	assert_int_equal(count_pits(g), points);
+	assert_int_equal(run_minutes(g, 1), points); /* one more, and one grew too old */
+	assert_in_range(count_kept(g), kept, kept + 1);
+}
+
+/* A fuzzy one is no older than it was, though nothing to recover from came for a while before it. */
+static void
+a_fuzzy_checkpoint_of_the_window_is_in_it_after_a_restart(void **state)
+{
+	struct checkpoint fuzzy = {.consistency = CHECKPOINT_FUZZY};
+	struct rig *g = *state;
+	uint64_t lsn;
+	bool kept;
+
+	complete_pit(g);
+	set_policy(g, 0, 120 * NS_PER_SECOND);
+	checkpoint_at(g, g->now_ns);
+	g->now_ns += 300 * NS_PER_SECOND;
+	fuzzy.clock_ns = fuzzy.received_ns = next_frame(g, RIG_CHECKPOINT)->clock_ns = g->now_ns;
+	assert_int_equal(store_checkpoint(g->store, g->sent, g->frames[g->sent].chain, &fuzzy), 0);
+	rig_settle(g);
+	lsn = store_newest_checkpoint(g->store)->lsn;
+	g->now_ns += 60 * NS_PER_SECOND;
+	checkpoint_at(g, g->now_ns);
+	assert_true(is_listed(g, lsn, &kept));
+	power_cut(g);
+	set_policy(g, 0, 120 * NS_PER_SECOND);
+	assert_true(is_listed(g, lsn, &kept));
+}
+
+static void
+what_is_frozen_neither_expires_nor_is_folded_until_it_is_thawed(void **state)
+{
+	struct rig *g = *state;
+	size_t points;
+
+	begin_history(g);
+	points = count_pits(g);
+	assert_int_equal(run(g, store_set_frozen(g->store, true)), 0);
+	g->folds = 0;
+	assert_in_range(run_minutes(g, 30), points + 30, points + 31); /* the window is open behind */
+	power_cut(g);
+	keep_minutes(g);
+	assert_true(store_retention(g->store)->frozen_ns != 0);
+	assert_true(run_minutes(g, 30) >= points + 60);
+	assert_int_equal(g->folds, 0);
+	assert_int_equal(run(g, store_set_frozen(g->store, false)), 0);
+	assert_in_range(run_minutes(g, 20), 21, 24);
+	assert_true(g->folds > 0);
+	check(g);
+}
+
+static void
+freezing_stops_at_once_and_a_thaw_only_when_it_is_durable(void **state)
+{
+	struct rig *g = *state;
+	struct store_job *job = store_set_frozen(g->store, true);
+
+	assert_true(retention_stopped(store_retention(g->store)));
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, false);
+	job = store_set_frozen(g->store, false);
+	store_job_run(job, g->disk, g->cache);
+	assert_true(retention_stopped(store_retention(g->store)));
+	store_job_finish(g->store, job, false);
+	assert_false(retention_stopped(store_retention(g->store)));
+}
+
+static void
+clocks_that_disagree_expire_nothing_until_a_thaw(void **state)
+{
+	struct rig *g = *state;
+	size_t points;
+
+	begin_history(g);
+	points = count_pits(g);
+	g->clock_ahead_ns = 86400 * NS_PER_SECOND;
+	g->folds = 0;
+	store_tick(g->store);
+	assert_in_range(run_minutes(g, 30), points + 30, points + 31);
+	assert_int_equal(g->folds, 0);
+	assert_true(retention_drifted(store_retention(g->store)));
+	assert_int_equal(run(g, store_set_frozen(g->store, false)), 0);
+	assert_in_range(run_minutes(g, 20), 21, 24);
+	g->clock_ahead_ns = 0;
+}
+
+/* The machine came up with a clock of long ago. */
+static void
+a_clock_older_than_the_newest_point_expires_nothing(void **state)
+{
+	struct rig *g = *state;
+
+	begin_history(g);
+	rig_close(g);
+	g->clock_ahead_ns = -86400 * NS_PER_SECOND;
+	assert_int_equal(rig_open(g), 0);
+	assert_true(retention_drifted(store_retention(g->store)));
+	g->clock_ahead_ns = 0;
+	store_tick(g->store);
+	assert_false(retention_drifted(store_retention(g->store)));
+}
+
+static void
+minimum_retention_guards_points_from_rules_and_hands(void **state)
+{
+	struct policy p = {.journal_window_ns = NS_PER_SECOND, .min_retention_ns = 3600 * NS_PER_SECOND};
+	struct rig *g = *state;
+	struct pit old;
+
+	complete_pit(g);
+	set_policy(g, 1, NS_PER_SECOND);
+	(void)run_minutes(g, 10);
+	old = newest_pit(g);
+	assert_true(old.kept);
+	(void)run_minutes(g, 10);
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+	assert_int_equal(run(g, store_pit_change(g->store, &old.id, STORE_PIT_DELETE)), -EBUSY);
+	p.min_retention_ns = 0;
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0); /* it does not lower what is there */
+	power_cut(g);
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+	assert_int_equal(run(g, store_pit_change(g->store, &old.id, STORE_PIT_DELETE)), -EBUSY);
+	assert_in_range(run_minutes(g, 30), 20, 23);
+	assert_in_range(run_minutes(g, 31), 1, 3);
+}
+
+static void
+another_policy_takes_over_the_points_there_are(void **state)
+{
+	struct policy p = {
+	    .rules = {{7, "MINUTE", 10, 150, true}}, .rule_count = 1, .journal_window_ns = NS_PER_SECOND};
+	struct rig *g = *state;
+
+	begin_history(g);
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+	rig_run_jobs(g, 100);
+	assert_in_range(count_kept(g), 2, 4);
+	(void)run_minutes(g, 200);
+	assert_in_range(count_kept(g), 15, 17);
+}
+
+static void
+a_run_of_the_policy_lets_go_a_few_points_and_the_next_the_rest(void **state)
+{
+	struct policy none = {.journal_window_ns = NS_PER_SECOND};
+	struct rig *g = *state;
+
+	begin_history(g);
+	assert_int_equal(run(g, store_set_policy(g->store, &none)), 0);
+	for (size_t before = count_kept(g); before > 1; before = count_kept(g)) {
+		rig_run_jobs(g, 1);
+		assert_true(before - count_kept(g) <= 16);
+	}
+	assert_int_equal(store_newest_kept(g->store, false)->lsn, newest_pit(g).lsn);
+}
+
+static void
+an_incomplete_point_is_said_to_be_and_never_displaces_a_complete_one(void **state)
+{
+	struct rig *g = *state;
+	struct pit complete = complete_pit(g), incomplete;
+
+	assert_int_equal(run(g, store_pit_keep(g->store, complete.lsn, "", false)), 0);
+	set_policy(g, 0, NS_PER_SECOND);
+	declare_unreadable(g);
+	g->now_ns += 10 * 86400ll * NS_PER_SECOND;
+	checkpoint_at(g, g->now_ns);
+	incomplete = newest_pit(g);
+	assert_false(incomplete.complete);
+	assert_int_equal(run(g, store_pit_keep(g->store, incomplete.lsn, "half", false)), 0);
+	rig_run_jobs(g, 100);
+	assert_int_equal(store_newest_consistent(g->store)->lsn, complete.lsn);
+	assert_int_equal(run(g, store_pit_change(g->store, &complete.id, STORE_PIT_DELETE)), -EBUSY);
+	assert_int_equal(run(g, store_pit_change(g->store, &incomplete.id, STORE_PIT_DELETE)), 0);
 }
 
 /* Steps until the next job is of that name; the caller runs it. */
@@ -693,8 +965,12 @@ no_fold_passes_a_view(void **state)
 	store_get_stats(g->store, &t);
 	assert_true(t.base_lsn <= p.lsn);
 	store_view_release(g->store, v);
-	rig_run_jobs(g, 100);
-	store_get_stats(g->store, &t);
+	for (unsigned i = 0; i < SETTLED_STEPS / 2 && t.base_lsn <= p.lsn; i++) {
+		rig_step(g);
+		rig_settle(g);
+		rig_run_jobs(g, 100);
+		store_get_stats(g->store, &t);
+	}
 	assert_true(g->folds > 0 && t.base_lsn > p.lsn);
 	assert_int_equal(store_view(g->store, p.lsn, &v), -HF_ENOPIT);
 	check(g);
@@ -850,6 +1126,17 @@ main(void)
 	    TEST(the_last_kept_point_is_gone_when_it_is_deleted),
 	    TEST(the_point_a_fold_goes_to_is_still_a_point_after_a_restart),
 	    TEST(a_clock_far_ahead_expires_nothing),
+	    TEST(a_dead_source_keeps_its_history_when_it_comes_back),
+	    TEST(a_daemon_that_was_off_keeps_the_history),
+	    TEST(a_fuzzy_checkpoint_of_the_window_is_in_it_after_a_restart),
+	    TEST(what_is_frozen_neither_expires_nor_is_folded_until_it_is_thawed),
+	    TEST(freezing_stops_at_once_and_a_thaw_only_when_it_is_durable),
+	    TEST(clocks_that_disagree_expire_nothing_until_a_thaw),
+	    TEST(a_clock_older_than_the_newest_point_expires_nothing),
+	    TEST(minimum_retention_guards_points_from_rules_and_hands),
+	    TEST(another_policy_takes_over_the_points_there_are),
+	    TEST(a_run_of_the_policy_lets_go_a_few_points_and_the_next_the_rest),
+	    TEST(an_incomplete_point_is_said_to_be_and_never_displaces_a_complete_one),
 	    TEST(a_fold_that_fails_does_not_hold_up_the_journal),
 	    TEST(a_change_that_was_never_run_is_forgotten),
 	    TEST(a_flood_of_checkpoints_is_spread_over_segments),

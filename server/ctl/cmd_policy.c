@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* policy ...: which points a source keeps; retention ...: whether they expire at all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/find.h"
+#include "server/ctl/pick.h"
+#include "storage/policy.h"
+
+/* ---- show ---- */
+
+static const struct table_column columns[] = {
+    {"rule", "RULE", true, false, false},
+    {"interval", "EVERY", true, false, false},
+    {"retention", "FOR", true, false, false},
+    {"enabled", "ENABLED", false, false, false},
+};
+
+static void
+cell_span(struct table *t, const char *column, const json_t *rule, const char *key)
+{
+	int64_t ns = pick_integer(rule, key) * policy_unit_ns(pick_text(rule, "units"));
+	char human[UNITS_TEXT_BYTES], exact[64];
+
+	snprintf(exact, sizeof exact, "%lld", (long long)(ns / NS_PER_SECOND));
+	table_set(t, column, duration_format(ns, human), exact, MOOD_PLAIN);
+}
+
+static json_t *
+policy_of(const json_t *source)
+{
+	return json_pack("{s:O, s:O, s:O, s:O, s:O}", "sourceServerID", pick(source, "sourceServerID"), "pitPolicy",
+	    pick(source, "pitPolicy"), "journalWindowSeconds", pick(source, "journalWindowSeconds"),
+	    "minRetentionSeconds", pick(source, "retention.minRetentionSeconds"), "retention",
+	    pick(source, "retention"));
+}
+
+static void
+print_rest(const json_t *source)
+{
+	int64_t window_ns = (int64_t)(json_number_value(pick(source, "journalWindowSeconds")) * NS_PER_SECOND);
+	int64_t least_ns = (int64_t)(json_number_value(pick(source, "retention.minRetentionSeconds")) * NS_PER_SECOND);
+	char text[UNITS_TEXT_BYTES];
+
+	printf("every checkpoint for %s\n", duration_format(window_ns, text));
+	if (least_ns > 0)
+		printf("no point goes before %s\n", duration_format(least_ns, text));
+	if (pick(source, "retention.frozenSinceDateTime") != NULL)
+		printf("frozen since %s: nothing expires\n", pick_text(source, "retention.frozenSinceDateTime"));
+	if (pick_bool(source, "retention.clocksDisagree"))
+		printf("the clocks disagree: nothing expires\n");
+}
+
+static int
+print_policy(const struct ctl *ctl, const json_t *source)
+{
+	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_t *rule;
+	size_t i;
+	int code;
+
+	json_array_foreach (pick(source, "pitPolicy"), i, rule) {
+		table_add_row(t);
+		cell_text(t, "rule", rule, "ruleID");
+		cell_span(t, "interval", rule, "interval");
+		cell_span(t, "retention", rule, "retentionDuration");
+		cell_bool(t, "enabled", rule, "enabled");
+	}
+	code = print_table(ctl, t);
+	if (code == EXIT_DONE && !ctl_given(ctl, OPT_NO_HEADER))
+		print_rest(source);
+	return code;
+}
+
+int
+run_policy_show(struct ctl *ctl)
+{
+	json_t *source, *policy;
+	int code = find_source(ctl, ctl->operands[0], &source);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON)) {
+		policy = policy_of(source);
+		json_decref(source);
+		return print_json(policy);
+	}
+	code = print_policy(ctl, source);
+	json_decref(source);
+	return code;
+}
+
+/* ---- set ---- */
+
+static json_t *
+rules_of(const struct policy *policy)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < policy->rule_count; i++)
+		json_array_append_new(
+		    list, json_pack("{s:i, s:s, s:i, s:i, s:b}", "ruleID", (int)policy->rules[i].rule_id, "units",
+			      policy->rules[i].unit, "interval", (int)policy->rules[i].interval, "retentionDuration",
+			      (int)policy->rules[i].retention, "enabled", 1));
+	return list;
+}
+
+/* The words behind SOURCE. */
+static int
+add_rules(const struct ctl *ctl, json_t *body)
+{
+	struct policy policy = {0};
+	struct hf_error err;
+	char text[2048] = "";
+	size_t n = 0;
+
+	for (int i = 1; i < ctl->operand_count && n < sizeof text; i++)
+		n += (size_t)snprintf(text + n, sizeof text - n, "%s ", ctl->operands[i]);
+	if (n >= sizeof text)
+		return ctl_fail(EXIT_USAGE, "these are too many rules");
+	if (policy_parse_rules(text, &policy, &err) < 0)
+		return ctl_fail(EXIT_USAGE, "%s", err.text);
+	json_object_set_new(body, "pitPolicy", rules_of(&policy));
+	return EXIT_DONE;
+}
+
+static int
+add_duration(const struct ctl *ctl, enum option_id option, const char *name, const char *key, json_t *body)
+{
+	int64_t ns;
+
+	if (!ctl_given(ctl, option))
+		return EXIT_DONE;
+	if (duration_parse(ctl->values[option], &ns) < 0)
+		return ctl_fail(
+		    EXIT_USAGE, "%s %s: a time like 90s, 10m, 24h or 7d is wanted", name, ctl->values[option]);
+	json_object_set_new(body, key, json_real((double)ns / NS_PER_SECOND));
+	return EXIT_DONE;
+}
+
+/* What the command line says; what it does not say stays as it is. Gives. */
+static int
+make_change(const struct ctl *ctl, json_t **ret_body)
+{
+	json_t *body = json_object();
+	int code = ctl->operand_count > 1 ? add_rules(ctl, body) : EXIT_DONE;
+
+	if (code == EXIT_DONE)
+		code = add_duration(ctl, OPT_JOURNAL_WINDOW, "--journal-window", "journalWindowSeconds", body);
+	if (code == EXIT_DONE)
+		code = add_duration(ctl, OPT_MIN_RETENTION, "--min-retention", "minRetentionSeconds", body);
+	if (code == EXIT_DONE && json_object_size(body) == 0)
+		code = ctl_fail(
+		    EXIT_USAGE, "rules like 10m/60m 1h/24h (or none), --journal-window or --min-retention are wanted");
+	if (code != EXIT_DONE) {
+		json_decref(body);
+		return code;
+	}
+	*ret_body = body;
+	return EXIT_DONE;
+}
+
+static int
+print_answer(const struct ctl *ctl, json_t *answer)
+{
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(answer);
+	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
+	json_decref(answer);
+	return EXIT_DONE;
+}
+
+/* Takes body. */
+static int
+change_source(struct ctl *ctl, const json_t *source, json_t *body, const char *verb)
+{
+	json_t *answer;
+	int code = client_change(
+	    ctl->client, "POST", body, &answer, "/v1/source-servers/%s/%s", pick_text(source, "sourceServerID"), verb);
+
+	return code != EXIT_DONE ? code : print_answer(ctl, answer);
+}
+
+int
+run_policy_set(struct ctl *ctl)
+{
+	json_t *source, *body;
+	int code = make_change(ctl, &body);
+
+	if (code != EXIT_DONE)
+		return code;
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE) {
+		json_decref(body);
+		return code;
+	}
+	code = change_source(ctl, source, body, "policy");
+	json_decref(source);
+	return code;
+}
+
+/* ---- retention ---- */
+
+/* All of them, whatever becomes of one: the first failure is the exit code. */
+static int
+change_all(struct ctl *ctl, const char *verb)
+{
+	json_t *sources, *source, *answers = json_array(), *answer;
+	size_t i;
+	int first = client_list(ctl->client, &sources, "/v1/source-servers?");
+
+	if (first != EXIT_DONE)
+		return first;
+	json_array_foreach (sources, i, source) {
+		int code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/%s",
+		    pick_text(source, "sourceServerID"), verb);
+
+		if (code == EXIT_DONE)
+			json_array_append_new(answers, answer);
+		first = first == EXIT_DONE ? code : first;
+	}
+	json_decref(sources);
+	if (ctl_given(ctl, OPT_JSON)) {
+		print_json(json_pack("{s:o}", "items", answers));
+		return first;
+	}
+	json_array_foreach (answers, i, answer) {
+		(void)print_answer(ctl, json_incref(answer));
+	}
+	json_decref(answers);
+	return first;
+}
+
+static int
+change_retention(struct ctl *ctl, const char *verb)
+{
+	json_t *source;
+	int code;
+
+	if (ctl_given(ctl, OPT_ALL) == (ctl->operand_count > 0))
+		return ctl_fail(EXIT_USAGE, "a SOURCE, or --all, is wanted");
+	if (ctl_given(ctl, OPT_ALL))
+		return change_all(ctl, verb);
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE)
+		return code;
+	code = change_source(ctl, source, NULL, verb);
+	json_decref(source);
+	return code;
+}
+
+int
+run_retention_freeze(struct ctl *ctl)
+{
+	return change_retention(ctl, "freeze-retention");
+}
+
+int
+run_retention_thaw(struct ctl *ctl)
+{
+	return change_retention(ctl, "thaw-retention");
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quota ...: what sources take of the staging area, and what they may. */
+#include <string.h>
+
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/find.h"
+#include "server/ctl/pick.h"
+
+static const struct table_column columns[] = {
+    {"id", "SOURCE", false, false, false},
+    {"name", "NAME", false, true, false},
+    {"total", "TAKES", true, false, false},
+    {"staging", "STAGING", true, false, false},
+    {"journal", "JOURNAL", true, false, false},
+    {"quota", "QUOTA", true, false, false},
+    {"full", "WHEN FULL", false, false, false},
+    {"window", "JOURNAL WINDOW", true, false, false},
+    {"level", "SPACE", false, false, true},
+    {"thinned", "GIVEN UP", true, false, true},
+};
+
+static void
+add_source(struct table *t, const json_t *source)
+{
+	table_add_row(t);
+	cell_text(t, "id", source, "sourceServerID");
+	cell_text(t, "name", source, "sourceProperties.identificationHints.hostname");
+	cell_bytes(t, "total", source, "space.usage.totalBytes");
+	cell_bytes(t, "staging", source, "space.usage.stagingBytes");
+	cell_bytes(t, "journal", source, "space.usage.journalBytes");
+	cell_bytes(t, "quota", source, "space.quotaBytes");
+	cell_text(t, "full", source, "space.whenFull");
+	cell_seconds(t, "window", source, "space.journalWindowSeconds");
+	cell_text(t, "level", source, "space.level");
+	cell_text(t, "thinned", source, "space.pointsGivenUp");
+}
+
+int
+run_quota_list(struct ctl *ctl)
+{
+	struct table *t;
+	json_t *sources, *source;
+	size_t i;
+	int code = client_list(ctl->client, &sources, "/v1/source-servers?");
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(json_pack("{s:o}", "items", sources));
+	t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_array_foreach (sources, i, source) {
+		add_source(t, source);
+	}
+	json_decref(sources);
+	return print_table(ctl, t);
+}
+
+/* ---- quota set ---- */
+
+/* What the command line says; what it does not say stays as it is. Gives. */
+static int
+make_change(const struct ctl *ctl, json_t **ret_body)
+{
+	const char *size = ctl->operand_count > 1 ? ctl->operands[1] : NULL;
+	const char *when_full = ctl->values[OPT_WHEN_FULL];
+	uint64_t bytes = 0;
+
+	if (size == NULL && when_full == NULL)
+		return ctl_fail(EXIT_USAGE, "quota set: a size like 200GiB, none, or --when-full is wanted");
+	if (size != NULL && strcmp(size, "none") != 0 && (size_parse(size, &bytes) < 0 || bytes == 0))
+		return ctl_fail(EXIT_USAGE, "quota %s: a size like 200GiB, or none, is wanted", size);
+	*ret_body = json_object();
+	if (size != NULL)
+		json_object_set_new(*ret_body, "quotaBytes", bytes > 0 ? json_integer((json_int_t)bytes) : json_null());
+	if (when_full != NULL)
+		json_object_set_new(*ret_body, "whenFull", json_string(when_full));
+	return EXIT_DONE;
+}
+
+int
+run_quota_set(struct ctl *ctl)
+{
+	json_t *source, *body = NULL, *answer;
+	int code = make_change(ctl, &body);
+
+	if (code != EXIT_DONE)
+		return code;
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE) {
+		json_decref(body);
+		return code;
+	}
+	code = client_change(
+	    ctl->client, "POST", body, &answer, "/v1/source-servers/%s/quota", pick_text(source, "sourceServerID"));
+	json_decref(source);
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(answer);
+	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
+	json_decref(answer);
+	return EXIT_DONE;
+}

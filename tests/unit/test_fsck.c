@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One thing is damaged, and that is found; where nothing is, nothing is. */
+#include "storage/fsck.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/common/status.h"
+#include "tests/lib/store_rig.h"
+
+#define CATALOG RIG_DIR "/catalog.db"
+#define JOURNAL RIG_DIR "/journal"
+
+enum { FOUND_MAX = 64, FILES_MAX = 64 };
+
+struct findings {
+	unsigned count;
+	enum fsck_code codes[FOUND_MAX];
+	char text[8000];
+};
+
+static void
+on_found(void *arg, enum fsck_code code, const char *where, const char *what)
+{
+	struct findings *f = arg;
+	size_t len = strlen(f->text);
+
+	snprintf(f->text + len, sizeof f->text - len, "%s %s: %s\n", fsck_code_name(code), where, what);
+	if (f->count < FOUND_MAX)
+		f->codes[f->count++] = code;
+}
+
+static bool
+exists(struct rig *g, const char *path)
+{
+	struct disk_file *f;
+
+	if (disk_open(g->disk, path, DISK_READ, &f) < 0)
+		return false;
+	disk_close(g->disk, f);
+	return true;
+}
+
+static struct findings
+check(struct rig *g, bool data, struct fsck_stats *ret_stats)
+{
+	struct fsck_options o = {.dir = RIG_DIR, .vfs = g->vfs, .data = data};
+	struct findings f = {0};
+	struct hf_error err;
+
+	o.catalog = exists(g, CATALOG) ? CATALOG : NULL;
+	o.catalog_bak = exists(g, CATALOG ".bak") ? CATALOG ".bak" : NULL;
+	if (fsck_source(g->disk, g->cache, &o, on_found, &f, ret_stats, &err) < 0)
+		fail_msg("%s", err.text);
+	return f;
+}
+
+static void
+expect(struct rig *g, enum fsck_code code)
+{
+	struct fsck_stats stats;
+	struct findings f = check(g, code == FSCK_BLOCK_ROTTEN, &stats);
+	bool found = false;
+
+	for (unsigned i = 0; i < f.count; i++)
+		found |= f.codes[i] == code;
+	if (!found)
+		fail_msg("no %s, but:\n%s", fsck_code_name(code), f.text);
+}
+
+static void
+expect_clean(struct rig *g, struct fsck_stats *ret_stats)
+{
+	struct findings f = check(g, true, ret_stats);
+
+	if (f.count > 0)
+		fail_msg("seed %llu: found\n%s", (unsigned long long)g->seed, f.text);
+}
+
+/* ---- a life ---- */
+
+static void
+run_job(struct rig *g, struct store_job *job)
+{
+	assert_non_null(job);
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, true);
+	assert_int_equal(store_job_status(job, NULL), 0);
+	store_job_destroy(job);
+}
+
+/* With folds, runs, a point of a name, and a copy of the catalog; closed. */
+static void
+live(struct rig *g)
+{
+	for (unsigned i = 0; i < 400 && g->folds == 0; i++)
+		rig_step(g);
+	for (unsigned i = 0; i < 10; i++)
+		rig_step(g);
+	rig_settle(g);
+	rig_run_jobs(g, 100);
+	assert_true(g->folds > 0);
+	run_job(g, store_pit_keep(g->store, store_newest_consistent(g->store)->lsn, "kept", true));
+	run_job(g, store_last_job(g->store));
+	rig_close(g);
+	assert_string_equal(g->fault, "");
+}
+
+static int
+setup(void **state)
+{
+	struct rig *g = *state = calloc(1, sizeof *g);
+
+	assert_true(rig_start(g, 42));
+	live(g);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	rig_stop(*state);
+	free(*state);
+	return 0;
+}
+
+/* ---- files ---- */
+
+struct names {
+	const char *suffix;
+	char list[FILES_MAX][64];
+	size_t count;
+};
+
+static void
+each_name(void *arg, const char *name)
+{
+	struct names *n = arg;
+	size_t len = strlen(name), suffix = strlen(n->suffix);
+
+	if (len < suffix || strcmp(name + len - suffix, n->suffix) != 0)
+		return;
+	assert_true(n->count < FILES_MAX);
+	snprintf(n->list[n->count++], sizeof n->list[0], "%s", name);
+}
+
+/* The nth file of a folder whose name ends so. */
+static char *
+file(struct rig *g, const char *dir, const char *suffix, size_t n)
+{
+	static char path[256];
+	struct names names = {.suffix = suffix};
+
+	assert_int_equal(disk_list(g->disk, dir, each_name, &names), 0);
+	assert_true(n < names.count);
+	snprintf(path, sizeof path, "%s/%s", dir, names.list[n]);
+	return path;
+}
+
+static void
+flip(struct rig *g, const char *path, uint64_t at)
+{
+	assert_int_equal(disk_sim_flip(g->disk, path, at, 3), 0);
+}
+
+static void
+cut_file(struct rig *g, const char *path, uint64_t bytes)
+{
+	struct disk_file *f;
+
+	assert_int_equal(disk_open(g->disk, path, DISK_WRITE, &f), 0);
+	assert_int_equal(disk_truncate(g->disk, f, bytes), 0);
+	assert_int_equal(disk_sync_now(g->disk, f), 0);
+	disk_close(g->disk, f);
+}
+
+static struct catalog *
+open_catalog(struct rig *g)
+{
+	struct hf_error err;
+	struct catalog *c;
+
+	assert_int_equal(catalog_open(CATALOG, g->vfs, false, NULL, &c, &err), 0);
+	return c;
+}
+
+/* ---- nothing ---- */
+
+static void
+a_whole_source_has_no_findings(void **state)
+{
+	uint64_t runs = 0, entries = 0;
+
+	for (uint64_t seed = 1; seed <= 12; seed++) {
+		struct rig *g = calloc(1, sizeof *g);
+		struct fsck_stats stats;
+
+		assert_true(rig_start(g, seed));
+		live(g);
+		expect_clean(g, &stats);
+		assert_true(stats.segments > 0 && stats.volumes == 2 && stats.points > 0 && stats.blocks > 0);
+		runs += stats.runs;
+		entries += stats.entries;
+		rig_stop(g);
+		free(g);
+	}
+	assert_true(runs > 0 && entries > 0);
+}
+
+/* Cut at every 17th operation of a life: what that leaves is no damage, neither before nor after it was recovered from.
+ */
+static void
+what_a_cut_leaves_has_no_findings(void **state)
+{
+	bool more = true;
+
+	for (uint64_t at = 1; more; at += 17) {
+		struct rig *g = calloc(1, sizeof *g);
+		struct fsck_stats stats;
+
+		rig_create(g, at, RIG_WILD);
+		disk_sim_cut_at(g->disk, at * 2);
+		(void)rig_open(g);
+		for (unsigned i = 0; i < 150 && !disk_sim_is_cut(g->disk); i++)
+			rig_step(g);
+		more = disk_sim_is_cut(g->disk) && at < 3000;
+		rig_close(g);
+		g->fault[0] = '\0';
+		disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, at);
+		expect_clean(g, &stats);
+		assert_int_equal(rig_open(g), 0);
+		rig_close(g);
+		expect_clean(g, &stats);
+		rig_stop(g);
+		free(g);
+	}
+}
+
+/* ---- the catalog ---- */
+
+static void
+a_missing_catalog(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(disk_unlink(g->disk, CATALOG), 0);
+	expect(g, FSCK_CATALOG_MISSING);
+}
+
+static void
+a_damaged_catalog(void **state)
+{
+	flip(*state, CATALOG, 2);
+	expect(*state, FSCK_CATALOG_DAMAGED);
+}
+
+static void
+a_damaged_copy(void **state)
+{
+	flip(*state, CATALOG ".bak", 2);
+	expect(*state, FSCK_COPY_DAMAGED);
+}
+
+static void
+a_foreign_catalog(void **state)
+{
+	struct rig *g = *state;
+	struct catalog_source facts = {.digest_seed = 1};
+	struct hf_error err;
+	struct catalog *c;
+
+	(void)id_parse("s", "s-00000000000000002", &facts.source);
+	assert_int_equal(disk_unlink(g->disk, CATALOG), 0);
+	assert_int_equal(catalog_open(CATALOG, g->vfs, true, &facts, &c, &err), 0);
+	catalog_close(c);
+	expect(g, FSCK_CATALOG_FOREIGN);
+}
+
+static void
+a_fold_beyond_the_journal(void **state)
+{
+	struct rig *g = *state;
+	struct catalog *c = open_catalog(g);
+	struct pit *pits;
+	struct hf_error err;
+	size_t count;
+
+	assert_int_equal(catalog_list_pits(c, &pits, &count, &err), 0);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(catalog_delete_pits(c, &pits[i].id, 1, &err), 0);
+	free(pits);
+	assert_int_equal(catalog_set_fold(c, 1000000, &err), 0);
+	catalog_close(c);
+	expect(g, FSCK_BOUNDS);
+}
+
+static void
+a_volume_without_files(void **state)
+{
+	struct rig *g = *state;
+	struct catalog_volume row = {.volume = 9, .size_bytes = 4096};
+	struct catalog *c = open_catalog(g);
+	struct hf_error err;
+
+	row.id = id_random("vol");
+	assert_int_equal(catalog_put_volume(c, &row, &err), 0);
+	catalog_close(c);
+	expect(g, FSCK_VOLUME_MISSING);
+}
+
+static void
+a_volume_of_another_size(void **state)
+{
+	struct rig *g = *state;
+	struct catalog_volume rows[STORE_VOLUMES_MAX];
+	struct catalog *c = open_catalog(g);
+	struct hf_error err;
+	size_t count;
+
+	assert_int_equal(catalog_list_volumes(c, rows, STORE_VOLUMES_MAX, &count, &err), 0);
+	rows[0].size_bytes += 4096;
+	assert_int_equal(catalog_put_volume(c, &rows[0], &err), 0);
+	catalog_close(c);
+	expect(g, FSCK_VOLUME_MISMATCH);
+}
+
+static void
+a_point_that_cannot_be_restored(void **state)
+{
+	struct rig *g = *state;
+	struct catalog *c = open_catalog(g);
+	struct id source;
+	struct pit *pits;
+	struct hf_error err;
+	size_t count;
+
+	(void)id_parse("s", "s-00000000000000001", &source);
+	assert_int_equal(catalog_list_pits(c, &pits, &count, &err), 0);
+	pits[0].lsn = --pits[0].checkpoint.lsn;
+	pits[0].id = checkpoint_pit_id(&source, pits[0].lsn);
+	assert_int_equal(catalog_put_pit(c, &pits[0], &err), 0);
+	free(pits);
+	catalog_close(c);
+	expect(g, FSCK_POINT_LOST);
+}
+
+/* ---- the journal ---- */
+
+static void
+a_missing_segment(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(disk_unlink(g->disk, file(g, JOURNAL, ".seg", 1)), 0);
+	expect(g, FSCK_JOURNAL);
+	expect(g, FSCK_RUN_MISMATCH);
+}
+
+static void
+a_damaged_segment_header(void **state)
+{
+	struct rig *g = *state;
+
+	flip(g, file(g, JOURNAL, ".seg", 0), 20);
+	expect(g, FSCK_SEGMENT_HEADER);
+}
+
+static void
+a_damaged_descriptor(void **state)
+{
+	struct rig *g = *state;
+
+	flip(g, file(g, JOURNAL, ".seg", 0), 4096 + 100);
+	expect(g, FSCK_SEGMENT_GROUPS);
+}
+
+static void
+a_damaged_run(void **state)
+{
+	struct rig *g = *state;
+
+	flip(g, file(g, JOURNAL, ".run", 0), 4096 + 10);
+	expect(g, FSCK_RUN_DAMAGED);
+}
+
+static void
+a_damaged_run_header(void **state)
+{
+	struct rig *g = *state;
+
+	flip(g, file(g, JOURNAL, ".run", 0), 50);
+	expect(g, FSCK_RUN_DAMAGED);
+}
+
+static void
+runs_that_changed_places(void **state)
+{
+	struct rig *g = *state;
+	char first[256], second[256];
+
+	snprintf(first, sizeof first, "%s", file(g, JOURNAL, ".run", 0));
+	snprintf(second, sizeof second, "%s", file(g, JOURNAL, ".run", 1));
+	assert_int_equal(disk_rename(g->disk, first, second), 0);
+	expect(g, FSCK_RUN_MISMATCH);
+}
+
+/* ---- runs that say what cannot be: written on purpose, with checksums that are right ---- */
+
+static void
+write_run(struct rig *g, struct entry *entries, size_t count)
+{
+	char path[256];
+	struct run_info info;
+	struct hf_error err;
+	struct run *run;
+
+	snprintf(path, sizeof path, "%s", file(g, JOURNAL, ".run", 0));
+	assert_int_equal(run_open(g->disk, path, &run, &info, &err), 0);
+	run_unref(run, g->disk);
+	assert_false(info.merged);
+	for (size_t i = 0; i < count; i++) {
+		entries[i].lsn += info.lsn_first;
+		entries[i].segment = entries[i].digest != 0 ? (uint32_t)info.number : 0;
+		entries[i].volume = entries[i].volume != 0 ? entries[i].volume : info.volumes[0].volume;
+	}
+	assert_int_equal(run_write(g->disk, JOURNAL, path, &info, entries, count, NULL, 0), 0);
+}
+
+static void
+an_entry_beyond_its_volume(void **state)
+{
+	struct entry e = {.block = 100000, .count = 1};
+
+	write_run(*state, &e, 1);
+	expect(*state, FSCK_RUN_ENTRIES);
+}
+
+static void
+an_entry_of_an_unknown_volume(void **state)
+{
+	struct entry e = {.volume = 77, .count = 1};
+
+	write_run(*state, &e, 1);
+	expect(*state, FSCK_RUN_ENTRIES);
+}
+
+static void
+an_entry_beyond_its_segment(void **state)
+{
+	struct entry e = {.digest = 5, .offset = 1000000, .count = 1};
+
+	write_run(*state, &e, 1);
+	expect(*state, FSCK_RUN_ENTRIES);
+}
+
+static void
+an_entry_of_another_lsn(void **state)
+{
+	struct entry e = {.lsn = 1000000, .count = 1};
+
+	write_run(*state, &e, 1);
+	expect(*state, FSCK_RUN_ENTRIES);
+}
+
+static void
+a_block_twice_within_one_lsn(void **state)
+{
+	struct entry e[2] = {{.block = 2, .count = 6}, {.block = 5, .digest = 7, .offset = 1, .count = 1}};
+
+	write_run(*state, e, 2);
+	expect(*state, FSCK_RUN_ENTRIES);
+}
+
+/* ---- volumes ---- */
+
+static void
+a_missing_digest_file(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(disk_unlink(g->disk, file(g, RIG_DIR, ".sum", 0)), 0);
+	expect(g, FSCK_STAGING_MISSING);
+}
+
+static void
+a_short_staging_file(void **state)
+{
+	struct rig *g = *state;
+
+	cut_file(g, file(g, RIG_DIR, ".img", 0), 4096);
+	expect(g, FSCK_STAGING_SIZE);
+}
+
+static void
+a_damaged_digest_header(void **state)
+{
+	struct rig *g = *state;
+
+	flip(g, file(g, RIG_DIR, ".sum", 0), 100);
+	expect(g, FSCK_DIGEST_HEADER);
+}
+
+/* Of nodes that the journal shadows nothing can be said: in one of these lives some are not. */
+static void
+a_damaged_digest(void **state)
+{
+	bool found = false;
+
+	for (uint64_t seed = 1; seed <= 12 && !found; seed++) {
+		struct rig *g = calloc(1, sizeof *g);
+		struct fsck_stats stats;
+		struct findings f;
+
+		assert_true(rig_start(g, seed));
+		live(g);
+		for (uint64_t block = 3; block < 96; block += 16)
+			flip(g, file(g, RIG_DIR, ".sum", 0), 4096 + block * 8);
+		f = check(g, false, &stats);
+		found = f.count > 0 && f.codes[0] == FSCK_DIGEST_TREE;
+		rig_stop(g);
+		free(g);
+	}
+	assert_true(found);
+}
+
+static void
+a_rotten_block(void **state)
+{
+	struct rig *g = *state;
+	unsigned found = 0;
+
+	for (uint64_t block = 0; block < 20; block++) { /* some of them are shadowed by the journal, and not read */
+		struct fsck_stats stats;
+
+		flip(g, file(g, RIG_DIR, ".img", 0), block * 4096 + 17);
+		found += check(g, true, &stats).count > 0;
+		flip(g, file(g, RIG_DIR, ".img", 0), block * 4096 + 17);
+	}
+	assert_true(found > 0);
+	for (uint64_t block = 0; block < 20; block++)
+		flip(g, file(g, RIG_DIR, ".img", 0), block * 4096 + 17);
+	expect(g, FSCK_BLOCK_ROTTEN);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_whole_source_has_no_findings),
+	    cmocka_unit_test(what_a_cut_leaves_has_no_findings),
+	    TEST(a_missing_catalog),
+	    TEST(a_damaged_catalog),
+	    TEST(a_damaged_copy),
+	    TEST(a_foreign_catalog),
+	    TEST(a_fold_beyond_the_journal),
+	    TEST(a_volume_without_files),
+	    TEST(a_volume_of_another_size),
+	    TEST(a_point_that_cannot_be_restored),
+	    TEST(a_missing_segment),
+	    TEST(a_damaged_segment_header),
+	    TEST(a_damaged_descriptor),
+	    TEST(a_damaged_run),
+	    TEST(a_damaged_run_header),
+	    TEST(runs_that_changed_places),
+	    TEST(an_entry_beyond_its_volume),
+	    TEST(an_entry_of_an_unknown_volume),
+	    TEST(an_entry_beyond_its_segment),
+	    TEST(an_entry_of_another_lsn),
+	    TEST(a_block_twice_within_one_lsn),
+	    TEST(a_missing_digest_file),
+	    TEST(a_short_staging_file),
+	    TEST(a_damaged_digest_header),
+	    cmocka_unit_test(a_damaged_digest),
+	    TEST(a_rotten_block),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Merges in a store: what can be read afterwards, what damage to a merged run means, and what a merge that fails, is
+ * told to end, or is killed leaves. Cuts of whole lives are the crash test's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "proto/common/status.h"
+#include "storage/catalog_vfs.h"
+#include "storage/run.h"
+#include "storage/segment.h"
+#include "storage/store_impl.h"
+#include "tests/lib/store_rig.h"
+
+#define JOURNAL RIG_DIR "/journal"
+
+enum { STEPS = 240, SEED = 8 };
+
+/* A life with merged runs in it, at rest. */
+static struct rig *
+live(uint64_t seed)
+{
+	struct rig *g = calloc(1, sizeof *g);
+
+	assert_non_null(g);
+	rig_create(g, seed, RIG_KEEPER);
+	assert_int_equal(rig_open(g), 0);
+	for (unsigned i = 0; i < STEPS && g->fault[0] == '\0'; i++)
+		rig_step(g);
+	rig_settle(g);
+	while (g->view_count > 0)
+		store_view_release(g->store, g->views[--g->view_count].view);
+	rig_run_jobs(g, 100);
+	assert_string_equal(g->fault, "");
+	return g;
+}
+
+static void
+end(struct rig *g)
+{
+	rig_stop(g);
+	free(g);
+}
+
+static void
+check(struct rig *g)
+{
+	if (!rig_check(g))
+		fail_msg("seed %llu: %s", (unsigned long long)g->seed, g->fault);
+}
+
+static const struct segment *
+find_merged(const struct rig *g)
+{
+	const struct segment *s = g->store->segments;
+
+	while (s != NULL && s->info.segment_first == s->info.number)
+		s = s->next;
+	return s;
+}
+
+/* One with a run of several segments. */
+static struct rig *
+live_with_range(void)
+{
+	struct rig *g = NULL;
+
+	for (uint64_t seed = SEED; g == NULL; seed++) {
+		assert_true(seed < SEED + 20);
+		g = live(seed);
+		if (find_merged(g) == NULL) {
+			end(g);
+			g = NULL;
+		}
+	}
+	return g;
+}
+
+static void
+number_path(char *ret_path, size_t size, uint64_t number, const char *suffix)
+{
+	snprintf(ret_path, size, "%s/%08llu%s", JOURNAL, (unsigned long long)number, suffix);
+}
+
+/* ---- reading ---- */
+
+static bool
+is_listed(const struct pit *pits, size_t count, uint64_t lsn)
+{
+	for (size_t i = 0; i < count; i++)
+		if (pits[i].lsn == lsn)
+			return true;
+	return false;
+}
+
+static void
+before_the_newest_merge_only_points_can_be_read(void **state)
+{
+	struct rig *g = live(SEED);
+	struct pit *pits;
+	unsigned refused = 0;
+	size_t count;
+
+	assert_true(g->store->merged_lsn > 0);
+	for (int reopened = 0; reopened < 2; reopened++) {
+		assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+		for (uint64_t lsn = 1; lsn < g->store->merged_lsn; lsn++) {
+			struct view *v;
+			int r = store_view(g->store, lsn, &v);
+
+			if (r == 0)
+				store_view_release(g->store, v);
+			else
+				assert_int_equal(r, -HF_ENOPIT);
+			if (!is_listed(pits, count, lsn) && reopened == 0)
+				assert_int_equal(r, -HF_ENOPIT);
+			if (is_listed(pits, count, lsn))
+				assert_int_equal(r, 0);
+			refused += r < 0;
+		}
+		free(pits);
+		assert_true(refused > 10);
+		check(g);
+		rig_close(g);
+		assert_int_equal(rig_open(g), 0);
+	}
+	end(g);
+}
+
+/* Every point there is, by way of the merged runs, without the daemon and its catalog. */
+static void
+offline_every_point_can_be_read(void **state)
+{
+	struct rig *g = live(SEED);
+	struct hf_error err;
+	struct pit *pits, *offline;
+	size_t count, offline_count;
+	struct store *s;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	rig_close(g);
+	assert_int_equal(store_open_offline(g->disk, RIG_DIR, &s, &err), 0);
+	assert_int_equal(store_list_pits(s, &offline, &offline_count), 0);
+	for (size_t i = 0; i < count; i++)
+		assert_true(is_listed(offline, offline_count, pits[i].lsn));
+	g->store = s;
+	assert_true(rig_check_newest(g));
+	g->store = NULL;
+	store_close(s, g->disk);
+	free(pits);
+	free(offline);
+	end(g);
+}
+
+/* ---- damage ---- */
+
+struct listing {
+	char text[8192];
+};
+
+static void
+add_name(void *arg, const char *name)
+{
+	struct listing *l = arg;
+
+	assert_true(strlen(l->text) + strlen(name) + 2 < sizeof l->text);
+	strcat(strcat(l->text, name), "\n");
+}
+
+/* The source is refused, the reason names the file, and no file goes. */
+static void
+refused(struct rig *g, const char *name)
+{
+	struct store_config config = {.dir = RIG_DIR, .catalog_vfs = g->vfs};
+	struct listing before = {""}, after = {""};
+	struct hf_error err;
+	struct store *s;
+	int r;
+
+	assert_int_equal(disk_list(g->disk, JOURNAL, add_name, &before), 0);
+	r = store_open(g->disk, &config, &s, &err);
+	assert_int_equal(r, -HF_ECORRUPT);
+	if (strstr(err.text, name) == NULL)
+		fail_msg("\"%s\" does not name %s", err.text, name);
+	assert_int_equal(disk_list(g->disk, JOURNAL, add_name, &after), 0);
+	assert_string_equal(before.text, after.text);
+}
+
+/* Of a merged run whose list of segments is damaged it is still known what it was. */
+static void
+damaged_merged_run_is_refused_by_its_name(void **state)
+{
+	struct rig *g = live_with_range();
+	struct disk_file *f;
+	uint64_t bytes;
+	char path[256];
+
+	number_path(path, sizeof path, find_merged(g)->number, ".run");
+	rig_close(g);
+	assert_int_equal(disk_open(g->disk, path, DISK_READ, &f), 0);
+	assert_int_equal(disk_size(g->disk, f, &bytes), 0);
+	disk_close(g->disk, f);
+	assert_int_equal(disk_sim_flip(g->disk, path, bytes - 4000, 3), 0);
+	refused(g, strrchr(path, '/') + 1);
+	assert_int_equal(disk_sim_flip(g->disk, path, bytes - 4000, 3), 0);
+	assert_int_equal(rig_open(g), 0);
+	check(g);
+	end(g);
+}
+
+/* Nobody knows that it was merged. Its segments are read instead: that is either all of the history or refused. */
+static void
+merged_run_without_a_header_is_refused_unless_its_segments_hold_everything(void **state)
+{
+	unsigned refusals = 0;
+
+	for (uint64_t seed = SEED; seed < SEED + 12; seed++) {
+		struct rig *g = live(seed);
+		const struct segment *s = find_merged(g);
+		char path[256];
+
+		if (s != NULL) {
+			number_path(path, sizeof path, s->number, ".run");
+			rig_close(g);
+			assert_int_equal(disk_sim_flip(g->disk, path, 100, 3), 0);
+			if (rig_open(g) < 0) {
+				g->fault[0] = '\0';
+				refused(g, JOURNAL);
+				refusals++;
+			} else {
+				check(g);
+			}
+		}
+		end(g);
+	}
+	assert_true(refusals > 2);
+}
+
+static void
+missing_segment_of_a_merged_run_is_refused_by_its_name(void **state)
+{
+	struct rig *g = live_with_range();
+	const struct segment *s = find_merged(g);
+	size_t count = s->data_count;
+	uint64_t *numbers = calloc(count, sizeof *numbers);
+	char path[256], aside[256];
+
+	for (size_t i = 0; i < count; i++)
+		numbers[i] = s->data[i].file->number;
+	rig_close(g);
+	for (size_t i = 0; i < count; i++) {
+		number_path(path, sizeof path, numbers[i], ".seg");
+		number_path(aside, sizeof aside, numbers[i], ".aside");
+		assert_int_equal(disk_rename(g->disk, path, aside), 0);
+		refused(g, strrchr(path, '/') + 1);
+		assert_int_equal(disk_rename(g->disk, aside, path), 0);
+	}
+	assert_int_equal(rig_open(g), 0);
+	check(g);
+	free(numbers);
+	end(g);
+}
+
+/* ---- merges that do not come to their end ---- */
+
+/* The next merge there is, taken and not run; other jobs before it are. NULL: the life came to its end without. */
+static struct store_job *
+next_merge(struct rig *g)
+{
+	for (unsigned i = 0; i < 400; i++) {
+		struct store_job *job = store_job_next(g->store);
+
+		if (job == NULL) {
+			rig_step(g);
+			rig_settle(g);
+			continue;
+		}
+		if (strcmp(store_job_name(job), "merge runs") == 0)
+			return job;
+		store_job_run(job, g->disk, g->cache);
+		store_job_finish(g->store, job, false);
+	}
+	return NULL;
+}
+
+static void
+merge_that_finds_no_room_changes_nothing_and_is_made_later(void **state)
+{
+	static const char kinds[] = {'w', 's', 'n', 'o'}; /* writes, syncs, renames, new files */
+
+	for (size_t i = 0; i < sizeof kinds; i++) {
+		struct rig *g = live(SEED);
+		struct store_job *job = next_merge(g);
+		struct listing before = {""}, after = {""};
+
+		assert_non_null(job);
+		assert_int_equal(disk_list(g->disk, JOURNAL, add_name, &before), 0);
+		disk_sim_fail(g->disk, kinds[i], 1, true, SIM_FAULT_ENOSPC);
+		store_job_run(job, g->disk, g->cache);
+		disk_sim_fail(g->disk, kinds[i], 1, true, SIM_FAULT_NONE);
+		store_job_finish(g->store, job, true);
+		assert_true(store_job_status(job, NULL) < 0);
+		store_job_destroy(job);
+		assert_int_equal(disk_list(g->disk, JOURNAL, add_name, &after), 0);
+		assert_string_equal(before.text, after.text);
+		check(g);
+		memset(g->store->retry_ns, 0, sizeof g->store->retry_ns);
+		rig_run_jobs(g, 100);
+		check(g);
+		rig_close(g);
+		assert_int_equal(rig_open(g), 0);
+		check(g);
+		end(g);
+	}
+}
+
+/* The run has its name, but whether that would outlast a cut nobody knows: either state must be whole. */
+static void
+merge_whose_name_could_not_be_synced_leaves_both_states_whole(void **state)
+{
+	for (int survival = SIM_SURVIVE_RANDOM; survival <= SIM_SURVIVE_ALL; survival++) {
+		struct rig *g = live(SEED);
+		struct store_job *job = next_merge(g);
+
+		assert_non_null(job);
+		disk_sim_fail(g->disk, 'd', 1, true, SIM_FAULT_EIO);
+		store_job_run(job, g->disk, g->cache);
+		disk_sim_fail(g->disk, 'd', 1, true, SIM_FAULT_NONE);
+		store_job_finish(g->store, job, false);
+		check(g);
+		rig_close(g);
+		disk_sim_restart(g->disk, (enum sim_survival)survival, 5);
+		assert_int_equal(rig_open(g), 0);
+		assert_true(rig_check_recovered(g));
+		check(g);
+		end(g);
+	}
+}
+
+static void
+merge_gives_up_when_the_store_shuts_down(void **state)
+{
+	struct rig *g = live(SEED);
+	struct store_job *job = next_merge(g);
+
+	assert_non_null(job);
+	store_shutdown(g->store);
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, true);
+	assert_int_equal(store_job_status(job, NULL), -ECANCELED);
+	store_job_destroy(job);
+	rig_close(g);
+	assert_int_equal(rig_open(g), 0);
+	check(g);
+	end(g);
+}
+
+/* ---- killed, and cut off while the next process recovers ---- */
+
+/* A life whose next merge makes one of three runs or more, and leaves segments without a live block: runs can be made
+ * anew from their segments, but these cannot. */
+static uint64_t
+seed_with_several(void)
+{
+	for (uint64_t seed = SEED; seed < SEED + 100; seed++) {
+		struct rig *g = live(seed);
+		struct store_job *job = next_merge(g);
+		struct store_stats before, after;
+
+		assert_non_null(job);
+		store_get_stats(g->store, &before);
+		store_job_run(job, g->disk, g->cache);
+		store_job_finish(g->store, job, false);
+		store_get_stats(g->store, &after);
+		end(g);
+		if (after.segment_count + 2 <= before.segment_count &&
+		    after.merge_freed_bytes > before.merge_freed_bytes)
+			return seed;
+	}
+	fail_msg("no such life");
+	return 0;
+}
+
+/* Killed at operation `at` of a merge; false: it had no such operation. */
+static bool
+kill_in_merge(struct rig *g, uint64_t at)
+{
+	struct store_job *job = next_merge(g);
+	bool was_cut;
+
+	assert_non_null(job);
+	disk_sim_cut_at(g->disk, at);
+	store_job_run(job, g->disk, g->cache);
+	was_cut = disk_sim_is_cut(g->disk);
+	store_job_finish(g->store, job, false);
+	rig_close(g);
+	g->fault[0] = '\0';
+	disk_sim_revive(g->disk);
+	return was_cut;
+}
+
+/* Opened, and cut off at that operation (0: not at all). Returns how many there were. */
+static uint64_t
+open_and_cut(struct rig *g, uint64_t at)
+{
+	struct store_config config = {.dir = RIG_DIR, .catalog_vfs = g->vfs};
+	uint64_t before = disk_sim_operations(g->disk);
+	struct store *s = NULL;
+	struct hf_error err;
+
+	disk_sim_cut_at(g->disk, at);
+	(void)store_open(g->disk, &config, &s, &err);
+	store_close(s, g->disk);
+	return disk_sim_operations(g->disk) - before;
+}
+
+/* What the killed process left, in a machine of its own: recovered from, with a cut at that operation. */
+static struct rig *
+recover_and_cut(const struct rig *killed, uint64_t at, uint64_t *ret_operations)
+{
+	struct rig *g = calloc(1, sizeof *g);
+
+	assert_non_null(g);
+	rig_fork(g, killed);
+	snprintf(g->vfs, sizeof g->vfs, "cut");
+	assert_int_equal(catalog_vfs_register(g->disk, g->vfs), 0);
+	*ret_operations = open_and_cut(g, at);
+	catalog_vfs_unregister(g->vfs);
+	return g;
+}
+
+/* Every cut after which something new is pending, and some of what may survive of it. */
+static void
+cut_recovery(const struct rig *killed, uint64_t killed_at)
+{
+	enum { TRIES = 12 };
+	uint64_t operations, left, pending = 0;
+
+	end(recover_and_cut(killed, 0, &operations));
+	for (uint64_t at = 1; at <= operations; at++) {
+		struct rig *g = recover_and_cut(killed, at, &left);
+		bool news = disk_sim_pending(g->disk) != pending;
+
+		pending = disk_sim_pending(g->disk);
+		end(g);
+		for (uint64_t luck = 0; news && luck < TRIES; luck++) {
+			g = recover_and_cut(killed, at, &left);
+			disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, killed_at * 100000 + at * 100 + luck);
+			if (rig_open(g) < 0 || !rig_check_recovered(g) || !rig_check(g))
+				fail_msg("killed at operation %llu of the merge, cut at %llu of the recovery: %s",
+				    (unsigned long long)killed_at, (unsigned long long)at, g->fault);
+			end(g);
+		}
+	}
+}
+
+/* The name of a run that a killed process gave it is not yet durable: what the run supersedes must stay until it is. */
+static void
+nothing_is_lost_to_a_kill_in_a_merge_and_a_cut_in_its_recovery(void **state)
+{
+	enum { LAST_OPERATIONS = 10 }; /* of the merge: the commit, and what is removed afterwards */
+	uint64_t seed = seed_with_several(), at, last = 1;
+
+	for (bool more = true; more; last++) {
+		struct rig *g = live(seed);
+
+		more = kill_in_merge(g, last);
+		end(g);
+	}
+	for (at = last > LAST_OPERATIONS ? last - LAST_OPERATIONS : 1; at < last; at++) {
+		struct rig *g = live(seed);
+
+		(void)kill_in_merge(g, at);
+		cut_recovery(g, at);
+		end(g);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(before_the_newest_merge_only_points_can_be_read),
+	    cmocka_unit_test(offline_every_point_can_be_read),
+	    cmocka_unit_test(damaged_merged_run_is_refused_by_its_name),
+	    cmocka_unit_test(merged_run_without_a_header_is_refused_unless_its_segments_hold_everything),
+	    cmocka_unit_test(missing_segment_of_a_merged_run_is_refused_by_its_name),
+	    cmocka_unit_test(merge_that_finds_no_room_changes_nothing_and_is_made_later),
+	    cmocka_unit_test(merge_whose_name_could_not_be_synced_leaves_both_states_whole),
+	    cmocka_unit_test(merge_gives_up_when_the_store_shuts_down),
+	    cmocka_unit_test(nothing_is_lost_to_a_kill_in_a_merge_and_a_cut_in_its_recovery),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
