@@ -146,7 +146,8 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return job_say(job, r, "%s", err.text);
 	/* The base has moved: whatever happens to the files now is swept at the next start. */
-	if (remove_segments(job, d) < 0)
+	job->removed = remove_segments(job, d) == 0;
+	if (!job->removed)
 		job_say(job, 0, "folded, but old segments could not be removed; the next start does it");
 	return 0;
 }
@@ -161,6 +162,8 @@ drop_released(struct store *s, const struct store_job *job)
 		s->segments = g->next;
 		if (s->segments == NULL)
 			s->segments_tail = NULL;
+		if (job->removed)
+			segment_leave(g, &s->leaving);
 		segment_destroy(g, s->disk);
 	}
 }

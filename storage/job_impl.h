@@ -23,7 +23,7 @@ struct job_class {
 
 extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
     copy_job, declare_job, pit_keep_job, pit_change_job, policy_job, thin_job, quota_job;
-extern const struct job_class equal_job, freeze_job, merge_job, punch_job, account_job, plan_job;
+extern const struct job_class equal_job, freeze_job, merge_job, punch_job, account_job, plan_job, leave_job;
 
 struct declared { /* one row of a declaration, and what became of it */
 	struct store_declaration want;
@@ -55,7 +55,9 @@ struct store_job {
 	struct merge_work *merge;
 	struct punch_work *punch;
 	struct fold_stats fold;
-	struct damage *rot; /* FOLD: known, and taken along */
+	bool removed;           /* FOLD: what it released, durably */
+	struct leaving leaving; /* LEAVE */
+	struct damage *rot;     /* FOLD: known, and taken along */
 	size_t rot_count;
 	struct view_fault fault; /* FOLD: why it failed, if it was a block */
 	bool begun;              /* FOLD: the catalog says fold to lsn */

@@ -62,6 +62,7 @@ struct merge_work {
 	struct run *run;           /* made: it has its name */
 	struct segment_data *data; /* of the run that is made, for the owner */
 	bool punch;                /* and its name is durable */
+	bool removed;              /* and what it supersedes is gone, durably */
 	uint64_t copied_bytes, freed_bytes;
 };
 
@@ -594,6 +595,8 @@ release(struct merge_work *w, int synced)
 		job_say(w->job, 0, "merged, but the directory could not be synced");
 	else if (remove_superseded(w) < 0)
 		job_say(w->job, 0, "merged, but old segments could not be removed; the next start does it");
+	else
+		w->removed = true;
 }
 
 static int
@@ -668,6 +671,17 @@ take_run(struct store *s, struct segment *g, struct merge_work *w)
 	g->views_before = s->views_made;
 }
 
+/* What has no name any more. The new run has the name of the last old one. */
+static void
+leave(struct store *s, struct merge_work *w)
+{
+	for (size_t i = 0; i < w->run_count; i++)
+		run_leave(w->runs[i], &s->leaving);
+	for (size_t i = 0; i < w->file_count; i++)
+		if (!is_needed(w, &w->files[i].data))
+			w->files[i].data.file->leaving = &s->leaving;
+}
+
 static void
 finish_merge(struct store *s, struct store_job *job)
 {
@@ -678,6 +692,8 @@ finish_merge(struct store *s, struct store_job *job)
 		s->retry_ns[JOB_MERGE] = clock_monotonic_ns() + 30 * JOB_RETRY_NS;
 		return;
 	}
+	if (w->removed)
+		leave(s, w);
 	g = unlink_range(s, job->segment, w->run_count);
 	take_data(s, g, w);
 	take_run(s, g, w);

@@ -65,6 +65,14 @@ segment_create(uint64_t number)
 }
 
 void
+segment_leave(struct segment *g, struct leaving *l)
+{
+	run_leave(g->run, l);
+	for (size_t i = 0; i < segment_data_count(g); i++)
+		segment_data_get(g, i).file->leaving = l;
+}
+
+void
 segment_destroy(struct segment *g, struct disk *d)
 {
 	if (g == NULL)

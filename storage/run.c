@@ -14,6 +14,7 @@
 
 #include "proto/common/bytes.h"
 #include "proto/common/status.h"
+#include "storage/leaving.h"
 #include "storage/run_cache.h"
 #include "storage/run_impl.h"
 #include "storage/segment.h"
@@ -61,11 +62,20 @@ run_unref(struct run *r, struct disk *d)
 	assert(before > 0);
 	if (before > 1)
 		return;
-	if (r->file != NULL)
+	if (r->leaving != NULL)
+		leaving_add(r->leaving, d, r->file);
+	else if (r->file != NULL)
 		disk_close(d, r->file);
 	free(r->narrow);
 	free(r->wide);
 	free(r);
+}
+
+void
+run_leave(struct run *r, struct leaving *l)
+{
+	assert(r->file != NULL);
+	r->leaving = l;
 }
 
 /* ---- a run in memory ---- */

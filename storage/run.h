@@ -77,6 +77,10 @@ struct run *run_ref(struct run *r);
  * allowed. */
 void run_unref(struct run *r, struct disk *d);
 
+/* Its file has no name any more: it goes to l when the last reference does, which the caller's thread must drop. */
+struct leaving;
+void run_leave(struct run *r, struct leaving *l);
+
 /* Of a run in a file: its number, its pages, and the file, for who reads them all; 0, 0 and NULL in memory. */
 uint64_t run_number(const struct run *r);
 uint64_t run_pages(const struct run *r);

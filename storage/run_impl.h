@@ -16,6 +16,7 @@ struct run {
 	struct wide_entry *wide;
 	/* in a file */
 	struct disk_file *file;
+	struct leaving *leaving; /* takes it at the last unref */
 	uint64_t digest_seed, number;
 };
 

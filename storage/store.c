@@ -131,6 +131,7 @@ store_close(struct store *s, struct disk *d)
 		segment_destroy(g, d);
 	}
 	segment_destroy(s->prepared, d);
+	leaving_close(&s->leaving, d);
 	for (uint32_t i = 0; i < s->volume_count; i++)
 		volume_destroy(s->volumes[i], d);
 	marks_fini(&s->marks);

@@ -5,6 +5,7 @@
 
 #include "storage/account.h"
 #include "storage/interval.h"
+#include "storage/leaving.h"
 #include "storage/mark.h"
 #include "storage/pace.h"
 #include "storage/segment.h"
@@ -137,6 +138,7 @@ enum job_kind {
 	JOB_FOLD,
 	JOB_MERGE,
 	JOB_PUNCH,
+	JOB_LEAVE,
 	JOB_COPY,
 	JOB_MEND,
 	JOB_SCRUB,
@@ -213,6 +215,7 @@ struct store {
 	struct segment *segments, *segments_tail; /* the tail is the one written to */
 	struct segment *prepared;                 /* next one, file ready */
 	uint64_t segment_number_last;
+	struct leaving leaving;               /* of removed segments and runs */
 	bool want_segment;                    /* groups wait for `prepared` */
 	bool roll;                            /* the next group begins a new segment */
 	bool full;                            /* the last try to prepare one found no space */
@@ -302,6 +305,7 @@ void journal_group_staged(struct store *s); /* staging.c: some groups became STA
 void store_fail(struct store *s, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void group_free(struct store *s, struct group *g);
 struct segment *segment_create(uint64_t number);
+void segment_leave(struct segment *g, struct leaving *l); /* its files, and its run's, have no names any more */
 void segment_destroy(struct segment *g, struct disk *d);
 void segment_seal(struct store *s, struct segment *g);
 size_t segment_data_count(const struct segment *g);

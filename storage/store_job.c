@@ -21,6 +21,7 @@ static const struct job_class *const classes[JOB_KINDS] = {
     [JOB_FOLD] = &fold_job,
     [JOB_MERGE] = &merge_job,
     [JOB_PUNCH] = &punch_job,
+    [JOB_LEAVE] = &leave_job,
     [JOB_COPY] = &copy_job,
     [JOB_MEND] = &mend_job,
     [JOB_SCRUB] = &scrub_job,
@@ -185,6 +186,7 @@ store_job_destroy(struct store_job *job)
 	merge_work_destroy(job->merge, job->store->disk);
 	punch_work_destroy(job->punch, job->store->disk);
 	scrub_work_destroy(job->scrub);
+	leaving_close(&job->leaving, job->store->disk);
 	free(job->rot);
 	free(job->numbers);
 	account_work_destroy(job->account, job->store->disk);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "storage/leaving.h"
 #include "storage/plant.h"
 #include "storage/view_impl.h"
 
@@ -59,7 +60,10 @@ shared_file_unref(struct shared_file *f, struct disk *d)
 	assert(before > 0);
 	if (before > 1)
 		return;
-	disk_close(d, f->file);
+	if (f->leaving != NULL)
+		leaving_add(f->leaving, d, f->file);
+	else
+		disk_close(d, f->file);
 	free(f);
 }
 

@@ -17,6 +17,8 @@ struct view;
 struct shared_file {
 	_Atomic unsigned refs;
 	struct disk_file *file;
+	struct leaving
+	    *leaving;    /* goes there instead, for it has no name any more; set by the owner, who unrefs it then */
 	uint64_t number; /* segments: their number */
 	char path[512];
 };

@@ -780,6 +780,7 @@ finish_job(struct rig *g, unsigned i)
 	g->folds += ok && strcmp(name, "fold") == 0;
 	g->merges += ok && strcmp(name, "merge runs") == 0;
 	g->punches += ok && strcmp(name, "punch segments") == 0;
+	g->leaves += ok && strcmp(name, "free removed files") == 0;
 	g->runs_built += ok && strcmp(name, "build run") == 0;
 	if (strcmp(name, "declare volumes") == 0)
 		(void)take_declared(g, job); /* refused for now: declared again at some later step */

@@ -92,7 +92,7 @@ struct rig {
 	bool rotten;         /* a bit was flipped: blocks may be unreadable, but never wrong */
 	uint64_t unreadable; /* blocks that were */
 	/* how far the scenario went */
-	unsigned jobs_run, folds, runs_built, merges, punches, streams, declarations, reopened;
+	unsigned jobs_run, folds, runs_built, merges, punches, leaves, streams, declarations, reopened;
 	void (*on_wait)(struct rig *g);              /* called while nothing moves; NULL: time stands still */
 	char fault[512];                             /* what was wrong, "" = nothing */
 	struct rig_frame frames[RIG_FRAMES_MAX + 1]; /* by number, over all streams */

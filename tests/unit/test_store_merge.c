@@ -88,6 +88,21 @@ number_path(char *ret_path, size_t size, uint64_t number, const char *suffix)
 	snprintf(ret_path, size, "%s/%08llu%s", JOURNAL, (unsigned long long)number, suffix);
 }
 
+/* ---- freeing ---- */
+
+/* The last close of a file without a name takes long: not for the owner. */
+static void
+what_was_removed_is_freed_by_a_job_of_its_own(void **state)
+{
+	struct rig *g = live(SEED);
+
+	assert_true(g->merges > 0 && g->folds > 0);
+	assert_true(g->leaves > 0);
+	assert_null(g->store->leaving.first);
+	check(g);
+	end(g);
+}
+
 /* ---- reading ---- */
 
 static bool
@@ -486,6 +501,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(what_was_removed_is_freed_by_a_job_of_its_own),
 	    cmocka_unit_test(before_the_newest_merge_only_points_can_be_read),
 	    cmocka_unit_test(offline_every_point_can_be_read),
 	    cmocka_unit_test(damaged_merged_run_is_refused_by_its_name),
