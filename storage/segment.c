@@ -99,12 +99,11 @@ segment_header_decode(const unsigned char *page, struct segment_header *ret_head
 
 	if (is_zero(page, SEGMENT_HEADER_BYTES))
 		return -ENODATA;
-	if (get_le64(page) != SEGMENT_MAGIC)
+	if (get_le64(page) != SEGMENT_MAGIC ||
+	    get_le64(page + HEADER_CHECKSUM_OFFSET) != digest_chain(0, page, HEADER_CHECKSUM_OFFSET))
 		return -HF_ECORRUPT;
 	if (get_le32(page + 8) < 1 || get_le32(page + 8) > SEGMENT_VERSION)
 		return -HF_EFORMAT;
-	if (get_le64(page + HEADER_CHECKSUM_OFFSET) != digest_chain(0, page, HEADER_CHECKSUM_OFFSET))
-		return -HF_ECORRUPT;
 	memcpy(source, page + 16, ID_BYTES);
 	h.start.volume_count = get_le32(page + 64);
 	if (!id_parse("s", source, &h.source) || h.start.volume_count > STORE_VOLUMES_MAX)

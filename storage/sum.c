@@ -68,10 +68,11 @@ decode_header(const unsigned char *page, struct sum_header *ret_header)
 {
 	struct sum_header h = {.digest_seed = get_le64(page + 64)};
 
-	if (memcmp(page, magic, sizeof magic) != 0 || get_le32(page + 8) != SUM_VERSION)
-		return -HF_EFORMAT;
-	if (get_le64(page + CHECKSUM_AT) != digest_chain(h.digest_seed, page, CHECKSUM_AT))
+	if (memcmp(page, magic, sizeof magic) != 0 ||
+	    get_le64(page + CHECKSUM_AT) != digest_chain(h.digest_seed, page, CHECKSUM_AT))
 		return -HF_ECORRUPT;
+	if (get_le32(page + 8) != SUM_VERSION)
+		return -HF_EFORMAT;
 	h.volume = get_le32(page + 12);
 	memcpy(h.source.text, page + 16, ID_BYTES - 1);
 	memcpy(h.volume_id.text, page + 40, ID_BYTES - 1);

@@ -97,12 +97,9 @@ damaged_or_foreign_header_is_refused(void **state)
 
 	assert_int_equal(sum_header_read(f->disk, f->file, &h), -HF_ECORRUPT); /* empty file */
 	for (uint64_t at = 0; at < 512; at++) {
-		int r;
-
 		assert_int_equal(sum_header_write(f->disk, f->file, &h), 0);
 		assert_int_equal(disk_sim_flip(f->disk, path, at, (unsigned)at % 8), 0);
-		r = sum_header_read(f->disk, f->file, &h);
-		assert_int_equal(r, at < 12 ? -HF_EFORMAT : -HF_ECORRUPT);
+		assert_int_equal(sum_header_read(f->disk, f->file, &h), -HF_ECORRUPT);
 	}
 }
 
