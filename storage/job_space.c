@@ -15,7 +15,9 @@ make_thin(struct store *s)
 	if (!s->space.thin_wanted || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL)
 		return NULL;
 	s->space.thin_wanted = false;
-	p = space_pick_thin(s->pits, s->pit_count);
+	if (retention_stopped(&s->retention))
+		return NULL; /* since it was wanted */
+	p = pit_oldest_that_may_go(s->pits, s->pit_count, s->retention.running_ns);
 	job = p != NULL ? job_create(s, JOB_THIN) : NULL;
 	if (job != NULL)
 		job->thinned = *p;

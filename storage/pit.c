@@ -199,33 +199,36 @@ kept_by_people(const struct pit *pit)
 	return (pit->held && !PLANTED(37)) || pit->by_hand || pit->name[0] != '\0';
 }
 
-size_t
-pit_may_go(const struct pit *kept, size_t count, int64_t running_ns, bool *ret_may)
+/* Whatever rule still keeps it. */
+static bool
+may_go(const struct pit *pit, const struct newest *newest, int64_t running_ns)
+{
+	return !kept_by_people(pit) && (pit != newest->complete || PLANTED(22)) && pit != newest->verified &&
+	       running_ns >= pit->guarded_ns;
+}
+
+const struct pit *
+pit_oldest_that_may_go(const struct pit *kept, size_t count, int64_t running_ns)
 {
 	struct newest newest = find_newest(kept, count);
-	size_t n = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		const struct pit *pit = &kept[i];
-
-		ret_may[i] = !kept_by_people(pit) && (pit != newest.complete || PLANTED(22)) &&
-			     pit != newest.verified && running_ns >= pit->guarded_ns;
-		n += ret_may[i];
-	}
-	return n;
+	for (size_t i = 0; i < count; i++)
+		if (may_go(&kept[i], &newest, running_ns))
+			return &kept[i];
+	return NULL;
 }
 
 size_t
 pit_expire(
     const struct policy *policy, struct pit *kept, size_t count, int64_t running_ns, size_t max, bool *ret_expired)
 {
+	struct newest newest = find_newest(kept, count);
 	size_t going = 0;
 
 	assert(policy->rule_count <= PIT_RULES_MAX);
-	(void)pit_may_go(kept, count, running_ns, ret_expired);
 	for (size_t i = 0; i < count; i++) {
 		kept[i].rules = rules_left(policy, &kept[i], running_ns);
-		ret_expired[i] &= kept[i].rules == 0 && going < max;
+		ret_expired[i] = kept[i].rules == 0 && going < max && may_go(&kept[i], &newest, running_ns);
 		going += ret_expired[i];
 	}
 	return going;

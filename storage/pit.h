@@ -31,9 +31,9 @@ void pit_assign(const struct policy *policy, struct pit *kept, size_t count);
 size_t pit_expire(
     const struct policy *policy, struct pit *kept, size_t count, int64_t running_ns, size_t max, bool *ret_expired);
 
-/* Mark in ret_may[i] which kept points may go when room is needed, whatever rule still keeps them: all but those that
- * never expire. Returns how many. */
-size_t pit_may_go(const struct pit *kept, size_t count, int64_t running_ns, bool *ret_may);
+/* The point that goes next for want of room: the oldest of all but those that never go, whatever rule still keeps it.
+ * NULL: none may. */
+const struct pit *pit_oldest_that_may_go(const struct pit *kept, size_t count, int64_t running_ns);
 
 /* Until which running time of its source minRetention guards a point made at running_ns; 0: it does not. */
 int64_t pit_guarded_ns(const struct policy *policy, int64_t running_ns);

@@ -41,9 +41,4 @@ enum space_level space_judge(int64_t room_bytes, const uint64_t limits[3], enum 
  * second, but never less than min_ns (which may be more than span_ns: then span_ns). */
 int64_t space_shorter_window(int64_t span_ns, int64_t min_ns);
 
-/* The kept point that goes next for want of room: the oldest that the policy alone keeps (not held, not named, not made
- * by hand), and that minRetention no longer guarded when the newest was made; never the newest complete one, nor the
- * newest verified. NULL: none may. */
-const struct pit *space_pick_thin(const struct pit *pits, size_t count);
-
 #endif

@@ -251,6 +251,37 @@ fuzzy_and_incomplete_points_never_stand_in_for_a_complete_one(void **state)
 }
 
 static void
+for_want_of_room_the_oldest_goes_that_only_rules_keep(void **state)
+{
+	struct pit kept[6];
+
+	for (unsigned i = 0; i < 6; i++)
+		kept[i] = point(i + 1, T0 + MINUTES((int)i), 7);
+	assert_ptr_equal(pit_oldest_that_may_go(kept, 6, T0 + MINUTES(5)), &kept[0]);
+	kept[0].held = true;
+	kept[1].by_hand = true;
+	snprintf(kept[2].name, sizeof kept[2].name, "named");
+	assert_ptr_equal(pit_oldest_that_may_go(kept, 6, T0 + MINUTES(5)), &kept[3]);
+	kept[3].guarded_ns = T0 + MINUTES(5) + 1;
+	assert_ptr_equal(pit_oldest_that_may_go(kept, 6, T0 + MINUTES(5)), &kept[4]);
+	kept[4].verified_ns = 1;
+	assert_null(pit_oldest_that_may_go(kept, 6, T0 + MINUTES(5)));
+	assert_null(pit_oldest_that_may_go(kept, 0, T0));
+}
+
+static void
+for_want_of_room_the_last_good_point_stays_though_there_are_newer_fuzzy_ones(void **state)
+{
+	struct pit kept[3] = {point(1, T0, 7), point(2, T0 + 1, 7), point(3, T0 + 2, 0)};
+
+	kept[2].consistency = CHECKPOINT_FUZZY;
+	kept[2].by_hand = true;
+	kept[2].verified_ns = 1;
+	assert_ptr_equal(pit_oldest_that_may_go(kept, 3, T0 + 2), &kept[0]);
+	assert_null(pit_oldest_that_may_go(kept + 1, 2, T0 + 2));
+}
+
+static void
 clock_that_was_set_back_does_not_end_the_history(void **state)
 {
 	struct policy policy = drs_policy();
@@ -304,8 +335,8 @@ min_retention_guards_points_and_cannot_be_taken_back(void **state)
 	pit_assign(&policy, kept, 2);
 	memset(policy.rules, 0, sizeof policy.rules); /* nothing else keeps them */
 	assert_int_equal(pit_expire(&policy, kept, 2, T0 + DAYS(3) - 1, SIZE_MAX, flags), 0);
-	assert_int_equal(pit_may_go(kept, 2, T0 + DAYS(3) - 1, flags), 0);
-	assert_int_equal(pit_may_go(kept, 2, T0 + DAYS(3), flags), 1);
+	assert_null(pit_oldest_that_may_go(kept, 2, T0 + DAYS(3) - 1));
+	assert_ptr_equal(pit_oldest_that_may_go(kept, 2, T0 + DAYS(3)), &kept[0]);
 	assert_int_equal(pit_expire(&policy, kept, 2, T0 + DAYS(3), SIZE_MAX, flags), 1);
 	assert_true(flags[0]);
 }
@@ -687,6 +718,8 @@ main(void)
 	    cmocka_unit_test(point_kept_by_two_rules_goes_with_the_longer),
 	    cmocka_unit_test(a_point_shows_all_moments_since_its_checkpoints),
 	    cmocka_unit_test(fuzzy_and_incomplete_points_never_stand_in_for_a_complete_one),
+	    cmocka_unit_test(for_want_of_room_the_oldest_goes_that_only_rules_keep),
+	    cmocka_unit_test(for_want_of_room_the_last_good_point_stays_though_there_are_newer_fuzzy_ones),
 	    cmocka_unit_test(clock_that_was_set_back_does_not_end_the_history),
 	    cmocka_unit_test(clock_that_jumps_ahead_expires_nothing),
 	    cmocka_unit_test(what_one_run_may_expire_is_bounded_and_the_oldest_go_first),
