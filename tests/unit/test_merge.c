@@ -405,8 +405,11 @@ pack_all(struct fixture *f, struct entry *entries, struct disk_file *file)
 	assert_int_equal(pack_header_decode(page, &got), 0);
 	assert_int_equal(got.number, 12);
 	assert_string_equal(got.source.text, h.source.text);
-	page[20] ^= 1;
-	assert_int_equal(pack_header_decode(page, &got), -HF_ECORRUPT);
+	for (size_t bit = 0; bit < 8 * BLOCK_BYTES; bit++) {
+		page[bit / 8] ^= (unsigned char)(1 << bit % 8);
+		assert_int_equal(pack_header_decode(page, &got), -HF_ECORRUPT);
+		page[bit / 8] ^= (unsigned char)(1 << bit % 8);
+	}
 	buffer_free(page, BLOCK_BYTES);
 	return packed;
 }
