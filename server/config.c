@@ -72,7 +72,7 @@ static const struct config_key keys[] = {
 	"How long an enrolment token is good, unless said when it is made."},
     {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast", "Where the control sockets are."},
     {"pit", "policy", CONFIG_RULES, VALUE(policy), 0, 0, "10m/60m 1h/24h 1d/7d",
-	"Which points new sources keep: one every INTERVAL, for RETENTION; any number of rules, or none."},
+	"Which points new sources keep: one every INTERVAL, for RETENTION; up to 16 rules, or none."},
     {"pit", "journal_window", CONFIG_DURATION, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
 	"How far back every checkpoint can be restored, for new sources."},
     {"pit", "min_retention", CONFIG_DURATION, VALUE(min_retention_ns), 0, 3650 * DAY, "0",
