@@ -577,16 +577,25 @@ json_rule_ids(uint32_t rules, const struct policy *policy)
 	return list;
 }
 
+/* By minRetention, still. null: how long the source has run is not at hand. */
+static json_t *
+json_guarded(const struct pit *pit, const struct source_status *status)
+{
+	return status != NULL ? json_boolean(status->retention.running_ns < pit->guarded_ns) : json_null();
+}
+
 json_t *
 api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status)
 {
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o}",
+	return json_pack(
+	    "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:o, s:b, s:b, s:o, s:o, s:o, s:o}",
 	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns),
 	    "unchangedSince", api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns),
 	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
 	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
-	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "byHand", pit->by_hand, "kept",
-	    pit->kept, "ruleIDs", json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
+	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "guarded", json_guarded(pit, status),
+	    "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs",
+	    json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
 	    json_pit_volumes(&pit->checkpoint, status), "uniqueBytes",
 	    pit->accounted ? json_bytes(pit->unique_bytes) : json_null(), "freedBytesIfDeleted",
 	    pit->accounted ? json_bytes(pit->freed_bytes) : json_null());

@@ -46,13 +46,14 @@ pick_source(const json_t *version, const json_t *sources)
 	return most;
 }
 
-/* A row that can be deleted: not the newest, for that is what replication has come to. */
+/* A row that can be deleted: neither held nor guarded, nor the newest, for that is what replication has come to. */
 static bool
 may_go(const json_t *pits, size_t i)
 {
 	const json_t *pit = json_array_get(pits, i);
 
-	return pick_bool(pit, "kept") && !pick_bool(pit, "held") && i + 1 < json_array_size(pits);
+	return pick_bool(pit, "kept") && !pick_bool(pit, "held") && !pick_bool(pit, "guarded") &&
+	       i + 1 < json_array_size(pits);
 }
 
 static int64_t

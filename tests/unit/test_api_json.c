@@ -215,6 +215,27 @@ point_names_volumes_it_can_and_numbers_the_rest(void **state)
 }
 
 static void
+point_is_guarded_until_its_source_has_run_so_long(void **state)
+{
+	struct source_status *s = new_status();
+	struct pit pit = {.consistency = CHECKPOINT_CRASH, .guarded_ns = 100};
+	json_t *before, *after, *unknown;
+
+	s->retention.running_ns = 99;
+	before = api_json_pit(&s->id, &pit, s);
+	s->retention.running_ns = 100;
+	after = api_json_pit(&s->id, &pit, s);
+	unknown = api_json_pit(&s->id, &pit, NULL);
+	assert_true(json_is_true(json_object_get(before, "guarded")));
+	assert_true(json_is_false(json_object_get(after, "guarded")));
+	assert_true(json_is_null(json_object_get(unknown, "guarded")));
+	json_decref(before);
+	json_decref(after);
+	json_decref(unknown);
+	free(s);
+}
+
+static void
 token_state_tells_what_matters_most(void **state)
 {
 	static const struct {
@@ -297,6 +318,7 @@ main(void)
 	    cmocka_unit_test(text_that_is_not_utf8_is_still_json),
 	    cmocka_unit_test(initiation_shows_the_step_it_is_at),
 	    cmocka_unit_test(point_names_volumes_it_can_and_numbers_the_rest),
+	    cmocka_unit_test(point_is_guarded_until_its_source_has_run_so_long),
 	    cmocka_unit_test(token_state_tells_what_matters_most),
 	    cmocka_unit_test(health_blames_the_server_only_for_its_own_faults),
 	    cmocka_unit_test(every_code_has_an_http_status_and_a_name),
