@@ -307,20 +307,51 @@ every_version_in_the_journal_is_checked_and_the_points_that_need_it_are_known(vo
 	history_destroy(h);
 }
 
+/* How many reads a scrub does of the staging file for a group. */
+static unsigned
+count_ranges(const struct history_volume *hv, uint64_t group, uint64_t *ret_first)
+{
+	unsigned n = 0;
+
+	for (uint64_t b = group; b < group + SCRUB_GROUP_BLOCKS && b < hv->frontier; b++)
+		if (hv->base[b] != 0 && (b == group || hv->base[b - 1] == 0) && n++ == 0)
+			*ret_first = b;
+	return n;
+}
+
 static void
 a_block_that_cannot_be_read_is_found_without_its_neighbours(void **state)
 {
 	struct dice dice = dice_from_environment();
 	struct history *h = small_history(&dice);
-	struct pass *p;
+	const struct history_volume *hv = &h->volumes[0];
+	uint64_t group = pick_stored_block(h, hv) / SCRUB_GROUP_BLOCKS * SCRUB_GROUP_BLOCKS, first = 0;
+	unsigned ranges = count_ranges(hv, group, &first);
+	struct pass *p = pass_begin(h);
 
-	disk_sim_fail(h->disk, 'r', 12, false, SIM_FAULT_EIO);
-	p = scrub_history(h); /* the failed read is tried again block by block, and these succeed */
-	disk_sim_fail(h->disk, 'r', 0, false, SIM_FAULT_NONE);
-	for (size_t i = 0; i < p->count; i++)
-		assert_true(p->found[i].status < 0);
+	disk_sim_confine_faults(h->disk, ".img");
+	disk_sim_fail(h->disk, 'r', 1, false, SIM_FAULT_EIO);          /* a range of blocks */
+	disk_sim_fail(h->disk, 'r', ranges + 1, false, SIM_FAULT_EIO); /* and its first one, read alone */
+	assert_int_equal(scrub_group(p->scrub, hv->number, group), 0);
+	assert_int_equal(disk_sim_struck(h->disk), 2);
+	assert_int_equal(p->count, 1);
+	assert_int_equal(p->found[0].block, first);
+	assert_int_equal(p->found[0].status, -EIO);
 	pass_end(p);
 	expect_clean(h);
+	history_destroy(h);
+}
+
+static void
+a_read_of_the_journal_that_failed_once_is_no_damage(void **state)
+{
+	struct dice dice = dice_from_environment();
+	struct history *h = small_history(&dice);
+
+	disk_sim_confine_faults(h->disk, ".seg");
+	disk_sim_fail(h->disk, 'r', 1, false, SIM_FAULT_EIO);
+	expect_clean(h);
+	assert_int_equal(disk_sim_struck(h->disk), 1);
 	history_destroy(h);
 }
 
@@ -530,39 +561,48 @@ a_fold_ends_at_rot_that_nobody_knows_and_takes_along_what_is_known(void **state)
 
 /* ---- the index ---- */
 
+/* The newest segment whose run is a file; 0: there is none. */
+static unsigned
+last_run_in_file(const struct history *h)
+{
+	for (unsigned n = h->segment_count; n > 0; n--)
+		if (h->run_in_file[n - 1])
+			return n;
+	return 0;
+}
+
 static void
 a_flipped_bit_of_any_page_of_a_run_is_found(void **state)
 {
 	struct dice dice = dice_from_environment();
-	struct history *h = small_history(&dice);
-	unsigned rounds = 0;
 
-	for (unsigned n = 0; n < h->segment_count; n++) {
+	for (int rounds = 0; rounds < 6;) {
+		struct history *h = small_history(&dice);
+		unsigned number = last_run_in_file(h);
 		struct disk_file *f;
 		uint64_t bytes;
 		char path[64];
 		struct pass *p;
 
-		if (!h->run_in_file[n])
+		if (number == 0) {
+			history_destroy(h);
 			continue;
-		history_path(path, sizeof path, "run", n + 1);
+		}
+		history_path(path, sizeof path, "run", number);
 		assert_int_equal(disk_open(h->disk, path, DISK_READ, &f), 0);
 		assert_int_equal(disk_size(h->disk, f, &bytes), 0);
 		disk_close(h->disk, f);
 		p = pass_begin(h); /* opened before: of a damaged header the store hears when it opens the run */
-		flip(h, "run", n + 1, dice_below(&dice, bytes));
+		flip(h, "run", number, dice_below(&dice, bytes));
 		scrub_everything(p);
 		assert_true(p->count >= 1);
 		assert_int_equal(p->found[0].volume, 0);
-		assert_int_equal(p->found[0].segment, n + 1);
+		assert_int_equal(p->found[0].segment, number);
 		assert_int_equal(p->found[0].status, -HF_ECORRUPT);
 		pass_end(p);
 		history_destroy(h);
-		h = small_history(&dice);
 		rounds++;
 	}
-	assert_true(rounds > 0);
-	history_destroy(h);
 }
 
 int
@@ -574,6 +614,7 @@ main(void)
 	    cmocka_unit_test(a_flipped_bit_of_a_staging_file_is_found_and_healed_by_the_right_bytes_alone),
 	    cmocka_unit_test(every_version_in_the_journal_is_checked_and_the_points_that_need_it_are_known),
 	    cmocka_unit_test(a_block_that_cannot_be_read_is_found_without_its_neighbours),
+	    cmocka_unit_test(a_read_of_the_journal_that_failed_once_is_no_damage),
 	    cmocka_unit_test(a_flipped_bit_of_any_digest_is_mended_from_the_data),
 	    cmocka_unit_test(a_digest_that_became_zero_is_no_hole),
 	    cmocka_unit_test(rot_of_a_digest_and_of_a_neighbours_data_are_told_apart),
