@@ -135,10 +135,10 @@ static void
 convert_status(struct conversion *c, int32_t *w, int *m)
 {
 	require(c, *w >= 0);
-	if (c->decoding)
-		*m = -*w;
-	else
+	if (!c->decoding)
 		*w = -*m;
+	else if (*w >= 0) /* the least number has no opposite */
+		*m = -*w;
 }
 
 /* Enumerations have the same numbers on both sides, 1..last; 0 is protobuf's "not said". */

@@ -279,6 +279,7 @@ a_fetched_block_is_whole_or_there_is_a_reason(void **state)
 	static unsigned char bytes[8192];
 	static struct message_fetched m = {.request_id = 1}, out;
 	static const struct message_fetch beyond = {.block = UINT64_C(1) << 48};
+	static const unsigned char least[] = {0x10, 0x80, 0x80, 0x80, 0x80, 0x08}; /* status: INT32_MIN */
 	struct message_fetch q;
 	size_t n = message_fetched_encode(&m, bytes, sizeof bytes);
 
@@ -287,6 +288,7 @@ a_fetched_block_is_whole_or_there_is_a_reason(void **state)
 	bytes[n++] = 0x10;                                                       /* a status behind the bytes */
 	bytes[n++] = 5;
 	assert_int_equal(message_fetched_decode(bytes, n, &out), -HF_EPROTOCOL);
+	assert_int_equal(message_fetched_decode(least, sizeof least, &out), -HF_EPROTOCOL);
 	n = message_fetch_encode(&beyond, bytes, sizeof bytes);
 	assert_int_equal(message_fetch_decode(bytes, n, &q), -HF_EPROTOCOL);
 }
