@@ -38,12 +38,32 @@ print_finding(const json_t *f)
 	    pick_text(f, "what"), pick_text(f, "means"), pick_text(f, "do"));
 }
 
+/* What is damaged may be no text any more; a finding is not lost for that, and does nothing to a terminal. */
+static json_t *
+json_harmless(const char *text)
+{
+	char clean[1024];
+	json_t *json;
+
+	snprintf(clean, sizeof clean, "%s", text);
+	for (char *p = clean; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+	json = json_string(clean);
+	if (json != NULL)
+		return json;
+	for (char *p = clean; *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	return json_string(clean);
+}
+
 static void
 add_finding(
     struct checking *k, const char *code, const char *where, const char *what, const char *means, const char *cure)
 {
-	json_t *f = json_pack("{s:s?, s:s, s:s, s:s, s:s, s:s}", "sourceServerID", k->source, "code", code, "where",
-	    where, "what", what, "means", means, "do", cure);
+	json_t *f = json_pack("{s:s?, s:s, s:o, s:o, s:s, s:s}", "sourceServerID", k->source, "code", code, "where",
+	    json_harmless(where), "what", json_harmless(what), "means", means, "do", cure);
 
 	if (!ctl_given(k->ctl, OPT_JSON))
 		print_finding(f);

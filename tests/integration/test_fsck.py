@@ -86,6 +86,7 @@ def forget_source(data):
 
 DAMAGES = {
     "IDENTITY": lambda data, folder: (data / "IDENTITY").unlink(),
+    "JOURNAL_ROOT": lambda data, folder: (data / "IDENTITY").write_bytes((data / "IDENTITY").read_bytes() + b"journal /mnt/\xff\n"),
     "KEYS_MISSING": lambda data, folder: (data / "pki" / "ca.key").unlink(),
     "REGISTRY": lambda data, folder: flip(data / "holdfast.db", 3),
     "SOURCE_MISSING": lambda data, folder: shutil.rmtree(folder),
