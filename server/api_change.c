@@ -176,11 +176,12 @@ delete_token(struct call *call)
 int
 prepare_pit_create(struct call *call, struct hf_error *err)
 {
-	int newest = 0, timeout_s = PIT_TIMEOUT_S, r;
+	json_int_t timeout_s = PIT_TIMEOUT_S;
 	const char *source = NULL, *name = NULL;
+	int newest = 0, r;
 	json_t *body;
 
-	r = unpack_body(call, &body, err, "{s:s, s:s, s?b, s?i}", "sourceServerID", &source, "name", &name, "newest",
+	r = unpack_body(call, &body, err, "{s:s, s:s, s?b, s?I}", "sourceServerID", &source, "name", &name, "newest",
 	    &newest, "timeoutSeconds", &timeout_s);
 	if (r < 0)
 		return r;
@@ -398,21 +399,29 @@ delete_volume(struct call *call)
 
 /* ---- policy and retention ---- */
 
+/* 0, which policy_check() refuses, for what is none. */
+static uint32_t
+rule_number(json_int_t n)
+{
+	return n > 0 && n <= INT32_MAX ? (uint32_t)n : 0;
+}
+
 /* As DRS writes a rule; ruleID may be left out: its place in the list. */
 static int
 take_rule(json_t *value, size_t index, struct pit_rule *ret_rule, struct hf_error *err)
 {
-	int id = (int)index + 1, interval = 0, retention = 0, enabled = 1;
+	json_int_t id = (json_int_t)index + 1, interval = 0, retention = 0;
 	const char *units = "";
+	int enabled = 1;
 	json_error_t problem;
 
-	if (json_unpack_ex(value, &problem, JSON_STRICT, "{s?i, s:s, s:i, s:i, s?b}", "ruleID", &id, "units", &units,
+	if (json_unpack_ex(value, &problem, JSON_STRICT, "{s?I, s:s, s:I, s:I, s?b}", "ruleID", &id, "units", &units,
 		"interval", &interval, "retentionDuration", &retention, "enabled", &enabled) < 0)
 		return hf_error_say(err, -EINVAL, "pitPolicy, rule %zu: %s", index + 1, problem.text);
 	*ret_rule = (struct pit_rule){
-	    .rule_id = id > 0 ? (uint32_t)id : 0,
-	    .interval = interval > 0 ? (uint32_t)interval : 0,
-	    .retention = retention > 0 ? (uint32_t)retention : 0,
+	    .rule_id = rule_number(id),
+	    .interval = rule_number(interval),
+	    .retention = rule_number(retention),
 	    .enabled = enabled != 0,
 	};
 	if (strlen(units) >= sizeof ret_rule->unit)
