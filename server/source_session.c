@@ -202,12 +202,20 @@ source_revoke(struct source *src, uint64_t admit_number)
 	    pki_cure(&src->id, cure));
 }
 
+/* It was written before a deletion that was decided meanwhile: that one lasts. */
+static void
+set_phase(struct source *src, enum registry_phase phase)
+{
+	if (src->facts.phase != PHASE_DELETING)
+		src->facts.phase = phase;
+}
+
 void
 source_stop(struct source *src, uint64_t admit_number)
 {
 	char cure[SENTENCE_BYTES];
 
-	src->facts.phase = PHASE_STOPPED;
+	set_phase(src, PHASE_STOPPED);
 	source_end_proof(src, "replication was stopped");
 	snprintf(cure, sizeof cure, "holdfastctl source start %s", src->id.text);
 	turn_out(src, admit_number, -HF_ESTOPPED, hf_status_text(-HF_ESTOPPED), cure);
@@ -216,7 +224,7 @@ source_stop(struct source *src, uint64_t admit_number)
 void
 source_resume(struct source *src)
 {
-	src->facts.phase = PHASE_ACTIVE;
+	set_phase(src, PHASE_ACTIVE);
 	if (src->refused == -HF_ESTOPPED)
 		src->refused = 0;
 	src->dirty = true;
