@@ -37,6 +37,10 @@ enum {
 	   memory. */
 	EVENTS_PENDING_MAX = 1024,
 
+	/* Events that a source's agent causes by what it says: so many at once, then one a second. The thread that
+	   keeps them, and the room for them, are everybody's. */
+	AGENT_EVENTS_MAX = 128,
+
 	/* Operations in flight on a worker's ring, and on that of a thread that works one thing at a time. */
 	WORKER_RING_DEPTH = 512,
 	JOB_RING_DEPTH = 64,

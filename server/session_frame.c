@@ -576,7 +576,7 @@ on_notice(struct session *s, const unsigned char *message, size_t len)
 
 	if (r < 0)
 		return refuse_message(s, r);
-	server_event(s->server, &s->certificate.source, m.event, "%s", m.text);
+	source_notice(s->source, m.event, m.text);
 	return 0;
 }
 

@@ -656,6 +656,7 @@ tick_second(struct source *src, int64_t now_ns)
 	}
 	source_expire_requests(src, now_ns);
 	source_tick_proof(src);
+	src->events -= src->events > 0;
 	if (src->compare_view != NULL && !src->compare_running && now_ns - src->compare_used_ns > VIEW_IDLE_NS)
 		source_drop_compare_view(src);
 	source_touch(src);

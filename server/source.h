@@ -74,7 +74,8 @@ int source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain,
 int source_compare(struct source *src, const struct message_compare *m);
 void source_heartbeat(struct source *src, const struct message_heartbeat *m);
 void source_report(struct source *src, const struct message_report *m);
-void source_fetched(struct source *src, int status, const void *block); /* answer to session_send_fetch() */
+void source_notice(struct source *src, const char *event, const char *text); /* becomes an event: AGENT_EVENTS_MAX */
+void source_fetched(struct source *src, int status, const void *block);      /* answer to session_send_fetch() */
 void source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes); /* a data frame is queued */
 
 /* ---- comparing it with the staging area, on demand ---- */

@@ -121,6 +121,7 @@ struct source {
 	int64_t activity_ns;     /* monotonic: when its present activity and pass were first reported, */
 	uint64_t activity_bytes; /* and how far it was then, over all volumes */
 	bool went_back;
+	unsigned events; /* that it caused lately: see AGENT_EVENTS_MAX */
 	int64_t clock_offset_ns, round_trip_ns;
 	int64_t received_at_ns; /* our time of the newest moment received */
 	int64_t checkpoint_received_ns;

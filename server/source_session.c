@@ -372,6 +372,15 @@ source_report(struct source *src, const struct message_report *m)
 }
 
 void
+source_notice(struct source *src, const char *event, const char *text)
+{
+	if (src->events == AGENT_EVENTS_MAX)
+		return;
+	src->events++;
+	server_event(src->server, &src->id, event, "%s", text);
+}
+
+void
 source_renewed(struct source *src, int64_t not_after_ns)
 {
 	src->certificate_expires_ns = not_after_ns;
@@ -438,7 +447,8 @@ answer_volume(struct source *src, struct declare_job *d, const struct store_job 
 		a->state = VOLUME_REFUSED;
 		message_text_set(a->text, sizeof a->text, text[0] != '\0' ? text : hf_status_text(a->status));
 		memset(&a->volume_id, 0, sizeof a->volume_id);
-		server_event(src->server, &src->id, "volume_refused", "%s: %s", want->name, a->text);
+		snprintf(text, sizeof text, "%.120s: %.380s", want->name, a->text);
+		source_notice(src, "volume_refused", text);
 	} else if (a->volume == 0) {
 		a->status = a->status < 0 ? a->status : -HF_EIDENTITY;
 	}

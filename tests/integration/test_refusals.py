@@ -85,6 +85,16 @@ def is_told(agent, name):
             if e["sourceServerID"] == agent.identity.source_id and all(w in e["text"] for w in words)]
 
 
+def test_an_agent_that_talks_without_end_fills_neither_registry_nor_log(victim, agent):
+    for n in range(1000):
+        agent.send("NOTICE", event="chatter", text="number %d" % n)
+    agent.checkpoint("crash")
+    agent.wait_ack()
+    victim.daemon.token()  # made by the thread that keeps events, after them
+    told = [e for e in victim.daemon.events("chatter") if e["sourceServerID"] == victim.source]
+    assert 0 < len(told) < 500
+
+
 # ---- at the door ----
 
 def knock(victim, context):
