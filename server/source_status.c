@@ -170,6 +170,14 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 
 /* ---- rates ---- */
 
+#define ETA_MAX_NS (NS_PER_SECOND * 86400 * 36525) /* an agent may say what it likes; -1 beyond */
+
+static int64_t
+bounded_eta(double ns)
+{
+	return ns < (double)ETA_MAX_NS ? (int64_t)ns : -1;
+}
+
 /* A first fill, or a compare of everything: how long the rest takes at the pace it has had; -1 = not known yet. */
 static int64_t
 estimate_activity(const struct source *src, int64_t now_ns)
@@ -178,8 +186,8 @@ estimate_activity(const struct source *src, int64_t now_ns)
 
 	if (done <= src->activity_bytes || total < done)
 		return -1;
-	return (int64_t)((double)(now_ns - src->activity_ns) * (double)(total - done) /
-			 (double)(done - src->activity_bytes));
+	return bounded_eta(
+	    (double)(now_ns - src->activity_ns) * (double)(total - done) / (double)(done - src->activity_bytes));
 }
 
 /* When the backlog will be gone at the rate of the last minute; not converging if it is no smaller than a minute ago.
@@ -199,7 +207,7 @@ estimate_eta(struct source *src, const struct source_status *s, int64_t now_ns)
 		return 0;
 	if (s->rate_1m == 0 || !shrinks)
 		return -1;
-	return (int64_t)((double)s->backlog_bytes / (double)s->rate_1m * (double)NS_PER_SECOND);
+	return bounded_eta((double)s->backlog_bytes / (double)s->rate_1m * (double)NS_PER_SECOND);
 }
 
 static void
