@@ -218,11 +218,13 @@ report_point(struct source *src, struct damage_report *r, const struct pit *p, c
 	uint64_t blocks[STORE_VOLUMES_MAX] = {0};
 	bool hit = false;
 
-	for (size_t i = 0; i < count; i++)
-		for (uint32_t k = 0; k < p->checkpoint.volume_count && damage_hits(&list[i], &p->checkpoint); k++) {
-			hit = true;
+	for (size_t i = 0; i < count; i++) {
+		if (!damage_hits(&list[i], &p->checkpoint))
+			continue;
+		hit = true;
+		for (uint32_t k = 0; k < p->checkpoint.volume_count; k++)
 			blocks[k] += p->checkpoint.volumes[k].volume == list[i].volume || list[i].volume == 0;
-		}
+	}
 	for (uint32_t k = 0; k < p->checkpoint.volume_count; k++)
 		if (blocks[k] > 0)
 			report_hit(src, r, p, p->checkpoint.volumes[k].volume, blocks[k]);

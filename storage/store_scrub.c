@@ -247,9 +247,13 @@ store_damage_points(struct store *s, const struct damage *d, struct id *ret_pits
 
 /* What is newest is needed by points to come. */
 static bool
-is_needed(struct store *s, const struct damage *d)
+is_needed(const struct damage *d, const struct pit *pits, size_t pit_count)
 {
-	return d->lsn_next == UINT64_MAX || store_damage_points(s, d, NULL, 0) > 0;
+	bool needed = d->lsn_next == UINT64_MAX;
+
+	for (size_t i = 0; i < pit_count && !needed; i++)
+		needed = damage_hits(d, &pits[i].checkpoint);
+	return needed;
 }
 
 /* A version is known by the one before which, or after which, it is: a fold moves it to the base, and the newest is no
@@ -326,18 +330,22 @@ scrub_take_findings(struct store *s, const struct catalog_suspect *places, size_
     const struct damage *found, size_t count, bool healed)
 {
 	struct store_scrub *sb = &s->scrub;
+	size_t pit_count;
+	struct pit *pits;
 
-	if (!make_lists(sb))
+	/* No memory: what is known stays known, and what was found is found again. */
+	if (!make_lists(sb) || store_list_pits(s, &pits, &pit_count) < 0)
 		return;
 	for (size_t i = sb->damage_count; i-- > 0;)
 		if (lies_in(&sb->damage[i].d, places, place_count) && !is_among(&sb->damage[i].d, found, count))
 			drop_damage(s, i, healed);
 	for (size_t i = 0; i < count; i++)
-		if (is_needed(s, &found[i]))
+		if (is_needed(&found[i], pits, pit_count))
 			add_damage(s, &found[i]);
 	for (size_t i = sb->damage_count; i-- > 0;)
-		if (!is_needed(s, &sb->damage[i].d))
+		if (!is_needed(&sb->damage[i].d, pits, pit_count))
 			drop_damage(s, i, false);
+	free(pits);
 }
 
 size_t
