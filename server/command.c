@@ -847,6 +847,7 @@ on_planned(void *arg, struct store_job *job)
 	const char *text = NULL;
 	int r = store_job_status(job, &text);
 
+	worker_find_source(c->worker, &c->source)->planning = false; /* it is there: a job of it was out */
 	if (r == 0) {
 		store_plan_result(job, &plan);
 		r = copy_plan(c, &plan);
@@ -863,11 +864,16 @@ make_plan(struct command *c, struct source *src)
 
 	if (store_usable(c, src) < 0)
 		return;
+	if (src->planning) {
+		answer(c, -EAGAIN, "another plan of this source is being made: try again in a moment");
+		return;
+	}
 	store_get_policy(source_store(src), &now);
 	merge_policy(&c->policy, &now);
 	r = policy_check(&c->policy.policy, &c->err);
 	if (r == 0)
 		r = source_run_job(src, store_plan(source_store(src), &c->policy.policy), on_planned, c);
+	src->planning = r == 0;
 	if (r < 0)
 		answer(c, r, r == -EINVAL ? c->err.text : NULL);
 }

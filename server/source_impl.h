@@ -102,6 +102,7 @@ struct source {
 	/* session */
 	struct session *session, *newcomer;
 	bool declaring;
+	bool planning; /* a plan of another policy is being made: one at a time, for folds and merges wait for it */
 	bool room;                                    /* the store has room: a held frame may go on */
 	uint64_t received_sequence, durable_sequence; /* of the stream begun by the newest session */
 	uint64_t stream_id, highest_sequence; /* received ever, of this stream: what comes again was sent again */
