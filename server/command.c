@@ -410,18 +410,57 @@ change_pit(struct command *c, struct source *src)
 		answer(c, r, NULL);
 }
 
+static struct source *
+find_source_of_pit(const struct command *c)
+{
+	for (struct source *src = c->worker->sources; src != NULL; src = src->hh.next)
+		if (has_pit(src, &c->pit))
+			return src;
+	return NULL;
+}
+
+static bool
+wait_for_any_to_open(struct command *c)
+{
+	for (struct source *src = c->worker->sources; src != NULL; src = src->hh.next)
+		if (source_wait_open(src, &c->mail))
+			return true;
+	return false;
+}
+
+/* It may be a point of a source whose data nobody can look at: that is no "no". */
+static void
+note_unseen(struct command *c)
+{
+	for (struct source *src = c->worker->sources; src != NULL; src = src->hh.next) {
+		const char *text = "";
+
+		if (source_store(src) != NULL || src->deleting)
+			continue;
+		(void)source_status(src, &text);
+		c->answer.status = -EAGAIN;
+		snprintf(c->answer.text, sizeof c->answer.text, "there is no such point, unless %s has it: %.400s",
+		    src->id.text, text);
+	}
+}
+
 static void
 look_for_pit(struct command *c)
 {
+	struct source *src = find_source_of_pit(c);
 	unsigned next = c->worker->index + 1;
 
-	for (struct source *src = c->worker->sources; src != NULL; src = src->hh.next)
-		if (has_pit(src, &c->pit)) {
-			change_pit(c, src);
-			return;
-		}
+	if (src != NULL) {
+		change_pit(c, src);
+		return;
+	}
+	if (wait_for_any_to_open(c))
+		return;
+	note_unseen(c);
 	if (next < c->server->worker_count)
 		send_to_worker(c, c->server->workers[next]);
+	else if (c->answer.status < 0)
+		send_answer(c);
 	else
 		answer(c, -HF_ENOPIT, NULL);
 }

@@ -231,6 +231,8 @@ run_open_job(struct job *job, struct disk *d, struct run_cache *cache)
 	struct store_config config = source_store_config(o->source);
 
 	o->status = store_open(d, &config, &o->store, &o->err);
+	if (o->status == -ENOENT)
+		o->status = -HF_ECORRUPT; /* its folder is gone; the source is not unknown */
 }
 
 void

@@ -434,21 +434,33 @@ look_at_rubbish(void *arg, struct ctl *ctl, struct waiting *w)
 	return EXIT_DONE;
 }
 
+/* How many points there are. A source whose data is damaged, or gone, cannot say, and can be deleted all the same. */
+static int
+describe_points(struct ctl *ctl, const json_t *source, char *ret_text, size_t size)
+{
+	json_t *pits;
+	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
+
+	snprintf(ret_text, size, "all its points in time");
+	if (code != EXIT_DONE)
+		return code == EXIT_FAILED ? EXIT_DONE : code;
+	snprintf(ret_text, size, "%zu point%s in time", json_array_size(pits), json_array_size(pits) == 1 ? "" : "s");
+	json_decref(pits);
+	return EXIT_DONE;
+}
+
 /* What goes with it, in words. */
 static int
 describe_loss(struct ctl *ctl, const json_t *source, char *ret_text, size_t size)
 {
 	const json_t *taken = pick(source, "space.usage.totalBytes");
-	char bytes[UNITS_TEXT_BYTES];
-	json_t *pits;
-	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
+	char bytes[UNITS_TEXT_BYTES], points[64];
+	int code = describe_points(ctl, source, points, sizeof points);
 
 	if (code != EXIT_DONE)
 		return code;
-	snprintf(ret_text, size, "%zu points in time and %s on disk go, for ever; its certificates are revoked",
-	    json_array_size(pits),
+	snprintf(ret_text, size, "%s and %s on disk go, for ever; its certificates are revoked", points,
 	    taken != NULL ? size_format((uint64_t)json_integer_value(taken), bytes) : "what they take");
-	json_decref(pits);
 	return EXIT_DONE;
 }
 

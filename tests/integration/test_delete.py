@@ -152,6 +152,26 @@ def test_a_deletion_that_was_cut_is_gone_on_with_at_the_next_start(rig, step):
     assert folders(daemon) == [stays.source]
 
 
+def test_a_source_whose_folder_is_gone_can_be_deleted(rig):
+    daemon = rig.daemon()
+    (goes, stays), (_, copy) = two_sources(rig, daemon)
+    point = daemon.points(goes.source)[0]["pointInTimeID"]
+    for agent in (goes, stays):
+        agent.stop()
+    daemon.stop()
+    shutil.rmtree(daemon.data / "sources" / goes.source)
+    daemon.start()
+    daemon.wait_state(goes.source, "STALLED")
+    unseen = daemon.ctl("pit", "hold", point, check=1)
+    assert goes.source in unseen.stderr, "whose point it is nobody knows, but that it is none is not known either"
+    asked = daemon.ctl("source", "delete", goes.source, check=2)
+    assert "all its points in time" in asked.stderr
+    daemon.ctl("source", "delete", goes.source, "--yes")
+    wait_gone(daemon, goes.source)
+    daemon.ctl("pit", "hold", point, check=4)
+    check_stays(daemon, stays, copy)
+
+
 def is_whole(daemon, source):
     """Not gone, and not going."""
     try:
