@@ -645,7 +645,9 @@ api_http_status(int code)
 	case EBUSY:
 	case EEXIST:
 	case ENOTCONN:
-	case HF_EINCOMPLETE: return 409;
+	case HF_EINCOMPLETE:
+	case HF_EIDENTITY:
+	case HF_ESTOPPED: return 409;
 	case EAGAIN:
 	case HF_ESHUTDOWN:
 	case ECANCELED: return 503;
