@@ -31,10 +31,10 @@ struct scrub_work {
 	uint64_t fold_lsn;
 	struct scrub_stats stats;
 	struct catalog_suspect places[PLACES_MAX];
-	bool writable[PLACES_MAX]; /* MEND: digests of the volume */
-	size_t place_count;
-	struct scrub_offer offer; /* MEND; ours */
-	struct damage *found;     /* MEND, SCRUB_NOTE: FOUND_MAX of them */
+	bool writable[PLACES_MAX];       /* MEND: digests of the volume */
+	size_t place_count, whole_count; /* MEND: of the first so many places all that was found is in the list */
+	struct scrub_offer offer;        /* MEND; ours */
+	struct damage *found;            /* MEND, SCRUB_NOTE: FOUND_MAX of them */
 	size_t found_count;
 	bool more;
 	bool complete;                    /* SCRUB_NOTE: a scrub has ended */
@@ -291,8 +291,10 @@ run_mend(struct store_job *job, struct disk *d, struct run_cache *cache)
 	struct scrub *sc;
 	int r = scrub_create(job->view, d, cache, w->fold_lsn, on_damage, w, &sc);
 
-	for (size_t i = 0; r == 0 && i < w->place_count; i++)
+	for (size_t i = 0; r == 0 && i < w->place_count; i++) {
 		r = mend_place(w, sc, i);
+		w->whole_count += !w->more;
+	}
 	if (r == 0)
 		w->stats = scrub_get_stats(sc);
 	scrub_destroy(sc);
@@ -361,7 +363,7 @@ finish_mend(struct store *s, struct store_job *job)
 	sb->blocks_healed += w->stats.blocks_healed;
 	sb->digests_mended += w->stats.digests_mended;
 	sb->more_damaged |= w->more;
-	scrub_take_findings(s, w->places, w->place_count, w->found, w->found_count, w->stats.blocks_healed > 0);
+	scrub_take_findings(s, w->places, w->whole_count, w->found, w->found_count, w->stats.blocks_healed > 0);
 }
 
 const struct job_class mend_job = {

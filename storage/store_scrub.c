@@ -49,6 +49,7 @@ scrub_load(struct store *s, const struct catalog_source *facts, struct hf_error 
 	r = catalog_get_scrub(s->catalog, &sb->at, err);
 	if (r == 0)
 		r = catalog_list_suspects(s->catalog, sb->suspects, SUSPECTS_MAX, &sb->suspect_count, err);
+	sb->more_damaged = sb->suspect_count == SUSPECTS_MAX; /* as far as anybody knows */
 	/* Sources are not scrubbed all at once: the first scrub of each comes at a time of its own, the others follow.
 	 */
 	sb->first_ns = facts->created_ns + (interval > 0 ? (int64_t)(facts->digest_seed % interval) : 0);
@@ -86,6 +87,7 @@ scrub_begin(struct store *s, bool by_hand)
 	sb->at = (struct catalog_scrub){
 	    .begun_ns = store_clock(s), .lsn = s->durable.lsn_last, .by_hand = by_hand, .done_ns = sb->at.done_ns};
 	sb->page = 0;
+	sb->more_damaged = false; /* all of it will be found again */
 	sb->ended = false;
 	sb->changed = true;
 	sb->rate = sb->rate_bytes = 0;
@@ -216,7 +218,6 @@ scrub_recheck(struct store *s, int64_t now_ns)
 	if (sb->damage_count == 0 || now_ns - sb->rechecked_ns < 600 * NS_PER_SECOND)
 		return;
 	sb->rechecked_ns = now_ns;
-	sb->more_damaged = false;
 	for (size_t i = 0; i < sb->damage_count; i++) {
 		struct catalog_suspect place = place_of(&sb->damage[i].d);
 

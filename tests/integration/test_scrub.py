@@ -329,6 +329,28 @@ def test_salvage_takes_what_is_good_and_lists_the_rest(rig):
     expect_salvaged(offline, content, bad)
 
 
+def test_more_damage_than_is_listed_is_never_told_as_gone(rig):
+    daemon = rig.daemon()
+    disk = rig.file("disk", random_bytes(rig.random, 5 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    pit = point(daemon, agent, "one")
+    agent.stop()
+    image, = staging(daemon, "img")
+    with open(image, "r+b") as f:
+        for block in range(4 * MIB // BLOCK):
+            f.seek(block * BLOCK)
+            f.write(b"rotten")
+        f.flush()
+        os.fsync(f.fileno())
+    result = scrub(daemon, agent.source)
+    assert result["damagedBlocks"] == 512 and result["moreDamaged"]
+    salvage(daemon, agent, pit, rig.path("salvaged"))  # all of it is looked at again, in another order
+    result = scrub(daemon, agent.source)
+    assert result["damagedBlocks"] == 512 and result["moreDamaged"]
+    assert not daemon.events("damage_gone") and not daemon.events("block_healed")
+    assert next(p for p in daemon.points(agent.source) if p["pointInTimeID"] == pit)["lastVerified"] is None
+
+
 def test_a_salvage_is_never_taken_up_by_an_export(rig):
     """What a cut salvage left has zeros in it that are not the disk's."""
     daemon = rig.daemon()
