@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/units.h"
@@ -200,9 +201,13 @@ prepare_pit_create(struct call *call, struct hf_error *err)
 static json_t *
 json_answered_pit(struct call *call, const struct command_answer *answer)
 {
-	if (answer->pit_count > 0)
-		return api_json_pit(&call->source, &answer->pits[0], NULL);
-	return json_pack("{s:s}", "pointInTimeID", call->pit.text);
+	struct source_status *s = malloc(sizeof *s);
+	bool named = s != NULL && status_get(server_status(call->api->sv), &call->source, s);
+	json_t *pit = answer->pit_count > 0 ? api_json_pit(&call->source, &answer->pits[0], named ? s : NULL)
+					    : json_pack("{s:s}", "pointInTimeID", call->pit.text);
+
+	free(s);
+	return pit;
 }
 
 static void

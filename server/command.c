@@ -644,6 +644,7 @@ stop(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "source_stopped", "replication is stopped; all its points in time stay");
 	source_stop(src, c->admit_number);
+	source_publish(src); /* who asked may look at once */
 	answer_ok(c, "replication is stopped; all its points in time stay");
 }
 
@@ -669,6 +670,7 @@ start(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "source_started", "its agent is let in again");
 	source_resume(src);
+	source_publish(src);
 	answer_ok(c, "its agent is let in again, as soon as it asks");
 }
 
@@ -714,12 +716,12 @@ on_quota_set(void *arg, struct store_job *job)
 		answer(c, r, text);
 		return;
 	}
-	snprintf(said, sizeof said, "it may take %s of the staging area",
-	    c->quota.quota_bytes != 0 ? size_format(c->quota.quota_bytes, quota) : "as much as there is");
+	snprintf(said, sizeof said, "it may take %s of the staging area; when there is no room: %s",
+	    c->quota.quota_bytes != 0 ? size_format(c->quota.quota_bytes, quota) : "as much as there is",
+	    when_full_name(c->quota.when_full));
 	if (src != NULL && source_status(src, &text) == 0)
 		source_tick_space(src, clock_monotonic_ns()); /* at once */
-	server_event(c->server, &c->source, "quota_set", "%s; when there is no room: %s", said,
-	    when_full_name(c->quota.when_full));
+	server_event(c->server, &c->source, "quota_set", "%s", said);
 	answer_ok(c, said);
 }
 
@@ -804,10 +806,12 @@ on_policy_set(void *arg, struct store_job *job)
 		return;
 	}
 	if (p->min_retention_ns > 0)
-		snprintf(least, sizeof least, ", and nothing goes for %s",
+		snprintf(least, sizeof least, "; none goes that is younger than %s",
 		    duration_format(p->min_retention_ns, (char[UNITS_TEXT_BYTES]){0}));
-	snprintf(said, sizeof said, "points are kept as %s, every checkpoint for %s%s", policy_format_rules(p, rules),
-	    duration_format(p->journal_window_ns, window), least);
+	snprintf(said, sizeof said, "%s%s, every checkpoint for %s%s",
+	    p->rule_count > 0 ? "points are kept as " : "points are kept by hand alone",
+	    p->rule_count > 0 ? policy_format_rules(p, rules) : "", duration_format(p->journal_window_ns, window),
+	    least);
 	server_event(c->server, &c->source, "policy_set", "%s", said);
 	publish_source(c);
 	answer_ok(c, said);

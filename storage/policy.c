@@ -176,9 +176,9 @@ check_rule(const struct pit_rule *rule, struct hf_error *err)
 		    SPAN_MAX_NS / unit);
 	if (rule->retention < rule->interval || rule->retention > SPAN_MAX_NS / unit)
 		return hf_error_say(err, -EINVAL,
-		    "rule %" PRIu32 ": the retention (%" PRIu32 ") may not be shorter than the interval (%" PRIu32
-		    "), nor longer than a hundred years",
-		    rule->rule_id, rule->retention, rule->interval);
+		    "rule %" PRIu32 ": the retention (%" PRIu32 " %s) may not be shorter than the interval (%" PRIu32
+		    " %s), nor longer than a hundred years",
+		    rule->rule_id, rule->retention, rule->unit, rule->interval, rule->unit);
 	return 0;
 }
 

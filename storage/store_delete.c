@@ -54,22 +54,23 @@ find_retired(struct deletion *x, const char *text)
 {
 	const struct store *s = x->s;
 	char retired[300];
-	unsigned found = 0;
+	unsigned found = 0, declared = 0;
 
 	for (uint32_t i = 0; i < s->volume_count; i++) {
 		const struct volume *v = s->volumes[i];
-		bool by_id = strcmp(v->info.id.text, text) == 0;
 
-		if (by_id && v->info.declared)
-			return hf_error_say(x->err, -EBUSY,
-			    "%s is replicated today: only a disk that the agent no longer has can be deleted", text);
-		if (v->info.declared || (!by_id && strcmp(v->info.name, text) != 0))
+		if (strcmp(v->info.id.text, text) != 0 && strcmp(v->info.name, text) != 0)
 			continue;
-		x->volume = v;
-		found++;
+		declared += v->info.declared;
+		found += !v->info.declared;
+		if (!v->info.declared)
+			x->volume = v;
 	}
 	if (found == 1)
 		return 0;
+	if (found == 0 && declared > 0)
+		return hf_error_say(x->err, -EBUSY,
+		    "%s is replicated today: only a disk that the agent no longer has can be deleted", text);
 	list_retired(s, retired, sizeof retired);
 	return hf_error_say(x->err, found > 1 ? -EINVAL : -ENOENT, "%s retired volume %s; retired: %s",
 	    found > 1 ? "more than one" : "no", text, retired);

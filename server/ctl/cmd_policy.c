@@ -44,9 +44,11 @@ print_rest(const json_t *source)
 	int64_t least_ns = (int64_t)(json_number_value(pick(source, "retention.minRetentionSeconds")) * NS_PER_SECOND);
 	char text[UNITS_TEXT_BYTES];
 
+	if (json_array_size(pick(source, "pitPolicy")) == 0)
+		printf("no rule: only points made by hand are kept\n");
 	printf("every checkpoint for %s\n", duration_format(window_ns, text));
 	if (least_ns > 0)
-		printf("no point goes before %s\n", duration_format(least_ns, text));
+		printf("no point goes that is younger than %s\n", duration_format(least_ns, text));
 	if (pick(source, "retention.frozenSinceDateTime") != NULL)
 		printf("frozen since %s: nothing expires\n", pick_text(source, "retention.frozenSinceDateTime"));
 	if (pick_bool(source, "retention.clocksDisagree"))
@@ -63,7 +65,7 @@ print_policy(const struct ctl *ctl, const json_t *source)
 
 	json_array_foreach (pick(source, "pitPolicy"), i, rule) {
 		table_add_row(t);
-		cell_text(t, "rule", rule, "ruleID");
+		cell_number(t, "rule", rule, "ruleID", MOOD_PLAIN);
 		cell_span(t, "interval", rule, "interval");
 		cell_span(t, "retention", rule, "retentionDuration");
 		cell_bool(t, "enabled", rule, "enabled");

@@ -33,7 +33,7 @@ add_source(struct table *t, const json_t *source)
 	cell_text(t, "full", source, "space.whenFull");
 	cell_seconds(t, "window", source, "space.journalWindowSeconds");
 	cell_text(t, "level", source, "space.level");
-	cell_text(t, "thinned", source, "space.pointsGivenUp");
+	cell_number(t, "thinned", source, "space.pointsGivenUp", MOOD_WARN);
 }
 
 int

@@ -41,16 +41,6 @@ static const struct table_column columns[] = {
 };
 
 static void
-cell_count(struct table *t, const char *column, const json_t *source, const char *path, enum table_mood mood)
-{
-	int64_t n = pick_integer(source, path);
-	char text[32];
-
-	snprintf(text, sizeof text, "%" PRId64, n);
-	table_set(t, column, text, NULL, n > 0 ? mood : MOOD_PLAIN);
-}
-
-static void
 add_source(struct table *t, const json_t *source, int64_t now_ns)
 {
 	const json_t *progress = pick(source, "scrub.progressPercent");
@@ -64,10 +54,10 @@ add_source(struct table *t, const json_t *source, int64_t now_ns)
 	table_set(t, "progress", progress != NULL ? text : "-", progress != NULL ? NULL : "", MOOD_PLAIN);
 	cell_rate(t, "rate", source, "scrub.bytesPerSecond");
 	cell_relative(t, "last", source, "scrub.lastCompletedDateTime", now_ns);
-	cell_count(t, "damaged", source, "scrub.damagedBlocks", MOOD_BAD);
-	cell_count(t, "points", source, "scrub.pointsDamaged", MOOD_BAD);
-	cell_count(t, "healed", source, "scrub.healedBlocks", MOOD_PLAIN);
-	cell_count(t, "mended", source, "scrub.mendedDigests", MOOD_PLAIN);
+	cell_number(t, "damaged", source, "scrub.damagedBlocks", MOOD_BAD);
+	cell_number(t, "points", source, "scrub.pointsDamaged", MOOD_BAD);
+	cell_number(t, "healed", source, "scrub.healedBlocks", MOOD_PLAIN);
+	cell_number(t, "mended", source, "scrub.mendedDigests", MOOD_PLAIN);
 	cell_bytes(t, "read", source, "scrub.readBytes");
 }
 
@@ -82,9 +72,10 @@ print_damage(const json_t *source)
 	json_array_foreach (pick(scrub, "damage"), i, item) {
 		const char *volume = pick_text(item, "volumeID");
 
-		printf("%s: %s%s, offset %" PRId64 ": %s; %" PRId64 " points need it\n",
-		    pick_text(source, "sourceServerID"), volume[0] != '\0' ? "volume " : "journal index", volume,
-		    pick_integer(item, "offset"), pick_text(item, "error"), pick_integer(item, "points"));
+		printf("%s: %s%s, offset %" PRId64 ": %s; %" PRId64 " %s it\n", pick_text(source, "sourceServerID"),
+		    volume[0] != '\0' ? "volume " : "journal index", volume, pick_integer(item, "offset"),
+		    pick_text(item, "error"), pick_integer(item, "points"),
+		    pick_integer(item, "points") == 1 ? "point needs" : "points need");
 	}
 	json_array_foreach (pick(scrub, "pointsHit"), i, item) {
 		printf("point %s of volume %s cannot be exported whole: %" PRId64 " block%s\n",
@@ -162,14 +153,27 @@ check_operands(struct ctl *ctl)
 	return EXIT_DONE;
 }
 
+/* A scrub knows how far it is in the volumes, be there much to read in them or little: so that is what is shown. */
+static uint64_t
+volume_bytes(const json_t *source)
+{
+	uint64_t total = 0;
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (pick(source, "dataReplicationInfo.replicatedDisks"), i, disk) {
+		total += (uint64_t)pick_integer(disk, "totalStorageBytes");
+	}
+	return total;
+}
+
 static int
 look_at_scrub(void *arg, struct ctl *ctl, struct waiting *w)
 {
 	json_t *source, *sources = arg;
-	double percent = 0;
 	size_t i;
 
-	w->total_bytes = 1000 * json_array_size(sources);
+	w->total_bytes = w->done_bytes = 0;
 	w->is_over = true;
 	json_array_foreach (sources, i, source) {
 		json_t *now;
@@ -177,15 +181,16 @@ look_at_scrub(void *arg, struct ctl *ctl, struct waiting *w)
 
 		if (code != EXIT_DONE)
 			return code;
+		w->total_bytes += volume_bytes(now);
 		if (strcmp(pick_text(now, "scrub.state"), "RUNNING") == 0) {
-			percent += json_number_value(pick(now, "scrub.progressPercent"));
+			w->done_bytes += (uint64_t)((double)volume_bytes(now) *
+						    json_number_value(pick(now, "scrub.progressPercent")) / 100);
 			w->is_over = false;
 		} else {
-			percent += 100;
+			w->done_bytes += volume_bytes(now);
 		}
 		json_decref(now);
 	}
-	w->done_bytes = (uint64_t)(percent * 10);
 	return EXIT_DONE;
 }
 

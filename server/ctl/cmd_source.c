@@ -191,7 +191,7 @@ show_policy(const json_t *source)
 		(int64_t)(json_number_value(pick(source, "journalWindowSeconds")) * 1e9), (char[UNITS_TEXT_BYTES]){0}));
 	show("", text);
 	if (json_number_value(pick(source, "retention.minRetentionSeconds")) > 0) {
-		snprintf(text, sizeof text, "none goes before %s",
+		snprintf(text, sizeof text, "none goes that is younger than %s",
 		    duration_format((int64_t)(json_number_value(pick(source, "retention.minRetentionSeconds")) * 1e9),
 			(char[UNITS_TEXT_BYTES]){0}));
 		show("", text);

@@ -44,6 +44,16 @@ cell_done(struct table *t, const json_t *source)
 	table_set(t, "done", human, exact, MOOD_PLAIN);
 }
 
+/* Unknown, or nothing to catch up with: not "never". */
+static void
+cell_eta(struct table *t, const json_t *source, int64_t now_ns)
+{
+	if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
+		cell_relative(t, "eta", source, "dataReplicationInfo.etaDateTime", now_ns);
+	else
+		table_set(t, "eta", "-", "", MOOD_PLAIN);
+}
+
 /* Not ready: why. Else the state's own reason. */
 static void
 cell_reason(struct table *t, const json_t *source)
@@ -74,7 +84,7 @@ add_status(struct table *t, const json_t *source, int64_t now_ns)
 	cell_done(t, source);
 	cell_relative(t, "point", source, "newestPointInTime.timestamp", now_ns);
 	cell_text(t, "pit", source, "newestPointInTime.pointInTimeID");
-	cell_relative(t, "eta", source, "dataReplicationInfo.etaDateTime", now_ns);
+	cell_eta(t, source, now_ns);
 	cell_text(t, "error", source, "dataReplicationInfo.dataReplicationError.error");
 	cell_reason(t, source);
 }

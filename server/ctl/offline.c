@@ -77,8 +77,11 @@ say_in_use(const struct offline *o)
 	ssize_t n = read(o->lock_fd, pid, sizeof pid - 1);
 
 	pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-	return ctl_fail(EXIT_FAILED, "%s is in use by holdfastd%s%s: stop holdfastd, or leave --data-dir out", o->dir,
-	    pid[0] == '\0' ? "" : ", pid ", pid);
+	return ctl_fail(EXIT_FAILED,
+	    "%s is in use by holdfastd%s%s: stop it, or ask it (pit list and export without --data-dir, scrub instead "
+	    "of "
+	    "fsck)",
+	    o->dir, pid[0] == '\0' ? "" : ", pid ", pid);
 }
 
 /* Shared: several may read at once. The daemon makes LOCK before anything else, so a directory without it (a copy) is
@@ -119,7 +122,10 @@ list_sources(struct offline *o)
 	snprintf(path, sizeof path, "%s/sources", o->dir);
 	n = scandir(path, &names, is_source, compare_names);
 	if (n < 0 && errno == ENOENT)
-		return ctl_fail(EXIT_FAILED, "%s is no staging area of holdfastd: it holds no sources", o->dir);
+		return ctl_fail(EXIT_FAILED,
+		    access(o->dir, F_OK) < 0 ? "%s is not there"
+					     : "%s is no staging area of holdfastd: it holds no sources",
+		    o->dir);
 	if (n < 0)
 		return fail_errno(path);
 	o->sources = json_array();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/ctl/pick.h"
 
+#include <inttypes.h>
 #include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,20 @@ cell_text(struct table *t, const char *column, const json_t *json, const char *p
 		cell_absent(t, column);
 	else
 		table_set(t, column, text, NULL, MOOD_PLAIN);
+}
+
+void
+cell_number(struct table *t, const char *column, const json_t *json, const char *path, enum table_mood mood)
+{
+	int64_t n = pick_integer(json, path);
+	char text[32];
+
+	if (pick(json, path) == NULL) {
+		cell_absent(t, column);
+		return;
+	}
+	snprintf(text, sizeof text, "%" PRId64, n);
+	table_set(t, column, text, NULL, n != 0 ? mood : MOOD_PLAIN);
 }
 
 static void

@@ -22,6 +22,8 @@ const char *format_relative(int64_t ns, int64_t now_ns, char *buf, size_t size);
 
 /* Cells of the row being made; "-" is what people see of something absent, "" what scripts see. */
 void cell_text(struct table *t, const char *column, const json_t *json, const char *path);
+void cell_number(struct table *t, const char *column, const json_t *json, const char *path,
+    enum table_mood mood); /* mood: unless 0 */
 void cell_bytes(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_rate(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_seconds(struct table *t, const char *column, const json_t *json, const char *path);

@@ -133,7 +133,8 @@ def test_what_is_not_there_is_said(stopped, area):
     never = stopped.path("never.img")
     assert stopped.source in export(area, "s-00000000000000000", "root", "latest", never, check=NOT_FOUND).stderr
     assert "pit list" in export(area, stopped.source, "root", "seventeen", never, check=NOT_FOUND).stderr
-    assert "no staging area" in export(never.parent / "nowhere", stopped.source, "root", "latest", never, check=FAILED).stderr
+    assert "is not there" in export(never.parent / "nowhere", stopped.source, "root", "latest", never, check=FAILED).stderr
+    assert "no staging area" in export(never.parent, stopped.source, "root", "latest", never, check=FAILED).stderr
     assert not list(never.parent.glob("never.img*"))
 
 
@@ -180,7 +181,7 @@ def test_a_running_daemon_keeps_the_directory_to_itself(rig):
     agent = rig.agent(daemon, {"root": rig.file("disk", random_bytes(rig.random, 2 * MIB))}).once()
     to = rig.path("refused.img")
     said = export(daemon.data, agent.source, "root", "latest", to, check=FAILED).stderr
-    assert "stop holdfastd, or leave --data-dir out" in said and str(daemon.program.pid) in said
+    assert "stop it, or ask it" in said and str(daemon.program.pid) in said
     assert not to.exists() and not rig.path("refused.img.partial").exists()
     daemon.stop()
     export(daemon.data, agent.source, "root", "latest", to)

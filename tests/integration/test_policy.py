@@ -34,6 +34,8 @@ def test_a_new_source_has_the_policy_of_drs(house, db):
     assert show(house, db)["journalWindowSeconds"] == 3600
     said = house.served.ctl("policy", "show", db.source).stdout
     assert "10m" in said and "every checkpoint for 1h" in said
+    rows = house.served.ctl("policy", "show", db.source, "-Hp").stdout.splitlines()
+    assert [row.split("\t")[:3] for row in rows] == [["1", "600", "3600"], ["2", "3600", "86400"], ["3", "86400", "604800"]]
 
 
 def test_a_policy_set_by_command_holds_at_once_and_over_a_restart_and_disconnects_nobody(house, db):
