@@ -500,6 +500,7 @@ seal_before(struct store *s, const struct segment *seg)
 static void
 finish_group(struct store *s, struct group *g)
 {
+	int64_t waited_ns = clock_monotonic_ns() - g->begun_ns;
 	struct record_walk w;
 	struct record r;
 	int e;
@@ -517,7 +518,8 @@ finish_group(struct store *s, struct group *g)
 	if (g->fill)
 		note_frontiers(s);
 	s->stats.durable_bytes += g->payload_used;
-	s->stats.write_ns_total += (uint64_t)(clock_monotonic_ns() - g->begun_ns);
+	s->stats.write_ns_total += (uint64_t)waited_ns;
+	pace_note_group(&s->pace, waited_ns);
 	s->group_count--;
 	s->groups = g->next;
 	if (s->groups == NULL)
@@ -534,7 +536,6 @@ on_sync_done(void *arg, int res)
 	s->sync_inflight = false;
 	s->stats.syncs++;
 	s->stats.sync_ns_total += (uint64_t)(clock_monotonic_ns() - s->sync_begun_ns);
-	pace_note_sync(&s->pace, clock_monotonic_ns() - s->sync_begun_ns);
 	if (res < 0) {
 		s->broken = PLANTED(26) ? 0 : res;
 		for (struct group *g = s->groups; g != NULL; g = g->next)

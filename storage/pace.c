@@ -7,12 +7,12 @@
 #include "proto/common/units.h"
 
 enum {
-	SMOOTH = 8,         /* a sync counts for an eighth */
-	SLEEP_PER_WORK = 4, /* at most: a fifth of the time is work */
+	SMOOTH = 8, /* a group counts for an eighth */
+	ELAPSED_PER_LATE = 100,
+	SLEEP_PER_WORK = 9, /* at most */
 };
 
-static const int64_t sleep_max_ns = NS_PER_SECOND / 4;
-static const int64_t quiet_ns = NS_PER_SECOND; /* without a sync for so long nobody waits for one */
+static const int64_t sleep_max_ns = 5 * NS_PER_SECOND;
 
 static int64_t
 smooth(int64_t old, int64_t new)
@@ -21,12 +21,14 @@ smooth(int64_t old, int64_t new)
 }
 
 void
-pace_note_sync(struct pace *p, int64_t ns)
+pace_note_group(struct pace *p, int64_t waited_ns)
 {
-	atomic_store(&p->sync_ns, smooth(atomic_load(&p->sync_ns), ns));
-	atomic_store(&p->noted_ns, clock_monotonic_ns());
+	int64_t calm = atomic_load(&p->calm_ns);
+
 	if (!atomic_load(&p->busy))
-		atomic_store(&p->calm_ns, smooth(atomic_load(&p->calm_ns), ns));
+		atomic_store(&p->calm_ns, smooth(calm, waited_ns));
+	else if (calm > 0 && waited_ns > 2 * calm)
+		atomic_fetch_add(&p->late_ns, waited_ns - 2 * calm);
 }
 
 void
@@ -39,6 +41,7 @@ void
 pace_begin(struct pace *p)
 {
 	p->resumed_ns = clock_monotonic_ns();
+	atomic_store(&p->late_ns, 0);
 	atomic_store(&p->busy, true);
 }
 
@@ -48,18 +51,18 @@ pace_end(struct pace *p)
 	atomic_store(&p->busy, false);
 }
 
-/* When syncs take twice as long as when it is calm, four times as long as was worked; less in proportion. */
 static int64_t
-wanted_sleep(struct pace *p, int64_t worked_ns)
+least(int64_t a, int64_t b)
 {
-	int64_t calm = atomic_load(&p->calm_ns), now = atomic_load(&p->sync_ns), sleep;
+	return a < b ? a : b;
+}
 
-	if (calm == 0 || now <= calm || clock_monotonic_ns() - atomic_load(&p->noted_ns) > quiet_ns)
-		return 0;
-	if (now > 2 * calm)
-		now = 2 * calm;
-	sleep = (int64_t)((double)worked_ns * SLEEP_PER_WORK * (double)(now - calm) / (double)calm);
-	return sleep < sleep_max_ns ? sleep : sleep_max_ns;
+static int64_t
+wanted_sleep(int64_t late_ns, int64_t worked_ns)
+{
+	int64_t sleep = least(late_ns, NS_PER_SECOND) * ELAPSED_PER_LATE - worked_ns;
+
+	return least(least(sleep, SLEEP_PER_WORK * worked_ns), sleep_max_ns);
 }
 
 static void
@@ -81,7 +84,7 @@ pace_pause(struct pace *p)
 
 	if (atomic_load(&p->ending))
 		return -ECANCELED;
-	ns = wanted_sleep(p, clock_monotonic_ns() - p->resumed_ns);
+	ns = wanted_sleep(atomic_exchange(&p->late_ns, 0), clock_monotonic_ns() - p->resumed_ns);
 	if (ns > 0)
 		sleep_for(p, ns);
 	p->resumed_ns = clock_monotonic_ns();

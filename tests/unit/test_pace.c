@@ -21,7 +21,7 @@ count_sleep(int64_t ns)
 	slept_ns += ns;
 }
 
-/* Some syncs in calm, then as many while maintenance is under way; it works for at least so long, and pauses. */
+/* Some groups in calm, then as many while maintenance is under way; it works for at least so long, and pauses. */
 static int64_t
 sleep_after(int64_t calm_ns, int64_t busy_ns, int64_t work_ns)
 {
@@ -30,40 +30,61 @@ sleep_after(int64_t calm_ns, int64_t busy_ns, int64_t work_ns)
 
 	slept_ns = 0;
 	for (int i = 0; i < 100; i++)
-		pace_note_sync(&p, calm_ns);
+		pace_note_group(&p, calm_ns);
 	pace_begin(&p);
-	for (int i = 0; i < 100; i++)
-		pace_note_sync(&p, busy_ns);
 	begun_ns = clock_monotonic_ns();
+	for (int i = 0; i < 100; i++)
+		pace_note_group(&p, busy_ns);
 	while (clock_monotonic_ns() - begun_ns < work_ns)
 		;
-	pace_note_sync(&p, busy_ns); /* a moment ago */
 	assert_int_equal(pace_pause(&p), 0);
 	pace_end(&p);
 	return slept_ns;
 }
 
 static void
-syncs_as_fast_as_in_calm_cost_no_wait(void **state)
+groups_that_are_not_late_cost_no_wait(void **state)
 {
 	assert_int_equal(sleep_after(1000000, 1000000, 2000000), 0);
-	assert_int_equal(sleep_after(1000000, 800000, 2000000), 0);
+	assert_int_equal(sleep_after(1000000, 2000000, 2000000), 0);
 }
 
 static void
-syncs_that_take_longer_are_waited_for_in_proportion(void **state)
+what_groups_were_late_is_a_hundredth_of_the_time(void **state)
 {
-	int64_t half = sleep_after(1000000, 1500000, 2000000), twice = sleep_after(1000000, 2000000, 2000000);
+	int64_t begun_ns, slept;
 
-	assert_true(half >= 2 * 1900000); /* what was worked, times four, times a half; worked longer, it is more */
-	assert_true(twice >= 4 * 1900000);
+	/* 100 of them, 3 us each: a hundredth of 30 ms, and so long was worked */
+	assert_int_equal(sleep_after(1000000, 2003000, 30000000), 0);
+	begun_ns = clock_monotonic_ns();
+	slept = sleep_after(1000000, 2030000, 40000000); /* 300 ms, less what was worked */
+	assert_true(slept <= 260000000);
+	assert_true(slept + clock_monotonic_ns() - begun_ns >= 300000000);
 }
 
 static void
-wait_has_a_bound(void **state)
+a_tenth_of_the_time_is_work_whatever_is_late(void **state)
 {
-	assert_true(sleep_after(1000000, 1000000000, 2000000) <= NS_PER_SECOND / 4);
-	assert_true(sleep_after(1000000, 1000000000, 80000000) == NS_PER_SECOND / 4);
+	int64_t begun_ns = clock_monotonic_ns(), slept = sleep_after(1000000, 1000000000, 2000000);
+
+	assert_true(slept >= 9 * 2000000);
+	assert_true(slept <= 9 * (clock_monotonic_ns() - begun_ns));
+	assert_true(sleep_after(1000000, 1000000000, 600000000) == 5 * NS_PER_SECOND);
+}
+
+static void
+what_was_late_before_a_pause_counts_once(void **state)
+{
+	struct pace p = {.sleep_ns = count_sleep};
+
+	pace_note_group(&p, 1000);
+	pace_begin(&p);
+	pace_note_group(&p, 1000000);
+	assert_int_equal(pace_pause(&p), 0);
+	slept_ns = 0;
+	assert_int_equal(pace_pause(&p), 0);
+	assert_int_equal(slept_ns, 0);
+	pace_end(&p);
 }
 
 static void
@@ -71,19 +92,19 @@ what_is_calm_is_learnt_only_while_no_maintenance_is_under_way(void **state)
 {
 	struct pace p = {.sleep_ns = count_sleep};
 
-	pace_note_sync(&p, 1000);
+	pace_note_group(&p, 1000);
 	pace_begin(&p);
 	for (int i = 0; i < 1000; i++)
-		pace_note_sync(&p, 1000000);
+		pace_note_group(&p, 1000000);
 	assert_int_equal(p.calm_ns, 1000);
 	pace_end(&p);
 	for (int i = 0; i < 1000; i++)
-		pace_note_sync(&p, 1000000);
+		pace_note_group(&p, 1000000);
 	assert_true(p.calm_ns > 900000);
 }
 
 static void
-without_any_sync_nobody_is_waited_for(void **state)
+without_any_group_nobody_is_waited_for(void **state)
 {
 	struct pace p = {.sleep_ns = count_sleep};
 
@@ -108,11 +129,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(syncs_as_fast_as_in_calm_cost_no_wait),
-	    cmocka_unit_test(syncs_that_take_longer_are_waited_for_in_proportion),
-	    cmocka_unit_test(wait_has_a_bound),
+	    cmocka_unit_test(groups_that_are_not_late_cost_no_wait),
+	    cmocka_unit_test(what_groups_were_late_is_a_hundredth_of_the_time),
+	    cmocka_unit_test(a_tenth_of_the_time_is_work_whatever_is_late),
+	    cmocka_unit_test(what_was_late_before_a_pause_counts_once),
 	    cmocka_unit_test(what_is_calm_is_learnt_only_while_no_maintenance_is_under_way),
-	    cmocka_unit_test(without_any_sync_nobody_is_waited_for),
+	    cmocka_unit_test(without_any_group_nobody_is_waited_for),
 	    cmocka_unit_test(maintenance_is_told_to_give_up),
 	};
 
