@@ -20,7 +20,8 @@ PACED_SECONDS = 12
 RESTART_MIB, RESTARTS = (10, 1024, 8192), 3
 MANY_EXTENTS = 100_000_000
 DISK_MIB = 2048                       # of the real agent's disk, compared and scrubbed
-MERGE_MIB, MERGE_VOLUME_MIB = 2048, 64  # a small disk written over again and again: most of what merging meets is dead
+MERGE_MIB = 2048
+MERGES = (("", 64, 16), ("_scattered", 512, 1))  # MiB of disk, blocks a write: most of what merging meets is dead; much is alive
 VOLUMES, LARGE_MIB, SMALL_MIB = 15, (16 << 20) - 1, 1024  # ext4 holds no file of 16 TiB: one MiB less
 
 VALUES = [  # name, unit, goal, better
@@ -30,6 +31,7 @@ VALUES = [  # name, unit, goal, better
     ("fold_mib_per_second", "MiB/s", None, "higher"),
     ("fold_bytes_written_per_surviving_byte", "ratio", 1.05, "lower"),
     ("merge_bytes_copied_per_byte_freed", "ratio", 0.334, "lower"),
+    ("merge_bytes_copied_per_byte_freed_scattered", "ratio", 0.334, "lower"),
     ("restart_seconds_10_mib", "s", 2, "lower"),
     ("restart_seconds_1_gib", "s", 2, "lower"),
     ("restart_seconds_8_gib", "s", 2, "lower"),
@@ -165,17 +167,17 @@ def measure_latency(daemon, figures, rounds):
 
 # ---- merging ----
 
-def measure_merge(daemon, figures, note):
-    control, state = Control(daemon), daemon.enroll("merged")
+def measure_merge(daemon, figures, note, name, volume_mib, blocks):
+    control, state = Control(daemon), daemon.enroll("merged%s" % name)
     source = source_id(state)
-    load(daemon, [state], "--mode", "data", "--blocks", 16, "--mib", MERGE_MIB, "--volume-mib", MERGE_VOLUME_MIB,
+    load(daemon, [state], "--mode", "data", "--blocks", blocks, "--mib", MERGE_MIB, "--volume-mib", volume_mib,
          "--checkpoint-seconds", 0.5)
-    freed = wait_for(lambda: counter(control, source, "mergeFreedBytes"), 120, "runs to be merged")
+    wait_for(lambda: counter(control, source, "mergeFreedBytes"), 120, "runs to be merged")
     settle(daemon)
     copied, freed = counter(control, source, "mergeCopiedBytes"), counter(control, source, "mergeFreedBytes")
-    figures.add("merge_bytes_copied_per_byte_freed", copied / freed)
-    note("merge_bytes_copied_per_byte_freed", "%d and %d MiB, of %d MiB written over a disk of %d" %
-         (copied // MIB, freed // MIB, MERGE_MIB, MERGE_VOLUME_MIB))
+    figures.add("merge_bytes_copied_per_byte_freed" + name, copied / freed)
+    note("merge_bytes_copied_per_byte_freed" + name, "%d and %d MiB, of %d MiB written over a disk of %d, %d KiB at a time" %
+         (copied // MIB, freed // MIB, MERGE_MIB, volume_mib, blocks * 4))
 
 
 # ---- restart ----
@@ -302,7 +304,8 @@ def measure(build, work, rounds, figures, note):
     try:
         measure_compare(daemon, figures)
         measure_latency(daemon, figures, rounds)
-        measure_merge(daemon, figures, note)
+        for name, volume_mib, blocks in MERGES:
+            measure_merge(daemon, figures, note, name, volume_mib, blocks)
         measure_restart(daemon, figures)
     finally:
         daemon.stop()
