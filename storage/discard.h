@@ -16,7 +16,7 @@ int discard_folder(struct disk *d, const char *parent, const char *name);
  * durable when both folders are synced, which is left to the caller. */
 int discard_file(struct disk *d, const char *parent, const char *dir, const char *name);
 
-/* Remove some of the rubbish in parent: at most 64 files, or about 1 GiB. 1: there may be more; 0: there is none left;
+/* Remove some of the rubbish in parent: at most 64 files, or about 64 MiB. 1: there may be more; 0: there is none left;
  * -errno. *ret_bytes: how much smaller the files have become, holes included. */
 int discard_some(struct disk *d, const char *parent, uint64_t *ret_bytes);
 

@@ -87,13 +87,13 @@ a_folder_goes_with_all_that_is_in_it_and_its_neighbour_stays(void **state)
 	assert_int_equal(discard_size(d, "/sources", &all), 0);
 	assert_int_equal(all, (UINT64_C(5) << 29) + FILES * 4096);
 	while ((r = discard_some(d, "/sources", &bytes)) == 1) {
-		assert_true(bytes <= (UINT64_C(1) << 30) + FILES * 4096);
+		assert_true(bytes <= (UINT64_C(64) << 20) + FILES * 4096);
 		sum += bytes;
 		calls++;
 	}
 	assert_int_equal(r, 0);
 	assert_int_equal(sum, all);
-	assert_true(calls > 3); /* by and by */
+	assert_true(calls > 40); /* by and by */
 	assert_int_equal(count_names(d, "/sources"), 1);
 	assert_int_equal(count_names(d, "/sources/s-2/journal"), 3);
 	disk_destroy(d);
