@@ -186,6 +186,39 @@ every_stored_block_is_read(void **state)
 	history_destroy(h);
 }
 
+/* ---- whom it concerns ---- */
+
+static bool
+hits(const struct damage *d, uint64_t lsn)
+{
+	struct checkpoint c = {.lsn = lsn,
+	    .volume_count = 2,
+	    .volumes = {
+		{.volume = 3, .size_bytes = 10 * BLOCK_BYTES}, {.volume = 5, .size_bytes = 10 * BLOCK_BYTES + 1}}};
+
+	return damage_hits(d, &c);
+}
+
+static void
+damage_hits_the_points_that_see_that_version_of_the_block(void **state)
+{
+	struct damage d = {.volume = 3, .block = 9, .lsn = 20, .lsn_next = 30};
+
+	assert_false(hits(&d, 19));
+	assert_true(hits(&d, 20));
+	assert_true(hits(&d, 29));
+	assert_false(hits(&d, 30));
+	d.block = 10; /* the disk was smaller then */
+	assert_false(hits(&d, 20));
+	d.volume = 5;
+	assert_true(hits(&d, 20));
+	d.volume = 4; /* or not there */
+	assert_false(hits(&d, 20));
+	d.volume = 0; /* of the index: of which volume nobody knows */
+	assert_true(hits(&d, 20));
+	assert_false(hits(&d, 30));
+}
+
 /* ---- data ---- */
 
 static uint64_t
@@ -264,6 +297,29 @@ a_flipped_bit_of_a_staging_file_is_found_and_healed_by_the_right_bytes_alone(voi
 		disk_sim_restart(h->disk, SIM_SURVIVE_NONE, 1); /* what was healed is durable */
 		expect_clean(h);
 	}
+	buffer_free(bytes, BLOCK_BYTES);
+	history_destroy(h);
+}
+
+/* Its digest is the right one, and the bytes are others. */
+static void
+what_was_written_is_read_back_before_it_counts_as_healed(void **state)
+{
+	struct dice dice = dice_from_environment();
+	struct history *h = small_history(&dice);
+	const struct history_volume *hv = &h->volumes[0];
+	uint64_t block = pick_stored_block(h, hv);
+	unsigned char *bytes = buffer_alloc(BLOCK_BYTES);
+	struct scrub_offer offer = {hv->number, block, h->digests[hv->base[block]], bytes};
+	struct pass *p;
+
+	history_bytes(hv->base[block] + 1, bytes);
+	flip(h, "img", hv->number, block * BLOCK_BYTES);
+	p = mend(h, &offer);
+	assert_int_equal(p->count, 1);
+	assert_int_equal(p->found[0].status, -HF_EDIGEST);
+	assert_int_equal(scrub_get_stats(p->scrub).blocks_healed, 0);
+	pass_end(p);
 	buffer_free(bytes, BLOCK_BYTES);
 	history_destroy(h);
 }
@@ -356,6 +412,25 @@ a_read_of_the_journal_that_failed_once_is_no_damage(void **state)
 }
 
 /* ---- digests ---- */
+
+static void
+digests_that_cannot_be_read_are_damage_that_hits_every_point(void **state)
+{
+	struct dice dice = dice_from_environment();
+	struct history *h = small_history(&dice);
+	const struct history_volume *hv = &h->volumes[0];
+	struct pass *p = pass_begin(h);
+
+	disk_sim_confine_faults(h->disk, ".sum");
+	disk_sim_fail(h->disk, 'r', 1, true, SIM_FAULT_EIO);
+	assert_int_equal(scrub_group(p->scrub, hv->number, 0), 0);
+	assert_int_equal(p->count, 1);
+	assert_int_equal(p->found[0].status, -EIO);
+	assert_int_equal(p->found[0].lsn, 0);
+	assert_true(p->found[0].lsn_next == UINT64_MAX);
+	pass_end(p);
+	history_destroy(h);
+}
 
 static void
 a_flipped_bit_of_any_digest_is_mended_from_the_data(void **state)
@@ -463,34 +538,109 @@ digests_are_left_alone_while_their_volume_is_filled(void **state)
 	history_destroy(h);
 }
 
-/* Data and leaf of before, but parents of after: both were lost by the disk. Nobody can tell what should be there. */
+static void
+put_bytes(struct history *h, uint32_t volume, uint64_t block, const unsigned char *bytes)
+{
+	struct disk_file *f;
+	char path[64];
+
+	history_path(path, sizeof path, "img", volume);
+	assert_int_equal(disk_open(h->disk, path, DISK_WRITE, &f), 0);
+	assert_int_equal(disk_write_now(h->disk, f, bytes, BLOCK_BYTES, block * BLOCK_BYTES), 0);
+	disk_close(h->disk, f);
+}
+
+static void
+put_digest(struct history *h, uint32_t volume, int level, uint64_t index, uint64_t digest)
+{
+	struct disk_file *f;
+	char path[64];
+
+	history_path(path, sizeof path, "sum", volume);
+	assert_int_equal(disk_open(h->disk, path, DISK_WRITE, &f), 0);
+	assert_int_equal(sum_mend(h->disk, f, level, index, digest), 0);
+	disk_close(h->disk, f);
+}
+
+static uint64_t
+node_of_leaves(struct history *h, uint32_t volume, uint64_t block)
+{
+	uint64_t leaves[16];
+	struct disk_file *f;
+	char path[64];
+
+	history_path(path, sizeof path, "sum", volume);
+	assert_int_equal(disk_open(h->disk, path, DISK_READ, &f), 0);
+	assert_int_equal(sum_read(h->disk, f, 0, block / 16 * 16, 16, leaves), 0);
+	disk_close(h->disk, f);
+	return digest_node(h->digest_seed, leaves, 16);
+}
+
+/* Data and leaf of before, but parents of after, from the first level on or from the second: the newer ones were lost
+ * by the disk. Nobody can tell what should be there. */
 static void
 data_and_digest_that_are_older_than_the_tree_are_damage(void **state)
+{
+	struct dice dice = dice_from_environment();
+	unsigned char *bytes = buffer_alloc(BLOCK_BYTES);
+
+	for (int levels = 1; levels <= 2; levels++) {
+		struct history *h = small_history(&dice);
+		const struct history_volume *hv = &h->volumes[0];
+		uint64_t block = pick_stored_block(h, hv);
+		struct pass *p;
+
+		history_bytes(hv->base[block] + 1, bytes);
+		put_bytes(h, hv->number, block, bytes);
+		put_digest(h, hv->number, 0, block, digest_block(h->digest_seed, bytes));
+		if (levels == 2)
+			put_digest(h, hv->number, 1, block / 16, node_of_leaves(h, hv->number, block));
+		p = mend(h, NULL);
+		assert_int_equal(p->count, 1);
+		assert_int_equal(p->found[0].status, -HF_ECORRUPT);
+		assert_int_equal(scrub_get_stats(p->scrub).digests_mended, 0);
+		pass_end(p);
+		history_destroy(h);
+	}
+	buffer_free(bytes, BLOCK_BYTES);
+}
+
+static void
+a_node_is_not_made_anew_of_leaves_that_the_data_contradicts(void **state)
 {
 	struct dice dice = dice_from_environment();
 	struct history *h = small_history(&dice);
 	const struct history_volume *hv = &h->volumes[0];
 	uint64_t block = pick_stored_block(h, hv);
-	unsigned char *bytes = buffer_alloc(BLOCK_BYTES);
-	struct disk_file *f;
 	struct pass *p;
-	char path[64];
 
-	history_bytes(hv->base[block] + 1, bytes);
-	history_path(path, sizeof path, "img", hv->number);
-	assert_int_equal(disk_open(h->disk, path, DISK_WRITE, &f), 0);
-	assert_int_equal(disk_write_now(h->disk, f, bytes, BLOCK_BYTES, block * BLOCK_BYTES), 0);
-	disk_close(h->disk, f);
-	history_path(path, sizeof path, "sum", hv->number);
-	assert_int_equal(disk_open(h->disk, path, DISK_WRITE, &f), 0);
-	assert_int_equal(sum_mend(h->disk, f, 0, block, digest_block(h->digest_seed, bytes)), 0);
-	disk_close(h->disk, f);
+	flip(h, "sum", hv->number, sum_page_offset(1, block / 16) + sum_page_slot(1, block / 16) * 8);
+	flip(h, "img", hv->number, block * BLOCK_BYTES);
 	p = mend(h, NULL);
-	assert_int_equal(p->count, 1);
-	assert_int_equal(p->found[0].status, -HF_ECORRUPT);
+	assert_int_equal(p->count, 2); /* the digests, and the data */
 	assert_int_equal(scrub_get_stats(p->scrub).digests_mended, 0);
 	pass_end(p);
-	buffer_free(bytes, BLOCK_BYTES);
+	history_destroy(h);
+}
+
+/* The fill that goes on makes it anew. */
+static void
+the_node_at_the_fill_frontier_is_not_judged(void **state)
+{
+	struct dice dice = dice_from_environment();
+	struct history_shape shape = {
+	    .volumes = 1, .blocks = 700, .records = 20, .snapshots = 1, .partly_filled = true};
+	struct history *h = history_create(&shape, &dice);
+	const struct history_volume *hv = &h->volumes[0];
+
+	while (hv->frontier % 16 == 0) {
+		history_destroy(h);
+		h = history_create(&shape, &dice);
+		hv = &h->volumes[0];
+	}
+	for (int level = 1; level <= 3; level++)
+		put_digest(h, hv->number, level, hv->frontier / digest_level_blocks(level), 0x1122334455667788);
+	expect_clean(h);
 	history_destroy(h);
 }
 
@@ -559,6 +709,32 @@ a_fold_ends_at_rot_that_nobody_knows_and_takes_along_what_is_known(void **state)
 	history_destroy(h);
 }
 
+/* What it has written, or half of it, is read from the journal until it is done again. */
+static void
+what_a_fold_that_was_cut_has_left_is_no_damage(void **state)
+{
+	struct dice dice = dice_from_environment();
+
+	for (unsigned dirty = 0, round = 0; dirty < 2; round++) {
+		struct history *h = small_history(&dice);
+		struct pass *p;
+
+		assert_true(round < 100);
+		disk_sim_fail(h->disk, 'w', 1 + dice_below(&dice, 6), true, SIM_FAULT_EIO);
+		(void)fold_all(h, NULL, 0);
+		disk_sim_restart(h->disk, SIM_SURVIVE_RANDOM, round);
+		p = scrub_history(h); /* as if no fold had begun */
+		dirty += p->count > 0;
+		p->count = 0;
+		scrub_destroy(p->scrub);
+		assert_int_equal(scrub_create(p->view, h->disk, h->cache, h->lsn_last, on_found, p, &p->scrub), 0);
+		scrub_everything(p);
+		assert_int_equal(p->count, 0);
+		pass_end(p);
+		history_destroy(h);
+	}
+}
+
 /* ---- the index ---- */
 
 /* The newest segment whose run is a file; 0: there is none. */
@@ -611,16 +787,22 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_is_whole_is_found_whole_whatever_its_history),
 	    cmocka_unit_test(every_stored_block_is_read),
+	    cmocka_unit_test(damage_hits_the_points_that_see_that_version_of_the_block),
 	    cmocka_unit_test(a_flipped_bit_of_a_staging_file_is_found_and_healed_by_the_right_bytes_alone),
+	    cmocka_unit_test(what_was_written_is_read_back_before_it_counts_as_healed),
 	    cmocka_unit_test(every_version_in_the_journal_is_checked_and_the_points_that_need_it_are_known),
 	    cmocka_unit_test(a_block_that_cannot_be_read_is_found_without_its_neighbours),
 	    cmocka_unit_test(a_read_of_the_journal_that_failed_once_is_no_damage),
+	    cmocka_unit_test(digests_that_cannot_be_read_are_damage_that_hits_every_point),
 	    cmocka_unit_test(a_flipped_bit_of_any_digest_is_mended_from_the_data),
 	    cmocka_unit_test(a_digest_that_became_zero_is_no_hole),
 	    cmocka_unit_test(rot_of_a_digest_and_of_a_neighbours_data_are_told_apart),
 	    cmocka_unit_test(digests_are_left_alone_while_their_volume_is_filled),
 	    cmocka_unit_test(data_and_digest_that_are_older_than_the_tree_are_damage),
+	    cmocka_unit_test(a_node_is_not_made_anew_of_leaves_that_the_data_contradicts),
+	    cmocka_unit_test(the_node_at_the_fill_frontier_is_not_judged),
 	    cmocka_unit_test(a_fold_ends_at_rot_that_nobody_knows_and_takes_along_what_is_known),
+	    cmocka_unit_test(what_a_fold_that_was_cut_has_left_is_no_damage),
 	    cmocka_unit_test(a_flipped_bit_of_any_page_of_a_run_is_found),
 	};
 
