@@ -33,10 +33,38 @@ status_of(int result)
 }
 
 static int
+last_errno(struct sql *s, int which)
+{
+	sqlite3_file *file = NULL;
+	int code = 0;
+
+	if (s->db != NULL && sqlite3_file_control(s->db, "main", which, &file) == SQLITE_OK && file != NULL &&
+	    file->pMethods != NULL)
+		(void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &code);
+	return code;
+}
+
+/* What the system said last of the database's file, or of its log. */
+static bool
+system_said(struct sql *s, int code)
+{
+	return last_errno(s, SQLITE_FCNTL_FILE_POINTER) == code || last_errno(s, SQLITE_FCNTL_JOURNAL_POINTER) == code;
+}
+
+/* SQLite calls a file that the system cannot read (EIO) "malformed", in the same words as one whose bytes are wrong.
+ * The one may be whole when the disk is; the other is replaced by its copy. And only ENOSPC of a write is "full" to it.
+ */
+static int
 fail(struct sql *s, int result, struct hf_error *err)
 {
+	int status = status_of(result);
+
+	if (status == -HF_ECORRUPT && system_said(s, EIO))
+		return hf_error_set(err, -EIO, "%s: cannot be read", s->what);
+	if (status == -EIO && (system_said(s, EDQUOT) || system_said(s, ENOSPC)))
+		return hf_error_say(err, -HF_EFULL, "%s: there is no room for it", s->what);
 	return hf_error_say(
-	    err, status_of(result), "%s: %s", s->what, s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(result));
+	    err, status, "%s: %s", s->what, s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(result));
 }
 
 /* ---- statements ---- */
@@ -152,6 +180,14 @@ run(struct sql *s, struct hf_error *err, const char *text, const char *format, .
 	return r;
 }
 
+/* The blocks that the log has are written again from its beginning: on a full disk the next change finds its room in
+ * them. Not within a transaction. */
+static void
+reuse_log(struct sql *s)
+{
+	(void)sqlite3_exec(s->db, "PRAGMA wal_checkpoint(RESTART)", NULL, NULL, NULL);
+}
+
 int
 sql_run(struct sql *s, struct hf_error *err, const char *text, const char *format, ...)
 {
@@ -164,7 +200,11 @@ sql_run(struct sql *s, struct hf_error *err, const char *text, const char *forma
 	va_start(ap, format);
 	r = run_with(s, err, text, format, &ap);
 	va_end(ap);
-	return alone ? sql_end(s, r, err) : r;
+	if (alone)
+		return sql_end(s, r, err);
+	if (r == -HF_EFULL && sqlite3_get_autocommit(s->db))
+		reuse_log(s);
+	return r;
 }
 
 /* ---- the seal ---- */
@@ -306,6 +346,8 @@ sql_end(struct sql *s, int status, struct hf_error *err)
 		r = run(s, err, "COMMIT", "");
 	if (status < 0 || r < 0)
 		(void)run(s, NULL, "ROLLBACK", ""); /* SQLite may have done it by itself: then this fails */
+	if (r == -HF_EFULL || status == -HF_EFULL)
+		reuse_log(s);
 	return r < 0 ? r : status;
 }
 
@@ -451,9 +493,10 @@ check_content(struct sql *s, struct hf_error *err)
 	const char *check = s->sealed ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)";
 	int r = ask(s, check, answer, sizeof answer, err);
 
-	if (r == 0 && strcmp(answer, "ok") != 0)
-		r = hf_error_say(err, damage_status(answer), "%s: damaged: %s", s->what, answer);
-	return r;
+	if (r < 0 || strcmp(answer, "ok") == 0)
+		return r;
+	r = damage_status(answer);
+	return hf_error_say(err, r, "%s: %s: %s", s->what, r == -HF_ECORRUPT ? "damaged" : "cannot be checked", answer);
 }
 
 static int

@@ -3,7 +3,8 @@
  * Every call blocks; the caller sees to it that one thread is in here at a time.
  *
  * SQLite's conditions come out as -HF_ECORRUPT, -HF_EFULL, -EEXIST (a constraint), -EBUSY, -ENOMEM
- * or -EIO, with its words in err.
+ * or -EIO, with its words in err. After -HF_EFULL the blocks of the log are free to be written again: the same change
+ * may find its room in them the next time.
  *
  * A format names the parameters that follow it, a letter each: i int64_t, u uint64_t, t const char
  * * (NULL is NULL), b const void * and size_t. Borrows them until the call, or with sql_query() the
