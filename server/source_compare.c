@@ -89,6 +89,18 @@ run_compare(struct job *job, struct disk *d, struct run_cache *cache)
 
 /* ---- on the owner ---- */
 
+/* The agent asks again and again, and some of its questions are answered: told is what is new since it came through. */
+static void
+note_failed(struct source *src, uint32_t volume, int status)
+{
+	if (status == -HF_EVOLUME || (volume == src->compare_failed.volume && status == src->compare_failed.status))
+		return;
+	src->compare_failed.volume = volume;
+	src->compare_failed.status = status;
+	server_event(src->server, &src->id, "compare_failed", "digests of volume %u cannot be read: %s", volume,
+	    hf_status_text(status));
+}
+
 static void
 on_compared(struct job *job)
 {
@@ -99,9 +111,8 @@ on_compared(struct job *job)
 	src->compare_running = false;
 	src->jobs_out--;
 	src->compare_used_ns = src->worker->now_ns;
-	if (c->status < 0 && c->status != -HF_EVOLUME)
-		server_event(src->server, &src->id, "compare_failed", "digests of volume %u cannot be read: %s",
-		    c->question.volume, hf_status_text(c->status));
+	if (c->status < 0)
+		note_failed(src, c->question.volume, c->status);
 	if (c->disk_failed) /* no write may ever tell: the agent asks before it sends */
 		source_fail(src, c->status, "the staging area can be neither read nor synced");
 	if (s != NULL && s->number == c->session_number)

@@ -103,7 +103,7 @@ struct source {
 	struct session *session, *newcomer;
 	bool declaring;
 	bool planning; /* a plan of another policy is being made: one at a time, for folds and merges wait for it */
-	bool room;                                    /* the store has room: a held frame may go on */
+	bool room;     /* the store has room: a held frame may go on */
 	uint64_t received_sequence, durable_sequence; /* of the stream begun by the newest session */
 	uint64_t stream_id, highest_sequence; /* received ever, of this stream: what comes again was sent again */
 	uint64_t revoked_until;               /* admissions up to this number are void */
@@ -141,6 +141,10 @@ struct source {
 	struct view *compare_view;
 	uint64_t compare_view_lsn;
 	int64_t compare_used_ns;
+	struct {
+		uint32_t volume;
+		int status;
+	} compare_failed; /* as told last; status 0: there was a checkpoint since */
 
 	struct proof *proof; /* NULL: none since the start */
 
@@ -174,7 +178,7 @@ struct source {
 		uint64_t taken_bytes;        /* of the store when that was counted: what it took since is not in it */
 		int64_t counted_ns, next_ns; /* monotonic; 0 = never */
 		bool counting;
-		bool window_short;
+		bool window_short, at_quota; /* as told */
 	} space;
 
 	/* status */
@@ -239,7 +243,7 @@ void source_watch_retention(struct source *src); /* once a second */
 
 /* source_space.c */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
-bool source_meets_quota(const struct source *src);          /* it is its quota, not the disk, that leaves no room */
+bool source_watch_quota(struct source *src, bool is_full);  /* is it at its quota? Tells when that changes */
 void source_tell_full(struct source *src);                  /* maintenance of it found no space */
 void source_note_thinned(struct source *src, const struct pit *pit);
 void source_note_window(struct source *src, const struct source_status *s);

@@ -158,6 +158,7 @@ source_point_durable(struct source *src, const struct checkpoint *c)
 {
 	log_debug("checkpoint_durable", "source=%s lsn=%" PRIu64 " consistency=%s complete=%d", src->id.text, c->lsn,
 	    checkpoint_consistency_name(c->consistency), c->complete);
+	src->compare_failed.status = 0;
 	for (size_t i = 0; i < PIT_REQUESTS_MAX; i++) {
 		struct pit_request *q = &src->requests[i];
 

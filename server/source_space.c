@@ -79,20 +79,6 @@ count_usage(struct source *src, const struct store_stats *t, int64_t now_ns)
 /* ---- where it stands ---- */
 
 static void
-note_quota(struct source *src, enum space_level was)
-{
-	bool was_full = was == SPACE_FULL, is_full = src->space.quota_level == SPACE_FULL;
-	char used[UNITS_TEXT_BYTES], quota[UNITS_TEXT_BYTES];
-
-	if (was_full == is_full)
-		return;
-	server_event(src->server, &src->id, is_full ? "quota_reached" : "quota_room",
-	    "it takes %s of the %s it may: %s", size_format(usage_total(&src->space.usage), used),
-	    src->space.quota_bytes != 0 ? size_format(src->space.quota_bytes, quota) : "staging area",
-	    is_full ? "nothing more is taken; other sources are not affected" : "replication goes on");
-}
-
-static void
 judge_quota(struct source *src, const struct store_stats *t)
 {
 	uint64_t used = usage_total(&src->space.usage) + t->taken_bytes - src->space.taken_bytes;
@@ -105,7 +91,6 @@ judge_quota(struct source *src, const struct store_stats *t)
 	if (src->space.counted_ns != 0)
 		src->space.quota_level =
 		    space_judge_quota(used, src->space.quota_bytes, was, &src->space.quota_room_bytes);
-	note_quota(src, was);
 }
 
 static struct area *
@@ -191,13 +176,39 @@ source_is_full(const struct source *src)
 	return src->space.level == SPACE_FULL;
 }
 
-bool
-source_meets_quota(const struct source *src)
+/* It is its quota, not the disk, that leaves no room. */
+static bool
+meets_quota(const struct source *src)
 {
 	struct space space = look_at_areas(src);
 
-	return src->space.quota_bytes != 0 && src->space.counted_ns != 0 && space.level != SPACE_FULL &&
+	return src->space.quota_bytes != 0 && space.level != SPACE_FULL &&
 	       src->space.quota_room_bytes < space.room_bytes;
+}
+
+static void
+say_quota(struct source *src)
+{
+	char used[UNITS_TEXT_BYTES], quota[UNITS_TEXT_BYTES];
+	bool at_quota = src->space.at_quota;
+
+	server_event(src->server, &src->id, at_quota ? "quota_reached" : "quota_room",
+	    "it takes %s of the %s it may: %s", size_format(usage_total(&src->space.usage), used),
+	    src->space.quota_bytes != 0 ? size_format(src->space.quota_bytes, quota) : "staging area",
+	    at_quota ? "nothing more is taken; other sources are not affected" : "replication goes on");
+}
+
+bool
+source_watch_quota(struct source *src, bool is_full)
+{
+	bool was = src->space.at_quota;
+
+	if (src->space.counted_ns == 0)
+		return was; /* the store was just opened */
+	src->space.at_quota = is_full && meets_quota(src);
+	if (src->space.at_quota != was)
+		say_quota(src);
+	return src->space.at_quota;
 }
 
 void

@@ -81,29 +81,40 @@ fill_volume(const struct source *src, const struct store_volume *from, struct vo
 	memcpy(v->device_name, from->device_name, sizeof v->device_name);
 	v->state = VOLUME_OK;
 	v->boot_disk = from->boot_disk;
+	v->retired = !from->declared;
 	v->total_bytes = from->size_bytes;
 	v->replicated_bytes = replicated_bytes(from);
-	v->backlogged_bytes = from->size_bytes - v->replicated_bytes;
+	v->backlogged_bytes = v->retired ? 0 : from->size_bytes - v->replicated_bytes;
 	v->equal_ns = from->equal_ns;
 	add_declaration(src, v);
 	add_proof(src->proof, v);
 }
 
-/* Volumes declared, and what they come to. */
+static void
+list_volumes(struct source *src, struct source_status *s)
+{
+	struct store_volume *list = src->worker->volume_scratch;
+	size_t n = store_list_all_volumes(src->store, list, STORE_VOLUMES_MAX);
+
+	for (size_t i = 0; i < n; i++)
+		if (list[i].declared)
+			fill_volume(src, &list[i], &s->volumes[s->volume_count++]);
+	for (size_t i = 0; i < n; i++)
+		if (!list[i].declared)
+			fill_volume(src, &list[i], &s->volumes[s->volume_count + s->retired_count++]);
+}
+
+/* And what the declared ones come to. */
 static void
 gather_volumes(struct source *src, struct source_status *s, struct state_facts *f)
 {
-	struct store_volume *list = src->worker->volume_scratch;
-	size_t n = store_list_volumes(src->store, list, VOLUMES_MAX);
-
-	for (size_t i = 0; i < n; i++) {
-		fill_volume(src, &list[i], &s->volumes[i]);
+	list_volumes(src, s);
+	for (size_t i = 0; i < s->volume_count; i++) {
 		f->volumes++;
 		f->volumes_filled += s->volumes[i].replicated_bytes == s->volumes[i].total_bytes;
 		f->total_bytes += s->volumes[i].total_bytes;
 		f->replicated_bytes += s->volumes[i].replicated_bytes;
 	}
-	s->volume_count = n;
 }
 
 static const char *
@@ -256,7 +267,7 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 		src->full_ns = src->worker->now_ns;
 	f->staging_full =
 	    source_is_full(src) || (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
-	f->over_quota = f->staging_full && source_meets_quota(src);
+	f->over_quota = source_watch_quota(src, f->staging_full);
 	gather_space(src, s);
 	source_gather_scrub(src, s, f);
 	f->verify_status = src->verify_status;

@@ -11,7 +11,6 @@
 #include "proto/common/units.h"
 
 struct snapshot {
-	size_t volume_count;
 	struct source_status *head; /* only up to `volumes`: see head_bytes */
 	struct volume_status *volumes;
 };
@@ -23,6 +22,12 @@ struct status_table {
 };
 
 static const size_t head_bytes = offsetof(struct source_status, volumes);
+
+static size_t
+volumes_bytes(const struct source_status *head)
+{
+	return (head->volume_count + head->retired_count) * sizeof head->volumes[0];
+}
 
 const char *
 replication_state_name(enum replication_state s)
@@ -134,16 +139,14 @@ insert_slot(struct status_table *t, size_t slot)
 static bool
 pack(const struct source_status *s, struct snapshot *ret_entry)
 {
-	struct snapshot e = {.volume_count = s->volume_count};
+	struct snapshot e = {.head = malloc(head_bytes), .volumes = malloc(volumes_bytes(s) + 1)};
 
-	e.head = malloc(head_bytes);
-	e.volumes = calloc(s->volume_count + 1, sizeof *e.volumes);
 	if (e.head == NULL || e.volumes == NULL) {
 		free_snapshot(&e);
 		return false;
 	}
 	memcpy(e.head, s, head_bytes);
-	memcpy(e.volumes, s->volumes, s->volume_count * sizeof *e.volumes);
+	memcpy(e.volumes, s->volumes, volumes_bytes(s));
 	*ret_entry = e;
 	return true;
 }
@@ -152,8 +155,7 @@ static void
 unpack(const struct snapshot *e, struct source_status *ret_status)
 {
 	memcpy(ret_status, e->head, head_bytes);
-	memcpy(ret_status->volumes, e->volumes, e->volume_count * sizeof *e->volumes);
-	ret_status->volume_count = e->volume_count;
+	memcpy(ret_status->volumes, e->volumes, volumes_bytes(e->head));
 }
 
 void

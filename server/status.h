@@ -54,7 +54,7 @@ struct volume_status {
 	uint32_t volume;
 	char name[NAME_BYTES], identity[NAME_BYTES], device_name[PATH_BYTES];
 	enum volume_state state;
-	bool boot_disk;
+	bool boot_disk, retired; /* retired: no longer declared; it lives on in old points */
 	uint64_t total_bytes, replicated_bytes, rescanned_bytes, backlogged_bytes;
 	int64_t equal_ns;         /* when it was proved equal to the source's disk; 0 = never */
 	bool proof_asked;         /* by the verification that runs, or ran last */
@@ -145,8 +145,8 @@ struct source_status {
 	uint64_t costliest_bytes; /* freed when it is deleted */
 	struct policy policy;
 	struct retention retention;
-	struct volume_status volumes[VOLUMES_MAX];
-	size_t volume_count;
+	size_t volume_count, retired_count;
+	struct volume_status volumes[STORE_VOLUMES_MAX]; /* those declared, then those retired */
 };
 
 /* Seconds of lag at now_ns for one of the *_at_ns fields; -1 if the field is 0. Never negative otherwise. */
