@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "proto/common/log.h"
+#include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/api_call.h"
 
@@ -21,51 +22,56 @@ enum {
 };
 
 static const struct route routes[] = {
-    {HTTP_GET, "/v1/version", NULL, false, NULL, get_version, "the server: version, addresses, staging area"},
-    {HTTP_GET, "/v1/health", NULL, false, NULL, get_health, "200, or 503 with reasons"},
-    {HTTP_GET, "/v1/source-servers", NULL, false, NULL, get_sources, "all sources with state, lag, Ready"},
-    {HTTP_GET, "/v1/source-servers/*", NULL, false, prepare_source, get_source, "one source"},
-    {HTTP_GET, "/v1/source-servers/*/pit-plan", NULL, false, prepare_plan, get_plan, "what another policy would keep"},
-    {HTTP_GET, "/v1/volumes", NULL, false, prepare_source_filter, get_volumes, "volumes, of one source or all"},
-    {HTTP_GET, "/v1/points-in-time", NULL, false, prepare_pits, get_pits, "points in time of a source"},
-    {HTTP_GET, "/v1/points-in-time/*/volumes/*/data", "export", true, prepare_export, get_export,
+    {HTTP_GET, "/v1/version", NULL, ROUTE_TELLS, NULL, get_version, "the server: version, addresses, staging area"},
+    {HTTP_GET, "/v1/health", NULL, ROUTE_TELLS, NULL, get_health, "200, or 503 with reasons"},
+    {HTTP_GET, "/v1/source-servers", NULL, ROUTE_TELLS, NULL, get_sources, "all sources with state, lag, Ready"},
+    {HTTP_GET, "/v1/source-servers/*", NULL, ROUTE_TELLS, prepare_source, get_source, "one source"},
+    {HTTP_GET, "/v1/source-servers/*/pit-plan", NULL, ROUTE_TELLS, prepare_plan, get_plan,
+	"what another policy would keep"},
+    {HTTP_GET, "/v1/volumes", NULL, ROUTE_TELLS, prepare_source_filter, get_volumes, "volumes, of one source or all"},
+    {HTTP_GET, "/v1/points-in-time", NULL, ROUTE_TELLS, prepare_pits, get_pits, "points in time of a source"},
+    {HTTP_GET, "/v1/points-in-time/*/volumes/*/data", "export", ROUTE_GOES_ON, prepare_export, get_export,
 	"a volume at a point in time"},
-    {HTTP_GET, "/v1/events", NULL, false, prepare_events, get_events, "events as NDJSON; follow=1 goes on"},
-    {HTTP_GET, "/v1/tokens", NULL, false, NULL, get_tokens, "enrolment tokens, never their secrets"},
-    {HTTP_GET, "/v1/ca", NULL, false, NULL, get_ca, "the CA certificate and its fingerprint"},
-    {HTTP_GET, "/metrics", NULL, false, NULL, get_metrics, "Prometheus text"},
-    {HTTP_POST, "/v1/tokens", "token.create", true, prepare_token_create, post_token, "make an enrolment token"},
-    {HTTP_DELETE, "/v1/tokens/*", "token.revoke", true, prepare_token, delete_token, "revoke a token"},
-    {HTTP_POST, "/v1/points-in-time", "pit.create", true, prepare_pit_create, post_pit, "a point by hand, now"},
-    {HTTP_POST, "/v1/points-in-time/*/hold", "pit.hold", true, prepare_pit_hold, change_pit, "never expire this point"},
-    {HTTP_POST, "/v1/points-in-time/*/release", "pit.release", true, prepare_pit_release, change_pit,
+    {HTTP_GET, "/v1/events", NULL, ROUTE_TELLS, prepare_events, get_events, "events as NDJSON; follow=1 goes on"},
+    {HTTP_GET, "/v1/tokens", NULL, ROUTE_TELLS, NULL, get_tokens, "enrolment tokens, never their secrets"},
+    {HTTP_GET, "/v1/ca", NULL, ROUTE_TELLS, NULL, get_ca, "the CA certificate and its fingerprint"},
+    {HTTP_GET, "/metrics", NULL, ROUTE_TELLS, NULL, get_metrics, "Prometheus text"},
+    {HTTP_POST, "/v1/tokens", "token.create", ROUTE_CHANGES, prepare_token_create, post_token,
+	"make an enrolment token"},
+    {HTTP_DELETE, "/v1/tokens/*", "token.revoke", ROUTE_CHANGES, prepare_token, delete_token, "revoke a token"},
+    {HTTP_POST, "/v1/points-in-time", "pit.create", ROUTE_CHANGES, prepare_pit_create, post_pit,
+	"a point by hand, now"},
+    {HTTP_POST, "/v1/points-in-time/*/hold", "pit.hold", ROUTE_CHANGES, prepare_pit_hold, change_pit,
+	"never expire this point"},
+    {HTTP_POST, "/v1/points-in-time/*/release", "pit.release", ROUTE_GOES_ON, prepare_pit_release, change_pit,
 	"let the policy have it again"},
-    {HTTP_DELETE, "/v1/points-in-time/*", "pit.delete", true, prepare_pit_delete, change_pit, "delete a point"},
-    {HTTP_POST, "/v1/source-servers/*/adopt", "source.adopt", true, prepare_source, post_adopt,
+    {HTTP_DELETE, "/v1/points-in-time/*", "pit.delete", ROUTE_GOES_ON, prepare_pit_delete, change_pit,
+	"delete a point"},
+    {HTTP_POST, "/v1/source-servers/*/adopt", "source.adopt", ROUTE_CHANGES, prepare_source, post_adopt,
 	"accept the next installation"},
-    {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", true, prepare_source, post_revoke,
+    {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", ROUTE_CHANGES, prepare_source, post_revoke,
 	"revoke its certificates"},
-    {HTTP_POST, "/v1/source-servers/*/policy", "source.policy", true, prepare_policy, post_policy,
+    {HTTP_POST, "/v1/source-servers/*/policy", "source.policy", ROUTE_GOES_ON, prepare_policy, post_policy,
 	"which points it keeps"},
-    {HTTP_POST, "/v1/source-servers/*/freeze-retention", "retention.freeze", true, prepare_source, post_freeze,
+    {HTTP_POST, "/v1/source-servers/*/freeze-retention", "retention.freeze", ROUTE_CHANGES, prepare_source, post_freeze,
 	"stop all expiry of its points"},
-    {HTTP_POST, "/v1/source-servers/*/thaw-retention", "retention.thaw", true, prepare_source, post_thaw,
+    {HTTP_POST, "/v1/source-servers/*/thaw-retention", "retention.thaw", ROUTE_GOES_ON, prepare_source, post_thaw,
 	"let them expire again"},
-    {HTTP_POST, "/v1/source-servers/*/quota", "source.quota", true, prepare_quota, post_quota,
+    {HTTP_POST, "/v1/source-servers/*/quota", "source.quota", ROUTE_GOES_ON, prepare_quota, post_quota,
 	"what it may take of the staging area"},
-    {HTTP_POST, "/v1/source-servers/*/scrub", "source.scrub", true, prepare_source, post_scrub,
+    {HTTP_POST, "/v1/source-servers/*/scrub", "source.scrub", ROUTE_CHANGES, prepare_source, post_scrub,
 	"read and check all that is stored of it"},
-    {HTTP_DELETE, "/v1/source-servers/*/scrub", "source.scrub.cancel", true, prepare_source, delete_scrub,
+    {HTTP_DELETE, "/v1/source-servers/*/scrub", "source.scrub.cancel", ROUTE_GOES_ON, prepare_source, delete_scrub,
 	"give that up"},
-    {HTTP_POST, "/v1/source-servers/*/stop", "source.stop", true, prepare_source, post_stop,
+    {HTTP_POST, "/v1/source-servers/*/stop", "source.stop", ROUTE_GOES_ON, prepare_source, post_stop,
 	"let no agent in; its points stay"},
-    {HTTP_POST, "/v1/source-servers/*/start", "source.start", true, prepare_source, post_start,
+    {HTTP_POST, "/v1/source-servers/*/start", "source.start", ROUTE_CHANGES, prepare_source, post_start,
 	"let its agent in again"},
-    {HTTP_POST, "/v1/source-servers/*/verify", "source.verify", true, prepare_verify, post_verify,
+    {HTTP_POST, "/v1/source-servers/*/verify", "source.verify", ROUTE_CHANGES, prepare_verify, post_verify,
 	"compare it with its source, every block"},
-    {HTTP_DELETE, "/v1/source-servers/*/volumes/*", "volume.delete", true, prepare_volume_delete, delete_volume,
-	"delete a volume that is no longer declared"},
-    {HTTP_DELETE, "/v1/source-servers/*", "source.delete", true, prepare_source, delete_source,
+    {HTTP_DELETE, "/v1/source-servers/*/volumes/*", "volume.delete", ROUTE_GOES_ON, prepare_volume_delete,
+	delete_volume, "delete a volume that is no longer declared"},
+    {HTTP_DELETE, "/v1/source-servers/*", "source.delete", ROUTE_GOES_ON, prepare_source, delete_source,
 	"delete a source with all its points"},
 };
 
@@ -124,7 +130,7 @@ check_permission(const struct call *call, bool admin, struct hf_error *err)
 {
 	uid_t uid = call->peer.uid;
 
-	if (!call->route->admin_only)
+	if (call->route->kind == ROUTE_TELLS)
 		return 0;
 	if (!admin)
 		return hf_error_say(err, -EPERM, "this socket only answers questions; ask admin.sock");
@@ -139,21 +145,37 @@ static void
 audit_work(struct helper_job *job)
 {
 	struct call *call = call_from_job(job);
+	bool goes_on = call->route->kind == ROUTE_GOES_ON;
+	struct server *sv = call->api->sv;
+	struct registry_audit audit = {.time_ns = clock_real_ns(), .uid = call->peer.uid, .pid = call->peer.pid};
 
-	call->status = registry_add_audit(server_registry(call->api->sv), clock_real_ns(), call->peer.uid,
-	    call->peer.pid, call->route->verb, call->object, &call->err);
+	snprintf(audit.verb, sizeof audit.verb, "%s", call->route->verb);
+	memcpy(audit.object, call->object, sizeof audit.object);
+	do
+		call->status = ledger_add_audit(server_ledger(sv), &audit, goes_on, &call->err);
+	while (call->status == -HF_EFULL && !goes_on && server_make_room(sv));
+}
+
+/* Where there is no room for the row this line is the audit, until there is. */
+static void
+log_control(const struct call *call)
+{
+	bool kept = call->status == 0;
+
+	log_line(kept ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "control", "verb=%s object=\"%s\" uid=%u pid=%d%s",
+	    call->route->verb, call->object, call->peer.uid, (int)call->peer.pid,
+	    kept ? "" : " msg=\"there is no room for its row in the audit: this line stands for it\"");
 }
 
 static void
 finish_audit(struct call *call)
 {
-	if (call->status < 0) {
+	if (call->status < 0 && !(call->status == -HF_EFULL && call->route->kind == ROUTE_GOES_ON)) {
 		call_reply_error(
 		    call, call->status, call->err.text, "nothing was changed: the audit cannot be written");
 		return;
 	}
-	log_notice("control", "verb=%s object=\"%s\" uid=%u pid=%d", call->route->verb, call->object, call->peer.uid,
-	    (int)call->peer.pid);
+	log_control(call);
 	call->route->run(call);
 }
 

@@ -10,6 +10,7 @@
 
 #include <event2/buffer.h>
 
+#include "proto/common/status.h"
 #include "server/api_json.h"
 
 enum { CALL_MAGIC = 0x43414c4c };
@@ -125,6 +126,28 @@ call_work(struct call *call, void (*work)(struct helper_job *job), void (*finish
 	call->finish = finish;
 	if (helper_post(call->api->helper, &call->job) < 0)
 		call_reply_error(call, -EAGAIN, "too many requests wait for the registry", "try again in a second");
+}
+
+static void
+make_room_work(struct helper_job *job)
+{
+	(void)server_make_room(call_from_job(job)->api->sv); /* without any left, the database's log may have some */
+}
+
+static void
+run_again(struct call *call)
+{
+	call->route->run(call);
+}
+
+bool
+call_try_again(struct call *call, int status)
+{
+	if (call->tried || call->req == NULL || (status != -HF_EFULL && status != -ENOSPC && status != -EDQUOT))
+		return false;
+	call->tried = true;
+	call_work(call, make_room_work, run_again);
+	return true;
 }
 
 int

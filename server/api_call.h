@@ -29,11 +29,17 @@ struct api {
 
 struct call;
 
+enum route_kind {
+	ROUTE_TELLS,   /* on either socket, and not audited */
+	ROUTE_CHANGES, /* on admin.sock, and only if the audit has it */
+	ROUTE_GOES_ON, /* on admin.sock, and also where the audit finds no room: it only reads, or it makes room */
+};
+
 struct route {
 	enum http_method method;
 	const char *path; /* '*' stands for one segment: call->args */
-	const char *verb; /* as audited; NULL: it changes nothing */
-	bool admin_only;
+	const char *verb; /* as audited; NULL: ROUTE_TELLS */
+	enum route_kind kind;
 	int (*prepare)(struct call *call, struct hf_error *err); /* check all that was asked; may be NULL */
 	void (*run)(struct call *call);
 	const char *summary;
@@ -51,7 +57,8 @@ struct call {
 	const struct route *route;
 	const char *args[CALL_ARGS_MAX]; /* borrowed from the request */
 	struct http_peer peer;
-	char object[256]; /* what is changed, for the audit */
+	char object[AUDIT_OBJECT_BYTES]; /* what is changed, for the audit */
+	bool tried;                      /* it found no room once, and was given some */
 
 	/* what prepare() found in arguments and body */
 	struct id source, pit, token; /* "" = not given */
@@ -74,6 +81,10 @@ struct call {
 struct call *call_create(struct api *api, struct http_request *req); /* NULL: out of memory */
 struct call *call_from_command(void *arg);
 void call_free(struct call *call); /* the request, if still there, has been answered */
+
+/* A change that was refused so for want of room (or anything else: false) is given more of the reserve and run again,
+ * once. Then the call is not over. */
+bool call_try_again(struct call *call, int status);
 
 /* Each ends the call. json and body are taken. */
 void call_reply_json(struct call *call, int http_status, json_t *json);

@@ -89,10 +89,12 @@ take_lifetime(struct call *call, const json_t *value, struct hf_error *err)
 
 /* ---- answers ---- */
 
-/* A command refused: in its own words. False: it did not. */
+/* A command refused: in its own words, unless it is tried again. False: it did not. */
 static bool
 reply_refused(struct call *call, const struct command_answer *answer)
 {
+	if (call_try_again(call, answer->status))
+		return true;
 	if (call->req == NULL) {
 		call_free(call);
 		return true;

@@ -109,12 +109,12 @@ json_staging_area(const struct server_facts *facts)
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o}", "program", "holdfastd",
-	    "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION, "startedDateTime",
-	    api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir), "listen", facts->listen,
-	    "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint, "draining", facts->draining,
-	    "workers", (int)facts->workers, "stagingArea", json_staging_area(facts), "journalArea",
-	    json_area(&facts->areas[AREA_JOURNAL]));
+	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o}", "program",
+	    "holdfastd", "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION,
+	    "startedDateTime", api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
+	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint,
+	    "draining", facts->draining, "workers", (int)facts->workers, "stagingArea", json_staging_area(facts),
+	    "journalArea", json_area(&facts->areas[AREA_JOURNAL]), "rowsWaiting", json_bytes(facts->rows_waiting));
 }
 
 static void
@@ -244,8 +244,8 @@ api_json_volume(const struct source_status *s, const struct volume_status *v)
 	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "volumeID",
 	    v->id.text, "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name),
 	    "identity", api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus",
-	    "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk, "totalStorageBytes",
-	    json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
+	    v->retired ? "RETIRED" : "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk,
+	    "totalStorageBytes", json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
 	    "rescannedStorageBytes", json_bytes(v->rescanned_bytes), "backloggedStorageBytes",
 	    json_bytes(v->backlogged_bytes), "provedEqualDateTime", api_json_time(v->equal_ns),
 	    "verificationDifferingBytes", v->proof_asked ? json_bytes(v->differing_bytes) : json_null());
@@ -542,7 +542,7 @@ api_json_source(const struct source_status *s, int64_t now_ns)
 static const struct volume_status *
 find_volume(const struct source_status *s, uint32_t volume)
 {
-	for (size_t i = 0; s != NULL && i < s->volume_count; i++)
+	for (size_t i = 0; s != NULL && i < s->volume_count + s->retired_count; i++)
 		if (s->volumes[i].volume == volume)
 			return &s->volumes[i];
 	return NULL;

@@ -16,7 +16,7 @@
 enum { STATES = STATE_DISCONNECTED + 1 };
 
 /* One pass over the sources fills all families at once: each has a text of its own until they are joined. */
-enum { VALUE_FAMILIES = 16, FAMILY_INFO = VALUE_FAMILIES, FAMILY_STATE, FAMILY_LAG, FAMILIES };
+enum { VALUE_FAMILIES = 19, FAMILY_INFO = VALUE_FAMILIES, FAMILY_STATE, FAMILY_LAG, FAMILIES };
 
 struct metrics {
 	struct evbuffer *out, *families[FAMILIES];
@@ -88,6 +88,24 @@ get_journal_bytes(const struct source_status *s)
 }
 
 static double
+get_merges_total(const struct source_status *s)
+{
+	return (double)s->store.merges;
+}
+
+static double
+get_merge_copied_bytes_total(const struct source_status *s)
+{
+	return (double)s->store.merge_copied_bytes;
+}
+
+static double
+get_merge_freed_bytes_total(const struct source_status *s)
+{
+	return (double)s->store.merge_freed_bytes;
+}
+
+static double
 get_newest_consistent_timestamp_seconds(const struct source_status *s)
 {
 	return (double)s->newest_pit_ns / NS_PER_SECOND;
@@ -143,6 +161,11 @@ static const struct {
     {"holdfast_source_syncs_total", "counter", "Syncs of the journal and the staging files", get_syncs_total},
     {"holdfast_source_sync_seconds_total", "counter", "Time spent in these syncs", get_sync_seconds_total},
     {"holdfast_source_journal_bytes", "gauge", "Size of the source's journal on disk", get_journal_bytes},
+    {"holdfast_source_merges_total", "counter", "Merges of history since the server started", get_merges_total},
+    {"holdfast_source_merge_copied_bytes_total", "counter", "Bytes of live blocks that merges copied to free the rest",
+	get_merge_copied_bytes_total},
+    {"holdfast_source_merge_freed_bytes_total", "counter",
+	"Bytes that merges freed: journal files removed, and holes made in them", get_merge_freed_bytes_total},
     {"holdfast_source_newest_consistent_timestamp_seconds", "gauge",
 	"The moment the newest restorable point describes, seconds since 1970; 0 = none",
 	get_newest_consistent_timestamp_seconds},
@@ -239,6 +262,9 @@ write_server(struct metrics *m)
 	write_single(m, "holdfast_staging_room_bytes", "gauge",
 	    "What may still be taken, beside the reserve; negative: maintenance works in the reserve",
 	    (double)m->facts.areas[AREA_DATA].room_bytes);
+	write_single(m, "holdfast_rows_waiting", "gauge",
+	    "Events and audit rows that wait for room in holdfast.db; until then the log alone has them",
+	    (double)m->facts.rows_waiting);
 }
 
 /* ---- the whole ---- */

@@ -191,7 +191,7 @@ get_source(struct call *call)
 static void
 add_volumes(struct list *l, const struct source_status *s)
 {
-	for (size_t i = 0; i < s->volume_count; i++)
+	for (size_t i = 0; i < s->volume_count + s->retired_count; i++)
 		list_add(l, api_json_volume(s, &s->volumes[i]));
 }
 

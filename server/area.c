@@ -17,10 +17,12 @@
 struct area {
 	char path[512], reserve_path[544];
 	struct area_settings settings;
-	struct trend trend;
+	pthread_mutex_t
+	    measuring;    /* held while the file is looked at and changed; what follows up to lock is under it */
 	bool uncountable; /* this file system preallocates nothing: the reserve is only counted */
-	pthread_mutex_t lock;
 	int64_t starved_until_ns; /* by the clock of area_measure(); 0 = never was */
+	struct trend trend;
+	pthread_mutex_t lock;
 	bool starved; /* under the lock, as the rest: maintenance found no space since the last measurement */
 	struct area_facts facts;         /* under the lock, as the next */
 	uint64_t need_told, need_before; /* the largest since the last measurement, and before it */
@@ -204,8 +206,8 @@ note_growth(struct area *a, struct area_facts *f, int64_t now_ns)
 	f->growth_known = trend_get(&a->trend, now_ns, used, &f->growth_bytes_per_day, &f->growth_measured_ns);
 }
 
-int
-area_measure(struct area *a, int64_t now_ns)
+static int
+measure(struct area *a, int64_t now_ns)
 {
 	struct area_facts f;
 	bool starved;
@@ -228,6 +230,30 @@ area_measure(struct area *a, int64_t now_ns)
 	return 0;
 }
 
+int
+area_measure(struct area *a, int64_t now_ns)
+{
+	int r;
+
+	pthread_mutex_lock(&a->measuring);
+	r = measure(a, now_ns);
+	pthread_mutex_unlock(&a->measuring);
+	return r;
+}
+
+bool
+area_make_room(struct area *a, int64_t now_ns)
+{
+	struct area_facts was, is;
+
+	area_get(a, &was);
+	area_tell_full(a);
+	if (area_measure(a, now_ns) < 0)
+		return false;
+	area_get(a, &is);
+	return is.held_bytes < was.held_bytes;
+}
+
 /* ---- life ---- */
 
 int
@@ -238,6 +264,7 @@ area_create(const char *path, const struct area_settings *settings, struct area 
 
 	if (a == NULL)
 		return hf_error_set(err, -ENOMEM, "%s", path);
+	pthread_mutex_init(&a->measuring, NULL);
 	pthread_mutex_init(&a->lock, NULL);
 	a->settings = *settings;
 	snprintf(a->path, sizeof a->path, "%s", path);
@@ -257,6 +284,7 @@ area_destroy(struct area *a)
 	if (a == NULL)
 		return;
 	pthread_mutex_destroy(&a->lock);
+	pthread_mutex_destroy(&a->measuring);
 	free(a);
 }
 

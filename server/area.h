@@ -55,8 +55,12 @@ struct area;
 int area_create(const char *path, const struct area_settings *settings, struct area **ret_area, struct hf_error *err);
 void area_destroy(struct area *a); /* NULL allowed; the reserve stays */
 
-/* Measure, judge, and release the reserve or make it. Blocks; one thread at a time. 0 or -errno. */
+/* Measure, judge, and release the reserve or make it. Blocks. Any thread. 0 or -errno. */
 int area_measure(struct area *a, int64_t now_ns);
+
+/* For a change that somebody asked for and that found no space: release more of the reserve, at once. Blocks. Any
+ * thread. False: there is nothing left of it. */
+bool area_make_room(struct area *a, int64_t now_ns);
 
 /* What maintenance of a source may take before it gives any back; told about once a second. Any thread. */
 void area_tell_need(struct area *a, uint64_t bytes);

@@ -34,6 +34,18 @@ server_registry(struct server *sv)
 	return sv->registry;
 }
 
+struct ledger *
+server_ledger(struct server *sv)
+{
+	return sv->ledger;
+}
+
+bool
+server_make_room(struct server *sv)
+{
+	return area_make_room(sv->areas[AREA_DATA], clock_monotonic_ns());
+}
+
 struct event_base *
 server_base(struct server *sv)
 {
@@ -47,6 +59,7 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .started_ns = sv->started_ns,
 	    .draining = sv->draining,
 	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
+	    .rows_waiting = ledger_waiting(sv->ledger),
 	    .workers = sv->worker_count,
 	};
 

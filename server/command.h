@@ -6,6 +6,7 @@
 #define HF_SERVER_COMMAND_H
 
 #include "server/area.h"
+#include "server/ledger.h"
 #include "server/registry.h"
 #include "server/status.h"
 
@@ -13,6 +14,7 @@ struct server;
 
 struct status_table *server_status(struct server *sv);
 struct registry *server_registry(struct server *sv);
+struct ledger *server_ledger(struct server *sv);
 struct event_base *server_base(struct server *sv); /* the main thread's */
 
 struct server_facts {
@@ -21,9 +23,14 @@ struct server_facts {
 	int64_t started_ns;
 	bool draining;
 	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
+	size_t rows_waiting;            /* of events and audit, for room */
 	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;
 };
+
+/* Of the data directory's reserve, for a change that found no room: as area_make_room(). Blocks; any thread. */
+bool server_make_room(struct server *sv);
+
 void server_get_facts(struct server *sv, struct server_facts *ret_facts);
 
 /* Answer of every command: status 0 or negative, text for people. pits/token as the verb says; borrowed for the call.

@@ -922,12 +922,11 @@ registry_list_events(struct registry *r, uint64_t after, size_t max, struct regi
 }
 
 int
-registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb, const char *object,
-    struct hf_error *err)
+registry_add_audit(struct registry *r, const struct registry_audit *audit, struct hf_error *err)
 {
 	HOLD(r);
 	int status = sql_run(&r->sql, err, "INSERT INTO audit (time_ns, uid, pid, verb, object) VALUES (?, ?, ?, ?, ?)",
-	    "iiitt", time_ns, (int64_t)uid, (int64_t)pid, verb, object);
+	    "iiitt", audit->time_ns, (int64_t)audit->uid, (int64_t)audit->pid, audit->verb, audit->object);
 
 	return status < 0 ? status : 0;
 }

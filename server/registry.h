@@ -113,8 +113,15 @@ int registry_add_event(struct registry *r, struct registry_event *event,
 int registry_list_events(struct registry *r, uint64_t after, size_t max, struct registry_event **ret_events,
     size_t *ret_count, struct hf_error *err);
 
-int registry_add_audit(struct registry *r, int64_t time_ns, unsigned uid, int pid, const char *verb, const char *object,
-    struct hf_error *err);
+enum { AUDIT_OBJECT_BYTES = 256 };
+
+struct registry_audit { /* who asked for what */
+	int64_t time_ns;
+	unsigned uid;
+	int pid;
+	char verb[NAME_BYTES], object[AUDIT_OBJECT_BYTES];
+};
+int registry_add_audit(struct registry *r, const struct registry_audit *audit, struct hf_error *err);
 
 /* ---- settings ---- */
 int registry_get_setting(struct registry *r, const char *key, char *ret_value, size_t size); /* -ENOENT */

@@ -52,12 +52,10 @@ run_event(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct event_job *e = (struct event_job *)job;
 	struct hf_error err;
-	int r = registry_add_event(e->server->registry, &e->event, &err);
+	int r = ledger_add_event(e->server->ledger, &e->event, &err);
 
 	if (r < 0)
 		log_warning("event_not_kept", "kept_event=%s msg=\"%s\"", e->event.event, err.text);
-	if (r == -HF_EFULL || r == -ENOSPC)
-		area_tell_full(e->server->areas[AREA_DATA]);
 	atomic_fetch_sub(&e->server->events_pending, 1);
 	free(e);
 }
@@ -143,12 +141,23 @@ struct upkeep_job {
 	struct hf_error err, copy_err;
 };
 
+/* Whatever was measured, there was no room for them. */
+static void
+settle_ledger(struct server *sv)
+{
+	struct hf_error err;
+
+	if (ledger_settle(sv->ledger, &err) == -HF_EFULL)
+		area_tell_full(sv->areas[AREA_DATA]);
+}
+
 static void
 run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct upkeep_job *u = (struct upkeep_job *)job;
 
 	look_at_areas(u->server);
+	settle_ledger(u->server);
 	if (u->copy_registry && registry_write_copy(u->server->registry, &u->copy_err) < 0)
 		log_warning("registry_not_copied", "msg=\"%s\"", u->copy_err.text);
 	if (u->look_at_certificate)
@@ -418,7 +427,9 @@ open_registry(struct server *sv, struct hf_error *err)
 	else
 		r = registry_open_or_replace(
 		    path, clock_real_ns(), &sv->registry, sv->registry_repair, sizeof sv->registry_repair, err);
-	return r < 0 ? r : check_uuid(sv, err);
+	if (r == 0)
+		r = check_uuid(sv, err);
+	return r == 0 && ledger_create(sv->registry, &sv->ledger) < 0 ? hf_error_set(err, -ENOMEM, "%s", path) : r;
 }
 
 static int
@@ -628,6 +639,10 @@ close_registry(struct server *sv)
 {
 	struct hf_error err;
 
+	if (sv->ledger != NULL && ledger_settle(sv->ledger, &err) < 0)
+		log_warning("rows_lost", "rows=%zu msg=\"%s: the log alone has these events and audit rows\"",
+		    ledger_waiting(sv->ledger), err.text);
+	ledger_destroy(sv->ledger);
 	if (sv->registry != NULL && registry_write_copy(sv->registry, &err) < 0)
 		log_warning("registry_not_copied", "msg=\"%s\"", err.text);
 	registry_close(sv->registry);

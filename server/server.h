@@ -18,6 +18,7 @@
 #include "server/config.h"
 #include "server/data_dir.h"
 #include "server/jobs.h"
+#include "server/ledger.h"
 #include "server/listen.h"
 #include "server/mailbox.h"
 #include "server/pki.h"
@@ -37,6 +38,7 @@ struct server {
 	struct mailbox *mailbox; /* of the main thread */
 	struct data_dir *data_dir;
 	struct registry *registry;
+	struct ledger *ledger;
 	struct pki *pki;
 	struct status_table *status;
 	struct area *areas[AREAS]; /* AREA_JOURNAL: NULL, unless journals lie on a disk of their own */

@@ -511,18 +511,28 @@ static const struct table_column volume_columns[] = {
     {"boot", "BOOT", false, false, true},
 };
 
+/* One that is retired may be deleted; else how its disk is. */
+static void
+cell_volume_state(struct table *t, const json_t *volume)
+{
+	const char *state = pick_text(volume, "volumeState"), *status = pick_text(volume, "volumeStatus");
+
+	if (strcmp(status, "RETIRED") == 0)
+		table_set(t, "state", status, NULL, MOOD_PLAIN);
+	else
+		table_set(t, "state", state, NULL, strcmp(state, "OK") == 0 ? MOOD_GOOD : MOOD_BAD);
+}
+
 static void
 add_volume(struct table *t, const json_t *volume)
 {
-	bool ok = strcmp(pick_text(volume, "volumeState"), "OK") == 0;
-
 	table_add_row(t);
 	cell_text(t, "id", volume, "volumeID");
 	cell_text(t, "source", volume, "sourceServerID");
 	cell_text(t, "name", volume, "name");
 	cell_text(t, "device", volume, "deviceName");
 	cell_text(t, "identity", volume, "identity");
-	table_set(t, "state", pick_text(volume, "volumeState"), NULL, ok ? MOOD_GOOD : MOOD_BAD);
+	cell_volume_state(t, volume);
 	cell_bytes(t, "size", volume, "totalStorageBytes");
 	cell_bytes(t, "replicated", volume, "replicatedStorageBytes");
 	cell_bytes(t, "rescanned", volume, "rescannedStorageBytes");

@@ -246,6 +246,10 @@ def lost_fixture(rig):
 def test_a_volume_is_deleted_only_when_it_is_retired_and_no_point_has_it(lost):
     daemon, source = lost.daemon, lost.source
     root = daemon.source(source)["dataReplicationInfo"]["replicatedDisks"][0]["volumeID"]
+    listed = dict(line.split("\t") for line in daemon.ctl("volume", "list", source, "-H", "-p", "-o", "id,state").stdout.splitlines())
+    assert listed == {root: "OK", lost.data_id: "RETIRED"}
+    statuses = {v["volumeID"]: v["volumeStatus"] for v in daemon.items("/v1/volumes?sourceServerID=%s" % source)}
+    assert statuses == {root: "REGULAR", lost.data_id: "RETIRED"}
     for today in (root, "root"):
         assert "replicated today" in daemon.ctl("volume", "delete", source, today, "--yes", check=1).stderr
     assert lost.data_id in daemon.ctl("volume", "delete", source, "no-such", "--yes", check=4).stderr, "those that are retired are not named"
@@ -265,6 +269,7 @@ def test_a_deleted_volume_goes_with_the_points_that_have_it_and_no_others(lost):
     wait_for(lambda: daemon.source(source)["ready"], 20, "the source to be open")
     listed = {p["name"] for p in daemon.points(source)}
     assert "one" in listed and "both" not in listed
+    wait_for(lambda: lost.data_id not in daemon.ctl("volume", "list", source).stdout, 10, "it to be listed no more")
     assert all(len(p["volumes"]) == 1 for p in daemon.points(source))
     assert not image_of(daemon, source, lost.data_id).exists()
     wait_for(lambda: folders(daemon) == [source], 20, "its files to be gone")
@@ -322,9 +327,11 @@ def test_history_is_folded_over_what_the_journal_has_of_a_deleted_volume(rig, lo
     late = copy_of(lost.volumes["root"], rig.path("late"))
 
     def folded():
-        """The window moves only while something new comes."""
+        """The window moves only with a new checkpoint to recover from, and there is none while the disk is written to all the time."""
+        newest = int(daemon.newest(source)["lsn"])
         with open(lost.volumes["root"], "r+b") as f:
             f.write(rig.random.randbytes(MIB))
+        wait_for(lambda: int(daemon.newest(source)["lsn"]) > newest, 30, "a checkpoint")
         return int(daemon.source(source)["counters"]["baseLSN"]) > before
 
     for point in daemon.points(source):

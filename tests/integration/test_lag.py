@@ -59,23 +59,23 @@ def test_the_lag_of_an_agent_that_is_gone_grows_with_the_clock(house):
     daemon.ctl("ready", agent.source, "--max-lag", "1s", check=6)
 
 
-def faketime(offset):
-    """What to put before a command whose wall clock is to be off, and the monotonic one is not. (Not an environment for all: a program
-    without the sanitizers hangs under their library and this one together.)"""
+def faketime(*offset):
+    """What to put before a command whose wall clock is to be off (by FAKETIME=..., or as a file says at any time), and the monotonic one is
+    not. (Not an environment for all: a program without the sanitizers hangs under their library and this one together.)"""
     library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
     if library is None:
         pytest.skip("libfaketime is not installed")
     preload = [library]
     if SLOW > 1:
         preload.insert(0, subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip())
-    return ["env", "LD_PRELOAD=" + ":".join(preload), "FAKETIME=" + offset, "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"]
+    return ["env", "LD_PRELOAD=" + ":".join(preload), *offset, "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"]
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_source_clock_that_is_an_hour_off_changes_nothing(house, hours):
     daemon = house.served
     disk = house.file("clock%d" % hours, random_bytes(house.random, 2 * MIB))
-    agent = ready_agent(house, daemon, {"root": disk}, prefix=faketime("%+dh" % hours))
+    agent = ready_agent(house, daemon, {"root": disk}, prefix=faketime("FAKETIME=%+dh" % hours))
     source = wait_for(lambda: (s := daemon.source(agent.source))["agent"]["clockOffsetSeconds"] and s, 10, "the offset to be measured")
     assert abs(source["agent"]["clockOffsetSeconds"] - 3600 * hours) < 2
     assert source["dataReplicationInfo"]["dataReplicationState"] == "CONTINUOUS"
@@ -83,6 +83,27 @@ def test_a_source_clock_that_is_an_hour_off_changes_nothing(house, hours):
     point = daemon.point(agent.source, "off-by-an-hour")
     assert abs(seconds_ago(point["timestamp"])) < 5 * SLOW
     assert first_difference(disk, daemon.export(agent.source, "root", "off-by-an-hour")) is None
+    agent.stop()
+
+
+def test_a_server_clock_that_jumps_stops_expiry_until_it_is_right_again(rig):
+    clock = rig.path("clock")
+    clock.write_text("+0")
+    daemon = rig.daemon(prefix=faketime("FAKETIME_TIMESTAMP_FILE=%s" % clock, "FAKETIME_CACHE_DURATION=1"))
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))})
+    for jump, way in ("+1h", "ahead"), ("-1h", "back"):
+        told = [len(daemon.events(name)) for name in ("retention_stopped", "retention_resumed")]
+        clock.write_text(jump)
+        wait_for(lambda: len(daemon.events("retention_stopped")) > told[0], 20, "its event")  # pylint: disable=cell-var-from-loop
+        assert "gone %s by" % way in daemon.events("retention_stopped")[-1]["text"]
+        retention = daemon.source(agent.source)["retention"]
+        assert retention["stopped"] and retention["clocksDisagree"]
+        assert "the clock of the server jumped" in daemon.ctl("status").stdout
+        assert len(daemon.events("retention_resumed")) == told[1]
+        clock.write_text("+0")
+        wait_for(lambda: len(daemon.events("retention_resumed")) > told[1], 20, "its event")  # pylint: disable=cell-var-from-loop
+        assert not daemon.source(agent.source)["retention"]["stopped"]
+        assert len(daemon.events("retention_stopped")) == told[0] + 1
     agent.stop()
 
 

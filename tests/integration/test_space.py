@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Room: what gives way when it runs out, in which order, and that everything goes on by itself when there is some again."""
+import contextlib
 import os
+import re
 import shutil
+import sqlite3
 
 import pytest
 
@@ -174,6 +177,22 @@ def held_by_points(rig, daemon, agent, disk):
     return points
 
 
+def advised(daemon):
+    """The first point that status tells to delete: (id, what that frees)."""
+    found = re.search(r"holdfastctl pit delete (pit-\w+) +# of [^ ]+: frees (.+)", daemon.ctl("status").stdout)
+    return found and found.groups()
+
+
+def costliest(daemon, source):
+    """The same from the list of points."""
+    points = {p["pointInTimeID"]: p["freedBytesIfDeleted"] for p in daemon.points(source)[:-1] if p["kept"]}
+    if None in points.values():
+        return None
+    most = max(points, key=points.get)
+    texts = dict(line.split("\t") for line in daemon.ctl("pit", "list", source, "-H", "-o", "id,frees").stdout.splitlines())
+    return points[most] > 0 and (most, texts[most])
+
+
 @needs_root
 @pytest.mark.parametrize("kind, size", KINDS, ids=[kind for kind, _ in KINDS])
 def test_on_a_full_disk_points_are_readable_and_deleting_some_makes_room(rig, kind, size):
@@ -187,7 +206,7 @@ def test_on_a_full_disk_points_are_readable_and_deleting_some_makes_room(rig, ki
     wait_for(lambda: area(daemon)["reserveHeldBytes"] < area(daemon)["reserveBytes"], 30, "the reserve to be used")
     assert area(daemon)["state"] == "FULL"
     assert "reserve_released" in daemon.program.log.read_text()  # no room, perhaps, to keep it as an event
-    assert "holdfastctl pit delete pit-" in daemon.ctl("status").stdout
+    wait_for(lambda: advised(daemon) == costliest(daemon, agent.source), 30, "status to name the point that frees most")
     daemon.restart("kill")
     daemon.wait_streaming(agent.source)
     for name, copy in points:
@@ -201,6 +220,49 @@ def test_on_a_full_disk_points_are_readable_and_deleting_some_makes_room(rig, ki
     assert first_difference(disk, daemon.export(agent.source, "root", "after")) is None
     assert first_difference(points[-1][1], daemon.export(agent.source, "root", points[-1][0])) is None
     agent.stop()
+
+
+def eat_up(rig, daemon):
+    """The reserve, too, and what is root's alone: whatever is given back is taken at once, until nothing is left."""
+    filler = rig.where / "filler"
+    filler.touch()
+
+    def eaten():
+        before, space, held = filler.stat().st_size, os.statvfs(rig.where), area(daemon)["reserveHeldBytes"]
+        fill_up(rig, leave=(space.f_bavail - space.f_bfree) * space.f_frsize)
+        return held == 0 and filler.stat().st_size == before
+    wait_for(eaten, 60, "the reserve to be eaten")
+
+
+def audited(daemon):
+    """[(verb, object)]. The daemon is stopped."""
+    with contextlib.closing(sqlite3.connect(daemon.data / "holdfast.db")) as database:
+        return database.execute("SELECT verb, object FROM audit ORDER BY number").fetchall()
+
+
+@needs_root
+@pytest.mark.parametrize("kind, size", KINDS[::2], ids=[kind for kind, _ in KINDS[::2]])
+def test_on_a_disk_full_beyond_the_reserve_points_are_readable_and_all_is_audited_later(rig, kind, size):
+    daemon = daemon_on(rig, kind, size)
+    disk = rig.file("disk", random_bytes(rig.random, 8 * MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    goes = daemon.point(agent.source, "goes")["pointInTimeID"]
+    rewrite(rig, disk)
+    stays = daemon.point(agent.source, "stays")["pointInTimeID"]
+    agent.stop()
+    eat_up(rig, daemon)
+    for _ in range(6):
+        assert first_difference(disk, daemon.export(agent.source, "root", stays, to=rig.path("out"), force=True)) is None
+    refused = daemon.ctl("token", "create", check=None)
+    assert refused.returncode == 0 or "nothing was changed" in refused.stderr
+    deleted = daemon.ctl("pit", "delete", goes, "--yes", check=None)
+    assert deleted.returncode == 0 or kind == "btrfs", deleted.stderr  # Btrfs writes nothing again where it is
+    (rig.where / "filler").unlink()
+    wait_for(lambda: daemon.get("/v1/version")["rowsWaiting"] == 0, 60, "the rows to be written")
+    daemon.stop()
+    rows = audited(daemon)
+    assert len([verb for verb, what in rows if verb == "export" and stays in what]) == 6
+    assert ("pit.delete", goes) in rows
 
 
 @needs_root

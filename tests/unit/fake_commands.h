@@ -17,9 +17,10 @@
 #include "proto/common/units.h"
 #include "server/command.h"
 
-#define FAKE_READY  "s-00000000000000001"
-#define FAKE_BROKEN "s-00000000000000002"
-#define FAKE_VOLUME "vol-00000000000000001"
+#define FAKE_READY   "s-00000000000000001"
+#define FAKE_BROKEN  "s-00000000000000002"
+#define FAKE_VOLUME  "vol-00000000000000001"
+#define FAKE_RETIRED "vol-00000000000000002"
 
 enum {
 	FAKE_PITS = 3,
@@ -38,6 +39,9 @@ struct server {
 	int export_delay_ms;      /* before each chunk */
 	unsigned exports_open;
 	unsigned commands; /* given so far */
+	struct ledger *ledger;
+	unsigned full_answers;             /* so many commands find no room */
+	unsigned reserve_left, rooms_made; /* pieces of the reserve */
 };
 
 struct status_table *
@@ -52,6 +56,19 @@ server_registry(struct server *sv)
 	return sv->registry;
 }
 
+struct ledger *
+server_ledger(struct server *sv)
+{
+	return sv->ledger;
+}
+
+bool
+server_make_room(struct server *sv)
+{
+	sv->rooms_made++;
+	return sv->reserve_left > 0 && sv->reserve_left-- > 0;
+}
+
 struct event_base *
 server_base(struct server *sv)
 {
@@ -62,6 +79,7 @@ void
 server_get_facts(struct server *sv, struct server_facts *ret_facts)
 {
 	*ret_facts = sv->facts;
+	ret_facts->rows_waiting = ledger_waiting(sv->ledger);
 }
 
 /* ---- answers come later ---- */
@@ -161,6 +179,11 @@ command_create_pit(struct server *sv, const struct id *source, const char *name,
 void
 command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done, void *arg)
 {
+	if (sv->full_answers > 0) {
+		sv->full_answers--;
+		fake_answer(sv, -HF_EFULL, "no room", done, arg);
+		return;
+	}
 	for (size_t i = 0; i < sv->pit_count; i++) {
 		if (strcmp(sv->pits[i].id.text, pit->text) != 0)
 			continue;
@@ -425,6 +448,12 @@ fake_publish(struct server *sv)
 	    .replicated_bytes = FAKE_VOLUME_BYTES};
 	snprintf(s->volumes[0].name, sizeof s->volumes[0].name, "sda");
 	snprintf(s->volumes[0].device_name, sizeof s->volumes[0].device_name, "/dev/sda");
+	s->retired_count = 1;
+	s->volumes[1] = (struct volume_status){.id = {FAKE_RETIRED}, .volume = 2, .state = VOLUME_OK, .retired = true};
+	snprintf(s->volumes[1].name, sizeof s->volumes[1].name, "sdb");
+	s->store.merges = 1;
+	s->store.merge_copied_bytes = 1000;
+	s->store.merge_freed_bytes = 3000;
 	status_publish(sv->status, s);
 
 	*s = (struct source_status){.id = {FAKE_BROKEN}, .state = STATE_DISCONNECTED, .eta_ns = -1, .reason_count = 1};
@@ -449,7 +478,8 @@ fake_server_init(struct server *sv, const char *dir)
 
 	*sv = (struct server){.base = event_base_new()};
 	snprintf(path, sizeof path, "%s/holdfast.db", dir);
-	assert(registry_open(path, true, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0);
+	assert(registry_open(path, true, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0 &&
+	       ledger_create(sv->registry, &sv->ledger) == 0);
 	snprintf(path, sizeof path, "%s/pki", dir);
 	(void)mkdir(path, 0700); /* may be there */
 	snprintf(path, sizeof path, "%s/pki/ca.pem", dir);
@@ -474,6 +504,7 @@ fake_server_init(struct server *sv, const char *dir)
 static void
 fake_server_fini(struct server *sv)
 {
+	ledger_destroy(sv->ledger);
 	registry_close(sv->registry);
 	status_table_destroy(sv->status);
 	event_base_free(sv->base);

@@ -24,6 +24,7 @@
 #include "server/api_call.h"
 #include "server/export_stream.h"
 #include "tests/lib/scratch.h"
+#include "tests/lib/sqlite_faults.h"
 #include "tests/unit/fake_commands.h"
 
 enum { REPLY_BYTES_MAX = 16 << 20, WAIT_MS = 20000 };
@@ -93,6 +94,7 @@ tear_down(void **state)
 	struct world *w = *state;
 	char command[128];
 
+	sqlite_write_errno = 0;
 	stop_loop(w);
 	api_stop(&w->sv);
 	event_free(w->stop);
@@ -244,6 +246,9 @@ version_health_volumes_ca_are_told(void **state)
 	json_decref(json);
 	json = ask(*state, "monitor.sock", 200, "GET /v1/volumes?sourceServerID=" FAKE_READY, "");
 	assert_string_equal(text_of(json_array_get(json_object_get(json, "items"), 0), "volumeID"), FAKE_VOLUME);
+	assert_int_equal(json_array_size(json_object_get(json, "items")), 2);
+	assert_string_equal(text_of(json_array_get(json_object_get(json, "items"), 0), "volumeStatus"), "REGULAR");
+	assert_string_equal(text_of(json_array_get(json_object_get(json, "items"), 1), "volumeStatus"), "RETIRED");
 	json_decref(json);
 	json = ask(*state, "monitor.sock", 200, "GET /v1/ca", "");
 	assert_memory_equal(text_of(json, "certificate"), "-----BEGIN", 10);
@@ -293,6 +298,7 @@ metrics_are_one_block_a_family(void **state)
 
 	assert_non_null(strstr(text, "\nholdfast_source_ready{source=\"" FAKE_READY "\"} 1\n"));
 	assert_non_null(strstr(text, "\nholdfast_source_state{source=\"" FAKE_BROKEN "\",state=\"DISCONNECTED\"} 1\n"));
+	assert_non_null(strstr(text, "\nholdfast_source_merge_freed_bytes_total{source=\"" FAKE_READY "\"} 3000\n"));
 	assert_null(strstr(text, "holdfast_source_lag_seconds{source=\"" FAKE_BROKEN));
 	for (const char *p = text; (p = strstr(p, "# TYPE ")) != NULL; p++) {
 		char type[128] = {0};
@@ -322,6 +328,56 @@ point_is_made_held_and_deleted(void **state)
 	json_decref(ask(*state, "admin.sock", 200, hold, ""));
 	json_decref(ask(*state, "admin.sock", 200, delete, ""));
 	expect_problem(ask(*state, "admin.sock", 404, delete, ""), 404, "NOPIT");
+}
+
+static int64_t
+rows_waiting(struct world *w)
+{
+	json_t *json = ask(w, "monitor.sock", 200, "GET /v1/version", "");
+	int64_t n = json_integer_value(json_object_get(json, "rowsWaiting"));
+
+	json_decref(json);
+	return n;
+}
+
+static void
+on_a_full_disk_what_reads_and_what_makes_room_goes_on_and_is_audited_later(void **state)
+{
+	struct world *w = *state;
+	char line[160], *export;
+
+	w->sv.reserve_left = 2;
+	sqlite_write_errno = ENOSPC;
+	expect_problem(ask(w, "admin.sock", 507, "POST /v1/tokens", "{}"), 507, "FULL");
+	assert_int_equal(w->sv.commands, 0);
+	assert_int_equal(w->sv.reserve_left, 0); /* it was tried with all there is */
+	snprintf(line, sizeof line, "GET /v1/points-in-time/%s/volumes/sda/data?sourceServerID=" FAKE_READY,
+	    w->sv.pits[0].id.text);
+	export = ask_text(w, "admin.sock", line, "");
+	assert_memory_equal(export, "HTTP/1.1 200 ", 13);
+	free(export);
+	snprintf(line, sizeof line, "DELETE /v1/points-in-time/%s", w->sv.pits[0].id.text);
+	json_decref(ask(w, "admin.sock", 200, line, ""));
+	assert_int_equal(rows_waiting(w), 2);
+	sqlite_write_errno = 0;
+	json_decref(ask(w, "admin.sock", 201, "POST /v1/tokens", "{}")); /* behind the others */
+	assert_int_equal(rows_waiting(w), 0);
+}
+
+static void
+a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once(void **state)
+{
+	struct world *w = *state;
+	char line[160];
+
+	w->sv.full_answers = 1;
+	snprintf(line, sizeof line, "POST /v1/points-in-time/%s/hold", w->sv.pits[0].id.text);
+	json_decref(ask(w, "admin.sock", 200, line, ""));
+	assert_int_equal(w->sv.rooms_made, 1);
+	w->sv.full_answers = 3;
+	expect_problem(ask(w, "admin.sock", 507, line, ""), 507, "FULL");
+	assert_int_equal(w->sv.rooms_made, 2);
+	assert_int_equal(w->sv.full_answers, 1);
 }
 
 static void
@@ -364,8 +420,8 @@ policy_is_set_and_retention_frozen(void **state)
 static void
 plan_tells_what_goes(void **state)
 {
-	json_t *plan = ask(
-	    *state, "monitor.sock", 200, "GET /v1/source-servers/" FAKE_READY "/pit-plan?policy=10m%2F60m%201h/24h", "");
+	json_t *plan = ask(*state, "monitor.sock", 200,
+	    "GET /v1/source-servers/" FAKE_READY "/pit-plan?policy=10m%2F60m%201h/24h", "");
 	const json_t *items = json_object_get(plan, "items");
 
 	assert_true(json_is_true(json_object_get(json_array_get(items, 0), "goes")));
@@ -424,7 +480,7 @@ every_changing_route_is_closed_to_the_monitor(void **state)
 
 	for (size_t i = 0; i < count; i++)
 		if (routes[i].method != HTTP_GET || routes[i].verb != NULL)
-			assert_true(routes[i].admin_only && routes[i].verb != NULL);
+			assert_true(routes[i].kind != ROUTE_TELLS && routes[i].verb != NULL);
 }
 
 static void
@@ -806,6 +862,8 @@ main(int argc, char **argv)
 	    T(points_come_in_pages_that_join_up),
 	    T(metrics_are_one_block_a_family),
 	    T(point_is_made_held_and_deleted),
+	    T(on_a_full_disk_what_reads_and_what_makes_room_goes_on_and_is_audited_later),
+	    T(a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once),
 	    T(token_is_shown_once_and_revoked),
 	    T(policy_is_set_and_retention_frozen),
 	    T(plan_tells_what_goes),
@@ -829,6 +887,7 @@ main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN); /* as holdfastd does */
 	log_level_max = LOG_LEVEL_WARNING;
+	sqlite_faults_install();
 	if (argc >= 3 && strcmp(argv[1], "serve") == 0)
 		return serve(argv[2], argc > 3 ? strtoull(argv[3], NULL, 10) : 0, argc > 4 ? atoi(argv[4]) : 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -217,6 +217,24 @@ the_reserve_is_given_out_by_quarters_when_maintenance_finds_no_space(void **stat
 }
 
 static void
+a_change_that_asks_is_given_the_reserve_at_once_until_there_is_none(void **state)
+{
+	struct area_settings s = {.reserve_bytes = 4 * MIB, .segment_bytes = MIB};
+	struct area *a;
+	struct area_facts f;
+	struct hf_error err;
+
+	assert_int_equal(area_create(*state, &s, &a, &err), 0);
+	for (uint64_t left = 3; left < 4; left--) {
+		assert_true(area_make_room(a, 1));
+		area_get(a, &f);
+		assert_int_equal(f.held_bytes / MIB, left);
+	}
+	assert_false(area_make_room(a, 1));
+	area_destroy(a);
+}
+
+static void
 usage_counts_blocks_and_not_sizes(void **state)
 {
 	char path[300];
@@ -280,6 +298,8 @@ main(void)
 		what_the_largest_fold_would_take_is_counted_as_taken_while_it_is_told, make_scratch, remove_scratch),
 	    cmocka_unit_test_setup_teardown(
 		the_reserve_is_given_out_by_quarters_when_maintenance_finds_no_space, make_scratch, remove_scratch),
+	    cmocka_unit_test_setup_teardown(
+		a_change_that_asks_is_given_the_reserve_at_once_until_there_is_none, make_scratch, remove_scratch),
 	    cmocka_unit_test_setup_teardown(usage_counts_blocks_and_not_sizes, make_scratch, remove_scratch),
 	};
 

@@ -17,6 +17,7 @@
 
 #include "proto/common/status.h"
 #include "tests/lib/scratch.h"
+#include "tests/lib/sqlite_faults.h"
 
 struct fixture {
 	char dir[64], path[128];
@@ -42,6 +43,8 @@ tear_down(void **state)
 	struct fixture *f = *state;
 	char command[128];
 
+	sqlite_disk_full = false;
+	sqlite_read_errno = 0;
 	registry_close(f->registry);
 	snprintf(command, sizeof command, "rm -rf %s", f->dir);
 	free(f);
@@ -604,12 +607,13 @@ events_beyond_the_bound_go_oldest_first(void **state)
 static void
 settings_and_audit_survive(void **state)
 {
+	const struct registry_audit audit = {.time_ns = 7, .pid = 42, .verb = "token create", .object = "tok-1"};
 	struct fixture *f = *state;
 	char value[16], small[3];
 
 	assert_int_equal(registry_set_setting(f->registry, "key", "one", &f->err), 0);
 	assert_int_equal(registry_set_setting(f->registry, "key", "three", &f->err), 0);
-	assert_int_equal(registry_add_audit(f->registry, 7, 0, 42, "token create", "tok-1", &f->err), 0);
+	assert_int_equal(registry_add_audit(f->registry, &audit, &f->err), 0);
 	reopen(f);
 	assert_int_equal(registry_get_setting(f->registry, "key", value, sizeof value), 0);
 	assert_string_equal(value, "three");
@@ -617,6 +621,34 @@ settings_and_audit_survive(void **state)
 	assert_int_equal(count_rows(f, "SELECT 1 FROM audit WHERE verb = 'token create' AND object = 'tok-1' "
 				       "AND uid = 0 AND pid = 42 AND time_ns = 7"),
 	    1);
+}
+
+static int
+set_key(struct fixture *f, int number)
+{
+	char value[16];
+
+	snprintf(value, sizeof value, "%d", number);
+	return registry_set_setting(f->registry, "key", value, &f->err);
+}
+
+static void
+on_a_full_disk_a_change_finds_room_in_the_log_there_is(void **state)
+{
+	struct fixture *f = *state;
+	int refused = 0;
+
+	assert_int_equal(set_key(f, 0), 0);
+	reopen(f);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(set_key(f, i), 0);
+	sqlite_disk_full = true;
+	for (int i = 0; i < 30; i++)
+		if (set_key(f, i) == -HF_EFULL) {
+			refused++;
+			assert_int_equal(set_key(f, i), 0);
+		}
+	assert_true(refused > 0);
 }
 
 /* ---- its copy ---- */
@@ -674,6 +706,23 @@ a_damaged_or_missing_registry_is_replaced_by_its_copy(void **state)
 	close_it(f);
 	assert_int_equal(open_or_replace(f, repair), 0);
 	assert_string_equal(repair, "");
+}
+
+static void
+a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one(void **state)
+{
+	struct fixture *f = *state;
+	char repair[SENTENCE_BYTES], aside[160];
+
+	copy_it(f);
+	sqlite_read_errno = EIO;
+	assert_int_equal(open_or_replace(f, repair), -EIO);
+	assert_null(strstr(f->err.text, "malformed"));
+	sqlite_read_errno = 0;
+	assert_int_equal(open_or_replace(f, repair), 0);
+	assert_string_equal(repair, "");
+	snprintf(aside, sizeof aside, "%s.damaged-19700101T000000Z", f->path);
+	assert_int_not_equal(access(aside, F_OK), 0);
 }
 
 static void
@@ -751,10 +800,13 @@ main(void)
 	    T(events_are_numbered_and_listed_from_a_number_on),
 	    T(events_beyond_the_bound_go_oldest_first),
 	    T(settings_and_audit_survive),
+	    T(on_a_full_disk_a_change_finds_room_in_the_log_there_is),
 	    T(a_damaged_or_missing_registry_is_replaced_by_its_copy),
+	    T(a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one),
 	    T(without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do),
 	    T(events_alone_are_no_reason_for_a_copy),
 	};
 
+	sqlite_faults_install();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

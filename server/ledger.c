@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ledger.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/status.h"
+
+struct row {
+	bool is_audit;
+	union {
+		struct registry_event event;
+		struct registry_audit audit;
+	};
+};
+
+struct ledger {
+	struct registry *registry;
+	pthread_mutex_t lock; /* over all that follows, and held while rows are written: order */
+	struct row waiting[LEDGER_ROWS_MAX];
+	_Atomic size_t waiting_count; /* read without the lock: whoever asks must not wait for a disk */
+};
+
+int
+ledger_create(struct registry *registry, struct ledger **ret_ledger)
+{
+	struct ledger *l = calloc(1, sizeof *l);
+
+	if (l == NULL)
+		return -ENOMEM;
+	l->registry = registry;
+	pthread_mutex_init(&l->lock, NULL);
+	*ret_ledger = l;
+	return 0;
+}
+
+void
+ledger_destroy(struct ledger *l)
+{
+	if (l == NULL)
+		return;
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+}
+
+static int
+write_row(struct ledger *l, const struct row *row, struct hf_error *err)
+{
+	struct registry_event event;
+
+	if (row->is_audit)
+		return registry_add_audit(l->registry, &row->audit, err);
+	event = row->event; /* gets its number */
+	return registry_add_event(l->registry, &event, err);
+}
+
+/* Oldest first, up to one that cannot be written. */
+static int
+write_waiting(struct ledger *l, struct hf_error *err)
+{
+	size_t n = 0;
+	int r = 0;
+
+	while (n < l->waiting_count && (r = write_row(l, &l->waiting[n], err)) == 0)
+		n++;
+	memmove(l->waiting, l->waiting + n, (l->waiting_count - n) * sizeof l->waiting[0]);
+	l->waiting_count -= n;
+	return r;
+}
+
+static bool
+has_place(const struct ledger *l, const struct row *row)
+{
+	return l->waiting_count < (row->is_audit ? LEDGER_ROWS_MAX : LEDGER_ROWS_MAX / 2);
+}
+
+static int
+add_row(struct ledger *l, const struct row *row, bool may_wait, struct hf_error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&l->lock);
+	r = write_waiting(l, err);
+	if (r == 0)
+		r = write_row(l, row, err);
+	if (r == -HF_EFULL && may_wait && has_place(l, row)) {
+		l->waiting[l->waiting_count++] = *row;
+		r = 1;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return r;
+}
+
+int
+ledger_add_event(struct ledger *l, const struct registry_event *event, struct hf_error *err)
+{
+	const struct row row = {.event = *event};
+
+	return add_row(l, &row, true, err);
+}
+
+int
+ledger_add_audit(struct ledger *l, const struct registry_audit *audit, bool may_wait, struct hf_error *err)
+{
+	const struct row row = {.is_audit = true, .audit = *audit};
+
+	return add_row(l, &row, may_wait, err);
+}
+
+int
+ledger_settle(struct ledger *l, struct hf_error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&l->lock);
+	r = write_waiting(l, err);
+	pthread_mutex_unlock(&l->lock);
+	return r;
+}
+
+size_t
+ledger_waiting(const struct ledger *l)
+{
+	return atomic_load(&l->waiting_count);
+}

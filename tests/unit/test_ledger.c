@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ledger.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/common/status.h"
+#include "tests/lib/scratch.h"
+#include "tests/lib/sqlite_faults.h"
+
+struct fixture {
+	char dir[64], path[128];
+	struct registry *registry;
+	struct ledger *ledger;
+	struct hf_error err;
+};
+
+static int
+set_up(void **state)
+{
+	struct fixture *f = *state = calloc(1, sizeof *f);
+
+	scratch_make(f->dir, sizeof f->dir, "test_ledger");
+	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
+	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), 0);
+	return ledger_create(f->registry, &f->ledger);
+}
+
+static int
+tear_down(void **state)
+{
+	struct fixture *f = *state;
+	char command[128];
+
+	sqlite_write_errno = 0;
+	ledger_destroy(f->ledger);
+	registry_close(f->registry);
+	snprintf(command, sizeof command, "rm -rf %s", f->dir);
+	free(f);
+	return system(command);
+}
+
+static int
+add_event(struct fixture *f, int64_t time_ns)
+{
+	const struct registry_event event = {.time_ns = time_ns, .event = "happened", .text = "so it was"};
+
+	return ledger_add_event(f->ledger, &event, &f->err);
+}
+
+static int
+add_audit(struct fixture *f, int64_t time_ns, bool may_wait)
+{
+	const struct registry_audit audit = {.time_ns = time_ns, .uid = 7, .pid = 42, .verb = "export", .object = "it"};
+
+	return ledger_add_audit(f->ledger, &audit, may_wait, &f->err);
+}
+
+static int
+append_time(void *arg, int columns, char **values, char **names)
+{
+	strcat(arg, values[0]);
+	strcat(arg, " ");
+	return 0;
+}
+
+/* The times of all rows of a table, in the order in which they were written. Closes the registry. */
+static void
+assert_rows(struct fixture *f, const char *table, const char *times)
+{
+	char query[128], all[4096] = "";
+	sqlite3 *db;
+
+	registry_close(f->registry);
+	f->registry = NULL;
+	snprintf(query, sizeof query, "SELECT time_ns FROM %s ORDER BY number", table);
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, query, append_time, all, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_string_equal(all, times);
+}
+
+static void
+a_row_is_durable_at_once_where_there_is_room(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(add_event(f, 1), 0);
+	assert_int_equal(add_audit(f, 2, false), 0);
+	assert_int_equal(ledger_waiting(f->ledger), 0);
+	assert_rows(f, "event", "1 ");
+	assert_rows(f, "audit", "2 ");
+}
+
+static void
+without_room_rows_wait_and_are_written_in_order_when_there_is_some(void **state)
+{
+	struct fixture *f = *state;
+
+	sqlite_write_errno = ENOSPC;
+	assert_int_equal(add_event(f, 1), 1);
+	assert_int_equal(add_audit(f, 2, true), 1);
+	assert_int_equal(add_event(f, 3), 1);
+	assert_int_equal(ledger_waiting(f->ledger), 3);
+	assert_int_equal(ledger_settle(f->ledger, &f->err), -HF_EFULL);
+	assert_int_equal(ledger_waiting(f->ledger), 3);
+	sqlite_write_errno = 0;
+	assert_int_equal(add_event(f, 4), 0); /* behind them */
+	assert_int_equal(ledger_waiting(f->ledger), 0);
+	assert_rows(f, "event", "1 3 4 ");
+	assert_rows(f, "audit", "2 ");
+}
+
+static void
+room_is_enough_for_what_waits_to_be_written(void **state)
+{
+	struct fixture *f = *state;
+
+	sqlite_write_errno = ENOSPC;
+	assert_int_equal(add_audit(f, 1, true), 1);
+	sqlite_write_errno = 0;
+	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(ledger_waiting(f->ledger), 0);
+	assert_rows(f, "audit", "1 ");
+}
+
+/* A quota of the file system is full in another word. */
+static void
+a_row_that_may_not_wait_is_refused(void **state)
+{
+	static const int errors[] = {ENOSPC, EDQUOT};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < 2; i++) {
+		sqlite_write_errno = errors[i];
+		assert_int_equal(add_audit(f, 1, false), -HF_EFULL);
+		assert_int_equal(ledger_waiting(f->ledger), 0);
+	}
+	sqlite_write_errno = 0;
+	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_rows(f, "audit", "");
+}
+
+static void
+only_for_room_is_waited(void **state)
+{
+	struct fixture *f = *state;
+
+	sqlite_write_errno = EIO;
+	assert_int_equal(add_event(f, 1), -EIO);
+	assert_int_equal(add_audit(f, 2, true), -EIO);
+	assert_int_equal(ledger_waiting(f->ledger), 0);
+}
+
+static void
+memory_is_bounded_and_events_leave_half_of_it_to_the_audit(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	sqlite_write_errno = ENOSPC;
+	for (i = 0; i < LEDGER_ROWS_MAX / 2; i++)
+		assert_int_equal(add_event(f, i), 1);
+	assert_int_equal(add_event(f, i), -HF_EFULL);
+	for (; i < LEDGER_ROWS_MAX; i++)
+		assert_int_equal(add_audit(f, i, true), 1);
+	assert_int_equal(add_audit(f, i, true), -HF_EFULL);
+	assert_int_equal(ledger_waiting(f->ledger), LEDGER_ROWS_MAX);
+	sqlite_write_errno = 0;
+	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(ledger_waiting(f->ledger), 0);
+}
+
+int
+main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+	    T(a_row_is_durable_at_once_where_there_is_room),
+	    T(without_room_rows_wait_and_are_written_in_order_when_there_is_some),
+	    T(room_is_enough_for_what_waits_to_be_written),
+	    T(a_row_that_may_not_wait_is_refused),
+	    T(only_for_room_is_waited),
+	    T(memory_is_bounded_and_events_leave_half_of_it_to_the_audit),
+	};
+
+	sqlite_faults_install();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
