@@ -108,7 +108,13 @@ policies_from_elsewhere_are_checked(void **state)
 	p.journal_window_ns = -1;
 	assert_int_equal(policy_check(&p, &err), -EINVAL);
 	policy_default(&p);
+	p.journal_window_ns = INT64_C(31) * 86400 * NS_PER_SECOND;
+	assert_int_equal(policy_check(&p, &err), -EINVAL);
+	policy_default(&p);
 	p.min_retention_ns = INT64_MAX;
+	assert_int_equal(policy_check(&p, &err), -EINVAL);
+	policy_default(&p);
+	p.min_retention_ns = -1;
 	assert_int_equal(policy_check(&p, &err), -EINVAL);
 	policy_default(&p);
 	p.rule_count = 0;

@@ -275,6 +275,96 @@ what_was_to_go_when_retention_is_frozen_stays(void **state)
 	assert_int_equal(count_points(g).kept, before.kept);
 }
 
+/* Takes jobs, runs those that free nothing, and gives back the first that does, not run; NULL: there is none. */
+static struct store_job *
+next_that_frees(struct rig *g)
+{
+	static const char *const names[] = {"give up a point", "fold", "merge runs"};
+	struct store_job *job;
+
+	while ((job = store_job_next(g->store)) != NULL) {
+		for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+			if (strcmp(store_job_name(job), names[i]) == 0)
+				return job;
+		store_job_run(job, g->disk, g->cache);
+		store_job_finish(g->store, job, false);
+	}
+	return NULL;
+}
+
+/* What was asked for is not known to the catalog yet: nothing is begun that could contradict it. */
+static void
+nothing_goes_while_somebody_keeps_a_point(void **state)
+{
+	struct space space = {.level = SPACE_THIN, .thin = true, .room_bytes = UINT64_MAX};
+	struct rig *g = *state;
+	struct policy none = {.rule_count = 0};
+	struct store_job *asked, *job;
+
+	make_history(g);
+	assert_int_equal(run(g, store_set_policy(g->store, &none)), 0);
+	space.measured_ns = clock_monotonic_ns();
+	store_set_space(g->store, &space);
+	asked = store_pit_keep(g->store, store_newest_consistent(g->store)->lsn, "", false);
+	assert_non_null(asked);
+	assert_null(next_that_frees(g));
+	store_job_run(asked, g->disk, g->cache);
+	store_job_finish(g->store, asked, false);
+	for (unsigned i = 0; i < 3; i++) { /* and then each of them */
+		job = next_that_frees(g);
+		assert_non_null(job);
+		store_job_run(job, g->disk, g->cache);
+		store_job_finish(g->store, job, false);
+	}
+	check(g);
+}
+
+static void
+nothing_is_given_up_once_there_is_room_again(void **state)
+{
+	struct space space = {.level = SPACE_THIN, .thin = true, .room_bytes = UINT64_MAX};
+	struct rig *g = *state;
+	struct store_stats t;
+	uint64_t thinned;
+
+	make_history(g);
+	do {
+		tell(g, SPACE_THIN, true);
+		store_get_stats(g->store, &t);
+	} while (t.thinned == 0); /* from here on it is a point each time */
+	thinned = t.thinned;
+	space.measured_ns = clock_monotonic_ns();
+	store_set_space(g->store, &space);
+	tell(g, SPACE_EASY, true);
+	store_get_stats(g->store, &t);
+	assert_int_equal(t.thinned, thinned);
+}
+
+static void
+nothing_more_goes_while_what_went_is_being_freed(void **state)
+{
+	struct space space = {.level = SPACE_SHORTEN, .room_bytes = UINT64_MAX};
+	struct rig *g = *state;
+	struct store_job *job = NULL;
+	struct store_stats before, after;
+
+	make_history(g);
+	for (unsigned i = 0; i < 40 && job == NULL; i++) {
+		space.measured_ns = clock_monotonic_ns();
+		store_set_space(g->store, &space);
+		job = next_that_frees(g);
+	}
+	assert_non_null(job);
+	store_get_stats(g->store, &before);
+	space.measured_ns = clock_monotonic_ns();
+	store_set_space(g->store, &space);
+	store_get_stats(g->store, &after);
+	assert_true(after.window_ns == before.window_ns);
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, false);
+	check(g);
+}
+
 static void
 nothing_more_goes_before_the_last_step_was_measured(void **state)
 {
@@ -431,6 +521,8 @@ quota_and_what_goes_when_full_survive_a_restart(void **state)
 	uint64_t quota;
 
 	assert_int_equal(run(g, store_set_quota(g->store, 12345678, WHEN_FULL_THIN)), 0);
+	store_get_quota(g->store, &quota, &when_full);
+	assert_int_equal(quota, 12345678);
 	rig_close(g);
 	disk_sim_restart(g->disk, SIM_SURVIVE_NONE, 1);
 	assert_int_equal(rig_open(g), 0);
@@ -509,6 +601,9 @@ main(void)
 	    cmocka_unit_test_setup_teardown(nothing_goes_while_retention_is_frozen, setup, teardown),
 	    cmocka_unit_test_setup_teardown(what_was_to_go_when_retention_is_frozen_stays, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_before_the_last_step_was_measured, setup, teardown),
+	    cmocka_unit_test_setup_teardown(nothing_goes_while_somebody_keeps_a_point, setup, teardown),
+	    cmocka_unit_test_setup_teardown(nothing_is_given_up_once_there_is_room_again, setup, teardown),
+	    cmocka_unit_test_setup_teardown(nothing_more_goes_while_what_went_is_being_freed, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_is_not_shortened_below_min_retention, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		points_go_oldest_first_one_at_a_time_down_to_the_newest_complete_one, setup, teardown),

@@ -466,14 +466,40 @@ a_point_kept_by_hand_has_its_name_after_a_restart(void **state)
 }
 
 static void
+set_policy(struct rig *g, size_t rule_count, int64_t window_ns)
+{
+	struct policy p = {.rule_count = rule_count, .journal_window_ns = window_ns};
+
+	p.rules[0] = (struct pit_rule){.rule_id = 1, .unit = "MINUTE", .interval = 1, .retention = 60, .enabled = true};
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+}
+
+/* A checkpoint of now, kept by hand. */
+static struct pit
+keep_now(struct rig *g, enum checkpoint_consistency consistency)
+{
+	struct checkpoint c = {.consistency = consistency};
+	struct rig_frame *f = next_frame(g, RIG_CHECKPOINT);
+
+	g->now_ns += NS_PER_SECOND;
+	f->clock_ns = c.clock_ns = c.received_ns = g->now_ns;
+	assert_int_equal(store_checkpoint(g->store, g->sent, f->chain, &c), 0);
+	rig_settle(g);
+	assert_int_equal(run(g, store_pit_keep(g->store, store_newest_checkpoint(g->store)->lsn, "", false)), 0);
+	return newest_pit(g);
+}
+
+static void
 a_held_point_is_not_deleted_until_it_is_released(void **state)
 {
 	struct rig *g = *state;
 	struct pit p = complete_pit(g);
 
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_HOLD)), 0);
+	(void)keep_now(g, CHECKPOINT_CRASH); /* it is not the only one: nothing but the hold keeps it */
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), -EBUSY);
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_RELEASE)), 0);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), 0);
 }
 
 static void
@@ -484,6 +510,41 @@ the_only_complete_point_is_not_deleted(void **state)
 
 	assert_int_equal(run(g, store_pit_keep(g->store, p.lsn, "", false)), 0);
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), -EBUSY);
+}
+
+static void
+a_fuzzy_point_does_not_stand_in_for_one_to_recover_from(void **state)
+{
+	struct rig *g = *state;
+	struct pit p, fuzzy;
+
+	complete_pit(g);
+	p = keep_now(g, CHECKPOINT_CRASH);
+	fuzzy = keep_now(g, CHECKPOINT_FUZZY);
+	assert_int_equal(fuzzy.consistency, CHECKPOINT_FUZZY);
+	assert_string_equal(store_newest_kept(g->store, false)->id.text, p.id.text);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), -EBUSY);
+	assert_int_equal(run(g, store_pit_change(g->store, &fuzzy.id, STORE_PIT_DELETE)), 0);
+}
+
+/* One row for a checkpoint, whoever keeps it. */
+static void
+a_point_that_a_rule_keeps_too_stays_named_and_held(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+
+	assert_int_equal(run(g, store_pit_keep(g->store, p.lsn, "before-upgrade", true)), 0);
+	set_policy(g, 1, NS_PER_SECOND);
+	rig_run_jobs(g, 100);
+	p = newest_pit(g);
+	assert_true(p.rules != 0);
+	assert_true(p.held && p.by_hand);
+	assert_string_equal(p.name, "before-upgrade");
+	assert_int_equal(run(g, store_pit_keep(g->store, p.lsn, "again", false)), 0);
+	p = newest_pit(g);
+	assert_true(p.rules != 0 && p.held);
+	assert_string_equal(p.name, "again");
 }
 
 static void
@@ -520,15 +581,6 @@ the_last_kept_point_is_gone_when_it_is_deleted(void **state)
 	assert_true(is_listed(g, c->lsn, &kept) && kept);
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), 0);
 	assert_true(is_listed(g, c->lsn, &kept) && !kept); /* the journal window still has it */
-}
-
-static void
-set_policy(struct rig *g, size_t rule_count, int64_t window_ns)
-{
-	struct policy p = {.rule_count = rule_count, .journal_window_ns = window_ns};
-
-	p.rules[0] = (struct pit_rule){.rule_id = 1, .unit = "MINUTE", .interval = 1, .retention = 60, .enabled = true};
-	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
 }
 
 /* No row keeps it, only the journal window does, and its record is the last of a segment. */
@@ -756,6 +808,22 @@ freezing_stops_at_once_and_a_thaw_only_when_it_is_durable(void **state)
 }
 
 static void
+a_thaw_that_cannot_be_written_is_none(void **state)
+{
+	struct rig *g = *state;
+
+	assert_int_equal(run(g, store_set_frozen(g->store, true)), 0);
+	disk_sim_confine_faults(g->disk, "catalog.db");
+	disk_sim_fail(g->disk, '*', 1, true, SIM_FAULT_EIO);
+	assert_true(run(g, store_set_frozen(g->store, false)) < 0);
+	disk_sim_fail(g->disk, '*', 1, true, SIM_FAULT_NONE);
+	disk_sim_confine_faults(g->disk, NULL);
+	assert_true(retention_stopped(store_retention(g->store)));
+	power_cut(g);
+	assert_true(retention_stopped(store_retention(g->store)));
+}
+
+static void
 clocks_that_disagree_expire_nothing_until_a_thaw(void **state)
 {
 	struct rig *g = *state;
@@ -806,7 +874,8 @@ minimum_retention_guards_points_from_rules_and_hands(void **state)
 	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
 	assert_int_equal(run(g, store_pit_change(g->store, &old.id, STORE_PIT_DELETE)), -EBUSY);
 	p.min_retention_ns = 0;
-	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0); /* it does not lower what is there */
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);               /* it does not lower what is there */
+	assert_int_equal(run(g, store_pit_keep(g->store, old.lsn, "", false)), 0); /* nor does keeping it once more */
 	power_cut(g);
 	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
 	assert_int_equal(run(g, store_pit_change(g->store, &old.id, STORE_PIT_DELETE)), -EBUSY);
@@ -1122,6 +1191,8 @@ main(void)
 	    TEST(a_point_kept_by_hand_has_its_name_after_a_restart),
 	    TEST(a_held_point_is_not_deleted_until_it_is_released),
 	    TEST(the_only_complete_point_is_not_deleted),
+	    TEST(a_fuzzy_point_does_not_stand_in_for_one_to_recover_from),
+	    TEST(a_point_that_a_rule_keeps_too_stays_named_and_held),
 	    TEST(a_kept_point_that_was_read_back_is_verified_after_a_restart_until_that_fails),
 	    TEST(the_last_kept_point_is_gone_when_it_is_deleted),
 	    TEST(the_point_a_fold_goes_to_is_still_a_point_after_a_restart),
@@ -1131,6 +1202,7 @@ main(void)
 	    TEST(a_fuzzy_checkpoint_of_the_window_is_in_it_after_a_restart),
 	    TEST(what_is_frozen_neither_expires_nor_is_folded_until_it_is_thawed),
 	    TEST(freezing_stops_at_once_and_a_thaw_only_when_it_is_durable),
+	    TEST(a_thaw_that_cannot_be_written_is_none),
 	    TEST(clocks_that_disagree_expire_nothing_until_a_thaw),
 	    TEST(a_clock_older_than_the_newest_point_expires_nothing),
 	    TEST(minimum_retention_guards_points_from_rules_and_hands),
