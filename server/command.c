@@ -716,6 +716,16 @@ command_delete_source(struct server *sv, const struct id *source, command_done *
 
 /* ---- quota ---- */
 
+/* Whoever asks after the answer sees what it says. */
+static void
+publish_source(struct command *c)
+{
+	struct source *src = worker_find_source(c->worker, &c->source);
+
+	if (src != NULL)
+		source_publish(src);
+}
+
 static void
 on_quota_set(void *arg, struct store_job *job)
 {
@@ -735,6 +745,7 @@ on_quota_set(void *arg, struct store_job *job)
 	if (src != NULL && source_status(src, &text) == 0)
 		source_tick_space(src, clock_monotonic_ns()); /* at once */
 	server_event(c->server, &c->source, "quota_set", "%s", said);
+	publish_source(c);
 	answer_ok(c, said);
 }
 
@@ -793,16 +804,6 @@ command_delete_volume(
 }
 
 /* ---- policy and retention ---- */
-
-/* Whoever asks after the answer sees what it says. */
-static void
-publish_source(struct command *c)
-{
-	struct source *src = worker_find_source(c->worker, &c->source);
-
-	if (src != NULL)
-		source_publish(src);
-}
 
 static void
 on_policy_set(void *arg, struct store_job *job)

@@ -28,7 +28,7 @@ static const struct table_column columns[] = {
     {"verified", "VERIFIED", false, false, false},
     {"last-verified", "LAST VERIFIED", false, false, true},
     {"kept", "KEPT BY", false, false, false},
-    {"planned", "PLANNED", false, false, false},
+    {"planned", "PLANNED", false, false, true},
     {"size", "SIZE", true, false, true},
     {"unique", "UNIQUE", true, false, true},
     {"frees", "FREES", true, false, false},
