@@ -12,19 +12,28 @@
 #include <unistd.h>
 
 static _Atomic int sqlite_read_errno, sqlite_write_errno; /* 0: all is well */
+static _Atomic int sqlite_reads_good;                     /* so many reads go well before the first that fails */
 static _Atomic bool sqlite_disk_full;                     /* a file can be written as far as it goes, and no further */
+
+static int
+read_errno(void)
+{
+	if (sqlite_read_errno == 0 || sqlite_reads_good-- > 0)
+		return 0;
+	return sqlite_read_errno;
+}
 
 static ssize_t
 faulty_read(int fd, void *bytes, size_t len)
 {
-	errno = sqlite_read_errno;
+	errno = read_errno();
 	return errno != 0 ? -1 : read(fd, bytes, len);
 }
 
 static ssize_t
 faulty_pread(int fd, void *bytes, size_t len, off_t offset)
 {
-	errno = sqlite_read_errno;
+	errno = read_errno();
 	return errno != 0 ? -1 : pread(fd, bytes, len, offset);
 }
 

@@ -713,16 +713,40 @@ a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one(void **state)
 {
 	struct fixture *f = *state;
 	char repair[SENTENCE_BYTES], aside[160];
+	int n = 0, r;
 
 	copy_it(f);
-	sqlite_read_errno = EIO;
-	assert_int_equal(open_or_replace(f, repair), -EIO);
-	assert_null(strstr(f->err.text, "malformed"));
-	sqlite_read_errno = 0;
-	assert_int_equal(open_or_replace(f, repair), 0);
-	assert_string_equal(repair, "");
+	do { /* the first read fails, then the second, until none does */
+		sqlite_reads_good = n++;
+		sqlite_read_errno = EIO;
+		r = open_or_replace(f, repair);
+		sqlite_read_errno = 0;
+		assert_string_equal(repair, "");
+		assert_true(r == 0 || (r == -EIO && strstr(f->err.text, "malformed") == NULL));
+	} while (r < 0);
+	assert_true(n > 5);
 	snprintf(aside, sizeof aside, "%s.damaged-19700101T000000Z", f->path);
 	assert_int_not_equal(access(aside, F_OK), 0);
+}
+
+/* More of them than SQLite keeps in memory. */
+static void
+rows_that_cannot_be_read_are_not_taken_for_damaged_ones(void **state)
+{
+	struct fixture *f = *state;
+	struct registry_event *events;
+	size_t count;
+
+	meddle(f, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) INSERT INTO event "
+		  "(time_ns, source, event, text) SELECT i, '', 'x', hex(zeroblob(200)) FROM n");
+	assert_int_equal(registry_open(f->path, false, &f->registry, &f->err), 0);
+	sqlite_read_errno = EIO;
+	assert_int_equal(registry_list_events(f->registry, 0, 10000, &events, &count, &f->err), -EIO);
+	assert_null(strstr(f->err.text, "malformed"));
+	sqlite_read_errno = 0;
+	assert_int_equal(registry_list_events(f->registry, 0, 10000, &events, &count, &f->err), 0);
+	assert_int_equal(count, 10000);
+	free(events);
 }
 
 static void
@@ -803,6 +827,7 @@ main(void)
 	    T(on_a_full_disk_a_change_finds_room_in_the_log_there_is),
 	    T(a_damaged_or_missing_registry_is_replaced_by_its_copy),
 	    T(a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one),
+	    T(rows_that_cannot_be_read_are_not_taken_for_damaged_ones),
 	    T(without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do),
 	    T(events_alone_are_no_reason_for_a_copy),
 	};
