@@ -329,6 +329,12 @@ catalog_close(struct catalog *c)
 	free(c);
 }
 
+bool
+catalog_is_damaged(const struct catalog *c)
+{
+	return c->sql.damaged;
+}
+
 uint64_t
 catalog_commits(const struct catalog *c)
 {

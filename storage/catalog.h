@@ -90,6 +90,8 @@ void catalog_close(struct catalog *c); /* NULL allowed */
 
 /* Changes committed since it was opened. Any thread; does not block. */
 uint64_t catalog_commits(const struct catalog *c);
+/* SQLite has found damage in it since it was opened: opened again it is checked, and replaced by its copy. The same. */
+bool catalog_is_damaged(const struct catalog *c);
 /* Write its copy anew, see db_copy.h. What changes meanwhile waits only while pages are read. */
 int catalog_write_copy(struct catalog *c, struct disk *d, struct hf_error *err);
 

@@ -26,6 +26,12 @@ struct vfs {
 	sqlite3_vfs *system; /* clock, dice, temporary files */
 	struct vfs_file *files;
 	char *bounce; /* one for all: calls do not overlap */
+	struct {
+		uint64_t left; /* calls, with the one that fails; 0 = none does */
+		int result;
+		bool sticky;
+		uint64_t struck;
+	} fault;
 	char name[];
 };
 
@@ -77,6 +83,41 @@ sync_parent(struct vfs *v, const char *path)
 	return disk_sync_dir(v->disk, dir);
 }
 
+/* ---- failing on purpose ---- */
+
+/* The answer to this call, if it is not what the disk says. Only a lock can be busy. */
+static int
+strike(struct vfs *v, bool locking)
+{
+	if (v->fault.left == 0 || (v->fault.result == SQLITE_BUSY) != locking)
+		return SQLITE_OK;
+	if (v->fault.left > 1) {
+		v->fault.left--;
+		return SQLITE_OK;
+	}
+	if (!v->fault.sticky)
+		v->fault.left = 0;
+	v->fault.struck++;
+	return v->fault.result;
+}
+
+void
+catalog_vfs_fail(const char *name, int result, uint64_t nth, bool sticky)
+{
+	struct vfs *v = vfs_of(sqlite3_vfs_find(name));
+
+	v->fault.left = nth;
+	v->fault.result = result;
+	v->fault.sticky = sticky;
+	v->fault.struck = 0;
+}
+
+uint64_t
+catalog_vfs_struck(const char *name)
+{
+	return vfs_of(sqlite3_vfs_find(name))->fault.struck;
+}
+
 /* ---- reading and writing ---- */
 
 static size_t
@@ -115,8 +156,11 @@ static int
 file_read(sqlite3_file *sqlite, void *buf, int len, sqlite3_int64 offset)
 {
 	struct vfs_file *f = file_of(sqlite);
+	int struck = strike(f->vfs, false);
 	size_t done = 0;
 
+	if (struck != SQLITE_OK)
+		return struck;
 	while (done < (size_t)len) {
 		uint64_t at = (uint64_t)offset + done;
 		size_t head = at % DISK_ALIGN, n = fit_bounce((size_t)len - done, head);
@@ -168,8 +212,11 @@ static int
 file_write(sqlite3_file *sqlite, const void *buf, int len, sqlite3_int64 offset)
 {
 	struct vfs_file *f = file_of(sqlite);
+	int struck = strike(f->vfs, false);
 	size_t done = 0;
 
+	if (struck != SQLITE_OK)
+		return struck;
 	while (done < (size_t)len) {
 		uint64_t at = (uint64_t)offset + done;
 		size_t n = fit_bounce((size_t)len - done, at % DISK_ALIGN);
@@ -186,7 +233,10 @@ static int
 file_truncate(sqlite3_file *sqlite, sqlite3_int64 size)
 {
 	struct vfs_file *f = file_of(sqlite);
+	int struck = strike(f->vfs, false);
 
+	if (struck != SQLITE_OK)
+		return struck;
 	if (disk_truncate(f->vfs->disk, f->file, (uint64_t)size) < 0)
 		return SQLITE_IOERR_TRUNCATE;
 	f->size = (uint64_t)size;
@@ -208,7 +258,10 @@ static int
 file_sync(sqlite3_file *sqlite, int flags)
 {
 	struct vfs_file *f = file_of(sqlite);
+	int struck = strike(f->vfs, false);
 
+	if (struck != SQLITE_OK)
+		return struck;
 	if (put_size_right(f) < 0 || disk_sync_now(f->vfs->disk, f->file) < 0)
 		return SQLITE_IOERR_FSYNC;
 	if (f->is_new && sync_parent(f->vfs, f->path) < 0)
@@ -252,9 +305,13 @@ static int
 file_lock(sqlite3_file *sqlite, int lock)
 {
 	struct vfs_file *f = file_of(sqlite);
+	int struck;
 
 	if (f->lock >= lock)
 		return SQLITE_OK;
+	struck = strike(f->vfs, true);
+	if (struck != SQLITE_OK)
+		return struck;
 	if (highest_other(f) > tolerated_beside(lock))
 		return SQLITE_BUSY;
 	f->lock = lock;

@@ -15,6 +15,11 @@
  * -ENOMEM. */
 int catalog_vfs_register(struct disk *d, const char *name);
 
+/* For tests: the nth call of SQLite for any file from now on, and with sticky all after it, get this answer of SQLite's
+ * own: SQLITE_BUSY those that lock, any other those that read, write, sync or truncate. nth 0: none does. */
+void catalog_vfs_fail(const char *name, int result, uint64_t nth, bool sticky);
+uint64_t catalog_vfs_struck(const char *name); /* how many calls have since */
+
 /* No connection may be open. */
 void catalog_vfs_unregister(const char *name);
 

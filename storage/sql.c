@@ -63,6 +63,8 @@ fail(struct sql *s, int result, struct hf_error *err)
 		return hf_error_set(err, -EIO, "%s: cannot be read", s->what);
 	if (status == -EIO && (system_said(s, EDQUOT) || system_said(s, ENOSPC)))
 		return hf_error_say(err, -HF_EFULL, "%s: there is no room for it", s->what);
+	if (status == -HF_ECORRUPT)
+		s->damaged = true;
 	return hf_error_say(
 	    err, status, "%s: %s", s->what, s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(result));
 }
@@ -527,6 +529,9 @@ settle_log(struct sql *s, struct hf_error *err)
 static int
 prepare_database(struct sql *s, bool create, const struct sql_format *format, struct hf_error *err)
 {
+	/* KiB. What was read and checked is not read again: a bit that flips on the disk later must not get under a new
+	 * seal. */
+	static const char keep_all[] = "PRAGMA cache_size = -65536";
 	int version = 0, r;
 
 	(void)sqlite3_extended_result_codes(s->db, 1); /* fails on a NULL handle only */
@@ -535,6 +540,8 @@ prepare_database(struct sql *s, bool create, const struct sql_format *format, st
 	    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check "
 	    "= ON; PRAGMA mmap_size = 0",
 	    err);
+	if (r == 0 && s->sealed)
+		r = execute(s, keep_all, err);
 	if (r == 0)
 		r = check_format(s, format, &version, err);
 	if (r == 0 && version == 0 && !create)
@@ -567,7 +574,9 @@ sql_init(struct sql *s, const char *path, const char *vfs, bool create, const st
 	r = result != SQLITE_OK ? fail(s, result, err) : prepare_database(s, create, format, err);
 	if (r == -EBUSY)
 		return hf_error_say(err, r, "%s is open in another process", path);
-	return r < 0 ? hf_error_prefix(err, "%s", path) : 0;
+	if (r < 0)
+		(void)hf_error_prefix(err, "%s", path); /* which has nothing to say without err */
+	return r;
 }
 
 void

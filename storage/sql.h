@@ -23,9 +23,10 @@ enum { SQL_STATEMENTS_MAX = 64 }; /* different texts in the program */
 
 struct sql {
 	sqlite3 *db;
-	const char *what; /* "registry", for messages */
-	const char *vfs;  /* NULL: SQLite's own */
-	bool sealed;      /* see struct sql_format */
+	const char *what;     /* "registry", for messages */
+	const char *vfs;      /* NULL: SQLite's own */
+	bool sealed;          /* see struct sql_format */
+	_Atomic bool damaged; /* SQLite has said so: what it is kept from is to be opened anew */
 	struct {
 		const char *text;
 		sqlite3_stmt *statement;

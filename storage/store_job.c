@@ -145,11 +145,20 @@ job_ended(struct store *s, struct store_job *job)
 		s->asked_jobs--;
 }
 
+/* Only when it is opened is it compared with its seal, and replaced by its copy. */
+static void
+check_catalog(struct store *s)
+{
+	if (catalog_is_damaged(s->catalog))
+		store_fail(s, -HF_ECORRUPT, "the catalog is damaged, and must be opened again");
+}
+
 void
 store_job_finish(struct store *s, struct store_job *job, bool keep)
 {
 	job_ended(s, job);
 	classes[job->kind]->finish(s, job);
+	check_catalog(s);
 	s->merge_wanted = true;
 	if (classes[job->kind]->frees)
 		s->space.acted_ns = clock_monotonic_ns();

@@ -753,6 +753,172 @@ cut_at(uint64_t n)
 	return cut;
 }
 
+/* ---- what SQLite may answer ---- */
+
+static struct disk *
+begin_on_simulated_disk(struct catalog **ret_catalog)
+{
+	struct catalog_source s = some_source();
+	struct disk *disk;
+
+	assert_int_equal(disk_sim_create(1, &disk), 0);
+	assert_int_equal(catalog_vfs_register(disk, "sim"), 0);
+	assert_int_equal(catalog_open("/catalog.db", "sim", true, &s, ret_catalog, NULL), 0);
+	assert_int_equal(disk_sync_dir(disk, "/"), 0);
+	return disk;
+}
+
+static void
+end_on_simulated_disk(struct disk *disk, struct catalog *c)
+{
+	catalog_close(c);
+	catalog_vfs_unregister("sim");
+	disk_destroy(disk);
+}
+
+static size_t
+count_points(struct catalog *c)
+{
+	struct pit *pits;
+	size_t count;
+
+	assert_int_equal(catalog_list_pits(c, &pits, &count, NULL), 0);
+	free(pits);
+	return count;
+}
+
+/* The nth call of two changes is answered so: each change is done and told, or refused and not done, and the next one
+ * is made; of one that is damaged when it was opened again. False: there were fewer calls. */
+static bool
+answered(int answer, uint64_t n, int status)
+{
+	struct pit first = some_pit(4), second = some_pit(5), third = some_pit(6);
+	struct catalog *c;
+	struct disk *disk = begin_on_simulated_disk(&c);
+	bool struck;
+	int r, r2;
+
+	catalog_vfs_fail("sim", answer, n, false);
+	r = catalog_put_pit(c, &first, NULL);
+	r2 = catalog_put_pit(c, &second, NULL);
+	struck = catalog_vfs_struck("sim") > 0;
+	catalog_vfs_fail("sim", SQLITE_OK, 0, false);
+	assert_true(r == 0 || r == status);
+	assert_true(r2 == 0 || r2 == status);
+	assert_int_equal(count_points(c), (r == 0) + (r2 == 0));
+	assert_int_equal(catalog_is_damaged(c), (r < 0 || r2 < 0) && status == -HF_ECORRUPT);
+	if (!catalog_is_damaged(c))
+		assert_int_equal(catalog_put_pit(c, &third, NULL), 0);
+	catalog_close(c);
+	assert_int_equal(catalog_open("/catalog.db", "sim", false, NULL, &c, NULL), 0);
+	assert_int_equal(catalog_put_pit(c, &third, NULL), 0);
+	assert_int_equal(count_points(c), 1 + (r == 0) + (r2 == 0));
+	end_on_simulated_disk(disk, c);
+	return struck;
+}
+
+static void
+any_answer_of_sqlite_is_told_and_leaves_each_change_done_or_not(void **state)
+{
+	static const struct {
+		int answer, status;
+	} answers[] = {{SQLITE_CORRUPT, -HF_ECORRUPT}, {SQLITE_NOMEM, -ENOMEM}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+		uint64_t n = 1;
+
+		while (answered(answers[i].answer, n, answers[i].status))
+			n++;
+		assert_true(n > 10);
+	}
+}
+
+/* In WAL mode, and exclusive, locks are taken when it is opened, and never again. */
+static void
+catalog_that_is_busy_is_told_as_such_and_opened_later(void **state)
+{
+	struct catalog *c;
+	struct disk *disk = begin_on_simulated_disk(&c);
+	uint64_t n = 1;
+	int r = -EBUSY;
+
+	(void)state;
+	for (; r < 0; n++) {
+		catalog_close(c);
+		c = NULL;
+		catalog_vfs_fail("sim", SQLITE_BUSY, n, false);
+		r = catalog_open("/catalog.db", "sim", false, NULL, &c, NULL);
+		assert_true(r == -EBUSY || catalog_vfs_struck("sim") == 0);
+	}
+	assert_true(n > 2);
+	end_on_simulated_disk(disk, c);
+}
+
+/* More of them than SQLite's own cache would hold. */
+static void
+add_many_points(void)
+{
+	static const char sql[] =
+	    "PRAGMA locking_mode = EXCLUSIVE; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+	    "3000)"
+	    " INSERT INTO pit (id, lsn, time_ns, planned_ns, rules, held, by_hand, verified_ns, name,"
+	    " unchanged_until_ns, checkpoint, running_ns, guarded_ns)"
+	    " SELECT printf('pit-%017d', i), i, 0, 0, 0, 0, 0, 0, 'needle', 0, zeroblob(1000), 0, 0 FROM n;"
+	    "DELETE FROM seal";
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open_v2("/catalog.db", &db, SQLITE_OPEN_READWRITE, "sim"), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* In every page that has one. */
+static unsigned
+flip_needles(struct disk *disk)
+{
+	unsigned char *page = buffer_alloc(DISK_ALIGN);
+	struct disk_file *f;
+	unsigned flipped = 0;
+	uint64_t bytes;
+
+	assert_int_equal(disk_open(disk, "/catalog.db", DISK_READ, &f), 0);
+	assert_int_equal(disk_size(disk, f, &bytes), 0);
+	for (uint64_t at = 0; at + DISK_ALIGN <= bytes; at += DISK_ALIGN) {
+		const unsigned char *needle;
+
+		assert_int_equal(disk_read_now(disk, f, page, DISK_ALIGN, at), 0);
+		needle = memmem(page, DISK_ALIGN, "needle", 6);
+		if (needle == NULL)
+			continue;
+		assert_int_equal(disk_sim_flip(disk, "/catalog.db", at + (uint64_t)(needle - page), 1), 0);
+		flipped++;
+	}
+	disk_close(disk, f);
+	buffer_free(page, DISK_ALIGN);
+	return flipped;
+}
+
+static void
+rot_under_an_open_catalog_gets_no_new_seal(void **state)
+{
+	struct catalog *c;
+	struct disk *disk = begin_on_simulated_disk(&c);
+
+	(void)state;
+	catalog_close(c);
+	add_many_points();
+	assert_int_equal(catalog_open("/catalog.db", "sim", false, NULL, &c, NULL), 0);
+	assert_int_equal(catalog_set_frozen(c, 5, NULL), 0); /* seals it */
+	catalog_close(c);
+	assert_int_equal(catalog_open("/catalog.db", "sim", false, NULL, &c, NULL), 0);
+	assert_true(flip_needles(disk) > 500);
+	assert_int_equal(catalog_set_frozen(c, 6, NULL), 0);
+	catalog_close(c);
+	assert_int_equal(catalog_open("/catalog.db", "sim", false, NULL, &c, NULL), -HF_ECORRUPT);
+	end_on_simulated_disk(disk, NULL);
+}
+
 static void
 cut_anywhere_leaves_each_change_done_or_not(void **state)
 {
@@ -787,6 +953,9 @@ main(void)
 	    cmocka_unit_test_setup_teardown(catalog_of_version_1_is_converted_once, setup, teardown),
 	    cmocka_unit_test(conversion_that_was_cut_anywhere_is_done_again),
 	    cmocka_unit_test(cut_anywhere_leaves_each_change_done_or_not),
+	    cmocka_unit_test(any_answer_of_sqlite_is_told_and_leaves_each_change_done_or_not),
+	    cmocka_unit_test(catalog_that_is_busy_is_told_as_such_and_opened_later),
+	    cmocka_unit_test(rot_under_an_open_catalog_gets_no_new_seal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

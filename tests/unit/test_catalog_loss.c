@@ -11,7 +11,10 @@
 
 #include <cmocka.h>
 
+#include <sqlite3.h>
+
 #include "proto/common/status.h"
+#include "storage/catalog_vfs.h"
 #include "storage/store_impl.h"
 #include "tests/lib/store_rig.h"
 
@@ -286,6 +289,37 @@ a_copy_older_than_a_fold_lists_no_point_whose_data_is_gone(void **state)
 	assert_non_null(strstr(store_get_repair(g->store)->text, "points of it had no data any more"));
 	live(g, g->folds + 2);
 	assert_true(rig_check(g));
+}
+
+static void
+ruin_all(struct rig *g, const char *path)
+{
+	for (uint64_t at = 0, end = size_of(g, path); at + DISK_ALIGN <= end; at += DISK_ALIGN)
+		write_rubbish(g, path, at);
+}
+
+/* Whoever meets it: frames are acknowledged, the change is refused, and the store asks to be opened again. */
+static void
+damage_found_while_it_is_open_leads_to_the_copy(void **state)
+{
+	struct rig *g = *state;
+	const struct checkpoint *c;
+
+	keep_next(g, "before the damage");
+	copy_catalog(g);
+	ruin_all(g, CATALOG);
+	steps(g, 20);
+	assert_int_equal(g->acked, g->sent);
+	c = store_newest_consistent(g->store);
+	assert_non_null(c);
+	catalog_vfs_fail(g->vfs, SQLITE_CORRUPT, 1, false); /* its cache has not noticed */
+	assert_int_equal(run_job(g, store_pit_keep(g->store, c->lsn, "too late", true)), -HF_ECORRUPT);
+	assert_true(g->failed);
+	rig_close(g);
+	open_again(g, STORE_CATALOG_COPY);
+	assert_true(has_point(g, "before the damage"));
+	assert_false(has_point(g, "too late"));
+	steps(g, 20);
 }
 
 static void
@@ -581,6 +615,7 @@ main(void)
 	    cmocka_unit_test(a_damaged_catalog_is_opened_from_its_copy),
 	    TEST(a_point_that_only_its_hold_keeps_is_not_dropped),
 	    TEST(a_copy_older_than_a_fold_lists_no_point_whose_data_is_gone),
+	    TEST(damage_found_while_it_is_open_leads_to_the_copy),
 	    TEST(an_unchanged_catalog_is_not_copied_again),
 	    cmocka_unit_test(volumes_the_copy_does_not_know_are_not_lost),
 	    cmocka_unit_test(without_a_copy_the_catalog_is_made_anew_of_what_the_files_prove),

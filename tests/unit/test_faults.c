@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <cmocka.h>
 
 #include "proto/common/units.h"
+#include "storage/catalog_vfs.h"
 #include "storage/disk_impl.h"
 #include "tests/lib/store_rig.h"
 
@@ -87,6 +89,54 @@ void *
 __wrap_buffer_alloc(size_t n)
 {
 	return memory_ends() ? NULL : __real_buffer_alloc(n);
+}
+
+/* ---- SQLite's memory ---- */
+
+static sqlite3_mem_methods sqlite_methods;
+static struct {
+	uint64_t left; /* as above */
+	bool sticky;
+	uint64_t struck;
+} sqlite_memory;
+
+static bool
+sqlite_memory_ends(void)
+{
+	if (sqlite_memory.left == 0)
+		return false;
+	if (sqlite_memory.left > 1) {
+		sqlite_memory.left--;
+		return false;
+	}
+	if (!sqlite_memory.sticky)
+		sqlite_memory.left = 0;
+	sqlite_memory.struck++;
+	return true;
+}
+
+static void *
+sqlite_malloc(int n)
+{
+	return sqlite_memory_ends() ? NULL : sqlite_methods.xMalloc(n);
+}
+
+static void *
+sqlite_realloc(void *p, int n)
+{
+	return sqlite_memory_ends() ? NULL : sqlite_methods.xRealloc(p, n);
+}
+
+static void
+watch_sqlite_memory(void)
+{
+	sqlite3_mem_methods methods;
+
+	assert_int_equal(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &sqlite_methods), SQLITE_OK);
+	methods = sqlite_methods;
+	methods.xMalloc = sqlite_malloc;
+	methods.xRealloc = sqlite_realloc;
+	assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &methods), SQLITE_OK);
 }
 
 /* ---- a disk whose own memory never ends ---- */
@@ -204,7 +254,7 @@ __wrap_clock_monotonic_ns(void)
 /* What fails, and how. */
 struct failure {
 	const char *path; /* a part of the paths it is confined to, or NULL */
-	char kind;        /* of operation: see disk_sim.h; 'M': memory */
+	char kind; /* of operation: see disk_sim.h; 'M': memory; of SQLite, 'S': memory, 'B': busy, 'C': damage */
 	enum sim_fault fault;
 	bool sticky;
 	uint64_t nth;
@@ -222,19 +272,35 @@ static void
 arm(struct rig *g, const struct failure *f)
 {
 	memory.struck = 0;
-	if (f->kind == 'M') {
+	sqlite_memory.struck = 0;
+	switch (f->kind) {
+	case 'M':
 		memory.left = f->nth;
 		memory.sticky = f->sticky;
 		return;
+	case 'S':
+		sqlite_memory.left = f->nth;
+		sqlite_memory.sticky = f->sticky;
+		return;
+	case 'B': catalog_vfs_fail(g->vfs, SQLITE_BUSY, f->nth, f->sticky); return;
+	case 'C': catalog_vfs_fail(g->vfs, SQLITE_CORRUPT, f->nth, f->sticky); return;
+	default: break;
 	}
 	disk_sim_confine_faults(g->disk, f->path);
 	disk_sim_fail(g->disk, f->kind, f->nth, f->sticky, f->fault);
 }
 
+static uint64_t
+count_struck(const struct rig *g)
+{
+	return disk_sim_struck(g->disk) + memory.struck + sqlite_memory.struck + catalog_vfs_struck(g->vfs);
+}
+
 static void
 disarm(struct rig *g)
 {
-	memory.left = 0;
+	memory.left = sqlite_memory.left = 0;
+	catalog_vfs_fail(g->vfs, SQLITE_OK, 0, false);
 	disk_sim_fail(g->disk, '*', 1, false, SIM_FAULT_NONE);
 }
 
@@ -396,7 +462,7 @@ survive(uint64_t seed, bool wild, const struct failure *f, void life(struct rig 
 	exempt_disk(g->disk);
 	arm(g, f);
 	life(g);
-	reached = disk_sim_struck(g->disk) + memory.struck > 0;
+	reached = count_struck(g) > 0;
 	disarm(g);
 	settle_all(g);
 	end_with(g, f, "when it was over");
@@ -536,6 +602,95 @@ any_allocation_may_fail_and_all_after_it(void **state)
 	survive_each(NULL, 'M', SIM_FAULT_NONE, true, 5);
 }
 
+/* Locks are taken when a catalog is opened, or copied: few of them in a life. */
+static void
+a_lock_of_sqlite_may_be_busy(void **state)
+{
+	for (int sticky = 0; sticky < 2; sticky++) {
+		struct failure f = {NULL, 'B', SIM_FAULT_NONE, sticky != 0, 1};
+
+		while (survive(seed_from_environment(2), false, &f, whole_life))
+			f.nth++;
+		assert_true(f.nth > 4);
+	}
+}
+
+static void
+sqlite_may_find_damage_at_any_call(void **state)
+{
+	survive_each(NULL, 'C', SIM_FAULT_NONE, false, 4);
+}
+
+static void
+any_allocation_of_sqlite_may_fail_once(void **state)
+{
+	survive_each(NULL, 'S', SIM_FAULT_NONE, false, 211);
+}
+
+static void
+any_allocation_of_sqlite_may_fail_and_all_after_it(void **state)
+{
+	survive_each(NULL, 'S', SIM_FAULT_NONE, true, 401);
+}
+
+/* ---- what goes on without the catalog ---- */
+
+static uint64_t
+newest_kept(const struct rig *g)
+{
+	struct pit *pits;
+	uint64_t lsn = 0;
+	size_t count;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (pits[i].kept)
+			lsn = pits[i].lsn;
+	free(pits);
+	return lsn;
+}
+
+/* Points are due all the while. */
+static void
+live_for_minutes(struct rig *g)
+{
+	for (int i = 0; i < 5; i++) {
+		live(g, 20);
+		age(g);
+		assert_string_equal(g->fault, "");
+		assert_false(g->failed);
+	}
+}
+
+static void
+frames_are_acknowledged_and_points_wait_while_sqlite_has_no_memory(void **state)
+{
+	struct rig *g = calloc(1, sizeof *g);
+	uint64_t kept, sent;
+
+	assert_non_null(g);
+	rig_create(g, seed_from_environment(2), RIG_PLAIN);
+	g->on_wait = on_wait;
+	waits = 0;
+	assert_int_equal(rig_open(g), 0);
+	live_for_minutes(g);
+	kept = newest_kept(g);
+	sent = g->sent;
+	assert_true(kept > 0);
+	arm(g, &(struct failure){NULL, 'S', SIM_FAULT_NONE, true, 1});
+	live_for_minutes(g);
+	assert_true(g->sent > sent);
+	assert_int_equal(g->acked, g->sent);
+	assert_int_equal(newest_kept(g), kept);
+	assert_true(count_struck(g) > 0);
+	disarm(g);
+	live_for_minutes(g);
+	assert_true(newest_kept(g) > kept);
+	assert_true(rig_check(g));
+	rig_stop(g);
+	free(g);
+}
+
 /* ---- the first fill, when its files fail ---- */
 
 static uint64_t
@@ -624,10 +779,16 @@ main(void)
 	    cmocka_unit_test(staging_files_may_find_no_room_from_any_operation_on),
 	    cmocka_unit_test(the_journal_may_fail_from_any_operation_on),
 	    cmocka_unit_test(the_journal_may_find_no_room_from_any_operation_on),
+	    cmocka_unit_test(frames_are_acknowledged_and_points_wait_while_sqlite_has_no_memory),
+	    cmocka_unit_test(a_lock_of_sqlite_may_be_busy),
+	    cmocka_unit_test(sqlite_may_find_damage_at_any_call),
+	    cmocka_unit_test(any_allocation_of_sqlite_may_fail_once),
+	    cmocka_unit_test(any_allocation_of_sqlite_may_fail_and_all_after_it),
 	    cmocka_unit_test(any_allocation_may_fail_once),
 	    cmocka_unit_test(any_allocation_may_fail_and_all_after_it),
 	};
 
+	watch_sqlite_memory();
 	cmocka_set_test_filter(getenv("TESTS")); /* one of them alone */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
