@@ -47,9 +47,9 @@ struct store_job {
 	struct segment *segment; /* PREPARE: made; BUILD: sealed, immutable; MERGE: the first; PUNCH: merged */
 	struct run *run;         /* BUILD: made */
 	struct view *view;       /* FOLD */
-	uint64_t lsn;            /* FOLD: target; PIT_KEEP: the checkpoint */
-	uint64_t reserve_bytes;  /* PREPARE: of what is free, for maintenance alone */
-	uint64_t *numbers;       /* FOLD: files to remove; EQUAL: volumes */
+	uint64_t lsn; /* FOLD: target; PIT_KEEP: the checkpoint; PIT_CHANGE: the same, if it is in the window */
+	uint64_t reserve_bytes; /* PREPARE: of what is free, for maintenance alone */
+	uint64_t *numbers;      /* FOLD: files to remove; EQUAL: volumes */
 	size_t number_count;
 	size_t released; /* FOLD: segments they are of */
 	struct merge_work *merge;

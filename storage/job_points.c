@@ -287,7 +287,12 @@ run_pit_change(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return r;
 	p = find_pit(job, &job->pit);
-	r = p == NULL ? -HF_ENOPIT : change_pit(job, p);
+	if (p != NULL)
+		r = change_pit(job, p);
+	else
+		r = job->lsn == 0
+			? -HF_ENOPIT
+			: job_say(job, -EBUSY, "%s is only in the journal window: it goes by itself", job->pit.text);
 	job_drop_pits(job);
 	return r < 0 ? r : job_reload_pits(job);
 }
@@ -366,18 +371,19 @@ store_newest_kept(const struct store *s, bool verified)
 struct store_job *
 store_pit_change(struct store *s, const struct id *pit, enum store_pit_verb verb)
 {
-	struct checkpoint c;
+	struct checkpoint c = {0};
 	struct store_job *job;
 	bool kept = false;
 
 	for (size_t i = 0; i < s->pit_count; i++)
 		kept |= strcmp(s->pits[i].id.text, pit->text) == 0;
-	if (!kept && verb == STORE_PIT_HOLD && find_mark_by_pit(s, pit, &c))
+	if (!kept && find_mark_by_pit(s, pit, &c) && verb == STORE_PIT_HOLD)
 		return store_pit_keep(s, c.lsn, "", true);
 	job = job_create(s, JOB_PIT_CHANGE);
 	if (job == NULL)
 		return NULL;
 	job->pit = *pit;
+	job->lsn = c.lsn;
 	job->verb = verb;
 	job->running_ns = s->retention.running_ns;
 	return job;

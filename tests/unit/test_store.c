@@ -503,6 +503,17 @@ a_held_point_is_not_deleted_until_it_is_released(void **state)
 }
 
 static void
+a_point_of_the_window_alone_is_neither_deleted_nor_unknown(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = complete_pit(g);
+
+	assert_false(p.kept);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), -EBUSY);
+	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_HOLD)), 0);
+}
+
+static void
 the_only_complete_point_is_not_deleted(void **state)
 {
 	struct rig *g = *state;
@@ -1190,6 +1201,7 @@ main(void)
 	    TEST(a_first_frame_waits_for_a_slab),
 	    TEST(a_point_kept_by_hand_has_its_name_after_a_restart),
 	    TEST(a_held_point_is_not_deleted_until_it_is_released),
+	    TEST(a_point_of_the_window_alone_is_neither_deleted_nor_unknown),
 	    TEST(the_only_complete_point_is_not_deleted),
 	    TEST(a_fuzzy_point_does_not_stand_in_for_one_to_recover_from),
 	    TEST(a_point_that_a_rule_keeps_too_stays_named_and_held),
