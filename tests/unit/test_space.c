@@ -320,6 +320,40 @@ nothing_goes_while_somebody_keeps_a_point(void **state)
 }
 
 static void
+no_point_is_given_up_while_somebody_holds_it(void **state)
+{
+	struct space space = {.level = SPACE_THIN, .thin = true, .room_bytes = UINT64_MAX};
+	struct rig *g = *state;
+	struct store_job *asked, *job;
+	struct store_stats t;
+	struct id oldest;
+	struct pit *pits;
+	size_t count;
+
+	make_history(g);
+	do {
+		tell(g, SPACE_THIN, true);
+		store_get_stats(g->store, &t);
+	} while (t.thinned == 0); /* from here on it is a point each time */
+	space.measured_ns = clock_monotonic_ns();
+	store_set_space(g->store, &space);
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	oldest = pits[0].id;
+	asked = store_pit_change(g->store, &oldest, STORE_PIT_HOLD);
+	assert_null(next_that_frees(g));
+	store_job_run(asked, g->disk, g->cache);
+	store_job_finish(g->store, asked, false);
+	job = next_that_frees(g);
+	assert_string_equal(store_job_name(job), "give up a point");
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, false);
+	free(pits);
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	assert_string_equal(pits[0].id.text, oldest.text);
+	free(pits);
+}
+
+static void
 nothing_is_given_up_once_there_is_room_again(void **state)
 {
 	struct space space = {.level = SPACE_THIN, .thin = true, .room_bytes = UINT64_MAX};
@@ -602,6 +636,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(what_was_to_go_when_retention_is_frozen_stays, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_before_the_last_step_was_measured, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_goes_while_somebody_keeps_a_point, setup, teardown),
+	    cmocka_unit_test_setup_teardown(no_point_is_given_up_while_somebody_holds_it, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_is_given_up_once_there_is_room_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_while_what_went_is_being_freed, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_is_not_shortened_below_min_retention, setup, teardown),

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "proto/common/units.h"
+#include "storage/store_impl.h"
+#include "storage/view_impl.h"
 #include "tests/lib/store_rig.h"
 
 enum { STEPS = 70, JOBS_MAX = 100 };
@@ -148,6 +150,163 @@ the_end_of_one_scrub_does_not_end_the_next(void **state)
 	assert_false(status(g).running);
 }
 
+/* ---- rot ---- */
+
+/* A version of a block, as a view of then shows it. */
+struct version {
+	uint32_t volume;
+	uint64_t block;
+	char path[256];
+	uint64_t offset;
+};
+
+static struct version
+find_version(struct rig *g, uint64_t lsn, int volume, uint64_t block)
+{
+	struct version x = {.volume = g->volume[volume], .block = block};
+	void *buf = buffer_alloc(BLOCK_BYTES);
+	struct view *v;
+
+	assert_int_equal(store_view(g->store, lsn, &v), 0);
+	assert_int_equal(view_read(v, g->disk, g->cache, x.volume, block, 1, buf, NULL), 0);
+	assert_true(v->slots[0].digest != 0 && v->slots[0].segment != 0);
+	segment_path(x.path, sizeof x.path, RIG_DIR "/journal", v->slots[0].segment);
+	x.offset = (uint64_t)v->slots[0].offset * BLOCK_BYTES + 99;
+	store_view_release(g->store, v);
+	buffer_free(buf, BLOCK_BYTES);
+	return x;
+}
+
+static void
+flip(struct rig *g, const struct version *x)
+{
+	assert_int_equal(disk_sim_flip(g->disk, x->path, x->offset, 5), 0);
+}
+
+/* One block is written, and a checkpoint of it becomes a point. */
+static struct pit
+write_and_keep(struct rig *g, uint64_t block)
+{
+	const struct checkpoint *c;
+	struct pit p = {0};
+
+	rig_frame_begin(g);
+	rig_frame_extent(g, 0, block, 1, false, false);
+	rig_frame_end(g);
+	rig_frame_begin(g);
+	rig_frame_end(g);
+	rig_settle(g);
+	c = store_newest_checkpoint(g->store);
+	p.id = checkpoint_pit_id(&g->store->source, c->lsn);
+	p.lsn = c->lsn;
+	p.checkpoint = *c;
+	assert_int_equal(rig_keep(g, &p), 0);
+	return p;
+}
+
+static void
+scrub(struct rig *g)
+{
+	assert_int_equal(store_scrub_start(g->store), 0);
+	rig_run_jobs(g, JOBS_MAX);
+	assert_false(status(g).running);
+}
+
+/* What is known to be damaged is looked at every ten minutes: these are over. */
+static void
+look_again(struct rig *g)
+{
+	g->store->scrub.rechecked_ns = clock_monotonic_ns() - 601 * NS_PER_SECOND;
+	rig_run_jobs(g, JOBS_MAX);
+}
+
+static void
+a_point_that_is_hit_counts_as_never_read_back(void **state)
+{
+	struct rig *g = *state;
+	struct pit hit = write_and_keep(g, 3), other = write_and_keep(g, 3);
+	struct version x = find_version(g, hit.lsn, 0, 3);
+
+	assert_int_equal(rig_change(g, &hit, STORE_PIT_VERIFIED), 0);
+	flip(g, &x);
+	scrub(g);
+	assert_int_equal(status(g).damaged, 1);
+	assert_false(is_verified(g, hit.lsn));
+	assert_true(is_verified(g, other.lsn));
+}
+
+/* Nor is it asked of the agent twice within an hour, and what has no digest never. */
+static void
+damage_that_is_gone_is_known_to_be_gone(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = write_and_keep(g, 3);
+	struct version x = find_version(g, p.lsn, 0, 3);
+	uint32_t volume;
+	uint64_t block;
+
+	flip(g, &x);
+	scrub(g);
+	assert_int_equal(status(g).damaged, 1);
+	assert_true(store_next_to_heal(g->store, &volume, &block));
+	assert_int_equal(block, 3);
+	assert_false(store_next_to_heal(g->store, &volume, &block));
+	look_again(g);
+	assert_int_equal(status(g).damaged, 1);
+	flip(g, &x); /* the disk has thought better of it */
+	look_again(g);
+	assert_int_equal(status(g).damaged, 0);
+	x.offset = 72; /* the header of the segment */
+	flip(g, &x);
+	scrub(g);
+	assert_int_equal(status(g).damaged, 1);
+	assert_false(store_next_to_heal(g->store, &volume, &block));
+}
+
+static void
+a_scrub_is_not_over_while_a_suspect_is_looked_at(void **state)
+{
+	struct rig *g = *state;
+	struct pit p = write_and_keep(g, 3);
+	struct version x = find_version(g, p.lsn, 0, 3);
+	struct store_job *mend, *job;
+
+	flip(g, &x);
+	assert_int_equal(store_scrub_start(g->store), 0);
+	mend = take(g, "mend");
+	while ((job = store_job_next(g->store)) != NULL)
+		finish(g, job);
+	assert_true(status(g).running);
+	finish(g, mend);
+	rig_run_jobs(g, JOBS_MAX);
+	assert_false(status(g).running);
+	assert_int_equal(status(g).damaged, 1);
+}
+
+/* ---- when ---- */
+
+static void
+one_is_due_an_interval_after_the_last_whatever_was_restarted(void **state)
+{
+	struct rig *g = *state;
+	int64_t done_ns;
+
+	scrub(g);
+	done_ns = status(g).done_ns;
+	rig_close(g);
+	disk_sim_restart(g->disk, SIM_SURVIVE_NONE, 1);
+	assert_int_equal(rig_open(g), 0);
+	g->store->config.scrub_interval_ns = 3600 * NS_PER_SECOND;
+	g->now_ns += 3500 * NS_PER_SECOND;
+	rig_run_jobs(g, JOBS_MAX);
+	assert_true(status(g).done_ns == done_ns);
+	g->now_ns += 200 * NS_PER_SECOND;
+	g->store->config.scrub_bytes = 1 << 30;
+	rig_run_jobs(g, 1);
+	assert_true(status(g).running);
+	assert_false(status(g).by_hand);
+}
+
 int
 main(void)
 {
@@ -157,6 +316,11 @@ main(void)
 	    cmocka_unit_test_setup_teardown(
 		a_scrub_that_was_cancelled_does_not_come_back_with_a_slice_of_it, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_end_of_one_scrub_does_not_end_the_next, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_point_that_is_hit_counts_as_never_read_back, setup, teardown),
+	    cmocka_unit_test_setup_teardown(damage_that_is_gone_is_known_to_be_gone, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_scrub_is_not_over_while_a_suspect_is_looked_at, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		one_is_due_an_interval_after_the_last_whatever_was_restarted, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("store_scrub", tests, NULL, NULL);
