@@ -245,8 +245,7 @@ check_agreement(struct fsck *k)
 
 /* ---- every block ---- */
 
-/* Does anybody see this version: a checkpoint, or the newest state? A fill whose staging file failed leaves rubbish
- * there under what went into the journal in its place. */
+/* Does anybody see this version: a checkpoint, or the newest state? */
 static bool
 is_needed(const struct store *s, const struct damage *m)
 {
@@ -263,13 +262,10 @@ on_damage(void *arg, const struct damage *m)
 {
 	struct fsck *k = arg;
 	const struct volume *v = store_find_volume(k->store, m->volume);
-	uint64_t group = m->block / SCRUB_GROUP_BLOCKS * SCRUB_GROUP_BLOCKS;
 	char path[PATH_MAX_BYTES];
 
 	if (v == NULL || !is_needed(k->store, m))
 		return; /* of a run's page fsck_journal() has told */
-	if (m->digest == 0 && fsck_is_shadowed(k, v, group, SCRUB_GROUP_BLOCKS))
-		return;
 	if (m->segment != 0)
 		segment_path(path, sizeof path, k->journal_dir, m->segment);
 	else
@@ -306,7 +302,7 @@ read_all(struct fsck *k)
 
 	if (!k->o->data || s == NULL || s->volume_count == 0)
 		return 0;
-	r = scrub_create(k->view, k->d, k->cache, k->has_catalog ? k->facts.fold_lsn : s->fold_lsn, on_damage, k, &sc);
+	r = scrub_create(k->view, k->d, k->cache, on_damage, k, &sc);
 	if (r < 0)
 		return r;
 	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)

@@ -34,7 +34,4 @@ int fsck_go_on(struct fsck *k); /* 0, or -ECANCELED */
 int fsck_journal(struct fsck *k); /* fsck_journal.c: each segment and each run */
 int fsck_volumes(struct fsck *k); /* fsck_volume.c: each staging and digest file */
 
-/* Has the journal anything newer than the base of these blocks? Then nothing can be said of nodes over them. */
-bool fsck_is_shadowed(struct fsck *k, const struct volume *v, uint64_t first, uint64_t blocks);
-
 #endif

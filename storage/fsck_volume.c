@@ -8,6 +8,7 @@
 
 #include "proto/common/status.h"
 #include "storage/fsck_impl.h"
+#include "storage/scrub.h"
 
 enum { ZONE_BLOCKS = SUM_ZONE_BLOCKS, LEVELS = 4 };
 
@@ -40,48 +41,22 @@ read_zone(struct fsck *k, const struct volume *v, uint64_t zone, struct tree *t)
 	return r;
 }
 
-/* Only nodes that are whole, or end with the volume: those at the frontier are made anew before the fill goes on. */
-static bool
-counts(const struct volume *v, uint64_t first, uint64_t blocks)
-{
-	uint64_t frontier = v->info.frontier_blocks;
-
-	return first < frontier && (first + blocks <= frontier || frontier >= volume_blocks(v));
-}
-
-/* Is anything below this node newer in the journal? Then what lies here may be left by a fill that failed. */
-bool
-fsck_is_shadowed(struct fsck *k, const struct volume *v, uint64_t first, uint64_t blocks)
-{
-	uint64_t from = first;
-	struct entry e;
-	ssize_t n = view_changes(k->view, k->d, k->cache, v->info.volume, &from, &e, 1);
-
-	return n != 0 && (n < 0 || e.block < first + blocks);
-}
-
 static void
 check_nodes(struct fsck *k, const struct volume *v, uint64_t zone, struct tree *t, int level)
 {
+	const struct view_volume *vv = view_find_volume(k->view, v->info.volume);
 	uint64_t under = digest_level_blocks(level), n = level == 3 ? 256 : 16;
 	const uint64_t *children = nodes_of(t, level - 1), *nodes = nodes_of(t, level);
 
 	for (uint64_t i = 0; i < ZONE_BLOCKS / under; i++) {
 		uint64_t first = zone * ZONE_BLOCKS + i * under;
 
-		if (counts(v, first, under) && digest_node(k->store->digest_seed, children + i * n, n) != nodes[i] &&
-		    !fsck_is_shadowed(k, v, first, under))
+		if (digest_node(k->store->digest_seed, children + i * n, n) != nodes[i] &&
+		    scrub_node_counts(k->view, k->d, k->cache, vv, level, first / under))
 			fsck_say(k, FSCK_DIGEST_TREE, v->sum->path,
 			    "the node of level %d over blocks %" PRIu64 " to %" PRIu64 " does not match its children",
 			    level, first, first + under - 1);
 	}
-}
-
-/* A fold that was cut off leaves digests of blocks that the journal shadows half done: then nothing can be said. */
-static bool
-is_folding(const struct fsck *k)
-{
-	return !k->has_catalog || k->facts.fold_lsn != k->facts.base_lsn;
 }
 
 static int
@@ -91,7 +66,7 @@ check_tree(struct fsck *k, const struct volume *v)
 	struct tree *t = malloc(sizeof *t);
 	int r = t == NULL ? -ENOMEM : 0;
 
-	for (uint64_t zone = 0; zone < zones && r == 0 && !is_folding(k); zone++) {
+	for (uint64_t zone = 0; zone < zones && r == 0; zone++) {
 		r = read_zone(k, v, zone, t);
 		for (int level = 1; level < LEVELS && r == 0; level++)
 			check_nodes(k, v, zone, t, level);

@@ -28,7 +28,6 @@ struct scrub_work {
 	struct catalog_scrub at;
 	uint64_t page, max_bytes;
 	bool ended;
-	uint64_t fold_lsn;
 	struct scrub_stats stats;
 	struct catalog_suspect places[PLACES_MAX];
 	bool writable[PLACES_MAX];       /* MEND: digests of the volume */
@@ -71,7 +70,6 @@ make_scrub_job(struct store *s, enum job_kind kind, bool view)
 	}
 	job->scrub->at = s->scrub.at;
 	job->scrub->page = s->scrub.page;
-	job->scrub->fold_lsn = s->fold_lsn;
 	return job;
 }
 
@@ -177,7 +175,7 @@ run_scrub(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct scrub_work *w = job->scrub;
 	struct scrub *sc;
-	int r = scrub_create(job->view, d, cache, w->fold_lsn, on_suspect, w, &sc);
+	int r = scrub_create(job->view, d, cache, on_suspect, w, &sc);
 
 	if (r < 0)
 		return r;
@@ -289,7 +287,7 @@ run_mend(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct scrub_work *w = job->scrub;
 	struct scrub *sc;
-	int r = scrub_create(job->view, d, cache, w->fold_lsn, on_damage, w, &sc);
+	int r = scrub_create(job->view, d, cache, on_damage, w, &sc);
 
 	for (size_t i = 0; r == 0 && i < w->place_count; i++) {
 		r = mend_place(w, sc, i);

@@ -162,3 +162,12 @@ marks_find(const struct marks *m, uint64_t lsn, size_t *ret_index)
 	*ret_index = low;
 	return low < m->count && m->list[low].lsn == lsn;
 }
+
+uint64_t
+marks_first_with(const struct marks *m, uint32_t volume)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (m->list[i].complete && set_names(&m->sets[m->list[i].set], volume))
+			return m->list[i].lsn;
+	return UINT64_MAX;
+}

@@ -32,5 +32,7 @@ void marks_drop_before(struct marks *m, uint64_t lsn);      /* forget those with
 void marks_drop_volume(struct marks *m, uint32_t volume);   /* forget those that name it */
 void marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint);
 bool marks_find(const struct marks *m, uint64_t lsn, size_t *ret_index); /* exactly that LSN */
+/* LSN of the oldest complete one that names the volume; UINT64_MAX if there is none. */
+uint64_t marks_first_with(const struct marks *m, uint32_t volume);
 
 #endif

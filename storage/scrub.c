@@ -12,8 +12,8 @@
 /* ---- life ---- */
 
 int
-scrub_create(struct view *v, struct disk *d, struct run_cache *cache, uint64_t fold_lsn, scrub_found *found, void *arg,
-    struct scrub **ret_scrub)
+scrub_create(
+    struct view *v, struct disk *d, struct run_cache *cache, scrub_found *found, void *arg, struct scrub **ret_scrub)
 {
 	struct scrub *sc = calloc(1, sizeof *sc);
 
@@ -22,7 +22,6 @@ scrub_create(struct view *v, struct disk *d, struct run_cache *cache, uint64_t f
 	sc->v = v;
 	sc->d = d;
 	sc->cache = cache;
-	sc->fold_lsn = fold_lsn;
 	sc->found = found;
 	sc->arg = arg;
 	sc->zone = UINT64_MAX;
@@ -108,6 +107,38 @@ scrub_is_offered(const struct scrub *sc, uint32_t volume, uint64_t block, uint64
 	const struct scrub_offer *o = sc->offer;
 
 	return o != NULL && o->volume == volume && o->block == block && (o->digest == digest || PLANTED(81));
+}
+
+/* ---- what counts ---- */
+
+static int
+on_shadow(void *arg, const struct entry *e)
+{
+	return 1;
+}
+
+/* Has the journal written any of these blocks anew before the volume's oldest point? What cannot be read has not: it is
+ * reported by itself. */
+static bool
+is_shadowed(struct view *v, struct disk *d, struct run_cache *cache, const struct view_volume *vv, uint64_t first,
+    uint64_t blocks)
+{
+	for (size_t i = 0; i < v->run_count; i++)
+		if (run_scan(v->runs[i], d, cache, vv->volume, first, first + blocks, v->base_lsn, vv->first_point_lsn,
+			on_shadow, NULL) > 0)
+			return true;
+	return false;
+}
+
+bool
+scrub_node_counts(
+    struct view *v, struct disk *d, struct run_cache *cache, const struct view_volume *vv, int level, uint64_t index)
+{
+	uint64_t blocks = digest_level_blocks(level), first = index * blocks, frontier = vv->frontier_blocks;
+
+	if (first >= frontier || (first + blocks > frontier && frontier < view_volume_blocks(vv)))
+		return false;
+	return !is_shadowed(v, d, cache, vv, first, blocks);
 }
 
 /* ---- groups ---- */

@@ -6,6 +6,10 @@
  * volumes it checks the pages of the runs. So where it is can be told by one volume and one block, whatever is merged
  * or folded meanwhile.
  *
+ * What the journal has written anew before the oldest point of a volume nobody reads from the staging file any more: a
+ * fold that was cut off, or a fill whose files failed and that went through the journal, may have left anything there,
+ * blocks and digests. It is passed over, and so are nodes of the tree above it.
+ *
  * Rot of digests is told from rot of data by the tree: leaves that do not fit their parent, while with the digests of
  * the data they do, are wrong themselves; data that does not fit a leaf which its parent confirms is wrong. */
 #ifndef HF_STORAGE_SCRUB_H
@@ -48,10 +52,9 @@ typedef void scrub_found(void *arg, const struct damage *d);
 
 struct scrub;
 
-/* v: of all volumes, and of the newest LSN. fold_lsn: of a fold that has begun and not ended: what it may have left
- * half done is passed over; else v's base. Borrows v, d and cache until scrub_destroy(). 0 or -ENOMEM. One thread. */
-int scrub_create(struct view *v, struct disk *d, struct run_cache *cache, uint64_t fold_lsn, scrub_found *found,
-    void *arg, struct scrub **ret_scrub);
+/* v: of all volumes, and of the newest LSN. Borrows v, d and cache until scrub_destroy(). 0 or -ENOMEM. One thread. */
+int scrub_create(
+    struct view *v, struct disk *d, struct run_cache *cache, scrub_found *found, void *arg, struct scrub **ret_scrub);
 void scrub_destroy(struct scrub *sc); /* NULL allowed */
 
 /* The first group (its first block) at or after `from` that holds anything; the volume's block count if none. Blocks.
@@ -73,6 +76,11 @@ int scrub_runs(struct scrub *sc, uint64_t *number, uint64_t *page, uint64_t max_
 
 /* Check the headers of all segments; recovery begins with them. Blocks. */
 void scrub_headers(struct scrub *sc);
+
+/* Must this node of the volume's tree, as stored, fit its children? Not where what is below is passed over, and not at
+ * the frontier of a fill that goes on. Blocks. */
+bool scrub_node_counts(
+    struct view *v, struct disk *d, struct run_cache *cache, const struct view_volume *vv, int level, uint64_t index);
 
 struct scrub_stats scrub_get_stats(const struct scrub *sc);
 

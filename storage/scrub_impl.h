@@ -20,7 +20,6 @@ struct scrub {
 	struct view *v;
 	struct disk *d;
 	struct run_cache *cache;
-	uint64_t fold_lsn;
 	scrub_found *found;
 	void *arg;
 	struct scrub_stats stats;
@@ -42,7 +41,8 @@ struct scrub {
 	uint64_t data[GROUP];  /* digests of what was read */
 	uint64_t newer[GROUP]; /* LSN of the block's oldest version in the journal; UINT64_MAX = none */
 	bool read[GROUP];
-	int status[GROUP]; /* of its read */
+	int status[GROUP];   /* of its read */
+	bool misfits[NODES]; /* of level 1: it counts, and does not fit its leaves */
 	bool contradiction;
 	unsigned char *buf; /* GROUP blocks */
 

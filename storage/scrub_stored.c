@@ -41,14 +41,10 @@ mend_digest(struct scrub *sc, int level, uint64_t index, uint64_t digest)
 	return r == 0;
 }
 
-/* A fold that was cut may have left digests new or old, and a fill that goes on changes the nodes at its frontier. */
 static bool
-is_settled(const struct scrub *sc, int level, uint64_t index)
+counts(const struct scrub *sc, int level, uint64_t index)
 {
-	uint64_t end = (index + 1) * digest_level_blocks(level);
-
-	return sc->fold_lsn <= sc->v->base_lsn &&
-	       (end <= sc->volume->frontier_blocks || sc->volume->frontier_blocks >= view_volume_blocks(sc->volume));
+	return scrub_node_counts(sc->v, sc->d, sc->cache, sc->volume, level, index);
 }
 
 static bool
@@ -65,7 +61,7 @@ check_root(struct scrub *sc)
 	bool agree = true;
 	int r;
 
-	if (!is_settled(sc, 3, sc->zone) || root == sc->root)
+	if (root == sc->root || !counts(sc, 3, sc->zone))
 		return 0;
 	nodes = malloc(ZONE_NODES * sizeof *nodes);
 	if (nodes == NULL)
@@ -143,22 +139,11 @@ load_digests(struct scrub *sc)
 	return r;
 }
 
-/* A fold that has not ended may have written it, or a part of it: everybody reads it from the journal. */
+/* Everybody reads it from the journal. */
 static bool
 is_shadowed(const struct scrub *sc, unsigned i)
 {
-	return sc->newer[i] <= sc->fold_lsn;
-}
-
-static bool
-node_is_settled(const struct scrub *sc, unsigned n)
-{
-	uint64_t end = sc->group + (n + 1) * CHILDREN;
-
-	for (unsigned i = n * CHILDREN; i < (n + 1) * CHILDREN; i++)
-		if (is_shadowed(sc, i))
-			return false;
-	return end <= sc->volume->frontier_blocks || sc->volume->frontier_blocks >= view_volume_blocks(sc->volume);
+	return sc->newer[i] <= sc->volume->first_point_lsn && sc->newer[i] != UINT64_MAX;
 }
 
 static bool
@@ -167,15 +152,21 @@ node_fits(const struct scrub *sc, unsigned n)
 	return fits(sc, sc->leaves + n * CHILDREN, CHILDREN, sc->nodes[n]);
 }
 
+static void
+find_misfits(struct scrub *sc)
+{
+	for (unsigned n = 0; n < NODES; n++)
+		sc->misfits[n] =
+		    n * CHILDREN < sc->count && !node_fits(sc, n) && counts(sc, 1, sc->group / CHILDREN + n);
+}
+
 /* Zeros are not read, unless their leaf may be what rotted. */
 static bool
 is_wanted(const struct scrub *sc, unsigned i)
 {
-	unsigned n = i / CHILDREN;
-
 	if (is_shadowed(sc, i))
 		return false;
-	return sc->leaves[i] != 0 || (node_is_settled(sc, n) && !node_fits(sc, n));
+	return sc->leaves[i] != 0 || sc->misfits[i / CHILDREN];
 }
 
 /* ---- a group: reading ---- */
@@ -285,11 +276,8 @@ static void
 judge_node(struct scrub *sc, unsigned n, bool confirmed)
 {
 	uint64_t right = digest_node(sc->v->digest_seed, sc->leaves + n * CHILDREN, CHILDREN);
-	unsigned wrong;
+	unsigned wrong = find_wrong_leaves(sc, n);
 
-	if (right == sc->nodes[n])
-		return;
-	wrong = find_wrong_leaves(sc, n);
 	if (wrong != 0)
 		mend_leaves(sc, n, wrong);
 	else if (data_fits(sc, n) && !confirmed && mend_digest(sc, 1, sc->group / CHILDREN + n, right))
@@ -305,7 +293,7 @@ judge_top(struct scrub *sc)
 	uint64_t index = sc->group / GROUP, right = digest_node(sc->v->digest_seed, sc->nodes, NODES);
 	uint64_t *top = &sc->tops[index % TOPS];
 
-	if (sc->contradiction || right == *top || !is_settled(sc, 2, index))
+	if (sc->contradiction || right == *top || !counts(sc, 2, index))
 		return;
 	if (!fits(sc, sc->tops, TOPS, sc->root) && mend_digest(sc, 2, index, right))
 		*top = right;
@@ -320,10 +308,8 @@ judge_digests(struct scrub *sc)
 
 	sc->contradiction = false;
 	for (unsigned n = 0; n * CHILDREN < sc->count; n++)
-		if (node_is_settled(sc, n))
+		if (sc->misfits[n])
 			judge_node(sc, n, confirmed);
-		else
-			sc->contradiction = true; /* nor can what is above be judged */
 	judge_top(sc);
 }
 
@@ -354,6 +340,7 @@ scrub_check_stored(struct scrub *sc)
 		r = enter_zone(sc);
 	if (r < 0)
 		return r;
+	find_misfits(sc);
 	read_group(sc);
 	judge_digests(sc);
 	for (unsigned i = 0; i < sc->count; i++)

@@ -80,6 +80,31 @@ belongs_to_view(
 	return true;
 }
 
+static bool
+names_volume(const struct checkpoint *c, uint32_t volume)
+{
+	for (uint32_t i = 0; i < c->volume_count; i++)
+		if (c->volumes[i].volume == volume)
+			return true;
+	return false;
+}
+
+/* LSN of the oldest complete point that the volume is part of; UINT64_MAX: there is none. */
+static uint64_t
+first_point(const struct store *s, uint32_t volume)
+{
+	uint64_t lsn = marks_first_with(&s->marks, volume);
+
+	for (size_t p = 0; p < s->pit_count; p++) {
+		const struct pit *pit = &s->pits[p];
+
+		if (pit->complete && pit->lsn >= s->fold_lsn && pit->lsn < lsn &&
+		    names_volume(&pit->checkpoint, volume))
+			return pit->lsn;
+	}
+	return lsn;
+}
+
 static void
 collect_volumes(struct store *s, enum view_volumes which, struct view_parts *parts)
 {
@@ -91,6 +116,7 @@ collect_volumes(struct store *s, enum view_volumes which, struct view_parts *par
 			continue;
 		vv->volume = v->info.volume;
 		vv->frontier_blocks = v->info.frontier_blocks;
+		vv->first_point_lsn = which == VOLUMES_ALL ? first_point(s, v->info.volume) : 0;
 		vv->img = shared_file_ref(v->img);
 		vv->sum = shared_file_ref(v->sum);
 		parts->volume_count++;

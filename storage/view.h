@@ -32,6 +32,7 @@ struct view_volume {
 	uint64_t size_bytes;      /* at the view's LSN */
 	uint64_t frontier_blocks; /* durable first fill (of today, may lie beyond size_bytes); beyond it blocks read as
 				     zeros */
+	uint64_t first_point_lsn; /* of the oldest complete point it is part of, UINT64_MAX = none; 0 = not asked for */
 	struct shared_file *img, *sum; /* referenced by the view */
 };
 

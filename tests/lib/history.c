@@ -365,8 +365,11 @@ history_view(struct history *h, uint64_t lsn, uint64_t base_lsn)
 	for (uint32_t i = 0; i < h->volume_count; i++) {
 		const struct history_volume *hv = &h->volumes[i];
 
-		p.volumes[p.volume_count++] = (struct view_volume){hv->number, hv->size_bytes, hv->frontier,
-		    share(h, "img", hv->number, DISK_WRITE), share(h, "sum", hv->number, DISK_WRITE)};
+		p.volumes[p.volume_count++] = (struct view_volume){.volume = hv->number,
+		    .size_bytes = hv->size_bytes,
+		    .frontier_blocks = hv->frontier,
+		    .img = share(h, "img", hv->number, DISK_WRITE),
+		    .sum = share(h, "sum", hv->number, DISK_WRITE)};
 	}
 	assert_int_equal(view_create(&p, h->disk, &v), 0);
 	return v;

@@ -15,6 +15,7 @@
 #include "storage/fold.h"
 #include "storage/scrub.h"
 #include "storage/sum.h"
+#include "storage/view_impl.h"
 #include "tests/lib/history.h"
 #include "tests/lib/scratch.h"
 
@@ -45,7 +46,7 @@ pass_begin(struct history *h)
 
 	p->h = h;
 	p->view = history_view(h, h->lsn_last, 0);
-	assert_int_equal(scrub_create(p->view, h->disk, h->cache, 0, on_found, p, &p->scrub), 0);
+	assert_int_equal(scrub_create(p->view, h->disk, h->cache, on_found, p, &p->scrub), 0);
 	return p;
 }
 
@@ -697,7 +698,7 @@ a_fold_ends_at_rot_that_nobody_knows_and_takes_along_what_is_known(void **state)
 	view_destroy(p->view, h->disk);
 	scrub_destroy(p->scrub);
 	p->view = v;
-	assert_int_equal(scrub_create(v, h->disk, h->cache, h->lsn_last, on_found, p, &p->scrub), 0);
+	assert_int_equal(scrub_create(v, h->disk, h->cache, on_found, p, &p->scrub), 0);
 	assert_int_equal(scrub_mend_group(p->scrub, e.volume, e.block, true,
 			     &(struct scrub_offer){e.volume, e.block, e.digest, bytes}),
 	    0);
@@ -727,7 +728,9 @@ what_a_fold_that_was_cut_has_left_is_no_damage(void **state)
 		dirty += p->count > 0;
 		p->count = 0;
 		scrub_destroy(p->scrub);
-		assert_int_equal(scrub_create(p->view, h->disk, h->cache, h->lsn_last, on_found, p, &p->scrub), 0);
+		for (uint32_t i = 0; i < p->view->volume_count; i++)
+			p->view->volumes[i].first_point_lsn = h->lsn_last; /* the fold's target */
+		assert_int_equal(scrub_create(p->view, h->disk, h->cache, on_found, p, &p->scrub), 0);
 		scrub_everything(p);
 		assert_int_equal(p->count, 0);
 		pass_end(p);
