@@ -26,7 +26,8 @@
 	X(SEGMENT_GROUPS, "descriptors of a segment are damaged",                                                      \
 	    "nothing, while its run is whole: that is read in their place; look at the disk")                          \
 	X(RUN_DAMAGED, "an index is damaged",                                                                          \
-	    "nothing, if it is of one segment: holdfastd makes it anew; a merged one: put it back from a backup")      \
+	    "nothing, unless it also says that pages cannot be made again: holdfastd mends it; else, if it is merged," \
+	    " put it back from a backup")                                                                              \
 	X(RUN_ENTRIES, "an index says what cannot be", "report it: this is a bug of holdfastd, or a very lucky bit")   \
 	X(RUN_MISMATCH, "an index does not belong to its segment", "put both back from one backup")                    \
 	X(STAGING_MISSING, "the files of a disk are not both there", "put them back from a backup of the same moment") \

@@ -247,19 +247,17 @@ static int
 check_pages(struct fsck *k, const char *path, struct run *run)
 {
 	unsigned char *page = buffer_alloc(PAGE_BYTES);
-	int r = page == NULL ? -ENOMEM : 0, bad = 0;
+	int r = page == NULL ? -ENOMEM : 0;
 
 	for (uint64_t i = 0; r == 0 && i < run_pages(run); i++) {
 		r = disk_read_now(k->d, run_file(run), page, PAGE_BYTES, i * PAGE_BYTES);
-		if (r == 0 && run_check_page(run, page, i) < 0) {
+		if (r == 0 && run_check_page(run, page, i) < 0)
 			fsck_say(k, FSCK_RUN_DAMAGED, path, "page %" PRIu64 " does not match its checksum", i);
-			bad = -HF_ECORRUPT;
-		}
 		if (r == 0)
 			r = fsck_go_on(k);
 	}
 	buffer_free(page, PAGE_BYTES);
-	return r < 0 ? r : bad;
+	return r;
 }
 
 static int
@@ -281,6 +279,8 @@ check_run(struct fsck *k, uint64_t number, struct known_run *ret_known)
 		r = check_pages(k, path, run);
 		if (r == 0)
 			r = check_entries(k, path, run, &ret_known->info);
+		if (r == -HF_ECORRUPT)
+			fsck_say(k, FSCK_RUN_DAMAGED, path, "what is damaged cannot be made again of other pages");
 		ret_known->whole = r == 0;
 	}
 	run_unref(run, k->d);

@@ -29,6 +29,7 @@ struct scrub_work {
 	uint64_t page, max_bytes;
 	bool ended;
 	struct scrub_stats stats;
+	uint64_t pages_mended; /* MEND: of runs */
 	struct catalog_suspect places[PLACES_MAX];
 	bool writable[PLACES_MAX];       /* MEND: digests of the volume */
 	size_t place_count, whole_count; /* MEND: of the first so many places all that was found is in the list */
@@ -265,9 +266,23 @@ on_damage(void *arg, const struct damage *d)
 		w->more = true;
 }
 
-static int
-mend_place(struct scrub_work *w, struct scrub *sc, size_t i)
+/* Pages of a run that cannot be mended are found damaged by what comes next. */
+static void
+mend_run(struct store_job *job, struct disk *d, uint64_t number, uint64_t page)
 {
+	char path[PATH_MAX_BYTES];
+	int mended;
+
+	run_path(path, sizeof path, job->store->journal_dir, number);
+	mended = run_mend_pages(d, path, page, SCRUB_GROUP_BLOCKS);
+	if (mended > 0)
+		job->scrub->pages_mended += (uint64_t)mended;
+}
+
+static int
+mend_place(struct store_job *job, struct disk *d, struct scrub *sc, size_t i)
+{
+	struct scrub_work *w = job->scrub;
 	const struct catalog_suspect *p = &w->places[i];
 	uint64_t run = p->run, page = p->block / SCRUB_GROUP_BLOCKS * SCRUB_GROUP_BLOCKS;
 	int r;
@@ -276,8 +291,10 @@ mend_place(struct scrub_work *w, struct scrub *sc, size_t i)
 		scrub_headers(sc);
 		return 0;
 	}
-	if (p->volume == 0)
+	if (p->volume == 0) {
+		mend_run(job, d, run, page);
 		return scrub_runs(sc, &run, &page, 1);
+	}
 	r = scrub_mend_group(sc, p->volume, p->block, w->writable[i], w->offer.bytes != NULL ? &w->offer : NULL);
 	return r == -HF_EVOLUME ? 0 : r; /* it went with its volume */
 }
@@ -290,7 +307,7 @@ run_mend(struct store_job *job, struct disk *d, struct run_cache *cache)
 	int r = scrub_create(job->view, d, cache, on_damage, w, &sc);
 
 	for (size_t i = 0; r == 0 && i < w->place_count; i++) {
-		r = mend_place(w, sc, i);
+		r = mend_place(job, d, sc, i);
 		w->whole_count += !w->more;
 	}
 	if (r == 0)
@@ -359,7 +376,7 @@ finish_mend(struct store *s, struct store_job *job)
 		return;
 	}
 	sb->blocks_healed += w->stats.blocks_healed;
-	sb->digests_mended += w->stats.digests_mended;
+	sb->digests_mended += w->stats.digests_mended + w->pages_mended;
 	sb->more_damaged |= w->more;
 	scrub_take_findings(s, w->places, w->whole_count, w->found, w->found_count, w->stats.blocks_healed > 0);
 }

@@ -16,7 +16,7 @@
 #include "proto/common/status.h"
 #include "storage/leaving.h"
 #include "storage/run_cache.h"
-#include "storage/run_impl.h"
+#include "storage/run_parity.h"
 #include "storage/segment.h"
 #include "storage/transfer.h"
 
@@ -167,6 +167,7 @@ run_first_page(const struct run *r, enum run_page_kind kind)
 
 	switch (kind) {
 	case RUN_PAGE_HEADER: return 0;
+	case RUN_PAGE_PARITY: page += run_segment_pages(l);   /* fall through */
 	case RUN_PAGE_SEGMENTS: page += l->checkpoint_pages;  /* fall through */
 	case RUN_PAGE_CHECKPOINTS: page += run_wide_pages(l); /* fall through */
 	case RUN_PAGE_WIDE: page += run_narrow_pages(l);      /* fall through */
@@ -178,8 +179,8 @@ run_first_page(const struct run *r, enum run_page_kind kind)
 uint64_t
 run_end_page(const struct run *r, enum run_page_kind kind)
 {
-	if (kind == RUN_PAGE_SEGMENTS)
-		return run_first_page(r, kind) + run_segment_pages(&r->layout);
+	if (kind == RUN_PAGE_PARITY)
+		return run_first_page(r, kind) + r->layout.parity_pages;
 	return run_first_page(r, (enum run_page_kind)(kind + 1));
 }
 
@@ -187,6 +188,12 @@ uint64_t
 run_entry_count(const struct run *r)
 {
 	return r->layout.narrow_count + r->layout.wide_count;
+}
+
+uint64_t
+run_lsn_first(const struct run *r)
+{
+	return r->layout.lsn_first;
 }
 
 uint64_t
@@ -212,9 +219,9 @@ check_size(struct run *r, struct disk *d)
 	if (l->narrow_count / RUN_NARROW_PER_PAGE > pages || l->wide_count / RUN_WIDE_PER_PAGE > pages ||
 	    l->checkpoint_pages > pages || l->segment_count / RUN_SEGMENTS_PER_PAGE > pages)
 		return -HF_ECORRUPT;
-	if (run_end_page(r, RUN_PAGE_SEGMENTS) > pages)
+	if (l->parity_pages != 0 && l->parity_pages != run_parity_pages(run_content_pages(l)))
 		return -HF_ECORRUPT;
-	return 0;
+	return run_pages(r) > pages ? -HF_ECORRUPT : 0;
 }
 
 static int
@@ -232,12 +239,21 @@ read_header(struct run *r, struct disk *d, struct run_info *ret_info)
 		ret = -HF_ECORRUPT;
 	if (ret == 0)
 		ret = run_header_decode(page, ret_info, &r->layout);
+	if ((ret == -HF_ECORRUPT || ret == -EIO) && run_remake_header(r, d, page) == 0)
+		ret = run_header_decode(page, ret_info, &r->layout);
 	buffer_free(page, RUN_PAGE_BYTES);
 	return ret;
 }
 
 int
 run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info *ret_info, struct hf_error *err)
+{
+	return run_open_for(d, path, DISK_READ, ret_run, ret_info, err);
+}
+
+int
+run_open_for(struct disk *d, const char *path, unsigned flags, struct run **ret_run, struct run_info *ret_info,
+    struct hf_error *err)
 {
 	struct run *r = run_alloc();
 	struct run_info info;
@@ -246,7 +262,7 @@ run_open(struct disk *d, const char *path, struct run **ret_run, struct run_info
 	if (r == NULL)
 		return hf_error_set(err, -ENOMEM, "run %s", path);
 	r->id = next_run_id();
-	ret = disk_open(d, path, DISK_READ, &r->file);
+	ret = disk_open(d, path, flags, &r->file);
 	if (ret == 0)
 		ret = read_header(r, d, &info);
 	if (ret == 0)
@@ -283,7 +299,7 @@ run_number(const struct run *r)
 uint64_t
 run_pages(const struct run *r)
 {
-	return r->file != NULL ? run_end_page(r, RUN_PAGE_SEGMENTS) : 0;
+	return r->file != NULL ? run_end_page(r, RUN_PAGE_PARITY) : 0;
 }
 
 struct disk_file *
@@ -321,7 +337,7 @@ pages_to_read(const struct reader *rd, uint64_t index)
 }
 
 /* Read page `index` and perhaps some behind it into the cache. A damaged page behind is left for
- * whoever asks for it. */
+ * whoever asks for it; if nothing can be read in one piece, the one asked for is read alone. */
 static int
 read_pages(struct reader *rd, uint64_t index)
 {
@@ -331,11 +347,13 @@ read_pages(struct reader *rd, uint64_t index)
 	    .file = rd->run->file, .buf = room, .len = n * RUN_PAGE_BYTES, .offset = index * RUN_PAGE_BYTES};
 	int r = transfers_read(rd->d, &t, 1);
 
-	if (r < 0)
-		return r;
-	n = (size_t)t.res / RUN_PAGE_BYTES;
-	if (n == 0 || check_page(rd, room, index) < 0)
-		return -HF_ECORRUPT;
+	n = r < 0 ? 0 : (size_t)t.res / RUN_PAGE_BYTES;
+	if (n == 0 || check_page(rd, room, index) < 0) {
+		r = run_read_page(rd->run, rd->d, index, rd->kind, room);
+		if (r < 0)
+			return r;
+		n = n > 0 ? n : 1;
+	}
 	for (size_t i = n; i-- > 0;) /* the one asked for last: it must be in the cache afterwards */
 		if (check_page(rd, room + i * RUN_PAGE_BYTES, index + i) >= 0)
 			run_cache_put(rd->cache, rd->run->id, index + i, room + i * RUN_PAGE_BYTES);
@@ -568,12 +586,11 @@ read_checkpoints(struct run *r, struct disk *d, unsigned char *page, struct chec
 	uint64_t index = run_first_page(r, RUN_PAGE_CHECKPOINTS), read = 0;
 
 	for (uint64_t i = 0; i < r->layout.checkpoint_pages; i++, index++) {
-		int count, ret = disk_read_now(d, r->file, page, RUN_PAGE_BYTES, index * RUN_PAGE_BYTES);
+		int ret, count = run_read_page(r, d, index, RUN_PAGE_CHECKPOINTS, page);
 
-		if (ret < 0)
-			return ret;
-		count = run_page_check(page, r->digest_seed, r->number, index, RUN_PAGE_CHECKPOINTS);
-		if (count < 0 || read + (uint64_t)count > r->layout.checkpoint_count)
+		if (count < 0)
+			return count;
+		if (read + (uint64_t)count > r->layout.checkpoint_count)
 			return -HF_ECORRUPT;
 		ret = decode_checkpoints(page, count, checkpoints + read);
 		if (ret < 0)
@@ -622,12 +639,11 @@ read_segments(struct run *r, struct disk *d, unsigned char *page, struct run_seg
 	uint64_t index = run_first_page(r, RUN_PAGE_SEGMENTS), end = run_end_page(r, RUN_PAGE_SEGMENTS), read = 0;
 
 	for (; index < end; index++) {
-		int count, ret = disk_read_now(d, r->file, page, RUN_PAGE_BYTES, index * RUN_PAGE_BYTES);
+		int count = run_read_page(r, d, index, RUN_PAGE_SEGMENTS, page);
 
-		if (ret < 0)
-			return ret;
-		count = run_page_check(page, r->digest_seed, r->number, index, RUN_PAGE_SEGMENTS);
-		if (count < 0 || count > RUN_SEGMENTS_PER_PAGE || read + (uint64_t)count > r->layout.segment_count)
+		if (count < 0)
+			return count;
+		if (count > RUN_SEGMENTS_PER_PAGE || read + (uint64_t)count > r->layout.segment_count)
 			return -HF_ECORRUPT;
 		for (int i = 0; i < count; i++)
 			run_segment_decode(page + i * RUN_SEGMENT_BYTES, &segments[read++]);

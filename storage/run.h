@@ -7,7 +7,8 @@
  * docs/format.md has the bytes: header page (magic "HFRUN001", version, ids, seed, ranges, end state of the journal,
  * volume table, checksum), pages of entries sorted by entry_compare(), pages of wide entries, checkpoint records, and
  * of a merged run the segments that its entries lie in. Every page has a checksum (XXH3-64, seeded with the digest seed
- * and the page's place).
+ * and the page's place), and can be made again of others when it has rotted (run_parity.h): readers see that it was
+ * slower, and run_take_damaged() tells.
  *
  * Within one LSN no block of a volume may occur twice: which of the two is the newer could not be told. */
 #ifndef HF_STORAGE_RUN_H
@@ -80,6 +81,17 @@ void run_unref(struct run *r, struct disk *d);
 /* Its file has no name any more: it goes to l when the last reference does, which the caller's thread must drop. */
 struct leaving;
 void run_leave(struct run *r, struct leaving *l);
+
+/* A page that did not match its checksum, or could not be read, since this was last asked; whoever met it had it made
+ * again of others, or failed. Any thread. */
+bool run_take_damaged(struct run *r, uint64_t *ret_page);
+
+/* Write anew, where they are, those of pages [first, first + count) of the run at path that have rotted and can be made
+ * of others. Nobody else may write it meanwhile. What was mended is durable. Their number, or negative. Blocks. */
+int run_mend_pages(struct disk *d, const char *path, uint64_t first, uint64_t count);
+
+/* LSN of the oldest entry: points before it need nothing of the run. */
+uint64_t run_lsn_first(const struct run *r);
 
 /* Of a run in a file: its number, its pages, and the file, for who reads them all; 0, 0 and NULL in memory. */
 uint64_t run_number(const struct run *r);

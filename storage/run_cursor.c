@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "proto/common/status.h"
-#include "storage/run_impl.h"
+#include "storage/run_parity.h"
 
 enum { BUFFER_PAGES = 16 };
 
@@ -67,6 +67,10 @@ read_pages(struct run_cursor *c)
 	if (pages == 0)
 		return -HF_ECORRUPT; /* fewer records than the header says */
 	r = disk_read_now(c->d, c->run->file, c->buffer, pages * RUN_PAGE_BYTES, c->next * RUN_PAGE_BYTES);
+	if (r < 0) { /* alone it may be read, or made again */
+		r = run_read_page(c->run, c->d, c->next, c->kind, c->buffer);
+		pages = 1;
+	}
 	if (r < 0)
 		return r;
 	c->next += pages;
@@ -79,6 +83,7 @@ read_pages(struct run_cursor *c)
 static int
 enter_page(struct run_cursor *c)
 {
+	unsigned char *page;
 	uint64_t index;
 
 	if (c->page + 1 < c->pages) {
@@ -90,8 +95,10 @@ enter_page(struct run_cursor *c)
 			return r;
 	}
 	index = c->next - c->pages + c->page;
-	c->count =
-	    run_page_check(c->buffer + c->page * RUN_PAGE_BYTES, c->run->digest_seed, c->run->number, index, c->kind);
+	page = c->buffer + c->page * RUN_PAGE_BYTES;
+	c->count = run_page_check(page, c->run->digest_seed, c->run->number, index, c->kind);
+	if (c->count < 0)
+		c->count = run_read_page(c->run, c->d, index, c->kind, page);
 	c->record = 0;
 	if (c->count == 0 || c->count > (int)(RUN_PAGE_COUNT_AT / c->record_bytes))
 		return -HF_ECORRUPT;

@@ -27,6 +27,12 @@ run_segment_pages(const struct run_layout *l)
 	return (l->segment_count + RUN_SEGMENTS_PER_PAGE - 1) / RUN_SEGMENTS_PER_PAGE;
 }
 
+uint64_t
+run_content_pages(const struct run_layout *l)
+{
+	return 1 + run_narrow_pages(l) + run_wide_pages(l) + l->checkpoint_pages + run_segment_pages(l);
+}
+
 static uint64_t
 page_checksum(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index)
 {
@@ -34,11 +40,12 @@ page_checksum(const unsigned char *page, uint64_t seed, uint64_t number, uint64_
 }
 
 void
-run_page_seal(unsigned char *page, const struct run_info *info, uint64_t index, enum run_page_kind kind, size_t count)
+run_page_seal(
+    unsigned char *page, uint64_t seed, uint64_t number, uint64_t index, enum run_page_kind kind, size_t count)
 {
 	put_le32(page + RUN_PAGE_COUNT_AT, (uint32_t)count);
 	put_le32(page + RUN_PAGE_KIND_AT, kind);
-	put_le64(page + RUN_PAGE_CHECKSUM_AT, page_checksum(page, info->digest_seed, info->number, index));
+	put_le64(page + RUN_PAGE_CHECKSUM_AT, page_checksum(page, seed, number, index));
 }
 
 int
@@ -167,6 +174,7 @@ encode_merged(unsigned char *p, const struct run_info *info, const struct run_la
 	put_le64(p, info->segment_first);
 	put_le64(p + 8, info->merged ? 1 : 0);
 	put_le64(p + 16, l->segment_count);
+	put_le64(p + 24, l->parity_pages);
 }
 
 static void
@@ -179,6 +187,7 @@ decode_merged(const unsigned char *p, uint32_t version, struct run_info *ret_inf
 	ret_info->segment_first = get_le64(p);
 	ret_info->merged = get_le64(p + 8) != 0;
 	ret_layout->segment_count = get_le64(p + 16);
+	ret_layout->parity_pages = get_le64(p + 24);
 }
 
 void
@@ -203,7 +212,7 @@ run_header_encode(unsigned char *page, const struct run_info *info, const struct
 	encode_merged(page + MERGED_AT, info, l);
 	for (uint32_t i = 0; i < info->volume_count; i++)
 		encode_volume(page + RUN_VOLUMES_AT + i * RUN_VOLUME_BYTES, &info->volumes[i]);
-	run_page_seal(page, info, 0, RUN_PAGE_HEADER, 0);
+	run_page_seal(page, info->digest_seed, info->number, 0, RUN_PAGE_HEADER, 0);
 }
 
 static void
@@ -224,15 +233,24 @@ decode_info(const unsigned char *page, struct run_info *ret_info)
 		decode_volume(page + RUN_VOLUMES_AT + i * RUN_VOLUME_BYTES, &ret_info->volumes[i]);
 }
 
+void
+run_header_keys(const unsigned char *page, uint64_t *ret_seed, uint64_t *ret_number)
+{
+	*ret_seed = get_le64(page + 40);
+	*ret_number = get_le64(page + 48);
+}
+
 int
 run_header_decode(const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout)
 {
 	struct run_info info = {.volume_count = get_le32(page + 12)};
 	struct run_layout layout = {0};
 	uint32_t version = get_le32(page + 8);
+	uint64_t seed, number;
 
+	run_header_keys(page, &seed, &number);
 	if (memcmp(page, run_magic, sizeof run_magic) != 0 ||
-	    run_page_check(page, get_le64(page + 40), get_le64(page + 48), 0, RUN_PAGE_HEADER) < 0)
+	    run_page_check(page, seed, number, 0, RUN_PAGE_HEADER) < 0)
 		return -HF_ECORRUPT;
 	if (version == 0 || version > RUN_VERSION)
 		return -HF_EFORMAT;

@@ -7,6 +7,7 @@
  *	wide pages      longer ones, each with the largest end so far: then a search need not look back
  *	checkpoint pages
  *	segment pages   of a merged run: the files its entries are in
+ *	parity pages    any one page of the above can be made again of them: see run_parity.h
  *
  * The last 16 bytes of every page: number of records, kind, checksum. The checksum is seeded with
  * the place of the page too, so that a page of another run, or of another place, is not taken for
@@ -17,7 +18,7 @@
 #include "storage/run.h"
 
 enum {
-	RUN_VERSION = 2, /* 1 had neither merged runs nor segment pages */
+	RUN_VERSION = 2, /* 1 had neither merged runs nor segment and parity pages */
 	RUN_PAGE_BYTES = 4096,
 	RUN_PAGE_COUNT_AT = 4080,
 	RUN_PAGE_KIND_AT = 4084,
@@ -45,6 +46,7 @@ enum run_page_kind {
 	RUN_PAGE_WIDE = 3,
 	RUN_PAGE_CHECKPOINTS = 4,
 	RUN_PAGE_SEGMENTS = 5,
+	RUN_PAGE_PARITY = 6,
 };
 
 static const unsigned char run_magic[8] = {'H', 'F', 'R', 'U', 'N', '0', '0', '1'};
@@ -54,6 +56,7 @@ struct run_layout {
 	uint64_t narrow_count, wide_count;
 	uint64_t checkpoint_count, checkpoint_pages;
 	uint64_t segment_count;
+	uint64_t parity_pages;
 	uint64_t lsn_first, lsn_last; /* of the entries */
 };
 
@@ -67,12 +70,14 @@ struct wide_entry {
 uint64_t run_narrow_pages(const struct run_layout *l);
 uint64_t run_wide_pages(const struct run_layout *l);
 uint64_t run_segment_pages(const struct run_layout *l);
+/* All but the parity pages: the header, and what is behind it. */
+uint64_t run_content_pages(const struct run_layout *l);
 
 /* Running maximum of ends within a volume, for the next wide entry in order. */
 uint64_t run_end_max(const struct wide_entry *before, const struct entry *e);
 
 void run_page_seal(
-    unsigned char *page, const struct run_info *info, uint64_t index, enum run_page_kind kind, size_t count);
+    unsigned char *page, uint64_t seed, uint64_t number, uint64_t index, enum run_page_kind kind, size_t count);
 /* Number of records, or -HF_ECORRUPT. */
 int run_page_check(const unsigned char *page, uint64_t seed, uint64_t number, uint64_t index, enum run_page_kind kind);
 
@@ -85,6 +90,8 @@ void run_segment_encode(unsigned char *p, const struct run_segment *g);
 void run_segment_decode(const unsigned char *p, struct run_segment *ret_segment);
 
 void run_header_encode(unsigned char *page, const struct run_info *info, const struct run_layout *l);
+/* What the checksums of all pages are seeded with. */
+void run_header_keys(const unsigned char *page, uint64_t *ret_seed, uint64_t *ret_number);
 /* 0, -HF_EFORMAT, -HF_ECORRUPT. */
 int run_header_decode(const unsigned char *page, struct run_info *ret_info, struct run_layout *ret_layout);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run_impl.h: inside of a run, shared by run.c and run_cursor.c, and nobody else. */
+/* run_impl.h: inside of a run, shared by run*.c, and nobody else. */
 #ifndef HF_STORAGE_RUN_IMPL_H
 #define HF_STORAGE_RUN_IMPL_H
 
@@ -18,10 +18,15 @@ struct run {
 	struct disk_file *file;
 	struct leaving *leaving; /* takes it at the last unref */
 	uint64_t digest_seed, number;
+	_Atomic uint64_t damaged; /* 1 + a page that could not be read as it is; 0 = none */
 };
 
 /* Pages of a file run by kind: the first, and the one behind the last. */
 uint64_t run_first_page(const struct run *r, enum run_page_kind kind);
 uint64_t run_end_page(const struct run *r, enum run_page_kind kind);
+
+/* run_open(), with other flags for the file. */
+int run_open_for(struct disk *d, const char *path, unsigned flags, struct run **ret_run, struct run_info *ret_info,
+    struct hf_error *err);
 
 #endif

@@ -2,7 +2,7 @@
 /* Writing a run file. It appears whole or not at all: everything goes to path.tmp, which is synced before it gets its
  * name, and the name is made durable before we return. What a cut leaves is a .tmp, which nobody reads and the next
  * attempt replaces. */
-#include "storage/run_format.h"
+#include "storage/run_parity.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -25,12 +25,13 @@ struct run_writer {
 	bool named; /* the name, if there is one, is the new run's */
 	const struct run_info *info;
 	struct run_layout layout;
-	unsigned char *buffer; /* BUFFER_PAGES pages */
+	unsigned char *buffer; /* BUFFER_PAGES pages, and one for the header */
 	size_t used;           /* whole pages in it */
 	uint64_t flushed;      /* whole pages in the file */
 	enum run_page_kind kind;
 	size_t count, fill; /* records and bytes in the page being filled */
 	struct wide_entry wide_last;
+	struct run_parity *parity; /* of all pages so far */
 };
 
 /* ---- pages ---- */
@@ -47,17 +48,35 @@ flush(struct run_writer *w)
 	return disk_write_now(w->d, w->file, w->buffer, used * RUN_PAGE_BYTES, (w->flushed - used) * RUN_PAGE_BYTES);
 }
 
+/* Where the next page goes: in the buffer, and in the file. */
+static unsigned char *
+next_page(const struct run_writer *w, uint64_t *ret_index)
+{
+	*ret_index = w->flushed + w->used;
+	return w->buffer + w->used * RUN_PAGE_BYTES;
+}
+
+static int
+take_page(struct run_writer *w)
+{
+	w->used++;
+	return w->used == BUFFER_PAGES ? flush(w) : 0;
+}
+
 static int
 end_page(struct run_writer *w)
 {
+	uint64_t index;
+	unsigned char *page = next_page(w, &index);
+
 	if (w->count == 0)
 		return 0;
-	run_page_seal(w->buffer + w->used * RUN_PAGE_BYTES, w->info, w->flushed + w->used, w->kind, w->count);
+	run_page_seal(page, w->info->digest_seed, w->info->number, index, w->kind, w->count);
+	run_parity_add(w->parity, index, page);
 	w->count = w->fill = 0;
-	w->used++;
 	if (w->kind == RUN_PAGE_CHECKPOINTS)
 		w->layout.checkpoint_pages++;
-	return w->used == BUFFER_PAGES ? flush(w) : 0;
+	return take_page(w);
 }
 
 /* Room for one record of len bytes, in the current page or a new one. */
@@ -186,8 +205,9 @@ run_writer_open(
 	w->flushed = 1; /* the header comes last */
 	r = snprintf(w->tmp, sizeof w->tmp, "%s.tmp", path);
 	assert(r > 0 && (size_t)r < sizeof w->tmp);
-	w->buffer = buffer_alloc(BUFFER_PAGES * RUN_PAGE_BYTES);
-	r = w->buffer == NULL ? -ENOMEM : create_empty(d, w->tmp, &w->file);
+	w->buffer = buffer_alloc((BUFFER_PAGES + 1) * RUN_PAGE_BYTES);
+	w->parity = run_parity_create();
+	r = w->buffer == NULL || w->parity == NULL ? -ENOMEM : create_empty(d, w->tmp, &w->file);
 	if (r < 0) {
 		run_writer_close(w);
 		return r;
@@ -197,21 +217,38 @@ run_writer_open(
 }
 
 static int
-write_header(struct run_writer *w)
+add_parity(struct run_writer *w)
 {
-	run_header_encode(w->buffer, w->info, &w->layout);
-	return disk_write_now(w->d, w->file, w->buffer, RUN_PAGE_BYTES, 0);
+	uint64_t n = w->layout.parity_pages, index;
+	int r = 0;
+
+	for (uint64_t k = 0; r == 0 && k < n; k++) {
+		unsigned char *page = next_page(w, &index);
+
+		run_parity_get(w->parity, n, k, page);
+		run_page_seal(page, w->info->digest_seed, w->info->number, index, RUN_PAGE_PARITY,
+		    get_le32(page + RUN_PAGE_COUNT_AT));
+		r = take_page(w);
+	}
+	return r;
 }
 
+/* The header comes last, but belongs to a group like the others. */
 static int
 end_file(struct run_writer *w)
 {
+	unsigned char *header = w->buffer + BUFFER_PAGES * RUN_PAGE_BYTES;
 	int r = end_page(w);
 
+	w->layout.parity_pages = run_parity_pages(run_content_pages(&w->layout));
+	run_header_encode(header, w->info, &w->layout);
+	run_parity_add(w->parity, 0, header);
+	if (r == 0)
+		r = add_parity(w);
 	if (r == 0)
 		r = flush(w);
 	if (r == 0)
-		r = write_header(w);
+		r = disk_write_now(w->d, w->file, header, RUN_PAGE_BYTES, 0);
 	if (r == 0)
 		r = PLANTED(11) ? 0 : disk_sync_now(w->d, w->file);
 	return r;
@@ -247,7 +284,8 @@ run_writer_close(struct run_writer *w)
 	disk_close(w->d, w->file);
 	if (w->file != NULL && !w->named)
 		(void)disk_unlink(w->d, w->tmp); /* best effort: the next attempt replaces it */
-	buffer_free(w->buffer, BUFFER_PAGES * RUN_PAGE_BYTES);
+	buffer_free(w->buffer, (BUFFER_PAGES + 1) * RUN_PAGE_BYTES);
+	run_parity_destroy(w->parity);
 	free(w);
 }
 

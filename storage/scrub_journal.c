@@ -221,7 +221,7 @@ report_page(struct scrub *sc, const struct run *run, uint64_t page, int status)
 {
 	struct damage d = {.segment = (uint32_t)run_number(run),
 	    .block = page,
-	    .lsn = sc->v->base_lsn,
+	    .lsn = run_lsn_first(run),
 	    .lsn_next = UINT64_MAX,
 	    .status = status};
 

@@ -283,9 +283,10 @@ struct scrub_status {
 	int64_t begun_ns, done_ns; /* our clock: of the one under way; when the last whole one ended. 0 = none */
 	double progress;           /* 0 to 1, of the one under way, by the volumes' sizes */
 	uint64_t bytes, bytes_per_second;
-	uint64_t blocks_healed, digests_mended; /* since the store was opened */
-	size_t damaged;                         /* versions of blocks that are damaged now */
-	bool more_damaged;                      /* than there is room to remember */
+	uint64_t blocks_healed;
+	uint64_t digests_mended; /* and pages of the index; both since the store was opened */
+	size_t damaged;          /* versions of blocks that are damaged now */
+	bool more_damaged;       /* than there is room to remember */
 };
 void store_get_scrub(const struct store *s, struct scrub_status *ret_status);
 bool store_is_scrubbing(const struct store *s);

@@ -340,6 +340,7 @@ void scrub_unload(struct store *s);
 bool scrub_is_due(const struct store *s);
 void scrub_begin(struct store *s, bool by_hand);
 void scrub_suspect(struct store *s, const struct catalog_suspect *suspect);
+void scrub_look_at_runs(struct store *s);            /* pages that readers found damaged become suspect */
 void scrub_recheck(struct store *s, int64_t now_ns); /* every ten minutes, what is damaged */
 /* In the places of a mending these are damaged now, and nothing else. */
 void scrub_take_findings(struct store *s, const struct catalog_suspect *places, size_t place_count,

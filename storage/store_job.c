@@ -159,6 +159,7 @@ store_job_finish(struct store *s, struct store_job *job, bool keep)
 	job_ended(s, job);
 	classes[job->kind]->finish(s, job);
 	check_catalog(s);
+	scrub_look_at_runs(s);
 	s->merge_wanted = true;
 	if (classes[job->kind]->frees)
 		s->space.acted_ns = clock_monotonic_ns();

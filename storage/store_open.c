@@ -150,6 +150,7 @@ store_open(struct disk *d, const struct store_config *config, struct store **ret
 		store_close(s, d);
 		return r;
 	}
+	scrub_look_at_runs(s);
 	store_begin_retention(s);
 	s->copied_commits = UINT64_MAX; /* nobody knows how old the copy is */
 	s->copy_due_ns = clock_monotonic_ns() + s->config.copy_interval_ns;

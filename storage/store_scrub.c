@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store_scrub.c: what the owner knows of scrubs: how far one has come, which places are suspect, what is damaged.
  *
- * There is one way for rot, wherever it is noticed (a scrub, an export, a fold): its place becomes suspect, a mending
- * (job_scrub.c) looks at it while nobody else writes there, and what it finds is the truth about that place from then
- * on: damage, or nothing. Damage is looked at again every ten minutes, for it goes when no point needs it any more. */
+ * There is one way for rot, wherever it is noticed (a scrub, an export, a compare, a fold, a merge): its place becomes
+ * suspect, a mending (job_scrub.c) looks at it while nobody else writes there, and what it finds is the truth about
+ * that place from then on: damage, or nothing. Damage is looked at again every ten minutes, for it goes when no point
+ * needs it any more. */
 #include "storage/store_impl.h"
 
 #include <assert.h>
@@ -202,6 +203,16 @@ store_suspect(struct store *s, uint32_t volume, uint64_t block)
 	const struct catalog_suspect suspect = {.volume = volume, .block = block};
 
 	scrub_suspect(s, &suspect);
+}
+
+void
+scrub_look_at_runs(struct store *s)
+{
+	uint64_t page;
+
+	for (const struct segment *g = s->segments; g != NULL; g = g->next)
+		if (g->run != NULL && run_take_damaged(g->run, &page))
+			scrub_suspect(s, &(struct catalog_suspect){.run = g->number, .block = page});
 }
 
 static struct catalog_suspect

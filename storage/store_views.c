@@ -192,6 +192,8 @@ store_view_release(struct store *s, struct view *v)
 			continue;
 		s->views[i] = s->views[--s->view_count];
 		view_destroy(v, s->disk);
+		if (s->catalog != NULL) /* offline nobody mends */
+			scrub_look_at_runs(s);
 		store_wake_job(s); /* a fold, or holes, may have waited for it */
 		return;
 	}

@@ -346,7 +346,8 @@ damaged_run_ends_the_merge(void **state)
 	draw_entries(&dice, &m);
 	draw_points(&dice, &m);
 	write_runs(f, &m);
-	assert_int_equal(disk_sim_flip(f->disk, "/2.run", 4096 + 100, 3), 0);
+	for (uint64_t page = 0; page < run_pages(m.runs[2]); page++) /* one alone would be mended */
+		assert_int_equal(disk_sim_flip(f->disk, "/2.run", page * 4096 + 100, 3), 0);
 	assert_int_equal(
 	    merge_scan(m.runs, RUNS, f->disk, m.points, m.point_count, false, count_one, &count), -HF_ECORRUPT);
 	for (unsigned i = 0; i < RUNS; i++)

@@ -13,7 +13,7 @@
 #include "proto/common/status.h"
 #include "storage/disk_sim.h"
 #include "storage/run.h"
-#include "storage/run_format.h"
+#include "storage/run_parity.h"
 #include "tests/lib/dice.h"
 
 static const char dir[] = "/journal";
@@ -312,32 +312,176 @@ scan_all(struct fixture *f, struct run *r, size_t *ret_count)
 	return run_scan(r, f->disk, f->cache, 1, 0, UINT64_MAX, 0, UINT64_MAX, count_entries, ret_count);
 }
 
-static void
-any_flipped_bit_is_found(void **state)
-{
-	struct fixture *f = *state;
-	struct dice dice = dice_from_environment();
-	struct entry entries[301];
+/* Five pages (header, three of narrow entries, one of wide ones), and one of parity. */
+enum { FEW = 301, FEW_PAGES = 5 };
 
+static void
+write_few(struct fixture *f, struct entry *entries)
+{
 	for (unsigned i = 0; i < 300; i++)
 		entries[i] = data(1, i * 3, i + 1);
 	entries[300] = zeros(1, 7, 5000, 400);
-	for (int round = 0; round < 300; round++) {
-		uint64_t at = dice_below(&dice, 5 * 4096);
-		struct run_info info;
-		struct run *r;
-		size_t count;
-		int ret;
+	write_run(f, entries, FEW);
+}
 
-		write_run(f, entries, 301);
-		assert_int_equal(disk_sim_flip(f->disk, path, at, dice_below(&dice, 8)), 0);
-		ret = run_open(f->disk, path, &r, &info, NULL);
-		if (ret == 0) {
-			ret = scan_all(f, r, &count);
-			run_unref(r, f->disk);
-		}
-		assert_int_equal(ret, -HF_ECORRUPT);
+static void
+flip(struct fixture *f, struct dice *dice, uint64_t page)
+{
+	assert_int_equal(
+	    disk_sim_flip(f->disk, path, page * 4096 + dice_below(dice, 4096), (unsigned)dice_below(dice, 8)), 0);
+}
+
+/* Opened and read, with the cursor too; what was found damaged, or UINT64_MAX. */
+static int
+read_all(struct fixture *f, size_t entries, uint64_t *ret_damaged)
+{
+	struct run_info info;
+	struct run *r;
+	size_t count;
+	int ret = run_open(f->disk, path, &r, &info, NULL);
+
+	if (ret < 0)
+		return ret;
+	ret = scan_all(f, r, &count);
+	if (ret == 0)
+		assert_int_equal(count, entries);
+	if (!run_take_damaged(r, ret_damaged))
+		*ret_damaged = UINT64_MAX;
+	run_unref(r, f->disk);
+	return ret;
+}
+
+static void
+any_flipped_bit_is_found_and_does_no_harm(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	struct entry entries[FEW];
+
+	for (int round = 0; round < 300; round++) {
+		uint64_t page = dice_below(&dice, FEW_PAGES), damaged;
+
+		write_few(f, entries);
+		flip(f, &dice, page);
+		assert_int_equal(read_all(f, FEW, &damaged), 0);
+		assert_int_equal(damaged, page);
 	}
+}
+
+static void
+two_damaged_pages_of_a_group_are_an_error(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	struct entry entries[FEW];
+	uint64_t damaged;
+
+	for (uint64_t first = 0; first < FEW_PAGES; first++)
+		for (uint64_t second = first + 1; second <= FEW_PAGES; second++) {
+			write_few(f, entries);
+			flip(f, &dice, first);
+			flip(f, &dice, second);
+			assert_int_equal(read_all(f, FEW, &damaged), -HF_ECORRUPT);
+		}
+}
+
+static void
+read_file(struct fixture *f, unsigned char *ret_bytes, size_t len)
+{
+	struct disk_file *file;
+
+	assert_int_equal(disk_open(f->disk, path, DISK_READ, &file), 0);
+	assert_int_equal(disk_read_now(f->disk, file, ret_bytes, len, 0), 0);
+	disk_close(f->disk, file);
+}
+
+static void
+mended_run_is_what_it_was(void **state)
+{
+	enum { BYTES = (FEW_PAGES + 1) * 4096 };
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	unsigned char *before = buffer_alloc(BYTES), *after = buffer_alloc(BYTES);
+	struct entry entries[FEW];
+
+	write_few(f, entries);
+	read_file(f, before, BYTES);
+	for (uint64_t page = 0; page <= FEW_PAGES; page++) {
+		flip(f, &dice, page);
+		assert_int_equal(run_mend_pages(f->disk, path, 0, UINT32_MAX), 1);
+		disk_sim_restart(f->disk, SIM_SURVIVE_NONE, 1);
+		read_file(f, after, BYTES);
+		assert_memory_equal(before, after, BYTES);
+	}
+	assert_int_equal(run_mend_pages(f->disk, path, 0, UINT32_MAX), 0);
+	buffer_free(before, BYTES);
+	buffer_free(after, BYTES);
+}
+
+static void
+mending_may_be_cut_anywhere(void **state)
+{
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	struct entry entries[FEW];
+	bool cut = true;
+	uint64_t n;
+
+	for (n = 1; cut; n++) {
+		uint64_t damaged;
+
+		write_few(f, entries);
+		flip(f, &dice, n % (FEW_PAGES + 1));
+		disk_sim_cut_at(f->disk, n);
+		(void)run_mend_pages(f->disk, path, 0, UINT32_MAX);
+		cut = disk_sim_is_cut(f->disk);
+		disk_sim_cut_at(f->disk, 0);
+		disk_sim_restart(f->disk, SIM_SURVIVE_RANDOM, n);
+		assert_int_equal(read_all(f, FEW, &damaged), 0);
+		assert_true(run_mend_pages(f->disk, path, 0, UINT32_MAX) >= 0);
+		assert_int_equal(read_all(f, FEW, &damaged), 0);
+		assert_true(damaged == UINT64_MAX);
+	}
+	assert_true(n > 4);
+}
+
+/* Neighbours are of different groups: a bad place as long as there are groups costs nothing. */
+static void
+bad_place_of_many_pages_of_a_large_run_does_no_harm(void **state)
+{
+	enum { COUNT = 200000, CONTENT = 1 + (COUNT + 101) / 102, GROUPS = 128 };
+	struct fixture *f = *state;
+	struct dice dice = dice_from_environment();
+	struct entry *entries = calloc(COUNT, sizeof *entries);
+	uint64_t first = dice_below(&dice, CONTENT - GROUPS), damaged;
+
+	assert_int_equal(run_parity_pages(CONTENT), GROUPS);
+	for (unsigned i = 0; i < COUNT; i++)
+		entries[i] = data(1, i, i + 1);
+	write_run(f, entries, COUNT);
+	for (uint64_t page = first; page < first + GROUPS; page++)
+		flip(f, &dice, page);
+	assert_int_equal(read_all(f, COUNT, &damaged), 0);
+	assert_true(damaged >= first && damaged < first + GROUPS);
+	assert_int_equal(run_mend_pages(f->disk, path, first, GROUPS), GROUPS);
+	flip(f, &dice, CONTENT + 5); /* of parity */
+	assert_int_equal(run_mend_pages(f->disk, path, 0, UINT32_MAX), 1);
+	assert_int_equal(read_all(f, COUNT, &damaged), 0);
+	assert_true(damaged == UINT64_MAX);
+	flip(f, &dice, first);
+	flip(f, &dice, first + GROUPS);
+	assert_int_equal(read_all(f, COUNT, &damaged), -HF_ECORRUPT);
+	free(entries);
+}
+
+static void
+parity_grows_with_the_run_up_to_a_bound(void **state)
+{
+	assert_int_equal(run_parity_pages(2), 1);
+	assert_int_equal(run_parity_pages(16), 1);
+	assert_int_equal(run_parity_pages(17), 2);
+	assert_int_equal(run_parity_pages(4096), 256);
+	assert_int_equal(run_parity_pages(1000000), 256);
 }
 
 static void
@@ -348,6 +492,7 @@ page_in_the_wrong_place_is_found(void **state)
 	unsigned char *page = buffer_alloc(4096);
 	struct disk_file *file;
 	struct run *r;
+	uint64_t damaged;
 	size_t count;
 
 	for (unsigned i = 0; i < 300; i++)
@@ -358,7 +503,10 @@ page_in_the_wrong_place_is_found(void **state)
 	assert_int_equal(disk_write_now(f->disk, file, page, 4096, 8192), 0);
 	disk_close(f->disk, file);
 	r = open_run(f);
-	assert_int_equal(scan_all(f, r, &count), -HF_ECORRUPT);
+	assert_int_equal(scan_all(f, r, &count), 0);
+	assert_int_equal(count, 300);
+	assert_true(run_take_damaged(r, &damaged));
+	assert_int_equal(damaged, 2);
 	run_unref(r, f->disk);
 	buffer_free(page, 4096);
 }
@@ -382,7 +530,7 @@ header_of_another_version_is_no_damage(void **state)
 	assert_int_equal(run_header_decode(page, &info, &layout), 0);
 	page[8]++;
 	assert_int_equal(run_header_decode(page, &info, &layout), -HF_ECORRUPT);
-	run_page_seal(page, &info, 0, RUN_PAGE_HEADER, 0);
+	run_page_seal(page, info.digest_seed, info.number, 0, RUN_PAGE_HEADER, 0);
 	assert_int_equal(disk_write_now(f->disk, file, page, sizeof page, 0), 0);
 	assert_int_equal(run_open(f->disk, path, &r, &info, &err), -HF_EFORMAT);
 	assert_non_null(strstr(err.text, path));
@@ -425,9 +573,11 @@ read_error_is_told(void **state)
 
 	write_run(f, &e, 1);
 	r = open_run(f);
-	disk_sim_fail(f->disk, 'r', 1, false, SIM_FAULT_EIO);
+	disk_sim_fail(f->disk, 'r', 1, true, SIM_FAULT_EIO);
 	assert_int_equal(scan_all(f, r, &count), -EIO);
-	assert_int_equal(scan_all(f, r, &count), 0);
+	disk_sim_fail(f->disk, 'r', 1, true, SIM_FAULT_NONE);
+	disk_sim_fail(f->disk, 'r', 1, false, SIM_FAULT_EIO);
+	assert_int_equal(scan_all(f, r, &count), 0); /* read again */
 	assert_int_equal(count, 1);
 	run_unref(r, f->disk);
 }
@@ -656,7 +806,7 @@ run_of_the_first_version_is_of_one_segment_and_whole(void **state)
 	assert_int_equal(run_header_decode(page, &info, &layout), 0);
 	page[8] = 1;
 	memset(page + 160, 0, 24);
-	run_page_seal(page, &info, 0, RUN_PAGE_HEADER, 0);
+	run_page_seal(page, info.digest_seed, info.number, 0, RUN_PAGE_HEADER, 0);
 	assert_int_equal(disk_write_now(f->disk, file, page, sizeof page, 0), 0);
 	disk_close(f->disk, file);
 	assert_int_equal(run_open(f->disk, path, &r, &info, NULL), 0);
@@ -723,29 +873,42 @@ cursor_hands_out_a_whole_table_in_order(void **state)
 	}
 }
 
+static int
+count_narrow(struct fixture *f, struct run *r, size_t *ret_count)
+{
+	struct run_cursor *c;
+	struct entry e;
+	int ret;
+
+	assert_int_equal(run_cursor_open(r, f->disk, false, &c), 0);
+	for (*ret_count = 0; (ret = run_cursor_next(c, &e)) > 0; ++*ret_count)
+		;
+	run_cursor_close(c);
+	return ret;
+}
+
 static void
 cursor_finds_any_flipped_bit(void **state)
 {
 	struct fixture *f = *state;
 	struct dice dice = dice_from_environment();
-	struct entry entries[300], e;
+	struct entry entries[FEW];
 
-	for (unsigned i = 0; i < 300; i++)
-		entries[i] = data(1, i * 3, i + 1);
 	for (int round = 0; round < 100; round++) {
-		struct run_cursor *c;
+		uint64_t page = 1 + dice_below(&dice, 3), damaged;
 		struct run *r;
-		int ret;
+		size_t count;
 
-		write_run(f, entries, 300);
-		assert_int_equal(
-		    disk_sim_flip(f->disk, path, 4096 + dice_below(&dice, 3 * 4096), dice_below(&dice, 8)), 0);
+		write_few(f, entries);
+		flip(f, &dice, page);
 		r = open_run(f);
-		assert_int_equal(run_cursor_open(r, f->disk, false, &c), 0);
-		while ((ret = run_cursor_next(c, &e)) > 0)
-			;
-		assert_int_equal(ret, -HF_ECORRUPT);
-		run_cursor_close(c);
+		assert_int_equal(count_narrow(f, r, &count), 0);
+		assert_int_equal(count, 300);
+		assert_true(run_take_damaged(r, &damaged));
+		assert_int_equal(damaged, page);
+		assert_false(run_take_damaged(r, &damaged));
+		flip(f, &dice, 1 + page % 3);
+		assert_int_equal(count_narrow(f, r, &count), -HF_ECORRUPT);
 		run_unref(r, f->disk);
 	}
 }
@@ -815,7 +978,12 @@ main(void)
 	    cmocka_unit_test_setup_teardown(cut_anywhere_leaves_the_old_or_the_new_run, setup, teardown),
 	    cmocka_unit_test_setup_teardown(failed_write_or_sync_is_told_and_leaves_no_run, setup, teardown),
 	    cmocka_unit_test_setup_teardown(left_over_temporary_file_is_replaced, setup, teardown),
-	    cmocka_unit_test_setup_teardown(any_flipped_bit_is_found, setup, teardown),
+	    cmocka_unit_test_setup_teardown(any_flipped_bit_is_found_and_does_no_harm, setup, teardown),
+	    cmocka_unit_test_setup_teardown(two_damaged_pages_of_a_group_are_an_error, setup, teardown),
+	    cmocka_unit_test_setup_teardown(mended_run_is_what_it_was, setup, teardown),
+	    cmocka_unit_test_setup_teardown(mending_may_be_cut_anywhere, setup, teardown),
+	    cmocka_unit_test_setup_teardown(bad_place_of_many_pages_of_a_large_run_does_no_harm, setup, teardown),
+	    cmocka_unit_test(parity_grows_with_the_run_up_to_a_bound),
 	    cmocka_unit_test_setup_teardown(page_in_the_wrong_place_is_found, setup, teardown),
 	    cmocka_unit_test_setup_teardown(header_of_another_version_is_no_damage, setup, teardown),
 	    cmocka_unit_test_setup_teardown(file_cut_short_is_corrupt_and_a_foreign_one_no_run, setup, teardown),

@@ -14,6 +14,7 @@
 #include "proto/common/status.h"
 #include "storage/catalog_vfs.h"
 #include "storage/run.h"
+#include "storage/scrub.h"
 #include "storage/segment.h"
 #include "storage/store_impl.h"
 #include "tests/lib/store_rig.h"
@@ -207,25 +208,149 @@ refused(struct rig *g, const char *name)
 	assert_string_equal(before.text, after.text);
 }
 
-/* Of a merged run whose list of segments is damaged it is still known what it was. */
-static void
-damaged_merged_run_is_refused_by_its_name(void **state)
+static uint64_t
+count_pages(struct rig *g, const char *path)
 {
-	struct rig *g = live_with_range();
 	struct disk_file *f;
 	uint64_t bytes;
-	char path[256];
 
-	number_path(path, sizeof path, find_merged(g)->number, ".run");
-	rig_close(g);
 	assert_int_equal(disk_open(g->disk, path, DISK_READ, &f), 0);
 	assert_int_equal(disk_size(g->disk, f, &bytes), 0);
 	disk_close(g->disk, f);
-	assert_int_equal(disk_sim_flip(g->disk, path, bytes - 4000, 3), 0);
+	return bytes / BLOCK_BYTES;
+}
+
+static void
+flip_page(struct rig *g, const char *path, uint64_t page)
+{
+	assert_int_equal(disk_sim_flip(g->disk, path, page * BLOCK_BYTES + 100, 3), 0);
+}
+
+static size_t
+count_damage(const struct rig *g)
+{
+	struct scrub_status t;
+
+	store_get_scrub(g->store, &t);
+	return t.damaged;
+}
+
+static void
+scrub(struct rig *g)
+{
+	struct scrub_status t = {.running = true};
+
+	assert_int_equal(store_scrub_start(g->store), 0);
+	for (int i = 0; i < 100 && t.running; i++) {
+		rig_run_jobs(g, 1);
+		store_get_scrub(g->store, &t);
+	}
+	assert_false(t.running);
+}
+
+/* Any page of it, found at the start or by a scrub, is made again of the others, and the file is whole again. */
+static void
+damaged_page_of_a_merged_run_is_mended(void **state)
+{
+	struct rig *g = live_with_range();
+	uint64_t pages;
+	char path[256];
+
+	number_path(path, sizeof path, find_merged(g)->number, ".run");
+	pages = count_pages(g, path);
+	assert_true(pages >= 5); /* header, entries, checkpoints, segments, parity */
+	for (uint64_t page = 0; page < pages; page++) {
+		struct scrub_status t;
+
+		rig_close(g);
+		flip_page(g, path, page);
+		assert_int_equal(rig_open(g), 0);
+		check(g);
+		scrub(g);
+		store_get_scrub(g->store, &t);
+		assert_int_equal(t.digests_mended, 1);
+		assert_int_equal(t.damaged, 0);
+		check(g);
+		assert_int_equal(run_mend_pages(g->disk, path, 0, pages), 0); /* nothing is left to do */
+	}
+	end(g);
+}
+
+/* Recovery needs its header, its checkpoints and its segments; what was noticed there is not forgotten. */
+static void
+page_that_recovery_found_damaged_is_mended_without_a_scrub(void **state)
+{
+	struct rig *g = live_with_range();
+	uint64_t last;
+	char path[256];
+
+	number_path(path, sizeof path, find_merged(g)->number, ".run");
+	last = count_pages(g, path) - 2; /* of segments */
+	for (int i = 0; i < 2; i++) {
+		rig_close(g);
+		flip_page(g, path, i * last);
+		assert_int_equal(rig_open(g), 0);
+		rig_run_jobs(g, 100);
+		assert_int_equal(run_mend_pages(g->disk, path, 0, last + 2), 0);
+		check(g);
+	}
+	end(g);
+}
+
+/* Two of a group: of a merged run whose list of segments is damaged it is still known what it was. */
+static void
+merged_run_damaged_beyond_mending_is_refused_by_its_name(void **state)
+{
+	struct rig *g = live_with_range();
+	uint64_t pages;
+	char path[256];
+
+	number_path(path, sizeof path, find_merged(g)->number, ".run");
+	pages = count_pages(g, path);
+	rig_close(g);
+	flip_page(g, path, pages - 2);
+	flip_page(g, path, pages - 1);
 	refused(g, strrchr(path, '/') + 1);
-	assert_int_equal(disk_sim_flip(g->disk, path, bytes - 4000, 3), 0);
+	flip_page(g, path, pages - 2);
+	flip_page(g, path, pages - 1);
 	assert_int_equal(rig_open(g), 0);
 	check(g);
+	end(g);
+}
+
+/* Entries alone are damaged beyond mending: points before them are whole, the others are told of. */
+static void
+damaged_entries_of_a_merged_run_hit_no_point_before_them(void **state)
+{
+	struct rig *g = live_with_range();
+	const struct segment *s = find_merged(g);
+	uint64_t pages, lsn_first = run_lsn_first(s->run);
+	static struct damage list[64];
+	unsigned before = 0;
+	size_t count, n;
+	struct pit *pits;
+	char path[256];
+
+	number_path(path, sizeof path, s->number, ".run");
+	pages = count_pages(g, path);
+	rig_close(g);
+	flip_page(g, path, 1);
+	flip_page(g, path, pages - 1);
+	assert_int_equal(rig_open(g), 0);
+	scrub(g);
+	n = store_list_damage(g->store, list, 64);
+	assert_true(n > 0);
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	for (size_t i = 0; i < count; i++) {
+		bool is_hit = false;
+
+		for (size_t k = 0; k < n; k++)
+			is_hit |= list[k].volume == 0 && damage_hits(&list[k], &pits[i].checkpoint);
+		assert_int_equal(is_hit, pits[i].lsn >= lsn_first);
+		before += pits[i].lsn < lsn_first;
+	}
+	assert_true(before > 0);
+	free(pits);
 	end(g);
 }
 
@@ -243,7 +368,8 @@ merged_run_without_a_header_is_refused_unless_its_segments_hold_everything(void 
 		if (s != NULL) {
 			number_path(path, sizeof path, s->number, ".run");
 			rig_close(g);
-			assert_int_equal(disk_sim_flip(g->disk, path, 100, 3), 0);
+			flip_page(g, path, 0);
+			flip_page(g, path, 1);
 			if (rig_open(g) < 0) {
 				g->fault[0] = '\0';
 				refused(g, JOURNAL);
@@ -504,7 +630,10 @@ main(void)
 	    cmocka_unit_test(what_was_removed_is_freed_by_a_job_of_its_own),
 	    cmocka_unit_test(before_the_newest_merge_only_points_can_be_read),
 	    cmocka_unit_test(offline_every_point_can_be_read),
-	    cmocka_unit_test(damaged_merged_run_is_refused_by_its_name),
+	    cmocka_unit_test(damaged_page_of_a_merged_run_is_mended),
+	    cmocka_unit_test(page_that_recovery_found_damaged_is_mended_without_a_scrub),
+	    cmocka_unit_test(merged_run_damaged_beyond_mending_is_refused_by_its_name),
+	    cmocka_unit_test(damaged_entries_of_a_merged_run_hit_no_point_before_them),
 	    cmocka_unit_test(merged_run_without_a_header_is_refused_unless_its_segments_hold_everything),
 	    cmocka_unit_test(missing_segment_of_a_merged_run_is_refused_by_its_name),
 	    cmocka_unit_test(merge_that_finds_no_room_changes_nothing_and_is_made_later),
