@@ -64,6 +64,25 @@ level_nodes(const struct view_volume *v, int level)
 	return (blocks + under - 1) / under;
 }
 
+/* The first block under nodes [first, first + count) of the question whose digests cannot be read. */
+static uint64_t
+find_unreadable(struct compare *c, struct disk *d, struct run_cache *cache, uint64_t first, uint64_t count)
+{
+	const struct message_compare *q = &c->question;
+	uint64_t digest;
+
+	for (int level = (int)q->level;; level--) {
+		while (count > 1 && view_digests(c->view, d, cache, q->volume, level, first, 1, &digest) == 0) {
+			first++;
+			count--;
+		}
+		if (level == 0)
+			return first;
+		count = digest_level_blocks(level) / digest_level_blocks(level - 1);
+		first *= count;
+	}
+}
+
 /* Nodes beyond the volume's end are zeros, as digests[] is already. */
 static void
 run_compare(struct job *job, struct disk *d, struct run_cache *cache)
@@ -83,6 +102,8 @@ run_compare(struct job *job, struct disk *d, struct run_cache *cache)
 	if (count > nodes - q->first)
 		count = nodes - q->first;
 	c->status = view_digests(c->view, d, cache, q->volume, (int)q->level, q->first, count, c->digests);
+	if (c->status < 0)
+		c->unreadable = find_unreadable(c, d, cache, q->first, count);
 	if (c->status == -EIO) /* a bad sector, or all of it? */
 		c->disk_failed = disk_sync_now(d, v->sum->file) < 0;
 }
@@ -113,6 +134,8 @@ on_compared(struct job *job)
 	src->compare_used_ns = src->worker->now_ns;
 	if (c->status < 0)
 		note_failed(src, c->question.volume, c->status);
+	if (c->status == -EIO || c->status == -HF_ECORRUPT)
+		store_suspect(src->store, c->question.volume, c->unreadable);
 	if (c->disk_failed) /* no write may ever tell: the agent asks before it sends */
 		source_fail(src, c->status, "the staging area can be neither read nor synced");
 	if (s != NULL && s->number == c->session_number)

@@ -35,8 +35,9 @@ struct compare { /* a question and its answer */
 	struct message_compare question;
 	struct view *view; /* borrowed from source->compare_view while the job is out */
 	int status;
-	bool disk_failed;   /* it cannot be read, and nothing can be synced */
-	uint64_t digests[]; /* question.count */
+	uint64_t unreadable; /* the first block whose digests cannot be read, if so */
+	bool disk_failed;    /* it cannot be read, and nothing can be synced */
+	uint64_t digests[];  /* question.count */
 };
 
 /* Is what is staged what is on the source's disks? See source_proof.c. */

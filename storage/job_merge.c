@@ -31,6 +31,7 @@ enum {
 	QUEUE_ENTRIES = PACK_BATCH_BLOCKS,
 	MAP_BYTES_MAX = 16 * 1024 * 1024, /* of what is live where; segments beyond it are not packed */
 	PACK_BLOCKS_MAX = 64 * 1024,      /* copied by one merge; the next one goes on */
+	ROT_MAX = 64,                     /* places told of; those beyond are found by a scrub */
 };
 
 struct merge_file { /* a data segment */
@@ -64,6 +65,8 @@ struct merge_work {
 	bool punch;                /* and its name is durable */
 	bool removed;              /* and what it supersedes is gone, durably */
 	uint64_t copied_bytes, freed_bytes;
+	struct catalog_suspect rot[ROT_MAX]; /* blocks that did not match their digests */
+	size_t rot_count;
 };
 
 /* ---- the owner's part: what is merged ---- */
@@ -378,12 +381,21 @@ count_live(struct merge_work *w, const struct entry *e)
 		find_file(w, e->segment)->data.live_blocks++;
 }
 
+/* A block that could not be moved is rotten where it is. */
+static void
+note_rot(struct merge_work *w, const struct entry *e)
+{
+	if (e->segment != w->packed_number && w->rot_count < ROT_MAX)
+		w->rot[w->rot_count++] = (struct catalog_suspect){.volume = e->volume, .block = e->block};
+}
+
 static int
 move_queued(struct merge_work *w)
 {
 	struct entry *entries[QUEUE_ENTRIES];
 	struct disk_file *files[QUEUE_ENTRIES];
 	size_t n = 0;
+	int r;
 
 	for (size_t i = 0; w->pack != NULL && i < w->queue_count; i++) {
 		struct entry *e = &w->queue[i];
@@ -394,7 +406,10 @@ move_queued(struct merge_work *w)
 		entries[n] = e;
 		files[n++] = f->data.file->file;
 	}
-	return n > 0 ? pack_move(w->pack, entries, files, n) : 0;
+	r = n > 0 ? pack_move(w->pack, entries, files, n) : 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		note_rot(w, entries[i]);
+	return r;
 }
 
 static int
@@ -688,6 +703,8 @@ finish_merge(struct store *s, struct store_job *job)
 	struct merge_work *w = job->merge;
 	struct segment *g;
 
+	for (size_t i = 0; i < w->rot_count; i++)
+		scrub_suspect(s, &w->rot[i]);
 	if (job->status < 0) {
 		s->retry_ns[JOB_MERGE] = clock_monotonic_ns() + 30 * JOB_RETRY_NS;
 		return;

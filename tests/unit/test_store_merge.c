@@ -408,6 +408,121 @@ missing_segment_of_a_merged_run_is_refused_by_its_name(void **state)
 	end(g);
 }
 
+/* ---- rot that a merge meets ---- */
+
+static struct store_job *next_merge(struct rig *g);
+
+static uint64_t
+copied_bytes(const struct rig *g)
+{
+	struct store_stats t;
+
+	store_get_stats(g->store, &t);
+	return t.merge_copied_bytes;
+}
+
+static void
+run_to_end(struct rig *g, struct store_job *job)
+{
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, false);
+}
+
+/* An entry of the run of a segment: the one of that place and version, or, of volume 0, the first that lies in a packed
+ * segment. */
+static bool
+find_entry(struct rig *g, const struct segment *s, const struct entry *wanted, struct entry *ret_entry)
+{
+	struct run_cursor *c;
+	bool found = false;
+	struct entry e;
+
+	assert_int_equal(run_cursor_open(s->run, g->disk, false, &c), 0);
+	while (!found && run_cursor_next(c, &e) > 0)
+		found = wanted->volume == 0
+			    ? e.digest != 0 && e.segment == wanted->segment
+			    : e.volume == wanted->volume && e.block == wanted->block && e.lsn == wanted->lsn;
+	run_cursor_close(c);
+	if (found)
+		*ret_entry = e;
+	return found;
+}
+
+/* A block that the n-th merge of the life copies; false: it copies none. */
+static bool
+find_copied(uint64_t seed, unsigned n, struct entry *ret_entry)
+{
+	struct rig *g = live(seed);
+	struct store_job *job = NULL;
+	bool found = false;
+
+	for (unsigned i = 0; i < n && (job = next_merge(g)) != NULL; i++) {
+		uint64_t before = copied_bytes(g), packed = g->store->segment_number_last;
+
+		run_to_end(g, job);
+		found = i + 1 == n && copied_bytes(g) > before;
+		for (const struct segment *s = g->store->segments; found && s->run != NULL; s = s->next)
+			if (find_entry(g, s, &(struct entry){.segment = (uint32_t)packed}, ret_entry))
+				break;
+	}
+	end(g);
+	return found;
+}
+
+/* Its bytes are taken, and then one of them is not what it was. */
+static void
+rot(struct rig *g, const struct entry *wanted, unsigned char *ret_bytes)
+{
+	struct disk_file *f;
+	char path[256];
+	struct entry e = {0};
+
+	for (const struct segment *s = g->store->segments; e.count == 0 && s->run != NULL; s = s->next)
+		(void)find_entry(g, s, wanted, &e);
+	assert_int_equal(e.count, 1);
+	number_path(path, sizeof path, e.segment, ".seg");
+	assert_int_equal(disk_open(g->disk, path, DISK_READ, &f), 0);
+	assert_int_equal(disk_read_now(g->disk, f, ret_bytes, BLOCK_BYTES, (uint64_t)e.offset * BLOCK_BYTES), 0);
+	disk_close(g->disk, f);
+	assert_int_equal(disk_sim_flip(g->disk, path, (uint64_t)e.offset * BLOCK_BYTES + 9, 2), 0);
+}
+
+/* Nobody scrubs. */
+static void
+rot_that_a_merge_meets_is_told_and_healed(void **state)
+{
+	unsigned char *bytes = buffer_alloc(BLOCK_BYTES);
+	uint64_t seed = SEED;
+	unsigned n = 1;
+	struct entry e;
+	struct damage d;
+	struct store_job *job;
+	struct rig *g;
+
+	while (!find_copied(seed, n, &e)) {
+		n = n % 4 + 1;
+		seed += n == 1;
+		assert_true(seed < SEED + 50);
+	}
+	g = live(seed);
+	for (unsigned i = 1; i < n; i++)
+		run_to_end(g, next_merge(g));
+	job = next_merge(g);
+	rot(g, &e, bytes);
+	run_to_end(g, job);
+	assert_int_equal(g->store->scrub.suspect_count, 1);
+	rig_run_jobs(g, 10);
+	assert_int_equal(store_list_damage(g->store, &d, 1), 1);
+	assert_true(d.volume == e.volume && d.block == e.block && d.lsn == e.lsn && d.status == -HF_EDIGEST);
+	assert_true(store_damage_points(g->store, &d, NULL, 0) > 0 || d.lsn_next == UINT64_MAX);
+	assert_int_equal(store_heal(g->store, d.volume, d.block, bytes), 0);
+	rig_run_jobs(g, 10);
+	assert_int_equal(count_damage(g), 0);
+	check(g);
+	end(g);
+	buffer_free(bytes, BLOCK_BYTES);
+}
+
 /* ---- merges that do not come to their end ---- */
 
 /* The next merge there is, taken and not run; other jobs before it are. NULL: the life came to its end without. */
@@ -636,6 +751,7 @@ main(void)
 	    cmocka_unit_test(damaged_entries_of_a_merged_run_hit_no_point_before_them),
 	    cmocka_unit_test(merged_run_without_a_header_is_refused_unless_its_segments_hold_everything),
 	    cmocka_unit_test(missing_segment_of_a_merged_run_is_refused_by_its_name),
+	    cmocka_unit_test(rot_that_a_merge_meets_is_told_and_healed),
 	    cmocka_unit_test(merge_that_finds_no_room_changes_nothing_and_is_made_later),
 	    cmocka_unit_test(merge_whose_name_could_not_be_synced_leaves_both_states_whole),
 	    cmocka_unit_test(merge_gives_up_when_the_store_shuts_down),
