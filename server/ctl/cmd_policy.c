@@ -188,7 +188,7 @@ change_source(struct ctl *ctl, const json_t *source, json_t *body, const char *v
 int
 run_policy_set(struct ctl *ctl)
 {
-	json_t *source, *body;
+	json_t *source, *body = NULL;
 	int code = make_change(ctl, &body);
 
 	if (code != EXIT_DONE)

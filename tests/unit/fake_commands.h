@@ -35,10 +35,10 @@ struct server {
 	struct server_facts facts;
 	struct pit pits[16];
 	size_t pit_count;
-	uint64_t export_fails_at; /* 0 = never */
-	int export_delay_ms;      /* before each chunk */
-	unsigned exports_open;
-	unsigned commands; /* given so far */
+	uint64_t export_fails_at;      /* 0 = never */
+	int export_delay_ms;           /* before each chunk */
+	_Atomic unsigned exports_open; /* a test looks at it while the loop runs */
+	unsigned commands;             /* given so far */
 	struct ledger *ledger;
 	unsigned full_answers;             /* so many commands find no room */
 	unsigned reserve_left, rooms_made; /* pieces of the reserve */
