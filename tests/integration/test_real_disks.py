@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+import hfagent
 from faulty_disk import FaultyDisk
 from harness import BLOCK, IS_ROOT, MIB, Refusal, Trouble, copy_of, first_difference, run, unmount, wait_for
 
@@ -214,6 +215,36 @@ def test_flushes_that_go_on_failing_stop_replication_until_they_work_again(rig):
     assert area.points == known, "nothing was acknowledged that a failed flush covered"
     area.disk.heal()
     area.goes_on()
+
+
+# ---- reads that fail ----
+
+def fails(agent):
+    try:
+        agent.compare("root", 0, 0, 20)
+    except RuntimeError:
+        return True
+    return False
+
+
+def test_digests_that_cannot_be_read_are_told_once_until_the_agent_came_through(rig):
+    area = Area(rig, "ext4", ("-O", "^has_journal"), faulty=True, busy=False)
+    daemon = area.daemon
+    agent = hfagent.Agent(hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("py-agent")))
+    rig.on_end(agent.cut)
+    disk = rig.random.randbytes(20 * BLOCK)
+    agent.open([hfagent.Volume("root", "serial:compared", len(disk))])
+    agent.fill("root", disk)
+    for times in (1, 2):
+        agent.write("root", 7, rig.random.randbytes(BLOCK))
+        agent.checkpoint("crash")
+        agent.wait_ack()
+        area.disk.fail("read", sticky=True)
+        for _ in range(3):
+            wait_for(lambda: fails(agent), 20, "a compare to fail")
+        area.disk.heal()
+        wait_for(lambda: len(daemon.events("compare_failed")) >= times, 20, "it to be told")  # pylint: disable=cell-var-from-loop
+        assert len(daemon.events("compare_failed")) == times
 
 
 # ---- a slow disk ----
