@@ -37,6 +37,16 @@ is_streaming(const struct source *src)
 	return src->session != NULL && src->session->state == SESSION_STREAMING;
 }
 
+static const char *
+why_not(const struct source *src, bool too_many)
+{
+	if (too_many)
+		return "too many points are being made by hand for this source: wait for one of them";
+	if (src->facts.phase == PHASE_STOPPED)
+		return "replication is stopped: holdfastctl source start; --newest takes the newest point there is";
+	return "the agent is not connected: --newest takes the newest point there is";
+}
+
 void
 source_request_pit(struct source *src, const char *name, int64_t deadline_ns, source_pit_done *done, void *arg)
 {
@@ -46,10 +56,7 @@ source_request_pit(struct source *src, const char *name, int64_t deadline_ns, so
 		if (src->requests[i].id == 0)
 			q = &src->requests[i];
 	if (q == NULL || !is_streaming(src)) {
-		done(arg, q == NULL ? -EBUSY : -ENOTCONN,
-		    q == NULL ? "too many points are being made by hand for this source: wait for one of them"
-			      : "the agent is not connected: --newest takes the newest point there is",
-		    0);
+		done(arg, q == NULL ? -EBUSY : -ENOTCONN, why_not(src, q == NULL), 0);
 		return;
 	}
 	q->id = ++src->next_request_id;

@@ -259,7 +259,9 @@ source_prove(struct source *src, const char *volume, char *ret_text)
 	if (is_running(src))
 		return say(ret_text, -EBUSY, "a verification of this source is running: holdfastctl source show");
 	if (!is_streaming(src))
-		return say(ret_text, -ENOTCONN, "the agent is not connected");
+		return say(ret_text, -ENOTCONN,
+		    src->facts.phase == PHASE_STOPPED ? "replication is stopped: holdfastctl source start"
+						      : "the agent is not connected");
 	if (find_unreadable(src) != NULL)
 		return say(ret_text, -HF_EIDENTITY, "a volume of this source cannot be read: holdfastctl source show");
 	p = calloc(1, sizeof *p);

@@ -61,8 +61,10 @@ def test_a_stopped_source_keeps_its_points_and_goes_on_when_it_is_started(rig):
     daemon.ctl("source", "stop", agent.source, check=2)  # nobody confirmed it
     assert daemon.is_streaming(agent.source)
     daemon.ctl("source", "stop", agent.source, "--yes")
-    daemon.wait_state(agent.source, "STOPPED")
+    assert daemon.state(agent.source) == "STOPPED"
     wait_for(lambda: not agent.is_connected(), 10, "the agent to be sent away")
+    for words in (("verify", agent.source), ("pit", "create", agent.source, "--name", "never")):
+        assert "holdfastctl source start" in daemon.ctl(*words, check=1).stderr
     wait_for(lambda: "stopped by an administrator" in agent.status()["lastError"], 10, "the agent to know why")
     shown = daemon.source(agent.source)
     assert shown["ready"] and shown["dataReplicationInfo"]["dataReplicationError"] is None
