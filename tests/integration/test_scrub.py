@@ -148,7 +148,8 @@ def test_rot_of_a_digest_is_mended_from_the_data_without_the_source(rig):
     assert first_difference(daemon.export(agent.source, "root", pit), disk) is None
 
 
-def test_rot_of_the_index_is_found(rig):
+def test_rot_of_the_index_is_mended_or_told(rig):
+    """One page is made again of the others of its group; two are beyond that."""
     daemon = rig.daemon(storage__segment_size="1MiB")
     disk = rig.file("disk", random_bytes(rig.random, 2 * MIB))
     agent = ready_agent(rig, daemon, {"root": disk})
@@ -157,6 +158,10 @@ def test_rot_of_the_index_is_found(rig):
         point(daemon, agent, "p%d" % i)
     run = wait_for(lambda: sorted(daemon.data.glob("sources/*/journal/*.run")), 20, "a run")[0]
     flip(run, BLOCK + 100)
+    result = scrub(daemon, agent.source)
+    assert result["mendedDigests"] == 1 and result["damagedBlocks"] == 0
+    flip(run, BLOCK + 100)
+    flip(run, run.stat().st_size - BLOCK + 100)
     result = scrub(daemon, agent.source)
     assert result["damagedBlocks"] > 0
     wait_for(lambda: any(d["volumeID"] is None for d in scrub_of(daemon, agent.source)["damage"]), 20, "the damaged index")
