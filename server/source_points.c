@@ -99,9 +99,9 @@ source_end_requests(struct source *src, int status, const char *text)
 			end_request(&src->requests[i], status, text);
 }
 
-/* The name that the checkpoint at lsn has as a point; "" if none. */
+/* The checkpoint at lsn as a point; all zeros if it is none. */
 static int
-find_name(struct source *src, uint64_t lsn, char *ret_name)
+find_point(struct source *src, uint64_t lsn, struct pit *ret_pit)
 {
 	struct pit *list;
 	size_t n;
@@ -109,10 +109,10 @@ find_name(struct source *src, uint64_t lsn, char *ret_name)
 
 	if (r < 0)
 		return r;
-	ret_name[0] = '\0';
+	*ret_pit = (struct pit){0};
 	for (size_t i = 0; i < n; i++)
 		if (list[i].lsn == lsn)
-			snprintf(ret_name, PIT_NAME_BYTES, "%s", list[i].name);
+			*ret_pit = list[i];
 	free(list);
 	return 0;
 }
@@ -121,20 +121,20 @@ int
 source_keep_point(
     struct source *src, uint64_t lsn, const char *name, source_job_finished *finished, void *arg, char *ret_text)
 {
-	char old[PIT_NAME_BYTES];
-	int r = find_name(src, lsn, old);
+	struct pit old;
+	int r = find_point(src, lsn, &old);
 
 	ret_text[0] = '\0';
 	if (r < 0)
 		return r;
-	if (old[0] != '\0' && name[0] != '\0' && strcmp(old, name) != 0) {
-		struct id pit = checkpoint_pit_id(&src->id, lsn);
-
-		snprintf(ret_text, SENTENCE_BYTES, "nothing changed since point '%s' (%s): it is the same point", old,
-		    pit.text);
+	if (old.name[0] != '\0' && name[0] != '\0' && strcmp(old.name, name) != 0) {
+		snprintf(ret_text, SENTENCE_BYTES, "nothing changed since point '%s' (%s): it is the same point",
+		    old.name, old.id.text);
 		return -EEXIST;
 	}
-	return source_run_job(src, store_pit_keep(src->store, lsn, old[0] != '\0' ? old : name, false), finished, arg);
+	if (old.name[0] != '\0')
+		name = old.name;
+	return source_run_job(src, store_pit_keep(src->store, lsn, name, false), finished, arg);
 }
 
 static void
@@ -314,7 +314,7 @@ verify(struct source *src, const struct checkpoint *c)
 		return; /* at the next tick */
 	v->checkpoint = *c;
 	v->lsn = c->lsn;
-	v->pit = checkpoint_pit_id(&src->id, c->lsn);
+	v->pit = checkpoint_pit_id(&src->id, c->lsn, c->stream_id);
 	if (source_view(src, c->lsn, &v->view) < 0) {
 		free(v); /* folded over meanwhile, or too many views: the next one */
 		return;

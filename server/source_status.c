@@ -172,7 +172,7 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 		return;
 	s->has_newest = f->has_consistent = true;
 	s->consistent_at_ns = until_ns(consistent);
-	s->newest_pit = checkpoint_pit_id(&src->id, consistent->lsn);
+	s->newest_pit = checkpoint_pit_id(&src->id, consistent->lsn, consistent->stream_id);
 	s->newest_pit_ns = checkpoint_time_ns(consistent);
 	s->newest_consistency = consistent->consistency;
 	s->newest_lsn = consistent->lsn;

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "storage/checkpoint.h"
 
+#include "proto/common/bytes.h"
 #include "proto/common/digest.h"
 
 /* People write ids of points down, so this derivation never changes: XXH3-64 of the source's id
- * text (24 bytes, zero-padded) seeded with the LSN, and the same again seeded with the first for
- * the seventeenth digit. */
+ * text (24 bytes, zero-padded) seeded with the LSN, or where a stream is known with that of the
+ * stream's id seeded with the LSN; and the same again seeded with the first for the seventeenth
+ * digit. */
 struct id
-checkpoint_pit_id(const struct id *source, uint64_t lsn)
+checkpoint_pit_id(const struct id *source, uint64_t lsn, uint64_t stream_id)
 {
-	uint64_t low = digest_chain(lsn, source->text, sizeof source->text);
-	uint64_t high = digest_chain(low, source->text, sizeof source->text);
+	unsigned char stream[8];
+	uint64_t seed, low, high;
+
+	put_le64(stream, stream_id);
+	seed = stream_id == 0 ? lsn : digest_chain(lsn, stream, sizeof stream);
+	low = digest_chain(seed, source->text, sizeof source->text);
+	high = digest_chain(low, source->text, sizeof source->text);
 
 	return id_from_bits("pit", high, low);
 }

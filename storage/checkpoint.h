@@ -20,6 +20,7 @@ enum checkpoint_consistency {
 
 struct checkpoint {
 	uint64_t lsn;               /* its record; what the volumes held after every record before it */
+	uint64_t stream_id;         /* of the stream it came in; 0: of version 1, which did not write it down */
 	int64_t clock_ns;           /* source's clock, of the moment it describes */
 	int64_t clock_offset_ns;    /* source's clock minus ours, measured; clock_ns - clock_offset_ns is our time */
 	int64_t received_ns;        /* our clock when it arrived */
@@ -41,8 +42,10 @@ checkpoint_time_ns(const struct checkpoint *c)
 	return c->clock_ns - c->clock_offset_ns;
 }
 
-/* The id of the point in time at this checkpoint: the same for ever, kept or not. Derived from source and LSN. */
-struct id checkpoint_pit_id(const struct id *source, uint64_t lsn);
+/* The id of the point in time at this checkpoint: the same for ever, kept or not. Derived from what the journal says of
+ * it. The stream tells it from the one that had this LSN before the data directory went back to an older state: an
+ * agent whose acknowledged frames are gone never goes on with its stream. */
+struct id checkpoint_pit_id(const struct id *source, uint64_t lsn, uint64_t stream_id);
 
 /* "fuzzy", "crash", "filesystem", "application". */
 const char *checkpoint_consistency_name(enum checkpoint_consistency c);

@@ -198,12 +198,12 @@ check_rows(struct fsck *k)
 static const char *
 why_lost(struct fsck *k, const struct pit *p)
 {
-	struct id id = checkpoint_pit_id(&k->facts.source, p->lsn);
+	struct id id = checkpoint_pit_id(&k->facts.source, p->lsn, p->checkpoint.stream_id);
 	struct checkpoint c;
 	size_t i;
 
 	if (strcmp(p->id.text, id.text) != 0 || p->checkpoint.lsn != p->lsn)
-		return "its id is not that of its LSN";
+		return "its id is not that of its checkpoint";
 	if (p->lsn < k->facts.fold_lsn)
 		return "it lies before the fold";
 	if (p->lsn > k->store->durable.lsn_last)

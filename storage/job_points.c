@@ -55,7 +55,7 @@ larger(int64_t a, int64_t b)
 static struct pit
 pit_for_checkpoint(struct store_job *job, const struct checkpoint *c)
 {
-	struct pit p = {.id = checkpoint_pit_id(&job->store->source, c->lsn)};
+	struct pit p = {.id = checkpoint_pit_id(&job->store->source, c->lsn, c->stream_id)};
 	const struct pit *old = find_pit(job, &p.id);
 
 	if (old != NULL)
@@ -346,9 +346,10 @@ static bool
 find_mark_by_pit(const struct store *s, const struct id *pit, struct checkpoint *ret_checkpoint)
 {
 	for (size_t i = 0; i < s->marks.count; i++) {
-		struct id id = checkpoint_pit_id(&s->source, s->marks.list[i].lsn);
+		const struct mark *m = &s->marks.list[i];
+		struct id id = checkpoint_pit_id(&s->source, m->lsn, m->stream_id);
 
-		if (strcmp(id.text, pit->text) != 0 || s->marks.list[i].lsn < s->fold_lsn)
+		if (strcmp(id.text, pit->text) != 0 || m->lsn < s->fold_lsn)
 			continue;
 		marks_get(&s->marks, i, ret_checkpoint);
 		return true;

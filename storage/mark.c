@@ -76,6 +76,7 @@ marks_add(struct marks *m, const struct checkpoint *c)
 	}
 	m->list[m->count++] = (struct mark){
 	    .lsn = c->lsn,
+	    .stream_id = c->stream_id,
 	    .clock_ns = c->clock_ns,
 	    .clock_offset_ns = c->clock_offset_ns,
 	    .received_ns = c->received_ns,
@@ -131,6 +132,7 @@ marks_get(const struct marks *m, size_t i, struct checkpoint *ret_checkpoint)
 	assert(i < m->count);
 	*c = (struct checkpoint){
 	    .lsn = k->lsn,
+	    .stream_id = k->stream_id,
 	    .clock_ns = k->clock_ns,
 	    .clock_offset_ns = k->clock_offset_ns,
 	    .received_ns = k->received_ns,

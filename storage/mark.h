@@ -8,7 +8,7 @@
 
 struct marks {
 	struct mark {
-		uint64_t lsn;
+		uint64_t lsn, stream_id;
 		int64_t clock_ns, clock_offset_ns, received_ns, unchanged_until_ns;
 		int64_t running_ns; /* at its first moment */
 		uint32_t set;       /* index of its volume list */

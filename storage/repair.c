@@ -179,7 +179,7 @@ find_point(struct repair *p, size_t mark)
 	int r;
 
 	marks_get(&s->marks, mark, &pit.checkpoint);
-	pit.id = checkpoint_pit_id(&s->source, c->lsn);
+	pit.id = checkpoint_pit_id(&s->source, c->lsn, c->stream_id);
 	pit.lsn = c->lsn;
 	pit.time_ns = pit.planned_ns = checkpoint_time_ns(c);
 	pit.complete = c->complete;

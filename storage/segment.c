@@ -245,7 +245,8 @@ checkpoint_encode(unsigned char *p, const struct checkpoint *c)
 	put_le32(p + 32, (uint32_t)c->consistency);
 	put_le32(p + 36, c->complete ? 1 : 0);
 	put_le32(p + 40, c->volume_count);
-	memset(p + 44, 0, CHECKPOINT_FIXED_BYTES - 44);
+	put_le32(p + 44, 0);
+	put_le64(p + 48, c->stream_id);
 	p += CHECKPOINT_FIXED_BYTES;
 	for (uint32_t i = 0; i < c->volume_count; i++, p += CHECKPOINT_VOLUME_BYTES) {
 		put_le32(p, c->volumes[i].volume);
@@ -269,6 +270,7 @@ checkpoint_decode(const unsigned char *p, size_t len, struct checkpoint *ret_che
 	c.consistency = (enum checkpoint_consistency)get_le32(p + 32);
 	c.complete = get_le32(p + 36) != 0;
 	c.volume_count = get_le32(p + 40);
+	c.stream_id = get_le64(p + 48);
 	if (c.consistency < CHECKPOINT_FUZZY || c.consistency > CHECKPOINT_APPLICATION)
 		return -HF_ECORRUPT;
 	if (c.volume_count > STORE_VOLUMES_MAX ||

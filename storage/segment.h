@@ -15,7 +15,7 @@
 #include "storage/run.h"
 
 enum {
-	SEGMENT_VERSION = 2, /* 1 is read too: it has no data records that fill */
+	SEGMENT_VERSION = 2, /* 1 is read too: it has no data records that fill, and checkpoints without their stream */
 	SEGMENT_HEADER_BYTES = 4096,
 	GROUP_HEADER_BYTES = 96,
 	RECORD_HEADER_BYTES = 24,

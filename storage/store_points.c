@@ -14,7 +14,7 @@ pit_from_mark(const struct store *s, size_t i, struct pit *ret_pit)
 	struct pit p = {0};
 
 	marks_get(&s->marks, i, &p.checkpoint);
-	p.id = checkpoint_pit_id(&s->source, p.checkpoint.lsn);
+	p.id = checkpoint_pit_id(&s->source, p.checkpoint.lsn, p.checkpoint.stream_id);
 	p.lsn = p.checkpoint.lsn;
 	p.time_ns = p.planned_ns = checkpoint_time_ns(&p.checkpoint);
 	p.running_ns = p.checkpoint.running_ns;

@@ -290,6 +290,7 @@ store_checkpoint(struct store *s, uint64_t sequence, uint64_t chain, const struc
 		return -HF_EPROTOCOL; /* recovery would call the journal damaged */
 	settle_clock(&c);
 	describe_volumes(s, &c);
+	c.stream_id = s->stream_id;
 	bytes = record_checkpoint_bytes(c.volume_count);
 	r = log_volumes(s);
 	if (r == 0)

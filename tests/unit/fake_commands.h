@@ -143,7 +143,7 @@ fake_add_pit(struct server *sv, int64_t time_ns, const char *name)
 	uint64_t lsn = (sv->pit_count + 1) * 1000;
 
 	assert(sv->pit_count < 16);
-	*p = (struct pit){.id = checkpoint_pit_id(&source, lsn),
+	*p = (struct pit){.id = checkpoint_pit_id(&source, lsn, 0),
 	    .lsn = lsn,
 	    .time_ns = time_ns,
 	    .planned_ns = time_ns,

@@ -280,7 +280,7 @@ some_pit(uint64_t lsn)
 {
 	struct id source = some_source().source;
 	struct pit p = {
-	    .id = checkpoint_pit_id(&source, lsn),
+	    .id = checkpoint_pit_id(&source, lsn, 0),
 	    .lsn = lsn,
 	    .time_ns = 1000000000000000000 + (int64_t)lsn,
 	    .planned_ns = 999999999999999999,

@@ -342,7 +342,7 @@ a_point_that_cannot_be_restored(void **state)
 	(void)id_parse("s", "s-00000000000000001", &source);
 	assert_int_equal(catalog_list_pits(c, &pits, &count, &err), 0);
 	pits[0].lsn = --pits[0].checkpoint.lsn;
-	pits[0].id = checkpoint_pit_id(&source, pits[0].lsn);
+	pits[0].id = checkpoint_pit_id(&source, pits[0].lsn, pits[0].checkpoint.stream_id);
 	assert_int_equal(catalog_put_pit(c, &pits[0], &err), 0);
 	free(pits);
 	catalog_close(c);

@@ -692,14 +692,19 @@ id_of_a_point_is_for_ever(void **state)
 {
 	struct id source = {"s-0123456789abcdef0"};
 	struct id other = {"s-0123456789abcdef1"};
-	struct id a = checkpoint_pit_id(&source, 42);
-	struct id b = checkpoint_pit_id(&source, 43);
-	struct id c = checkpoint_pit_id(&other, 42);
+	struct id a = checkpoint_pit_id(&source, 42, 0);
+	struct id b = checkpoint_pit_id(&source, 43, 0);
+	struct id c = checkpoint_pit_id(&other, 42, 0);
+	struct id d = checkpoint_pit_id(&source, 42, 0x1122334455667788);
+	struct id e = checkpoint_pit_id(&source, 42, 0x1122334455667789);
 
 	assert_true(id_valid("pit", a.text));
 	assert_string_equal(a.text, "pit-c9082a031255bf834");
+	assert_string_equal(d.text, "pit-11f81d6e82667fbb8");
 	assert_string_not_equal(a.text, b.text);
 	assert_string_not_equal(a.text, c.text);
+	assert_string_not_equal(a.text, d.text);
+	assert_string_not_equal(d.text, e.text);
 }
 
 int

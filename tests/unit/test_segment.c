@@ -262,6 +262,7 @@ checkpoint_survives_the_round_trip(void **state)
 {
 	unsigned char buf[CHECKPOINT_BYTES_MAX];
 	struct checkpoint c = {.lsn = 9,
+			      .stream_id = 0x1122334455667788,
 			      .clock_ns = -5,
 			      .clock_offset_ns = 3,
 			      .received_ns = 8,

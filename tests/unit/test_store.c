@@ -12,6 +12,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "tests/lib/rig_verbs.h"
 #include "tests/lib/store_rig.h"
 
 enum { STEPS = 60, SETTLED_STEPS = 200 };
@@ -465,6 +466,32 @@ a_point_kept_by_hand_has_its_name_after_a_restart(void **state)
 	assert_true(again.kept && again.by_hand);
 }
 
+/* The same LSN is given again; the agent, which knows better, has begun a new stream. */
+static void
+a_point_made_after_the_directory_went_back_has_an_id_of_its_own(void **state)
+{
+	struct rig *g = *state, *old = calloc(1, sizeof *old);
+	struct pit lost, made;
+
+	fill(g);
+	assert_non_null(old);
+	rig_fork(old, g);
+	checkpoint_at(g, g->now_ns);
+	lost = newest_pit(g);
+	assert_int_equal(rig_open(old), 0);
+	assert_true(rig_begin_anew(old));
+	do {
+		rig_frame_begin(old);
+		rig_frame_end(old);
+		rig_settle(old);
+		made = newest_pit(old);
+	} while (made.lsn < lost.lsn);
+	assert_int_equal(made.lsn, lost.lsn);
+	assert_string_not_equal(made.id.text, lost.id.text);
+	rig_stop(old);
+	free(old);
+}
+
 static void
 set_policy(struct rig *g, size_t rule_count, int64_t window_ns)
 {
@@ -587,7 +614,7 @@ the_last_kept_point_is_gone_when_it_is_deleted(void **state)
 
 	checkpoint_at(g, g->now_ns); /* nothing is filled: it is not complete, so it may go */
 	c = store_newest_checkpoint(g->store);
-	p.id = checkpoint_pit_id(store_source(g->store), c->lsn);
+	p.id = checkpoint_pit_id(store_source(g->store), c->lsn, c->stream_id);
 	assert_int_equal(run(g, store_pit_keep(g->store, c->lsn, "early", false)), 0);
 	assert_true(is_listed(g, c->lsn, &kept) && kept);
 	assert_int_equal(run(g, store_pit_change(g->store, &p.id, STORE_PIT_DELETE)), 0);
@@ -1202,6 +1229,7 @@ main(void)
 	    TEST(a_point_kept_by_hand_has_its_name_after_a_restart),
 	    TEST(a_held_point_is_not_deleted_until_it_is_released),
 	    TEST(a_point_of_the_window_alone_is_neither_deleted_nor_unknown),
+	    TEST(a_point_made_after_the_directory_went_back_has_an_id_of_its_own),
 	    TEST(the_only_complete_point_is_not_deleted),
 	    TEST(a_fuzzy_point_does_not_stand_in_for_one_to_recover_from),
 	    TEST(a_point_that_a_rule_keeps_too_stays_named_and_held),

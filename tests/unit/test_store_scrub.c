@@ -197,7 +197,7 @@ write_and_keep(struct rig *g, uint64_t block)
 	rig_frame_end(g);
 	rig_settle(g);
 	c = store_newest_checkpoint(g->store);
-	p.id = checkpoint_pit_id(&g->store->source, c->lsn);
+	p.id = checkpoint_pit_id(&g->store->source, c->lsn, c->stream_id);
 	p.lsn = c->lsn;
 	p.checkpoint = *c;
 	assert_int_equal(rig_keep(g, &p), 0);
