@@ -223,6 +223,15 @@ catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct 
 }
 
 int
+catalog_settle(struct catalog *c, struct hf_error *err)
+{
+	HOLD(c);
+	int r = sql_run(&c->sql, err, "UPDATE source SET frozen_ns = frozen_ns", "");
+
+	return r < 0 ? r : 0;
+}
+
+int
 catalog_set_frozen(struct catalog *c, int64_t frozen_ns, struct hf_error *err)
 {
 	HOLD(c);

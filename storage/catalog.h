@@ -95,6 +95,10 @@ bool catalog_is_damaged(const struct catalog *c);
 /* Write its copy anew, see db_copy.h. What changes meanwhile waits only while pages are read. */
 int catalog_write_copy(struct catalog *c, struct disk *d, struct hf_error *err);
 
+/* A commit that changes nothing. When it has come through no change that failed before it can come back after a cut:
+ * its part of the log was written over. */
+int catalog_settle(struct catalog *c, struct hf_error *err);
+
 int catalog_get_source(struct catalog *c, struct catalog_source *ret_source, struct hf_error *err);
 int catalog_set_frozen(struct catalog *c, int64_t frozen_ns, struct hf_error *err); /* 0: thawed */
 int catalog_set_space(struct catalog *c, uint64_t quota_bytes, enum when_full when_full, struct hf_error *err);

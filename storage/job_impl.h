@@ -66,6 +66,7 @@ struct store_job {
 
 	struct checkpoint checkpoint; /* POINTS, PIT_KEEP */
 	bool keep;                    /* POINTS: whatever the rules say */
+	bool settle;                  /* POINTS: the kept points are in doubt */
 	struct policy policy;         /* POINTS, POLICY */
 	struct id pit;                /* PIT_CHANGE */
 	enum store_pit_verb verb;

@@ -251,8 +251,8 @@ make_merge(struct store *s)
 	size_t old = count_old(s, window_lsn, &lsn_last), point_count, count;
 	struct segment *first;
 
-	if (s->shutting_down || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL)
-		return NULL; /* what is about to be kept must not be dropped */
+	if (s->shutting_down || s->asked_jobs > 0 || s->out[JOB_POINTS] != NULL || s->pits_doubted)
+		return NULL; /* what is about to be kept, or may be, must not be dropped */
 	if (retention_stopped(&s->retention))
 		return NULL;
 	if (old == 0 || (!s->merge_wanted && lsn_last == s->merge_looked_lsn))

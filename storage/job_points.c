@@ -112,12 +112,21 @@ checkpoint_until_ns(const struct checkpoint *c)
 }
 
 static int
+settle_pits(struct store_job *job)
+{
+	struct hf_error err;
+	int r = catalog_settle(job->store->catalog, &err);
+
+	return r < 0 ? job_say(job, r, "%s", err.text) : job_reload_pits(job);
+}
+
+static int
 run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	const struct checkpoint *c = &job->checkpoint;
 	int64_t until_ns = checkpoint_until_ns(c), planned_ns;
 	uint32_t due;
-	int r = job_reload_pits(job);
+	int r = job->settle ? settle_pits(job) : job_reload_pits(job);
 
 	(void)d;
 	(void)cache;
@@ -194,7 +203,7 @@ make_points(struct store *s)
 		return NULL;
 	s->points_wanted = false;
 	forget_marks(s);
-	if (!points_due(s) && !s->space.keep_wanted)
+	if (!points_due(s) && !s->space.keep_wanted && !s->pits_doubted)
 		return NULL;
 	job = job_create(s, JOB_POINTS);
 	if (job == NULL)
@@ -203,6 +212,7 @@ make_points(struct store *s)
 	job->policy = s->policy;
 	job->expire = !retention_stopped(&s->retention);
 	job->keep = s->space.keep_wanted;
+	job->settle = s->pits_doubted;
 	s->space.keep_wanted = false;
 	return job;
 }
@@ -297,9 +307,12 @@ run_pit_change(struct store_job *job, struct disk *d, struct run_cache *cache)
 	return r < 0 ? r : job_reload_pits(job);
 }
 
+/* A change that failed may have put a row into the catalog all the same, or come back with the log after a cut. What
+ * the point in it sees must not go before the rows are known again. */
 void
 job_take_pits(struct store *s, struct store_job *job)
 {
+	s->pits_doubted |= job->status < 0;
 	if (!job->pits_valid)
 		return;
 	free(s->pits);
@@ -312,6 +325,8 @@ job_take_pits(struct store *s, struct store_job *job)
 static void
 finish_policy_run(struct store *s, struct store_job *job)
 {
+	if (job->status == 0 && job->settle)
+		s->pits_doubted = false;
 	job_take_pits(s, job);
 	s->points_wanted |= job->status == 0;
 }

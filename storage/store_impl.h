@@ -250,6 +250,7 @@ struct store {
 	struct marks marks;
 	struct pit *pits; /* kept, in LSN order */
 	size_t pit_count;
+	bool pits_doubted; /* a change of them failed: the catalog may have rows that pits lacks, now or after a cut */
 	struct policy policy;
 	struct {
 		struct space told;

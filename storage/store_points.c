@@ -258,7 +258,7 @@ store_fold_target(const struct store *s)
 	uint64_t target = UINT64_MAX;
 
 	if (!s->has_consistent || oldest == NULL || oldest->run == NULL || is_filling(s) ||
-	    retention_stopped(&s->retention))
+	    retention_stopped(&s->retention) || s->pits_doubted)
 		return 0;
 	if (s->pit_count > 0)
 		target = s->pits[0].lsn;

@@ -682,6 +682,65 @@ a_clock_far_ahead_expires_nothing(void **state)
 	assert_true(count_pits(g) >= before);
 }
 
+/* Data of one block, and a checkpoint. */
+static void
+write_block(struct rig *g, uint64_t block)
+{
+	rig_frame_begin(g);
+	rig_frame_extent(g, 0, block, 1, false, false);
+	rig_frame_end(g);
+	rig_frame_begin(g);
+	rig_frame_end(g);
+	rig_settle(g);
+	assert_int_equal(g->acked, g->sent);
+	rig_run_jobs(g, 100);
+}
+
+/* The catalog's n-th sync from now on fails, and all after it; when it is well again, is what it lists there? Returns
+ * the merges made meanwhile. */
+static unsigned
+keep_with_failing_syncs(const struct rig *base, uint64_t nth)
+{
+	struct policy p = {
+	    .rules = {{1, "MINUTE", 2, 2, true}, {2, "MINUTE", 4, 600, true}},
+	    .rule_count = 2,
+	}; /* most runs of it keep one point, which stays, and let another go */
+	struct rig *g = calloc(1, sizeof *g);
+	unsigned merges;
+
+	assert_non_null(g);
+	rig_fork(g, base);
+	assert_int_equal(rig_open(g), 0);
+	assert_int_equal(run(g, store_set_policy(g->store, &p)), 0);
+	disk_sim_confine_faults(g->disk, "catalog");
+	disk_sim_fail(g->disk, 's', nth, true, SIM_FAULT_EIO);
+	for (uint64_t i = 0; i < 80; i++)
+		write_block(g, i % 3);
+	assert_true(disk_sim_struck(g->disk) > 0);
+	merges = g->merges;
+	disk_sim_fail(g->disk, 's', 1, false, SIM_FAULT_NONE);
+	store_tick(g->store);
+	rig_run_jobs(g, 100);
+	check(g);
+	power_cut(g);
+	rig_stop(g);
+	free(g);
+	return merges;
+}
+
+/* A row may be in the catalog though the job that put it there has failed. */
+static void
+what_a_point_sees_is_not_merged_away_when_keeping_it_failed_half_way(void **state)
+{
+	struct rig *g = *state;
+	unsigned merges = 0;
+
+	complete_pit(g);
+	for (uint64_t nth = 1; nth <= 30; nth++)
+		merges += keep_with_failing_syncs(g, nth);
+	assert_true(merges > 0);
+}
+
 /* ---- retention ---- */
 
 /* A checkpoint of every minute; returns how many points there are. */
@@ -1237,6 +1296,7 @@ main(void)
 	    TEST(the_last_kept_point_is_gone_when_it_is_deleted),
 	    TEST(the_point_a_fold_goes_to_is_still_a_point_after_a_restart),
 	    TEST(a_clock_far_ahead_expires_nothing),
+	    TEST(what_a_point_sees_is_not_merged_away_when_keeping_it_failed_half_way),
 	    TEST(a_dead_source_keeps_its_history_when_it_comes_back),
 	    TEST(a_daemon_that_was_off_keeps_the_history),
 	    TEST(a_fuzzy_checkpoint_of_the_window_is_in_it_after_a_restart),
