@@ -35,6 +35,7 @@ struct found { /* a number in the journal's folder: a segment, a packed one, a r
 	bool packed;     /* it is a packed one */
 	bool superseded; /* its number is in the range of a merged run: at most its data is needed */
 	bool taken;      /* its run is used */
+	uint64_t limit;  /* where a later segment says the journal went on: at most to there do its records count */
 	struct shared_file *file;
 	struct segment_header header;
 	struct run *run; /* NULL though there is one: it is damaged */
@@ -575,20 +576,38 @@ remove_numbered(struct recovery *v, uint64_t number, const char *suffix)
 	return r < 0 && r != -ENOENT ? hf_error_set(v->err, r, "%s/%s", v->s->journal_dir, name) : 0;
 }
 
-/* What nobody has taken. */
 static int
-remove_found(struct recovery *v, struct found *f)
+sync_journal_dir(struct recovery *v)
 {
-	bool segment = f->file != NULL, run = f->has_run && !f->taken;
-	int r = 0;
+	int r = v->read_only ? 0 : disk_sync_dir(v->d, v->s->journal_dir);
 
+	return r < 0 ? hf_error_set(v->err, r, "cannot sync %s", v->s->journal_dir) : 0;
+}
+
+static int
+remove_segment(struct recovery *v, struct found *f)
+{
 	shared_file_unref(f->file, v->d);
 	f->file = NULL;
-	if (run)
-		r = remove_numbered(v, f->number, ".run");
-	if (r == 0 && segment)
-		r = remove_numbered(v, f->number, ".seg");
-	return r;
+	return remove_numbered(v, f->number, ".seg");
+}
+
+/* What nobody has taken. A run goes after its segments, as at the end of a fold: without it nobody could tell that
+ * holes were made in them. */
+static int
+remove_untaken(struct recovery *v)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < v->count && r == 0; i++)
+		if (v->found[i].file != NULL)
+			r = remove_segment(v, &v->found[i]);
+	if (r == 0)
+		r = sync_journal_dir(v);
+	for (size_t i = 0; i < v->count && r == 0; i++)
+		if (v->found[i].has_run && !v->found[i].taken)
+			r = remove_numbered(v, v->found[i].number, ".run");
+	return r == 0 ? sync_journal_dir(v) : r;
 }
 
 /* ---- the chain ---- */
@@ -620,16 +639,18 @@ first_needed(const struct recovery *v)
 	return first;
 }
 
-/* A later segment says where the journal went on after segment i: at most there do its records count. */
-static uint64_t
-lsn_limit(const struct recovery *v, size_t i)
+static void
+set_limits(struct recovery *v)
 {
 	uint64_t limit = UINT64_MAX;
 
-	for (size_t k = i + 1; k < v->count; k++)
-		if (is_link(&v->found[k]) && link_start(&v->found[k]) < limit)
-			limit = link_start(&v->found[k]);
-	return limit;
+	for (size_t i = v->count; i-- > 0;) {
+		struct found *f = &v->found[i];
+
+		f->limit = limit;
+		if (is_link(f) && link_start(f) < limit)
+			limit = link_start(f);
+	}
 }
 
 static void
@@ -668,13 +689,13 @@ on_record(void *arg, const struct segment_header *h, const struct group_header *
 }
 
 static int
-scan(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
+scan(struct recovery *v, struct found *f, struct segment *g)
 {
 	const struct segment_scan_events events = {.record = on_record, .settle = !v->read_only && !PLANTED(19)};
 	int r;
 
 	v->scanning = g;
-	r = segment_scan(v->d, g->file->file, &f->header, limit, &v->state, &g->bytes, &events, v);
+	r = segment_scan(v->d, g->file->file, &f->header, f->limit, &v->state, &g->bytes, &events, v);
 	if (r == -HF_ECORRUPT)
 		return hf_error_say(v->err, r,
 		    "acknowledged records are missing from %s: it can be read up to LSN %llu, but more was durable",
@@ -742,18 +763,18 @@ take_run(struct recovery *v, struct found *f, struct segment *g)
 /* A segment with a run was durable to its end, so reading it must lead to where the next one begins. If it does not,
  * the run was a merged one, and what the segment had was given back. */
 static int
-scan_in_place_of_run(struct recovery *v, struct found *f, struct segment *g, uint64_t limit)
+scan_in_place_of_run(struct recovery *v, struct found *f, struct segment *g)
 {
-	int r = scan(v, f, g, limit);
+	int r = scan(v, f, g);
 
-	if (r < 0 || limit == UINT64_MAX || v->state.lsn_last >= limit)
+	if (r < 0 || f->limit == UINT64_MAX || v->state.lsn_last >= f->limit)
 		return r;
 	return hf_error_say(v->err, -HF_ECORRUPT,
 	    "%s/%08llu.run is damaged, and the segments it was made of do not replace it: the journal can be read up "
 	    "to "
 	    "LSN %llu, and goes on only after %llu",
 	    v->s->journal_dir, (unsigned long long)f->number, (unsigned long long)v->state.lsn_last,
-	    (unsigned long long)limit);
+	    (unsigned long long)f->limit);
 }
 
 static struct segment *
@@ -772,7 +793,7 @@ append_segment(struct recovery *v, struct found *f)
 }
 
 static int
-take_segment(struct recovery *v, struct found *f, uint64_t limit)
+take_segment(struct recovery *v, struct found *f)
 {
 	struct store *s = v->s;
 	struct segment *g = append_segment(v, f);
@@ -783,7 +804,7 @@ take_segment(struct recovery *v, struct found *f, uint64_t limit)
 	if (f->has_run)
 		r = take_run(v, f, g);
 	if (r < 0)
-		r = f->has_run ? scan_in_place_of_run(v, f, g, limit) : scan(v, f, g, limit);
+		r = f->has_run ? scan_in_place_of_run(v, f, g) : scan(v, f, g);
 	if (r < 0)
 		return r;
 	g->capacity = g->bytes;
@@ -1052,7 +1073,7 @@ take_segments(struct recovery *v, size_t first)
 			v->first = false;
 		}
 		if (fits(v, f))
-			r = is_merged(f) ? take_merged(v, f) : take_segment(v, f, lsn_limit(v, i));
+			r = is_merged(f) ? take_merged(v, f) : take_segment(v, f);
 	}
 	return r;
 }
@@ -1060,12 +1081,12 @@ take_segments(struct recovery *v, size_t first)
 static int
 recover_journal(struct recovery *v)
 {
-	struct store *s = v->s;
 	size_t first;
 	int r = find_segments(v);
 
 	if (r < 0)
 		return r;
+	set_limits(v);
 	first = first_needed(v);
 	r = take_segments(v, first);
 	for (size_t i = first; i < v->count && r == 0; i++)
@@ -1073,14 +1094,9 @@ recover_journal(struct recovery *v)
 			r = check_dropped(v, &v->found[i]);
 	if (r == 0)
 		r = check_reach(v);
-	if (r == 0 && !v->read_only && !PLANTED(47))
-		r = disk_sync_dir(
-		    v->d, s->journal_dir); /* a merged run that was renamed before a kill is relied on now */
-	for (size_t i = 0; i < v->count && r == 0; i++)
-		r = remove_found(v, &v->found[i]);
-	if (r == 0 && !v->read_only)
-		r = disk_sync_dir(v->d, s->journal_dir);
-	return r;
+	if (r == 0 && !PLANTED(47))
+		r = sync_journal_dir(v); /* a merged run that was renamed before a kill is relied on now */
+	return r == 0 ? remove_untaken(v) : r;
 }
 
 /* ---- 6: beyond the frontier ---- */

@@ -13,6 +13,7 @@
 
 #include "proto/common/status.h"
 #include "storage/catalog_vfs.h"
+#include "storage/punch.h"
 #include "storage/run.h"
 #include "storage/scrub.h"
 #include "storage/segment.h"
@@ -525,9 +526,9 @@ rot_that_a_merge_meets_is_told_and_healed(void **state)
 
 /* ---- merges that do not come to their end ---- */
 
-/* The next merge there is, taken and not run; other jobs before it are. NULL: the life came to its end without. */
+/* The next job of that name, taken and not run; others before it are. NULL: the life came to its end without. */
 static struct store_job *
-next_merge(struct rig *g)
+next_job(struct rig *g, const char *name)
 {
 	for (unsigned i = 0; i < 400; i++) {
 		struct store_job *job = store_job_next(g->store);
@@ -537,12 +538,18 @@ next_merge(struct rig *g)
 			rig_settle(g);
 			continue;
 		}
-		if (strcmp(store_job_name(job), "merge runs") == 0)
+		if (strcmp(store_job_name(job), name) == 0)
 			return job;
 		store_job_run(job, g->disk, g->cache);
 		store_job_finish(g->store, job, false);
 	}
 	return NULL;
+}
+
+static struct store_job *
+next_merge(struct rig *g)
+{
+	return next_job(g, "merge runs");
 }
 
 static void
@@ -738,6 +745,112 @@ nothing_is_lost_to_a_kill_in_a_merge_and_a_cut_in_its_recovery(void **state)
 	}
 }
 
+/* ---- what was folded, on its way out ---- */
+
+static void
+send(struct rig *g, uint64_t block, uint64_t count, bool zero)
+{
+	rig_frame_begin(g);
+	if (count > 0)
+		rig_frame_extent(g, 0, block, count, false, zero);
+	rig_frame_end(g);
+	rig_settle(g);
+	assert_int_equal(g->acked, g->sent);
+}
+
+/* The journal goes on in a new segment. */
+static void
+next_segment(struct rig *g)
+{
+	struct policy p = {.rule_count = 0};
+	struct store_job *job;
+
+	rig_close(g);
+	assert_int_equal(rig_open(g), 0);
+	job = store_set_policy(g->store, &p);
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, false);
+}
+
+static struct pit
+keep_newest(struct rig *g)
+{
+	struct pit *pits, p;
+	size_t count;
+
+	send(g, 0, 0, false); /* a checkpoint */
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	p = pits[count - 1];
+	free(pits);
+	assert_int_equal(rig_keep(g, &p), 0);
+	next_segment(g);
+	return p;
+}
+
+/* At rest, killed before it removed what it had folded: a merged run, and a hole in its own segment where a group was,
+ * with another group behind it that says what was durable. */
+static struct rig *
+killed_after_a_fold(void)
+{
+	enum { HOLE = PUNCH_BLOCKS_MIN - 1 }; /* and the descriptor of the group */
+	struct rig *g = calloc(1, sizeof *g);
+	struct pit before;
+	struct store_job *job;
+
+	assert_true(g != NULL && rig_start(g, SEED));
+	while (!rig_is_filled(g))
+		rig_step(g);
+	before = keep_newest(g);
+	send(g, 50, HOLE, false); /* the next segment is twice as long */
+	next_segment(g);
+	send(g, 0, HOLE, false);
+	send(g, 0, HOLE, true);
+	send(g, 40, 1, false);
+	send(g, 42, 1, false);
+	next_segment(g);
+	(void)keep_newest(g);
+	send(g, 0, 0, false);
+	rig_run_jobs(g, 100);
+	assert_true(g->merges > 0 && g->punches > 0);
+	assert_int_equal(rig_change(g, &before, STORE_PIT_DELETE), 0);
+	job = next_job(g, "fold");
+	assert_non_null(job);
+	disk_sim_confine_faults(g->disk, JOURNAL);
+	disk_sim_fail(g->disk, 'u', 1, true, SIM_FAULT_EIO);
+	store_job_run(job, g->disk, g->cache);
+	disk_sim_fail(g->disk, 'u', 1, true, SIM_FAULT_NONE);
+	disk_sim_confine_faults(g->disk, NULL);
+	store_job_finish(g->store, job, true);
+	assert_int_equal(store_job_status(job, NULL), 0);
+	store_job_destroy(job);
+	rig_close(g);
+	return g;
+}
+
+/* The next start removes them, and is cut off; then somebody wants his data without a daemon. */
+static void
+offline_nothing_is_missed_when_the_removal_of_what_was_folded_was_cut_off(void **state)
+{
+	struct rig *killed = killed_after_a_fold();
+	uint64_t operations, left;
+
+	end(recover_and_cut(killed, 0, &operations));
+	for (uint64_t at = 1; at <= operations; at++) {
+		struct rig *g = recover_and_cut(killed, at, &left);
+		struct hf_error err;
+
+		disk_sim_restart(g->disk, SIM_SURVIVE_ALL, 1);
+		if (store_open_offline(g->disk, RIG_DIR, &g->store, &err) < 0)
+			fail_msg("cut off at operation %llu of %llu: %s", (unsigned long long)at,
+			    (unsigned long long)operations, err.text);
+		assert_true(rig_check_newest(g));
+		store_close(g->store, g->disk);
+		g->store = NULL;
+		end(g);
+	}
+	end(killed);
+}
+
 int
 main(void)
 {
@@ -756,6 +869,7 @@ main(void)
 	    cmocka_unit_test(merge_whose_name_could_not_be_synced_leaves_both_states_whole),
 	    cmocka_unit_test(merge_gives_up_when_the_store_shuts_down),
 	    cmocka_unit_test(nothing_is_lost_to_a_kill_in_a_merge_and_a_cut_in_its_recovery),
+	    cmocka_unit_test(offline_nothing_is_missed_when_the_removal_of_what_was_folded_was_cut_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
