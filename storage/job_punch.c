@@ -188,11 +188,14 @@ finish_punch(struct store *s, struct store_job *job)
 {
 	struct punch_work *w = job->punch;
 
+	/* What is dead in the files of an index that cannot be read nobody knows: those of others do not wait for it.
+	 */
+	if (job->status == 0 || job->status == -HF_ECORRUPT)
+		job->segment->unpunched = false;
 	if (job->status < 0) {
 		s->retry_ns[JOB_PUNCH] = clock_monotonic_ns() + 30 * JOB_RETRY_NS;
 		return;
 	}
-	job->segment->unpunched = false;
 	for (size_t i = 0; i < w->count; i++)
 		job->segment->data[i].held_bytes = w->data[i].held_bytes;
 	s->stats.merge_freed_bytes += w->freed_bytes;

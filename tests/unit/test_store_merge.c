@@ -524,6 +524,52 @@ rot_that_a_merge_meets_is_told_and_healed(void **state)
 	buffer_free(bytes, BLOCK_BYTES);
 }
 
+/* ---- holes ---- */
+
+static const struct segment *
+next_unpunched(const struct segment *s)
+{
+	while (s != NULL && !s->unpunched)
+		s = s->next;
+	return s;
+}
+
+/* Just opened, with two runs or more whose segments are to get holes. */
+static struct rig *
+live_with_two_unpunched(void)
+{
+	for (uint64_t seed = SEED; seed < SEED + 50; seed++) {
+		struct rig *g = live(seed);
+		const struct segment *first;
+
+		rig_close(g);
+		assert_int_equal(rig_open(g), 0);
+		first = next_unpunched(g->store->segments);
+		if (first != NULL && run_entry_count(first->run) > 0 && next_unpunched(first->next) != NULL)
+			return g;
+		end(g);
+	}
+	fail_msg("no such life");
+	return NULL;
+}
+
+static void
+holes_are_made_beside_a_run_that_cannot_be_read(void **state)
+{
+	struct rig *g = live_with_two_unpunched();
+	char path[256];
+
+	number_path(path, sizeof path, next_unpunched(g->store->segments)->number, ".run");
+	flip_page(g, path, 1);
+	flip_page(g, path, count_pages(g, path) - 1); /* the only one it could be made again of */
+	for (int i = 0; i < 3; i++) {
+		memset(g->store->retry_ns, 0, sizeof g->store->retry_ns);
+		rig_run_jobs(g, 100);
+	}
+	assert_null(next_unpunched(g->store->segments));
+	end(g);
+}
+
 /* ---- merges that do not come to their end ---- */
 
 /* The next job of that name, taken and not run; others before it are. NULL: the life came to its end without. */
@@ -865,6 +911,7 @@ main(void)
 	    cmocka_unit_test(merged_run_without_a_header_is_refused_unless_its_segments_hold_everything),
 	    cmocka_unit_test(missing_segment_of_a_merged_run_is_refused_by_its_name),
 	    cmocka_unit_test(rot_that_a_merge_meets_is_told_and_healed),
+	    cmocka_unit_test(holes_are_made_beside_a_run_that_cannot_be_read),
 	    cmocka_unit_test(merge_that_finds_no_room_changes_nothing_and_is_made_later),
 	    cmocka_unit_test(merge_whose_name_could_not_be_synced_leaves_both_states_whole),
 	    cmocka_unit_test(merge_gives_up_when_the_store_shuts_down),
