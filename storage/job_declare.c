@@ -150,15 +150,21 @@ open_volume_files(struct store *s, struct disk *d, struct volume *v, unsigned fl
 	return shared_file_open(d, path, flags, v->info.volume, &v->sum);
 }
 
-static void
+/* 0: they are gone, whatever happens. */
+static int
 remove_volume_files(struct store *s, struct disk *d, const struct volume *v)
 {
+	static const char *const suffixes[] = {"img", "sum"};
 	char path[PATH_MAX_BYTES];
+	int r = 0;
 
-	volume_path(path, s, &v->info.id, "img");
-	(void)disk_unlink(d, path);
-	volume_path(path, s, &v->info.id, "sum");
-	(void)disk_unlink(d, path);
+	for (size_t i = 0; i < 2 && r == 0; i++) {
+		volume_path(path, s, &v->info.id, suffixes[i]);
+		r = disk_unlink(d, path);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return r == 0 ? disk_sync_dir(d, s->dir) : r;
 }
 
 /* Files of a new volume, durable with their names. */
@@ -193,7 +199,8 @@ make_volume(struct store_job *job, struct declared *x, struct disk *d)
 	if (r == 0)
 		r = sum_cursor_load(v->cursor, d, v->sum->file, s->digest_seed, 0);
 	if (r < 0) {
-		remove_volume_files(s, d, v);
+		if (remove_volume_files(s, d, v) == 0)
+			job->volume_last--; /* the next one may have its number: there are not many */
 		volume_destroy(v, d);
 		return size_refused(x, r, s->dir);
 	}

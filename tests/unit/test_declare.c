@@ -170,7 +170,8 @@ a_size_that_cannot_be_is_refused(void **state)
 	assert_int_equal(a[1].status, -HF_ETOOLARGE);
 }
 
-/* Files that were made are there whatever became of the catalog: the next declaration must find them, not make others of the same number. */
+/* Files that were made are there whatever became of the catalog: the next declaration must find them, not make others
+ * of the same number. */
 static void
 a_declaration_that_fails_half_way_makes_no_volume_twice(void **state)
 {
@@ -361,6 +362,26 @@ a_disk_that_went_half_filled_holds_up_no_fold_and_is_filled_on(void **state)
 	assert_true(store_newest_checkpoint(g->store)->complete);
 }
 
+/* A number is given once, and there are not many: what was never there has none. */
+static void
+disks_that_could_not_be_made_do_not_count(void **state)
+{
+	struct rig *g = *state;
+	struct store_declaration d[1] = {disk(7, 8)};
+	struct answer a[1];
+
+	disk_sim_confine_faults(g->disk, "/vol-");
+	for (unsigned i = 0; i < STORE_VOLUMES_MAX; i++) {
+		disk_sim_fail(g->disk, i % 2 ? 't' : 'w', 1, true, SIM_FAULT_ENOSPC);
+		assert_int_equal(declare(g, d, 1, a), 0);
+		disk_sim_fail(g->disk, i % 2 ? 't' : 'w', 1, true, SIM_FAULT_NONE);
+		assert_int_equal(a[0].status, -ENOSPC);
+	}
+	assert_int_equal(declare(g, d, 1, a), 0);
+	assert_int_equal(a[0].status, 0);
+	reopen(g);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -369,6 +390,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(more_disks_than_can_be_kept_are_refused_one_by_one),
 	    TEST(a_size_that_cannot_be_is_refused),
+	    TEST(disks_that_could_not_be_made_do_not_count),
 	    cmocka_unit_test(a_declaration_that_fails_half_way_makes_no_volume_twice),
 	    TEST(a_checkpoint_without_a_declared_disk_is_not_complete),
 	    TEST(a_disk_may_grow_while_it_is_filled),
