@@ -21,8 +21,8 @@ struct account {
 	uint64_t going_bytes; /* freed if all that are going went */
 };
 
-/* Fill in the byte counts. runs: at most MERGE_RUNS_MAX, all that have an LSN before the last point's. pause(arg):
- * called now and then; negative ends it. 0 or negative. Blocks; bounded memory. */
+/* Fill in the byte counts. runs: all that have an LSN before the last point's. pause(arg): called now and then;
+ * negative ends it. 0 or negative. Blocks; takes what merge_scan() does. */
 int account_scan(
     struct account *a, struct run *const *runs, size_t run_count, struct disk *d, int (*pause)(void *arg), void *arg);
 

@@ -196,7 +196,7 @@ check_table(struct entry_check *c, struct run *run, bool wide)
 {
 	struct run_cursor *cursor;
 	struct entry e;
-	int r = run_cursor_open(run, c->k->d, wide, &cursor);
+	int r = run_cursor_open(run, c->k->d, wide, RUN_CURSOR_PAGES, &cursor);
 
 	if (r < 0)
 		return r;

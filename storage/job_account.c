@@ -15,8 +15,11 @@
 /* Reading the index may take one part in so many of the time. */
 enum { ACCOUNT_SHARE = 100 };
 
+/* Between two points there is one run, once they are merged. More than this, and merging is far behind. */
+enum { RUNS_MAX = 2 * POLICY_POINTS_MAX };
+
 struct account_work {
-	struct run *runs[MERGE_RUNS_MAX];
+	struct run **runs;
 	size_t run_count;
 	struct account account;
 	uint64_t window_lsn;
@@ -32,6 +35,7 @@ account_work_destroy(struct account_work *w, struct disk *d)
 		return;
 	for (size_t i = 0; i < w->run_count; i++)
 		run_unref(w->runs[i], d);
+	free(w->runs);
 	free(w->account.points);
 	free(w);
 }
@@ -49,17 +53,28 @@ find_end(const struct store *s)
 	return end;
 }
 
-/* The runs that hold anything older than that. -E2BIG: a merge is due first. */
+static bool
+is_counted(const struct segment *g, const struct account_work *w)
+{
+	return g->run != NULL && g->info.lsn_first < w->end_lsn;
+}
+
+/* The runs that hold anything older than that. -E2BIG: merges are due first. */
 static int
 take_runs(const struct store *s, struct account_work *w)
 {
-	for (const struct segment *g = s->segments; g != NULL; g = g->next) {
-		if (g->run == NULL || g->info.lsn_first >= w->end_lsn)
-			continue;
-		if (w->run_count == MERGE_RUNS_MAX)
-			return -E2BIG;
-		w->runs[w->run_count++] = run_ref(g->run);
-	}
+	size_t n = 0;
+
+	for (const struct segment *g = s->segments; g != NULL; g = g->next)
+		n += is_counted(g, w);
+	if (n > RUNS_MAX)
+		return -E2BIG;
+	w->runs = calloc(n + 1, sizeof *w->runs);
+	if (w->runs == NULL)
+		return -ENOMEM;
+	for (const struct segment *g = s->segments; g != NULL; g = g->next)
+		if (is_counted(g, w))
+			w->runs[w->run_count++] = run_ref(g->run);
 	return 0;
 }
 

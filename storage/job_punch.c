@@ -119,7 +119,7 @@ mark_live(struct store_job *job, struct disk *d, size_t first, size_t count)
 	struct run_cursor *c;
 	struct entry e;
 	uint64_t seen = 0;
-	int r = run_cursor_open(w->run, d, false, &c);
+	int r = run_cursor_open(w->run, d, false, RUN_CURSOR_PAGES, &c);
 
 	if (r < 0)
 		return r;

@@ -98,14 +98,17 @@ merge_pick(const struct merge_run *runs, size_t count, const uint64_t *points, s
 struct input {
 	struct run_cursor *cursor;
 	struct entry entry; /* not taken yet */
-	bool ended;
 };
 
-enum { RANGES_MAX = 256 };
+enum {
+	RANGES_MAX = 256,
+	BUFFER_PAGES = 1024, /* of all inputs together, but each has one */
+};
 
 struct scan {
-	struct input inputs[2 * MERGE_RUNS_MAX];
+	struct input *inputs; /* a heap: none before its parent, (i - 1) / 2 */
 	size_t input_count;
+	size_t pages; /* each one's buffer */
 	const uint64_t *points;
 	size_t point_count;
 	struct entry ranges[RANGES_MAX]; /* of zeros, that reach beyond the current block */
@@ -116,44 +119,92 @@ struct scan {
 	void *arg;
 };
 
-static int
-advance(struct input *in)
+static bool
+is_before(const struct input *a, const struct input *b)
 {
+	return entry_compare(&a->entry, &b->entry) < 0;
+}
+
+/* Input i has its place in the heap above those below it. */
+static void
+sift_down(struct scan *s, size_t i)
+{
+	struct input *in = s->inputs, moved = in[i];
+
+	for (size_t child; (child = 2 * i + 1) < s->input_count; i = child) {
+		if (child + 1 < s->input_count && is_before(&in[child + 1], &in[child]))
+			child++;
+		if (!is_before(&in[child], &moved))
+			break;
+		in[i] = in[child];
+	}
+	in[i] = moved;
+}
+
+/* The first input's next entry; after its last one it goes. */
+static int
+advance(struct scan *s)
+{
+	struct input *in = &s->inputs[0];
 	int r = run_cursor_next(in->cursor, &in->entry);
 
-	in->ended = r == 0;
+	if (r == 0) {
+		run_cursor_close(in->cursor);
+		*in = s->inputs[--s->input_count];
+	}
+	if (r >= 0 && s->input_count > 0)
+		sift_down(s, 0);
 	return r < 0 ? r : 0;
 }
 
+/* Not in its place yet; one without an entry is none. */
 static int
 open_input(struct scan *s, struct run *r, struct disk *d, bool wide)
 {
 	struct input *in = &s->inputs[s->input_count];
-	int ret = run_cursor_open(r, d, wide, &in->cursor);
+	int ret = run_cursor_open(r, d, wide, s->pages, &in->cursor);
 
 	if (ret < 0)
 		return ret;
-	s->input_count++;
-	return advance(in);
+	ret = run_cursor_next(in->cursor, &in->entry);
+	if (ret > 0)
+		s->input_count++;
+	else
+		run_cursor_close(in->cursor);
+	return ret < 0 ? ret : 0;
+}
+
+static int
+open_inputs(struct scan *s, struct run *const *runs, size_t run_count, struct disk *d)
+{
+	int r = 0;
+
+	s->inputs = calloc(2 * run_count + 1, sizeof *s->inputs);
+	if (s->inputs == NULL)
+		return -ENOMEM;
+	s->pages = BUFFER_PAGES / (2 * run_count + 1);
+	s->pages = s->pages < 1 ? 1 : s->pages > RUN_CURSOR_PAGES ? RUN_CURSOR_PAGES : s->pages;
+	for (size_t i = 0; r == 0 && i < run_count; i++) {
+		if (!s->wide) /* what is narrow hides nothing that is wide */
+			r = open_input(s, runs[i], d, false);
+		if (r == 0)
+			r = open_input(s, runs[i], d, true);
+	}
+	for (size_t i = s->input_count / 2; i-- > 0;)
+		sift_down(s, i);
+	return r;
 }
 
 /* 1: *ret_entry is the next of all; 0: no more; negative. */
 static int
 next_entry(struct scan *s, struct entry *ret_entry)
 {
-	struct input *least = NULL;
 	int r;
 
-	for (size_t i = 0; i < s->input_count; i++) {
-		struct input *in = &s->inputs[i];
-
-		if (!in->ended && (least == NULL || entry_compare(&in->entry, &least->entry) < 0))
-			least = in;
-	}
-	if (least == NULL)
+	if (s->input_count == 0)
 		return 0;
-	*ret_entry = least->entry;
-	r = advance(least);
+	*ret_entry = s->inputs[0].entry;
+	r = advance(s);
 	return r < 0 ? r : 1;
 }
 
@@ -245,9 +296,8 @@ merge_scan(struct run *const *runs, size_t run_count, struct disk *d, const uint
     bool wide, merge_each *each, void *arg)
 {
 	struct scan *s = calloc(1, sizeof *s);
-	int r = 0;
+	int r;
 
-	assert(run_count <= MERGE_RUNS_MAX);
 	if (s == NULL)
 		return -ENOMEM;
 	s->points = points;
@@ -255,16 +305,12 @@ merge_scan(struct run *const *runs, size_t run_count, struct disk *d, const uint
 	s->wide = wide;
 	s->each = each;
 	s->arg = arg;
-	for (size_t i = 0; r == 0 && i < run_count; i++) {
-		if (!wide) /* what is narrow hides nothing that is wide */
-			r = open_input(s, runs[i], d, false);
-		if (r == 0)
-			r = open_input(s, runs[i], d, true);
-	}
+	r = open_inputs(s, runs, run_count, d);
 	if (r == 0)
 		r = scan_entries(s);
 	for (size_t i = 0; i < s->input_count; i++)
 		run_cursor_close(s->inputs[i].cursor);
+	free(s->inputs);
 	free(s);
 	return r;
 }

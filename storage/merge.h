@@ -10,7 +10,7 @@
 
 #include "storage/run.h"
 
-enum { MERGE_RUNS_MAX = 32 };
+enum { MERGE_RUNS_MAX = 32 }; /* made one at a time */
 
 /* What picking needs to know of a run. */
 struct merge_run {
@@ -26,10 +26,10 @@ struct merge_run {
 size_t merge_pick(
     const struct merge_run *runs, size_t count, const uint64_t *points, size_t point_count, size_t *ret_first);
 
-/* Call each() for every entry of file runs (at most MERGE_RUNS_MAX) that some point sees, or may see: of their narrow
+/* Call each() for every entry of file runs (any number) that some point sees, or may see: of their narrow
  * entries, or of their wide ones, in index order. points as above. A range of zeros counts as seen unless one newer
  * range covers all of it. newer_lsn: of the next newer version of all of it, UINT64_MAX if there is none. Stops when
- * each() returns non-zero, and returns that. Memory is bounded. Blocks. */
+ * each() returns non-zero, and returns that. Takes 4 MiB, or two pages a run. Blocks. */
 typedef int merge_each(void *arg, const struct entry *e, uint64_t newer_lsn);
 int merge_scan(struct run *const *runs, size_t run_count, struct disk *d, const uint64_t *points, size_t point_count,
     bool wide, merge_each *each, void *arg);

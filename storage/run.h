@@ -111,10 +111,11 @@ uint64_t run_entry_count(const struct run *r);
 uint64_t run_checkpoint_count(const struct run *r);
 
 /* All entries of one of a file run's two tables (those longer than ENTRY_WIDE_BLOCKS, or the others), in order, read
- * ahead through a buffer of its own. One thread; r and d are borrowed. next: 1: *ret_entry is the next; 0: no more;
- * -HF_ECORRUPT, -errno. Blocks. */
+ * ahead through a buffer of its own, of so many pages. One thread; r and d are borrowed. next: 1: *ret_entry is the
+ * next; 0: no more; -HF_ECORRUPT, -errno. Blocks. */
 struct run_cursor;
-int run_cursor_open(struct run *r, struct disk *d, bool wide, struct run_cursor **ret_cursor);
+enum { RUN_CURSOR_PAGES = 16 }; /* where nothing speaks for fewer */
+int run_cursor_open(struct run *r, struct disk *d, bool wide, size_t pages, struct run_cursor **ret_cursor);
 int run_cursor_next(struct run_cursor *c, struct entry *ret_entry);
 void run_cursor_close(struct run_cursor *c); /* NULL is allowed */
 

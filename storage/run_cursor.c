@@ -8,8 +8,6 @@
 #include "proto/common/status.h"
 #include "storage/run_parity.h"
 
-enum { BUFFER_PAGES = 16 };
-
 struct run_cursor {
 	struct run *run;
 	struct disk *d;
@@ -17,6 +15,7 @@ struct run_cursor {
 	size_t record_bytes;
 	uint64_t left; /* records not handed out yet */
 	unsigned char *buffer;
+	size_t buffer_pages;
 	uint64_t next;      /* page not read yet */
 	size_t page, pages; /* in the buffer: the current one, and how many there are */
 	int record, count;  /* in the current page */
@@ -25,11 +24,11 @@ struct run_cursor {
 };
 
 int
-run_cursor_open(struct run *r, struct disk *d, bool wide, struct run_cursor **ret_cursor)
+run_cursor_open(struct run *r, struct disk *d, bool wide, size_t pages, struct run_cursor **ret_cursor)
 {
 	struct run_cursor *c = calloc(1, sizeof *c);
 
-	assert(r->file != NULL);
+	assert(r->file != NULL && pages > 0);
 	if (c == NULL)
 		return -ENOMEM;
 	c->run = r;
@@ -38,7 +37,8 @@ run_cursor_open(struct run *r, struct disk *d, bool wide, struct run_cursor **re
 	c->record_bytes = wide ? RUN_WIDE_BYTES : ENTRY_BYTES;
 	c->left = wide ? r->layout.wide_count : r->layout.narrow_count;
 	c->next = run_first_page(r, c->kind);
-	c->buffer = buffer_alloc(BUFFER_PAGES * RUN_PAGE_BYTES);
+	c->buffer_pages = pages;
+	c->buffer = buffer_alloc(pages * RUN_PAGE_BYTES);
 	if (c->buffer == NULL) {
 		free(c);
 		return -ENOMEM;
@@ -52,7 +52,7 @@ run_cursor_close(struct run_cursor *c)
 {
 	if (c == NULL)
 		return;
-	buffer_free(c->buffer, BUFFER_PAGES * RUN_PAGE_BYTES);
+	buffer_free(c->buffer, c->buffer_pages * RUN_PAGE_BYTES);
 	free(c);
 }
 
@@ -62,8 +62,8 @@ read_pages(struct run_cursor *c)
 	uint64_t pages = run_end_page(c->run, c->kind) - c->next;
 	int r;
 
-	if (pages > BUFFER_PAGES)
-		pages = BUFFER_PAGES;
+	if (pages > c->buffer_pages)
+		pages = c->buffer_pages;
 	if (pages == 0)
 		return -HF_ECORRUPT; /* fewer records than the header says */
 	r = disk_read_now(c->d, c->run->file, c->buffer, pages * RUN_PAGE_BYTES, c->next * RUN_PAGE_BYTES);

@@ -15,13 +15,14 @@
 #include "storage/disk_sim.h"
 #include "tests/lib/dice.h"
 
-enum { RUNS = 4, ENTRIES_MAX = 800, BLOCKS = 60, POINTS_MAX = 8 };
+enum { RUNS = 4, RUNS_MAX = 150, ENTRIES_MAX = 800, BLOCKS = 60, POINTS_MAX = 100 };
 
 struct model {
 	struct disk *disk;
 	struct entry entries[ENTRIES_MAX]; /* entry i has LSN 2 * i + 2: points lie between */
 	size_t count;
-	struct run *runs[RUNS];
+	struct run *runs[RUNS_MAX];
+	size_t run_count;
 	struct account_point points[POINTS_MAX];
 	size_t point_count;
 };
@@ -33,6 +34,7 @@ setup(void **state)
 
 	assert_non_null(m);
 	assert_int_equal(disk_sim_create(1, &m->disk), 0);
+	m->run_count = RUNS;
 	*state = m;
 	return 0;
 }
@@ -81,9 +83,9 @@ write_runs(struct model *m)
 {
 	size_t from = 0;
 
-	for (unsigned i = 0; i < RUNS; i++) {
+	for (unsigned i = 0; i < m->run_count; i++) {
 		struct run_info info = {.source = {"s-0123456789abcdef0"}, .digest_seed = 7, .number = i + 1}, got;
-		size_t to = m->count * (i + 1) / RUNS;
+		size_t to = m->count * (i + 1) / m->run_count;
 		static struct entry copy[ENTRIES_MAX];
 		char path[32];
 
@@ -108,8 +110,8 @@ count_all(struct model *m)
 	struct account a = {.points = m->points, .count = m->point_count};
 
 	write_runs(m);
-	assert_int_equal(account_scan(&a, m->runs, RUNS, m->disk, never_paused, NULL), 0);
-	for (unsigned i = 0; i < RUNS; i++)
+	assert_int_equal(account_scan(&a, m->runs, m->run_count, m->disk, never_paused, NULL), 0);
+	for (unsigned i = 0; i < m->run_count; i++)
 		run_unref(m->runs[i], m->disk);
 	return a;
 }
@@ -263,6 +265,8 @@ random_histories_cost_what_looking_at_every_block_says(void **state)
 		struct account a;
 
 		m->count = m->point_count = 0;
+		m->run_count =
+		    1 + dice_below(&dice, round % 2 ? RUNS_MAX : RUNS); /* as many as there are points, or more */
 		while (m->count < count) {
 			if (dice_once_in(&dice, 10))
 				add_zeros(m, dice_below(&dice, BLOCKS),

@@ -859,7 +859,7 @@ cursor_hands_out_a_whole_table_in_order(void **state)
 			struct run_cursor *c;
 			struct entry e;
 
-			assert_int_equal(run_cursor_open(r, f->disk, wide, &c), 0);
+			assert_int_equal(run_cursor_open(r, f->disk, wide, 1 + wide, &c), 0);
 			for (size_t i = 0; i < m.count; i++) {
 				if ((m.entries[i].count > ENTRY_WIDE_BLOCKS) != wide)
 					continue;
@@ -880,7 +880,7 @@ count_narrow(struct fixture *f, struct run *r, size_t *ret_count)
 	struct entry e;
 	int ret;
 
-	assert_int_equal(run_cursor_open(r, f->disk, false, &c), 0);
+	assert_int_equal(run_cursor_open(r, f->disk, false, RUN_CURSOR_PAGES, &c), 0);
 	for (*ret_count = 0; (ret = run_cursor_next(c, &e)) > 0; ++*ret_count)
 		;
 	run_cursor_close(c);

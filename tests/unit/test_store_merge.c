@@ -438,7 +438,7 @@ find_entry(struct rig *g, const struct segment *s, const struct entry *wanted, s
 	bool found = false;
 	struct entry e;
 
-	assert_int_equal(run_cursor_open(s->run, g->disk, false, &c), 0);
+	assert_int_equal(run_cursor_open(s->run, g->disk, false, RUN_CURSOR_PAGES, &c), 0);
 	while (!found && run_cursor_next(c, &e) > 0)
 		found = wanted->volume == 0
 			    ? e.digest != 0 && e.segment == wanted->segment
