@@ -83,6 +83,10 @@ prepare(struct sql *s, const char *text, sqlite3_stmt **ret_statement, struct hf
 		}
 	assert(s->kept_count < SQL_STATEMENTS_MAX);
 	result = sqlite3_prepare_v3(s->db, text, -1, SQLITE_PREPARE_PERSISTENT, ret_statement, NULL);
+	if (result == SQLITE_ERROR) { /* our words are right: what they name was there */
+		s->damaged = true;
+		return hf_error_say(err, -HF_ECORRUPT, "%s: damaged: %s", s->what, sqlite3_errmsg(s->db));
+	}
 	if (result != SQLITE_OK)
 		return fail(s, result, err);
 	s->kept[s->kept_count].text = text;
@@ -273,17 +277,26 @@ put_seal(struct sql *s, struct hf_error *err)
 	return r < 0 ? r : 0;
 }
 
-/* 1: there is one. Versions before the first that was sealed have no such table, and who changes rows by hand deletes
- * the seal: the next change of ours makes it anew. */
+/* Versions before the first that was sealed have no such table. 1: there is one; 0; negative. */
+static int
+find_seal_table(struct sql *s, bool newest, struct hf_error *err)
+{
+	int result = sqlite3_table_column_metadata(s->db, NULL, "seal", NULL, NULL, NULL, NULL, NULL, NULL);
+
+	if (result == SQLITE_OK)
+		return 1;
+	if (result != SQLITE_ERROR)
+		return fail(s, result, err);
+	return newest ? hf_error_say(err, -HF_ECORRUPT, "%s: damaged: its seal is gone", s->what) : 0;
+}
+
+/* 1: there is one. Who changes rows by hand deletes the seal: the next change of ours makes it anew. */
 static int
 get_seal(struct sql *s, uint64_t *ret_digest, struct hf_error *err)
 {
 	sqlite3_stmt *q;
-	int r;
+	int r = sql_query(s, &q, err, "SELECT digest FROM seal", "");
 
-	if (sqlite3_table_column_metadata(s->db, NULL, "seal", NULL, NULL, NULL, NULL, NULL, NULL) != SQLITE_OK)
-		return 0;
-	r = sql_query(s, &q, err, "SELECT digest FROM seal", "");
 	if (r == 0)
 		r = sql_next(s, q, err);
 	if (r <= 0)
@@ -294,11 +307,13 @@ get_seal(struct sql *s, uint64_t *ret_digest, struct hf_error *err)
 }
 
 static int
-check_seal(struct sql *s, struct hf_error *err)
+check_seal(struct sql *s, bool newest, struct hf_error *err)
 {
 	uint64_t digest, sealed;
-	int r = s->sealed ? get_seal(s, &sealed, err) : 0;
+	int r = s->sealed ? find_seal_table(s, newest, err) : 0;
 
+	if (r > 0)
+		r = get_seal(s, &sealed, err);
 	if (r <= 0)
 		return r;
 	r = digest_tables(s, &digest, err);
@@ -549,7 +564,7 @@ prepare_database(struct sql *s, bool create, const struct sql_format *format, st
 	if (r == 0)
 		r = check_content(s, err);
 	if (r == 0)
-		r = check_seal(s, err);
+		r = check_seal(s, version == newest_version(format), err);
 	if (r == 0)
 		r = enter_wal(s, err);
 	if (r == 0 && version > 0)

@@ -218,6 +218,23 @@ rows_that_we_did_not_write_are_corruption(void **state)
 	assert_int_equal(catalog_set_frozen(f->c, 6, &err), 0);
 	tamper(f, "UPDATE source SET base_lsn = base_lsn - 1");
 	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), -HF_ECORRUPT);
+	tamper(f, "ALTER TABLE seal RENAME TO sea");
+	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), -HF_ECORRUPT);
+	assert_non_null(strstr(err.text, "its seal is gone"));
+}
+
+/* The seal is of rows: of the words that name them SQLite alone knows. */
+static void
+columns_that_go_by_other_names_are_corruption(void **state)
+{
+	struct fixture *f = *state;
+	struct catalog_source source;
+	struct hf_error err;
+
+	tamper(f, "ALTER TABLE source RENAME COLUMN base_lsn TO base_lsm");
+	assert_int_equal(catalog_open(f->path, NULL, false, NULL, &f->c, &err), 0);
+	assert_int_equal(catalog_get_source(f->c, &source, &err), -HF_ECORRUPT);
+	assert_non_null(strstr(err.text, "base_lsn"));
 }
 
 /* ---- content ---- */
@@ -940,6 +957,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(newer_or_foreign_or_damaged_catalog_is_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(rows_that_make_no_sense_are_corruption, setup, teardown),
 	    cmocka_unit_test_setup_teardown(rows_that_we_did_not_write_are_corruption, setup, teardown),
+	    cmocka_unit_test_setup_teardown(columns_that_go_by_other_names_are_corruption, setup, teardown),
 	    cmocka_unit_test_setup_teardown(volumes_are_kept_by_number, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_deleted_volume_keeps_its_row_and_takes_its_points, setup, teardown),
 	    cmocka_unit_test_setup_teardown(points_are_listed_in_order_and_replaced_by_id, setup, teardown),

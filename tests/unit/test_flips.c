@@ -116,6 +116,9 @@ try_flip(const struct rig *base, const char *path, uint64_t at, unsigned bit, st
 	assert_int_equal(disk_sim_flip(g.disk, path, at, bit), 0);
 	r = rig_open(&g);
 	if (r < 0) {
+		if (r != -HF_ECORRUPT && r != -HF_EFORMAT) /* nothing else is said to be damage, and repaired */
+			fail_msg("SEED=%llu: bit %u of byte %llu of %s: %s", (unsigned long long)base->seed, bit,
+			    (unsigned long long)at, path, g.fault);
 		tally->refused++;
 	} else {
 		if (!rig_check_recovered(&g) || !rig_check(&g))
