@@ -354,7 +354,8 @@ read_fold_lsn(struct catalog *c)
 	return facts.fold_lsn;
 }
 
-/* A killed process may leave a commit in SQLite's log that was never synced. Who has seen it acts on it: it must stay. */
+/* A killed process may leave a commit in SQLite's log that was never synced. Who has seen it acts on it: it must stay.
+ */
 static void
 a_commit_that_was_seen_is_not_lost_to_a_cut(void **state)
 {
