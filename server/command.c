@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
@@ -714,6 +715,33 @@ command_delete_source(struct server *sv, const struct id *source, command_done *
 	send_to_source(make_command(sv, source, done, arg), delete_source);
 }
 
+/* ---- settings: what a command does not say stays as it is, so they are changed one after the other ---- */
+
+/* True: another change is being written; c is back when it is over. */
+static bool
+wait_turn(struct command *c, struct source *src)
+{
+	if (!src->setting)
+		return false;
+	c->mail.next = NULL;
+	LL_APPEND(src->setters, &c->mail);
+	return true;
+}
+
+static void
+end_turn(struct command *c)
+{
+	struct source *src = worker_find_source(c->worker, &c->source); /* it is there: a job of it was out */
+	struct mail *waiting = src->setters, *next;
+
+	src->setting = false;
+	src->setters = NULL; /* first: all but one wait again */
+	for (; waiting != NULL; waiting = next) {
+		next = waiting->next;
+		waiting->deliver(waiting);
+	}
+}
+
 /* ---- quota ---- */
 
 /* Whoever asks after the answer sees what it says. */
@@ -735,6 +763,7 @@ on_quota_set(void *arg, struct store_job *job)
 	const char *text;
 	int r = store_job_status(job, &text);
 
+	end_turn(c);
 	if (r < 0) {
 		answer(c, r, text);
 		return;
@@ -758,6 +787,8 @@ set_quota(struct command *c, struct source *src)
 
 	if (store_usable(c, src) < 0)
 		return;
+	if (wait_turn(c, src))
+		return;
 	store_get_quota(source_store(src), &quota_bytes, &when_full);
 	if (!c->quota.has_quota)
 		c->quota.quota_bytes = quota_bytes;
@@ -765,6 +796,7 @@ set_quota(struct command *c, struct source *src)
 		c->quota.when_full = when_full;
 	r = source_run_job(
 	    src, store_set_quota(source_store(src), c->quota.quota_bytes, c->quota.when_full), on_quota_set, c);
+	src->setting = r == 0;
 	if (r < 0)
 		answer(c, r, NULL);
 }
@@ -815,6 +847,7 @@ on_policy_set(void *arg, struct store_job *job)
 	const char *text;
 	int r = store_job_status(job, &text);
 
+	end_turn(c);
 	if (r < 0) {
 		answer(c, r, text);
 		return;
@@ -855,6 +888,8 @@ set_policy(struct command *c, struct source *src)
 
 	if (store_usable(c, src) < 0)
 		return;
+	if (wait_turn(c, src))
+		return;
 	store_get_policy(source_store(src), &now);
 	merge_policy(&c->policy, &now);
 	r = policy_check(&c->policy.policy, &c->err);
@@ -863,6 +898,7 @@ set_policy(struct command *c, struct source *src)
 		return;
 	}
 	r = source_run_job(src, store_set_policy(source_store(src), &c->policy.policy), on_policy_set, c);
+	src->setting = r == 0;
 	if (r < 0)
 		answer(c, r, NULL);
 }

@@ -103,6 +103,8 @@ struct source {
 	/* session */
 	struct session *session, *newcomer;
 	bool declaring;
+	bool setting;         /* a change of policy or quota is being written */
+	struct mail *setters; /* those that wait for it, oldest first */
 	bool planning; /* a plan of another policy is being made: one at a time, for folds and merges wait for it */
 	bool room;     /* the store has room: a held frame may go on */
 	uint64_t received_sequence, durable_sequence; /* of the stream begun by the newest session */

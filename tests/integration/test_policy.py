@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which points are kept: a source's policy, changed by command and by API while its agent replicates; and retention, frozen and thawed."""
+import concurrent.futures
 import json
 
 import pytest
@@ -51,6 +52,16 @@ def test_a_policy_set_by_command_holds_at_once_and_over_a_restart_and_disconnect
     house.served.restart("kill")
     house.served.wait_streaming(db.source)
     assert show(house, db) == policy
+
+
+def test_two_who_change_different_things_at_once_both_have_what_they_said(house, db):
+    for i in range(1, 25):
+        bodies = [{"pitPolicy": [{**RULES[0], "interval": i}]}, {"journalWindowSeconds": 3600 + i}]
+        with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+            list(pool.map(lambda body: change(house, db, body), bodies))
+        now = show(house, db)
+        assert (now["pitPolicy"][0]["interval"], now["journalWindowSeconds"]) == (i, 3600 + i)
+    change(house, db, {"pitPolicy": RULES, "journalWindowSeconds": 3600})
 
 
 def test_the_newest_point_is_kept_by_the_rules_of_the_policy_there_is(house, db):
