@@ -3,6 +3,7 @@
 daemon killed at a system call. Whatever happens, every point that was taken is there afterwards and right, and replication goes on."""
 import contextlib
 import http.client
+import os
 import pathlib
 import shutil
 import threading
@@ -219,7 +220,11 @@ def test_flushes_that_go_on_failing_stop_replication_until_they_work_again(rig):
 
 # ---- reads that fail ----
 
-def fails(agent):
+def fails(area, agent):
+    """Past what the kernel has in memory of the file under the loop device."""
+    fd = os.open(area.disk.path, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
     try:
         agent.compare("root", 0, 0, 20)
     except RuntimeError:
@@ -229,6 +234,7 @@ def fails(agent):
 
 def test_digests_that_cannot_be_read_are_told_once_until_the_agent_came_through(rig):
     area = Area(rig, "ext4", ("-O", "^has_journal"), faulty=True, busy=False)
+    area.agent.stop()
     daemon = area.daemon
     agent = hfagent.Agent(hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("py-agent")))
     rig.on_end(agent.cut)
@@ -241,7 +247,7 @@ def test_digests_that_cannot_be_read_are_told_once_until_the_agent_came_through(
         agent.wait_ack()
         area.disk.fail("read", sticky=True)
         for _ in range(3):
-            wait_for(lambda: fails(agent), 20, "a compare to fail")
+            wait_for(lambda: fails(area, agent), 20, "a compare to fail")
         area.disk.heal()
         wait_for(lambda: len(daemon.events("compare_failed")) >= times, 20, "it to be told")  # pylint: disable=cell-var-from-loop
         assert len(daemon.events("compare_failed")) == times
