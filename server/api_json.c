@@ -43,7 +43,7 @@ api_json_time(int64_t ns)
 static json_t *
 json_bytes(uint64_t bytes)
 {
-	return json_integer((json_int_t)bytes);
+	return json_integer(bytes < INT64_MAX ? (json_int_t)bytes : INT64_MAX); /* an agent may say what it likes */
 }
 
 static json_t *

@@ -55,6 +55,19 @@ source_that_was_never_seen_has_nulls_not_zeros(void **state)
 }
 
 static void
+no_number_of_an_agent_becomes_negative(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->backlog_bytes = UINT64_MAX;
+	json = api_json_source(s, now_ns);
+	assert_true(json_integer_value(json_object_get(json, "backlogBytes")) == INT64_MAX);
+	json_decref(json);
+	free(s);
+}
+
+static void
 damage_names_place_and_points(void **state)
 {
 	struct source_status *s = new_status();
@@ -312,6 +325,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(source_that_was_never_seen_has_nulls_not_zeros),
+	    cmocka_unit_test(no_number_of_an_agent_becomes_negative),
 	    cmocka_unit_test(damage_names_place_and_points),
 	    cmocka_unit_test(every_field_of_drs_is_there),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_rounds_up_as_iso),
