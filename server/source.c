@@ -273,6 +273,7 @@ take_store(struct source *src, struct store *store)
 	src->space.counted_ns = 0;
 	source_begin_verify(src);
 	store_attach(store, src->worker->disk, src->worker->slabs, &events, src);
+	source_tick_space(src, clock_monotonic_ns()); /* its quota holds, and is shown, from the first moment */
 	tell_repair(src);
 	log_info("source_open", "source=%s worker=%u", src->id.text, src->worker->index);
 }
