@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 import hfagent
-from harness import BUILD, ROOT, Daemon, run, wait_for
+from harness import BUILD, ROOT, Daemon, pick, run, wait_for
 
 SAMPLES = ROOT / "tests" / "samples"
 VERSIONS = sorted(p.name.split(".")[0] for p in SAMPLES.glob("*.tar.xz"))
@@ -79,6 +79,8 @@ def test_the_daemon_lists_and_exports_every_point(rig, sample):
     for point, p in sample.points.items():
         for key in ("lsn", "timestamp", "consistency", "complete", "name", "held", "kept"):
             assert listed[point][key] == p[key], key
+    source = daemon.source(sample.source)
+    assert {path: pick(source, path) for path in sample.expected.get("source", {})} == sample.expected.get("source", {})
     sample.check_exports("--socket", daemon.run_dir)
 
 

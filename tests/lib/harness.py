@@ -79,6 +79,13 @@ def parse_time(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
+def pick(value, path):
+    """What is at a path of JSON: "space.quotaBytes", "items.0.name"."""
+    for word in path.split("."):
+        value = value[int(word)] if isinstance(value, list) else value[word]
+    return value
+
+
 def free_port():
     """Below the ephemeral range: a port from it could be taken by somebody's outgoing connection while our daemon is down."""
     while True:
