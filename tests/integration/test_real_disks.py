@@ -297,6 +297,7 @@ def test_a_fault_of_one_sources_files_leaves_the_others_untouched(rig):
     rig.on_end(unmount, folder)
     area.daemon.start()
     area.daemon.wait_ready(agent.source)
+    area.daemon.wait_streaming(area.agent.source)
     run("xfs_io", "-x", "-c", "shutdown", folder)
     scribbler = Scribbler(rig, other)
     wait_for(lambda: area.daemon.events("store_failed"), 60, "the daemon to notice")
