@@ -520,6 +520,15 @@ is_merged(const struct found *f)
 	return f->run != NULL && f->info.merged && !f->superseded;
 }
 
+/* What the header of the segment would say its run says too: of one that was merged, and of one whose header has
+ * rotted.
+ */
+static bool
+stands_by_run(const struct found *f)
+{
+	return is_merged(f) || (f->run != NULL && !f->superseded && f->has_segment && !f->valid);
+}
+
 static struct found *
 find_number(struct recovery *v, uint64_t number)
 {
@@ -616,14 +625,14 @@ remove_untaken(struct recovery *v)
 static bool
 is_link(const struct found *f)
 {
-	return !f->superseded && (f->valid || is_merged(f));
+	return !f->superseded && (f->valid || stands_by_run(f));
 }
 
 /* LSN of the last record before it. */
 static uint64_t
 link_start(const struct found *f)
 {
-	return is_merged(f) ? f->info.lsn_first - 1 : f->header.start.lsn_last;
+	return stands_by_run(f) ? f->info.lsn_first - 1 : f->header.start.lsn_last;
 }
 
 /* The first segment still needed: the last that begins before the base. Everything in those before is in the base, and
@@ -760,6 +769,14 @@ take_run(struct recovery *v, struct found *f, struct segment *g)
 	return 0;
 }
 
+static int
+say_no_header(struct recovery *v, const struct found *f)
+{
+	return hf_error_say(v->err, -HF_ECORRUPT,
+	    "%s/%08llu.seg has no header, and %08llu.run cannot be read in its place", v->s->journal_dir,
+	    (unsigned long long)f->number, (unsigned long long)f->number);
+}
+
 /* A segment with a run was durable to its end, so reading it must lead to where the next one begins. If it does not,
  * the run was a merged one, and what the segment had was given back. */
 static int
@@ -803,6 +820,8 @@ take_segment(struct recovery *v, struct found *f)
 		return hf_error_set(v->err, -ENOMEM, "%s", s->journal_dir);
 	if (f->has_run)
 		r = take_run(v, f, g);
+	if (r < 0 && !f->valid)
+		return say_no_header(v, f);
 	if (r < 0)
 		r = f->has_run ? scan_in_place_of_run(v, f, g) : scan(v, f, g);
 	if (r < 0)
@@ -847,8 +866,6 @@ take_data(struct recovery *v, const struct found *f, struct segment *g, const st
 		return say_lost(v, f, row->number, "is missing");
 	if (row->number != f->number && file->file == NULL)
 		return say_lost(v, f, row->number, "is of another run as well");
-	if (!file->valid && !file->packed)
-		return say_lost(v, f, row->number, "has no header that can be read");
 	*data = (struct segment_data){.bytes = row->bytes, .live_blocks = row->live_blocks, .held_bytes = row->bytes};
 	data->file = row->number == f->number ? shared_file_ref(g->file) : file->file;
 	file->file = NULL;
@@ -911,8 +928,6 @@ take_merged(struct recovery *v, struct found *f)
 
 	if (!f->has_segment)
 		return say_lost(v, f, f->number, "is missing");
-	if (!f->valid)
-		return say_lost(v, f, f->number, "has no header that can be read");
 	g = append_segment(v, f);
 	if (g == NULL)
 		return hf_error_set(v->err, -ENOMEM, "%s", s->journal_dir);
@@ -1015,7 +1030,7 @@ fits(const struct recovery *v, const struct found *f)
 {
 	if (!is_link(f) || link_start(f) != v->state.lsn_last)
 		return false;
-	return is_merged(f) || f->header.start.chain == v->state.chain;
+	return stands_by_run(f) || f->header.start.chain == v->state.chain;
 }
 
 /* Without the catalog nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in
@@ -1046,7 +1061,7 @@ forget_segments(struct recovery *v)
 static void
 begin_at(struct recovery *v, const struct found *f)
 {
-	if (is_merged(f)) /* its run knows the rest, at its end */
+	if (stands_by_run(f)) /* its run knows the rest, at its end */
 		v->state = (struct journal_state){.lsn_last = link_start(f)};
 	else
 		v->state = f->header.start;

@@ -289,6 +289,16 @@ check_header(const unsigned char *page, uint64_t number)
 	return pack_header_decode(page, &p) == 0 && p.number == number ? 0 : -HF_ECORRUPT;
 }
 
+/* Of a segment that has a run nobody needs the header. The tail has none, and is the newest. */
+static uint64_t
+header_lsn(const struct scrub *sc, uint64_t number)
+{
+	for (size_t i = 0; i < sc->v->run_count; i++)
+		if (run_number(sc->v->runs[i]) >= number)
+			return UINT64_MAX;
+	return sc->v->base_lsn;
+}
+
 void
 scrub_headers(struct scrub *sc)
 {
@@ -296,7 +306,7 @@ scrub_headers(struct scrub *sc)
 		const struct shared_file *f = sc->v->segments[i];
 		struct damage d = {.segment = (uint32_t)f->number,
 		    .block = SCRUB_HEADER_BLOCK,
-		    .lsn = sc->v->base_lsn,
+		    .lsn = header_lsn(sc, f->number),
 		    .lsn_next = UINT64_MAX};
 
 		d.status = disk_read_now(sc->d, f->file, sc->scratch, BLOCK_BYTES, 0);

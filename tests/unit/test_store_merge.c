@@ -437,6 +437,37 @@ missing_segment_of_a_merged_run_is_refused_by_its_name(void **state)
 	end(g);
 }
 
+/* Their headers say nothing that the run does not: of a segment that is its own, as well. */
+static void
+segment_without_a_header_stands_by_its_run(void **state)
+{
+	struct rig *g = live_with_range();
+	uint64_t numbers[16];
+	size_t count = 0;
+	char path[256];
+
+	for (const struct segment *s = g->store->segments; s->next != NULL; s = s->next)
+		for (size_t i = 0; s->run != NULL && i < segment_data_count(s) && count < 16; i++)
+			numbers[count++] = segment_data_get(s, i).file->number;
+	assert_true(count > 3);
+	for (size_t i = 0; i < count; i++) {
+		struct damage d;
+
+		rig_close(g);
+		number_path(path, sizeof path, numbers[i], ".seg");
+		flip_page(g, path, 0);
+		if (rig_open(g) < 0)
+			fail_msg("segment %llu: %s", (unsigned long long)numbers[i], g->fault);
+		check(g);
+		scrub(g);
+		assert_int_equal(store_list_damage(g->store, &d, 1), 1);
+		assert_true(d.volume == 0 && d.segment == numbers[i] && d.block == SCRUB_HEADER_BLOCK);
+		assert_int_equal(store_damage_points(g->store, &d, NULL, 0), 0);
+		flip_page(g, path, 0);
+	}
+	end(g);
+}
+
 /* ---- rot that a merge meets ---- */
 
 static struct store_job *next_merge(struct rig *g);
@@ -938,6 +969,7 @@ main(void)
 	    cmocka_unit_test(damaged_entries_of_a_merged_run_hit_no_point_before_them),
 	    cmocka_unit_test(merged_run_without_a_header_is_refused_unless_its_segments_hold_everything),
 	    cmocka_unit_test(missing_segment_of_a_merged_run_is_refused_by_its_name),
+	    cmocka_unit_test(segment_without_a_header_stands_by_its_run),
 	    cmocka_unit_test(rot_that_a_merge_meets_is_told_and_healed),
 	    cmocka_unit_test(holes_are_made_beside_a_run_that_cannot_be_read),
 	    cmocka_unit_test(merge_that_finds_no_room_changes_nothing_and_is_made_later),
