@@ -67,6 +67,7 @@ struct store_job {
 	struct checkpoint checkpoint; /* POINTS, PIT_KEEP */
 	bool keep;                    /* POINTS: whatever the rules say */
 	bool settle;                  /* POINTS: the kept points are in doubt */
+	bool gone;                    /* POINTS: the checkpoint is no point any more: it is not kept */
 	struct policy policy;         /* POINTS, POLICY */
 	struct id pit;                /* PIT_CHANGE */
 	enum store_pit_verb verb;

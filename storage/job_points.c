@@ -125,14 +125,15 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	const struct checkpoint *c = &job->checkpoint;
 	int64_t until_ns = checkpoint_until_ns(c), planned_ns;
-	uint32_t due;
+	uint32_t due = 0;
 	int r = job->settle ? settle_pits(job) : job_reload_pits(job);
 
 	(void)d;
 	(void)cache;
 	if (r < 0)
 		return r;
-	due = pit_rules_due(&job->policy, job->pits, job->pit_count, until_ns, c->running_ns, &planned_ns);
+	if (!job->gone)
+		due = pit_rules_due(&job->policy, job->pits, job->pit_count, until_ns, c->running_ns, &planned_ns);
 	if (due != 0 || job->keep) {
 		struct pit p = pit_for_checkpoint(job, c);
 
@@ -174,7 +175,8 @@ points_due(struct store *s)
 	const struct checkpoint *c = &s->newest_consistent;
 	int64_t planned_ns;
 
-	if (pit_rules_due(&s->policy, s->pits, s->pit_count, checkpoint_until_ns(c), c->running_ns, &planned_ns) != 0)
+	if (store_is_point(s, c->lsn) &&
+	    pit_rules_due(&s->policy, s->pits, s->pit_count, checkpoint_until_ns(c), c->running_ns, &planned_ns) != 0)
 		return true;
 	return !retention_stopped(&s->retention) && any_expired(s);
 }
@@ -211,7 +213,8 @@ make_points(struct store *s)
 	job->checkpoint = s->newest_consistent;
 	job->policy = s->policy;
 	job->expire = !retention_stopped(&s->retention);
-	job->keep = s->space.keep_wanted;
+	job->gone = !store_is_point(s, job->checkpoint.lsn); /* its row was deleted, and the window had given it up */
+	job->keep = s->space.keep_wanted && !job->gone;
 	job->settle = s->pits_doubted;
 	s->space.keep_wanted = false;
 	return job;

@@ -355,6 +355,9 @@ void volume_destroy(struct volume *v, struct disk *d);
 int store_load_catalog(struct store *s, const char *path, struct hf_error *err);
 void store_unload_catalog(struct store *s);
 
+/* store_views.c: kept, or still among the marks: whatever merges there were, it reads as it was */
+bool store_is_point(const struct store *s, uint64_t lsn);
+
 /* recover.c */
 int store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *err);
 

@@ -153,8 +153,8 @@ make_view(struct store *s, uint64_t lsn, enum view_volumes which, struct view **
 	return 0;
 }
 
-static bool
-is_point(const struct store *s, uint64_t lsn)
+bool
+store_is_point(const struct store *s, uint64_t lsn)
 {
 	size_t i;
 
@@ -172,7 +172,7 @@ store_view(struct store *s, uint64_t lsn, struct view **ret_view)
 {
 	if (lsn == UINT64_MAX)
 		return make_view(s, s->durable.lsn_last, VOLUMES_DECLARED, ret_view);
-	if (lsn < s->merged_lsn && !is_point(s, lsn))
+	if (lsn < s->merged_lsn && !store_is_point(s, lsn))
 		return -HF_ENOPIT;
 	return make_view(s, lsn, VOLUMES_AT_LSN, ret_view);
 }

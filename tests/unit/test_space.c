@@ -233,6 +233,47 @@ the_window_goes_too_when_nothing_consistent_comes(void **state)
 	check(g);
 }
 
+static bool
+is_listed(struct rig *g, uint64_t lsn)
+{
+	struct pit *pits;
+	size_t count;
+	bool found = false;
+
+	assert_int_equal(store_list_pits(g->store, &pits, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		found |= pits[i].lsn == lsn;
+	free(pits);
+	return found;
+}
+
+/* Its row was all that it had: what it saw may be merged away. */
+static void
+the_newest_point_that_was_deleted_by_hand_is_not_kept_again(void **state)
+{
+	struct rig *g = *state;
+	struct id newest;
+	uint64_t lsn;
+
+	make_history(g);
+	send_checkpoints(g, 1, CHECKPOINT_CRASH, 2 * MINUTE_NS);
+	rig_run_jobs(g, 100);
+	send_checkpoints(g, 50, CHECKPOINT_FUZZY, 30 * NS_PER_SECOND);
+	for (unsigned i = 0; i < 40; i++)
+		tell(g, SPACE_SHORTEN, false);
+	newest = store_newest_kept(g->store, false)->id;
+	lsn = store_newest_consistent(g->store)->lsn;
+	assert_int_equal(store_newest_kept(g->store, false)->lsn, lsn);
+	assert_int_equal(run(g, store_pit_change(g->store, &newest, STORE_PIT_DELETE)), 0);
+	assert_false(is_listed(g, lsn));
+	for (unsigned i = 0; i < 10; i++) {
+		store_tick(g->store);
+		tell(g, SPACE_SHORTEN, false);
+	}
+	assert_false(is_listed(g, lsn));
+	check(g);
+}
+
 static void
 nothing_goes_while_retention_is_frozen(void **state)
 {
@@ -632,6 +673,8 @@ main(void)
 	    cmocka_unit_test(the_window_is_halved_to_nothing_but_not_below_min_retention),
 	    cmocka_unit_test_setup_teardown(the_window_goes_step_by_step_and_no_kept_point, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_goes_too_when_nothing_consistent_comes, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		the_newest_point_that_was_deleted_by_hand_is_not_kept_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_goes_while_retention_is_frozen, setup, teardown),
 	    cmocka_unit_test_setup_teardown(what_was_to_go_when_retention_is_frozen_stays, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_before_the_last_step_was_measured, setup, teardown),
