@@ -14,6 +14,7 @@
 #include "server/session.h"
 #include "server/session_impl.h"
 #include "server/source_impl.h"
+#include "server/stream_end.h"
 
 /* ---- refusals at the door ---- */
 
@@ -108,33 +109,20 @@ stream_at_rest(const struct source *src)
 	return src->received_sequence == src->durable_sequence && store_is_idle(src->store);
 }
 
-/* Was something acknowledged to this agent that is not here any more? Our newest stream is then the one it was told of
- * last, but shorter; or one from before that; or there is none. A stream that the agent does not know proves nothing:
- * it may have died before it remembered it. */
-static bool
-went_back(const struct session *s)
-{
-	if (s->hello.last_acked_sequence == 0)
-		return false;
-	if (s->hello.last_stream_id == s->welcome_stream_id)
-		return s->hello.last_acked_sequence > s->welcome_sequence;
-	for (size_t i = 0; i < s->hello.earlier.count; i++)
-		if (s->hello.earlier.ids[i] == s->welcome_stream_id)
-			return true;
-	return s->welcome_stream_id == 0;
-}
-
 static void
 note_went_back(struct source *src, const struct session *s)
 {
-	if (!went_back(s))
+	const struct stream_end told = {s->hello.last_stream_id, s->hello.last_acked_sequence};
+	const struct stream_end ours = {s->welcome_stream_id, s->welcome_sequence};
+
+	if (!stream_end_went_back(&told, &s->hello.earlier, &ours))
 		return;
 	src->went_back = true;
 	server_event(src->server, &src->id, "staging_went_back",
 	    "the agent was told that frame %" PRIu64 " of stream %016" PRIx64
 	    " is durable, but the staging area ends with frame %" PRIu64 " of stream %016" PRIx64
 	    ": it is an older state; all blocks are compared before there is a new point",
-	    s->hello.last_acked_sequence, s->hello.last_stream_id, s->welcome_sequence, s->welcome_stream_id);
+	    told.sequence, told.stream_id, ours.sequence, ours.stream_id);
 }
 
 void

@@ -12,6 +12,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "storage/db_copy.h"
+#include "storage/plant.h"
 #include "storage/segment.h"
 #include "storage/sql.h"
 
@@ -287,7 +288,7 @@ catalog_set_fold(struct catalog *c, uint64_t fold_lsn, struct hf_error *err)
 
 	if (r < 0)
 		return r;
-	r = check_none_held(c, fold_lsn, err);
+	r = PLANTED(54) ? 0 : check_none_held(c, fold_lsn, err);
 	if (r == 0)
 		r = sql_run(&c->sql, err, "UPDATE source SET fold_lsn = max(fold_lsn, ?)", "u", fold_lsn);
 	if (r >= 0)
@@ -652,6 +653,6 @@ catalog_delete_volume(struct catalog *c, uint32_t volume, const struct id *pits,
 	if (r == 0)
 		r = hf_error_say(err, -ENOENT, "catalog: no retired volume of number %u", volume);
 	if (r > 0)
-		r = delete_pits(c, pits, pit_count, err);
+		r = PLANTED(64) ? 0 : delete_pits(c, pits, pit_count, err);
 	return sql_end(&c->sql, r < 0 ? r : 0, err);
 }

@@ -9,6 +9,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/plant.h"
 
 /* What one run of the policy may let go: a mistake is noticed while most of the history is still there. */
 enum { EXPIRE_MAX = 16 };
@@ -56,7 +57,7 @@ static struct pit
 pit_for_checkpoint(struct store_job *job, const struct checkpoint *c)
 {
 	struct pit p = {.id = checkpoint_pit_id(&job->store->source, c->lsn, c->stream_id)};
-	const struct pit *old = find_pit(job, &p.id);
+	const struct pit *old = PLANTED(59) ? NULL : find_pit(job, &p.id);
 
 	if (old != NULL)
 		p = *old;
@@ -265,7 +266,7 @@ delete_pit(struct store_job *job, struct pit *p)
 	struct hf_error err;
 	int r;
 
-	if (p->held)
+	if (p->held && !PLANTED(58))
 		return job_say(job, -EBUSY, "%s is held: release it first", p->id.text);
 	if (is_only_complete(job, p))
 		return job_say(job, -EBUSY, "%s is the only complete point of this source", p->id.text);

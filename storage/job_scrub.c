@@ -13,6 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/plant.h"
 
 enum {
 	PLACES_MAX = 64,           /* of one job */
@@ -410,9 +411,9 @@ mark_pits(struct store_job *job)
 	for (size_t i = 0; r == 0 && i < job->pit_count; i++) {
 		struct pit p = job->pits[i];
 
-		if (is_hit(w, &p))
+		if (is_hit(w, &p) && !PLANTED(86))
 			p.verified_ns = 0;
-		else if (w->complete && p.lsn <= w->at.lsn)
+		else if (w->complete && (p.lsn <= w->at.lsn || PLANTED(85)))
 			p.verified_ns = w->at.done_ns;
 		if (p.verified_ns != job->pits[i].verified_ns)
 			r = job_put_pit(job, &p);

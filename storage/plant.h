@@ -54,11 +54,33 @@
 	X(43, "the version that one kept point sees is dropped")                       \
 	X(46, "segments are punched under a view that was made before the merge")      \
 	X(47, "superseded runs are removed before the merged one's name is synced")    \
+	X(48, "a source that is not there grows older")                                \
+	X(49, "a clock that jumps makes points grow old")                              \
+	X(50, "what is frozen expires")                                                \
+	X(51, "points are given up though the source is to stall")                     \
+	X(52, "more is given up before it was measured what the last step brought")    \
+	X(53, "a point is given up while somebody holds it")                           \
+	X(54, "the catalog lets a fold pass a held point")                             \
+	X(55, "a catalog's rows are not compared with their seal")                     \
+	X(56, "a catalog's copy brings back points whose data is gone")                \
+	X(57, "a catalog that was made anew lets points expire")                       \
+	X(58, "a held point is deleted")                                               \
+	X(59, "a point that a rule keeps too loses its name and its hold")             \
 	X(60, "a first fill whose staging files failed to sync is taken for staged")   \
 	X(61, "a fold that failed to sync a staging file syncs it again, and no more") \
+	X(62, "a rotten block is packed")                                              \
+	X(63, "the new name of what is deleted is not synced")                         \
+	X(64, "points outlive a volume that they have")                                \
 	X(80, "a healed block is not synced")                                          \
 	X(81, "a block is healed with whatever bytes come")                            \
-	X(82, "a scrub does not look at the versions in the journal")
+	X(82, "a scrub does not look at the versions in the journal")                  \
+	X(83, "a scrub makes digests of whatever is there")                            \
+	X(84, "a scrub judges what a fold has left half done")                         \
+	X(85, "a scrub verifies points that came after it began")                      \
+	X(86, "a point stays verified that damage hits")                               \
+	X(87, "damage is told of points that do not see it")                           \
+	X(88, "a stream that is shorter than was acknowledged is gone on with")        \
+	X(89, "a stream from before the newest one is gone on with")
 
 #ifdef PLANTS
 extern int planted; /* the bug that is on, from the environment (PLANT=n); 0 = none */

@@ -58,7 +58,7 @@ scrub_get_stats(const struct scrub *sc)
 bool
 damage_hits(const struct damage *d, const struct checkpoint *c)
 {
-	if (c->lsn < d->lsn || c->lsn >= d->lsn_next)
+	if (c->lsn < d->lsn || (c->lsn >= d->lsn_next && !PLANTED(87)))
 		return false;
 	for (uint32_t i = 0; i < c->volume_count; i++)
 		if (d->volume == c->volumes[i].volume)

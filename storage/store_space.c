@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store_space.c: short of room: what a store gives up, and in which order (see space.h). */
+#include "storage/plant.h"
 #include "storage/store_impl.h"
 
 #include <string.h>
@@ -27,7 +28,8 @@ store_window_ns(const struct store *s)
 static bool
 may_step(const struct store *s)
 {
-	return !store_is_freeing(s) && s->asked_jobs == 0 && s->space.told.measured_ns > s->space.acted_ns;
+	return !store_is_freeing(s) && s->asked_jobs == 0 &&
+	       (s->space.told.measured_ns > s->space.acted_ns || PLANTED(52));
 }
 
 /* The window reaches back only as far as there are checkpoints: half of that is what can go. */
@@ -62,7 +64,7 @@ store_set_space(struct store *s, const struct space *space)
 		return;
 	if (store_window_ns(s) > s->policy.min_retention_ns && span_ns(s) > s->policy.min_retention_ns)
 		shorten_window(s);
-	else if (space->level >= SPACE_THIN && space->thin)
+	else if (space->level >= SPACE_THIN && (space->thin || PLANTED(51)))
 		s->space.thin_wanted = true;
 }
 
