@@ -176,7 +176,7 @@ static const struct {
 	get_damaged_blocks},
     {"holdfast_source_healed_blocks_total", "counter",
 	"Rotten blocks healed with the source's bytes since the server started", get_healed_blocks_total},
-    {"holdfast_source_mended_digests_total", "counter", "Rotten digests mended from the data since the server started",
+    {"holdfast_source_mended_digests_total", "counter", "Rotten digests, and pages of the index, mended since the server started",
 	get_mended_digests_total},
     {"holdfast_source_last_scrub_timestamp_seconds", "gauge",
 	"When all that is stored was last read and checked, seconds since 1970; 0 = never",

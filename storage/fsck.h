@@ -22,7 +22,8 @@
 	X(POINT_LOST, "a kept point in time cannot be restored", "delete it: holdfastctl pit delete")                  \
 	X(JOURNAL, "the journal does not hold together: holdfastd refuses the source",                                 \
 	    "put the missing files back; what can be read: holdfastctl export file --data-dir")                        \
-	X(SEGMENT_HEADER, "a segment's header is damaged", "put the segment back from a backup")                       \
+	X(SEGMENT_HEADER, "a segment's header is damaged",                                                             \
+	    "nothing, while its run is whole: that stands in its place; look at the disk")                             \
 	X(SEGMENT_GROUPS, "descriptors of a segment are damaged",                                                      \
 	    "nothing, while its run is whole: that is read in their place; look at the disk")                          \
 	X(RUN_DAMAGED, "an index is damaged",                                                                          \
