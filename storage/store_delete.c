@@ -149,8 +149,8 @@ delete_volume(struct deletion *x, const char *volume, bool with_points, size_t *
 	if (r == 0)
 		r = choose_points(x);
 	if (r == 0 && x->named_count > 0 && !with_points)
-		r = hf_error_say(
-		    x->err, -EBUSY, "%zu points in time have it: they must be deleted with it", x->named_count);
+		r = hf_error_say(x->err, -EBUSY, "%zu points in time have it: it goes only with them (--with-points)",
+		    x->named_count);
 	if (r == 0)
 		r = catalog_delete_volume(x->s->catalog, x->volume->info.volume, x->going, x->going_count, x->err);
 	if (r < 0)
