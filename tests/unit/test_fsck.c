@@ -73,6 +73,21 @@ expect(struct rig *g, enum fsck_code code)
 		fail_msg("no %s, but:\n%s", fsck_code_name(code), f.text);
 }
 
+/* One that says so. */
+static void
+expect_words(struct rig *g, enum fsck_code code, const char *words)
+{
+	struct fsck_stats stats;
+	struct findings f = check(g, false, &stats);
+	const char *name = fsck_code_name(code);
+	bool found = false;
+
+	for (char *line = strtok(f.text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+		found |= strncmp(line, name, strlen(name)) == 0 && strstr(line, words) != NULL;
+	if (!found)
+		fail_msg("no %s that says: %s", name, words);
+}
+
 static void
 expect_clean(struct rig *g, struct fsck_stats *ret_stats)
 {
@@ -266,19 +281,59 @@ a_damaged_copy(void **state)
 	expect(*state, FSCK_COPY_DAMAGED);
 }
 
+/* What the catalog says of its source. */
+static struct catalog_source
+facts_of(struct rig *g)
+{
+	struct catalog *c = open_catalog(g);
+	struct catalog_source facts;
+	struct hf_error err;
+
+	assert_int_equal(catalog_get_source(c, &facts, &err), 0);
+	catalog_close(c);
+	return facts;
+}
+
+/* An empty one in its place. */
+static void
+replace_catalog(struct rig *g, const struct catalog_source *facts)
+{
+	struct hf_error err;
+	struct catalog *c;
+
+	assert_int_equal(disk_unlink(g->disk, CATALOG), 0);
+	assert_int_equal(catalog_open(CATALOG, g->vfs, true, facts, &c, &err), 0);
+	catalog_close(c);
+}
+
 static void
 a_foreign_catalog(void **state)
 {
 	struct rig *g = *state;
-	struct catalog_source facts = {.digest_seed = 1};
-	struct hf_error err;
-	struct catalog *c;
+	struct catalog_source facts = facts_of(g);
 
+	facts.digest_seed++;
+	replace_catalog(g, &facts);
+	expect_words(g, FSCK_CATALOG_FOREIGN, "digest seed");
 	(void)id_parse("s", "s-00000000000000002", &facts.source);
-	assert_int_equal(disk_unlink(g->disk, CATALOG), 0);
-	assert_int_equal(catalog_open(CATALOG, g->vfs, true, &facts, &c, &err), 0);
-	catalog_close(c);
-	expect(g, FSCK_CATALOG_FOREIGN);
+	replace_catalog(g, &facts);
+	expect_words(g, FSCK_CATALOG_FOREIGN, "it is of s-00000000000000002");
+}
+
+static void
+a_catalog_that_knows_less_than_the_files(void **state)
+{
+	struct rig *g = *state;
+	struct catalog_source facts = facts_of(g);
+
+	facts.base_lsn = facts.fold_lsn = 0;
+	replace_catalog(g, &facts);
+	expect_words(g, FSCK_BOUNDS, "the digest files know a fold");
+	expect_words(g, FSCK_BOUNDS, "but is needed from 1 on");
+	expect_words(g, FSCK_VOLUME_MISMATCH, "the journal knows volume");
+	facts.base_lsn = facts.fold_lsn + 1;
+	replace_catalog(g, &facts);
+	expect_words(g, FSCK_BOUNDS, "is beyond the fold");
 }
 
 static void
@@ -329,24 +384,71 @@ a_volume_of_another_size(void **state)
 	expect(g, FSCK_VOLUME_MISMATCH);
 }
 
+/* The newest point, changed. */
 static void
-a_point_that_cannot_be_restored(void **state)
+change_point(struct rig *g, int64_t lsn, int64_t clock_ns, bool keep_id)
 {
-	struct rig *g = *state;
 	struct catalog *c = open_catalog(g);
-	struct id source;
-	struct pit *pits;
 	struct hf_error err;
+	struct pit *pits, *p;
+	struct id source;
 	size_t count;
 
 	(void)id_parse("s", "s-00000000000000001", &source);
 	assert_int_equal(catalog_list_pits(c, &pits, &count, &err), 0);
-	pits[0].lsn = --pits[0].checkpoint.lsn;
-	pits[0].id = checkpoint_pit_id(&source, pits[0].lsn, pits[0].checkpoint.stream_id);
+	p = &pits[count - 1];
+	assert_int_equal(catalog_delete_pits(c, &p->id, 1, &err), 0);
+	p->lsn = p->checkpoint.lsn = p->lsn + (uint64_t)lsn;
+	p->checkpoint.clock_ns += clock_ns;
+	if (!keep_id)
+		p->id = checkpoint_pit_id(&source, p->lsn, p->checkpoint.stream_id);
+	assert_int_equal(catalog_put_pit(c, p, &err), 0);
+	free(pits);
+	catalog_close(c);
+}
+
+static void
+a_point_that_cannot_be_restored(void **state)
+{
+	static const struct {
+		int64_t lsn, clock_ns; /* by so much */
+		bool keep_id;
+		const char *why;
+	} cases[] = {
+	    {-1, 0, true, "its id is not that of its checkpoint"},
+	    {1000000, 0, false, "beyond the journal's end"},
+	    {-1, 0, false, "not in the journal any more"},
+	    {0, 1, false, "something else of its checkpoint"},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		if (i > 0) {
+			teardown(state);
+			setup(state);
+		}
+		change_point(*state, cases[i].lsn, cases[i].clock_ns, cases[i].keep_id);
+		expect_words(*state, FSCK_POINT_LOST, cases[i].why);
+	}
+}
+
+static void
+a_point_before_the_fold(void **state)
+{
+	struct rig *g = *state;
+	struct catalog *c = open_catalog(g);
+	struct hf_error err;
+	struct pit *pits;
+	struct id source;
+	size_t count;
+
+	(void)id_parse("s", "s-00000000000000001", &source);
+	assert_int_equal(catalog_list_pits(c, &pits, &count, &err), 0);
+	pits[0].lsn = pits[0].checkpoint.lsn = 1;
+	pits[0].id = checkpoint_pit_id(&source, 1, pits[0].checkpoint.stream_id);
 	assert_int_equal(catalog_put_pit(c, &pits[0], &err), 0);
 	free(pits);
 	catalog_close(c);
-	expect(g, FSCK_POINT_LOST);
+	expect_words(g, FSCK_POINT_LOST, "before the fold");
 }
 
 /* ---- the journal ---- */
@@ -559,10 +661,12 @@ main(void)
 	    TEST(a_damaged_catalog),
 	    TEST(a_damaged_copy),
 	    TEST(a_foreign_catalog),
+	    TEST(a_catalog_that_knows_less_than_the_files),
 	    TEST(a_fold_beyond_the_journal),
 	    TEST(a_volume_without_files),
 	    TEST(a_volume_of_another_size),
 	    TEST(a_point_that_cannot_be_restored),
+	    TEST(a_point_before_the_fold),
 	    TEST(a_missing_segment),
 	    TEST(a_damaged_segment_header),
 	    TEST(a_damaged_descriptor),
