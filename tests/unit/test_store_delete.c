@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 #include "tests/lib/store_rig.h"
 
 enum { THIRD = 2, BLOCKS = 4 };
@@ -30,9 +31,9 @@ checkpoint(struct rig *g)
 	rig_settle(g);
 }
 
-/* Three disks, a point; then the third is taken away, and there is a point without it. */
+/* Three disks, a point; then the third is taken away. */
 static struct rig *
-make_rig(void)
+make_rig_with_third(void)
 {
 	struct rig *g = calloc(1, sizeof *g);
 
@@ -48,6 +49,15 @@ make_rig(void)
 	checkpoint(g);
 	g->attached[THIRD] = false;
 	assert_int_equal(rig_declare(g), 0);
+	return g;
+}
+
+/* And there is a point without it. */
+static struct rig *
+make_rig(void)
+{
+	struct rig *g = make_rig_with_third();
+
 	rig_frame_begin(g);
 	rig_frame_extent(g, 0, 1, 1, false, false);
 	rig_frame_end(g);
@@ -151,6 +161,65 @@ a_volume_that_points_have_goes_only_with_them(void **state)
 }
 
 static void
+expect_refusal(struct rig *g, const char *words)
+{
+	struct hf_error err;
+
+	assert_int_equal(delete_third(g, true, &err), -EBUSY);
+	if (strstr(err.text, words) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", err.text, words);
+	assert_int_equal(rig_open(g), 0);
+	assert_true(has_third(g));
+	assert_int_equal(count_points(g), 1);
+	free_rig(g);
+}
+
+/* The point that has it, kept by hand. */
+static struct pit
+keep_its_point(struct rig *g)
+{
+	struct pit *list, p;
+	size_t n;
+
+	assert_int_equal(store_list_pits(g->store, &list, &n), 0);
+	p = list[0];
+	free(list);
+	assert_int_equal(rig_keep(g, &p), 0);
+	return p;
+}
+
+static void
+a_volume_that_a_point_which_must_stay_has_stays_with_it(void **state)
+{
+	struct policy guarding = {.min_retention_ns = 3600 * NS_PER_SECOND};
+	struct store_job *job;
+	struct rig *g = make_rig();
+	struct pit p = keep_its_point(g);
+
+	assert_int_equal(rig_change(g, &p, STORE_PIT_HOLD), 0);
+	expect_refusal(g, "is held");
+
+	g = make_rig();
+	job = store_set_policy(g->store, &guarding);
+	store_job_run(job, g->disk, g->cache);
+	store_job_finish(g->store, job, false);
+	(void)keep_its_point(g);
+	expect_refusal(g, "minRetention guards");
+
+	expect_refusal(make_rig_with_third(), "the newest point");
+}
+
+static void
+a_volume_that_is_declared_stays(void **state)
+{
+	struct rig *g = make_rig();
+
+	g->attached[THIRD] = true;
+	assert_int_equal(rig_declare(g), 0);
+	expect_refusal(g, "replicated today");
+}
+
+static void
 the_number_of_a_deleted_volume_is_never_used_again(void **state)
 {
 	struct rig *g = make_rig();
@@ -213,6 +282,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_volume_that_points_have_goes_only_with_them),
+	    cmocka_unit_test(a_volume_that_a_point_which_must_stay_has_stays_with_it),
+	    cmocka_unit_test(a_volume_that_is_declared_stays),
 	    cmocka_unit_test(the_number_of_a_deleted_volume_is_never_used_again),
 	    cmocka_unit_test(cut_anywhere_it_is_there_whole_or_gone_with_its_points),
 	};
