@@ -13,6 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "storage/store_impl.h"
 #include "tests/lib/store_rig.h"
 
 #define MINUTE_NS (60 * NS_PER_SECOND)
@@ -395,6 +396,46 @@ no_point_is_given_up_while_somebody_holds_it(void **state)
 }
 
 static void
+count_costs(struct rig *g)
+{
+	make_history(g);
+	tell(g, SPACE_SHORTEN, false); /* out of the window, where nothing is counted */
+	g->store->account_due_ns = 0;
+	rig_run_jobs(g, 100);
+}
+
+/* As the one that frees most. */
+static void
+no_point_is_named_that_cannot_be_deleted(void **state)
+{
+	struct rig *g = *state;
+	const struct pit *p;
+	uint64_t bytes;
+	unsigned named = 0;
+
+	count_costs(g);
+	for (; (p = store_costliest(g->store, &bytes)) != NULL; named++) {
+		struct id id = p->id;
+
+		assert_true(bytes > 0 && !p->held);
+		assert_int_equal(run(g, store_pit_change(g->store, &id, STORE_PIT_HOLD)), 0);
+	}
+	assert_true(named > 1);
+}
+
+static void
+no_point_is_named_that_min_retention_guards(void **state)
+{
+	struct rig *g = *state;
+	uint64_t bytes;
+
+	count_costs(g);
+	assert_non_null(store_costliest(g->store, &bytes));
+	set_policy(g, 600 * MINUTE_NS);
+	assert_null(store_costliest(g->store, &bytes));
+}
+
+static void
 nothing_is_given_up_once_there_is_room_again(void **state)
 {
 	struct space space = {.level = SPACE_THIN, .thin = true, .room_bytes = UINT64_MAX};
@@ -680,6 +721,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_before_the_last_step_was_measured, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_goes_while_somebody_keeps_a_point, setup, teardown),
 	    cmocka_unit_test_setup_teardown(no_point_is_given_up_while_somebody_holds_it, setup, teardown),
+	    cmocka_unit_test_setup_teardown(no_point_is_named_that_cannot_be_deleted, setup, teardown),
+	    cmocka_unit_test_setup_teardown(no_point_is_named_that_min_retention_guards, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_is_given_up_once_there_is_room_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nothing_more_goes_while_what_went_is_being_freed, setup, teardown),
 	    cmocka_unit_test_setup_teardown(the_window_is_not_shortened_below_min_retention, setup, teardown),
