@@ -252,7 +252,10 @@ what_failed_to_be_written_or_synced_is_written_once_more_and_really_there(void *
 	static const struct {
 		char kind;
 		uint64_t nth;
-	} faults[] = {{'s', SYNC_IMAGE}, {'s', SYNC_DIGESTS}, {'w', 2}, {'w', 6}, {'p', 1}};
+		bool always; /* so many there are in any history */
+	} faults[] = {{'s', SYNC_IMAGE, true}, {'s', SYNC_DIGESTS, true}, {'w', 2, true}, {'w', 3, false},
+	    {'w', 6, false}, {'p', 1, false}};
+	unsigned struck = 0;
 	struct dice dice = dice_from_environment();
 
 	for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
@@ -262,12 +265,14 @@ what_failed_to_be_written_or_synced_is_written_once_more_and_really_there(void *
 
 		disk_sim_fail(h->disk, faults[i].kind, faults[i].nth, false, SIM_FAULT_EIO);
 		assert_int_equal(fold_to(h, h->snapshot_lsns[0], &stats, NULL), 0);
-		assert_int_equal(disk_sim_struck(h->disk), 1);
-		assert_int_equal(stats.batches_rewritten, 1);
+		struck += (unsigned)disk_sim_struck(h->disk);
+		assert_true(disk_sim_struck(h->disk) == 1 || !faults[i].always);
+		assert_int_equal(stats.batches_rewritten, disk_sim_struck(h->disk));
 		disk_sim_restart(h->disk, SIM_SURVIVE_NONE, 1);
 		check_from(h, 0, h->snapshot_lsns[0], 4);
 		history_destroy(h);
 	}
+	assert_true(struck >= 4);
 }
 
 static void
