@@ -254,7 +254,7 @@ holds_nothing(struct recovery *v, const struct volume *vol)
 {
 	struct disk_file *f = NULL;
 	char path[PATH_MAX_BYTES];
-	uint64_t bytes, data;
+	uint64_t bytes, data = 0;
 	int r;
 
 	volume_path(path, v->s, &vol->info.id, "img");
