@@ -18,7 +18,7 @@
 #include "storage/view_impl.h"
 
 enum {
-	IN_FLIGHT = 128,                  /* transfers */
+	IN_FLIGHT = 16,                   /* transfers; a group of the journal waits behind them */
 	TRANSFER_BYTES_MAX = 1024 * 1024, /* larger ones are split by the kernel, and may come back short */
 };
 
@@ -41,6 +41,8 @@ struct fold {
 	unsigned char *buffer; /* data of the batch, in block order */
 	size_t buffer_bytes;
 	struct sum_zone *zone;
+	int (*pause)(void *arg); /* or NULL */
+	void *pause_arg;
 	struct transfer transfers[IN_FLIGHT];
 	uint32_t first_source[IN_FLIGHT]; /* of a transfer */
 	struct fold_stats stats;
@@ -52,6 +54,14 @@ blame(struct fold *fo, const struct entry *e, int status)
 {
 	fo->fault = (struct view_fault){e->volume, e->block, e->segment, status};
 	return status;
+}
+
+static int
+call_pause(const struct fold *fo)
+{
+	int r = fo->pause != NULL ? fo->pause(fo->pause_arg) : 0;
+
+	return r > 0 ? -ECANCELED : r;
 }
 
 /* ---- checking a batch ---- */
@@ -124,8 +134,8 @@ follows(const struct source *s, const struct source *before)
 	return s->segment == before->segment && s->offset == before->offset + 1 && s->place == before->place + 1;
 }
 
-/* Sources [i, ...) as transfers, at most IN_FLIGHT. Returns the first source not in them; *ret_transfers = their
- * number. */
+/* Sources [*i, ...) as transfers, at most IN_FLIGHT; *i = the first source not in them, *ret_transfers = their number.
+ * 0, or -HF_ECORRUPT: there is no such segment. */
 static int
 plan_reads(struct fold *fo, size_t *i, size_t *ret_transfers)
 {
@@ -198,6 +208,8 @@ read_sources(struct fold *fo)
 		for (size_t k = 0; r == 0 && k < n; k++)
 			if (fo->transfers[k].res != (int)fo->transfers[k].len)
 				r = read_singly(fo, &fo->transfers[k], &fo->sources[fo->first_source[k]]);
+		if (r == 0)
+			r = call_pause(fo);
 	}
 	return r;
 }
@@ -247,6 +259,8 @@ move_data(struct fold *fo, move_fn *move)
 			if (n == IN_FLIGHT) {
 				r = move(fo->d, t, n);
 				n = 0;
+				if (r == 0)
+					r = call_pause(fo);
 			}
 			t[n++] = (struct transfer){
 			    .file = fo->volume->img->file, .buf = bytes, .len = BLOCK_BYTES, .offset = offset};
@@ -324,11 +338,12 @@ rewrite_staging(struct fold *fo)
 	return r;
 }
 
-/* A full disk is not a failed one: the fold ends, and is tried again when there may be room. */
+/* A full disk is not a failed one: the fold ends, and is tried again when there may be room. Nor is one that gives up.
+ */
 static bool
 is_worth_another_try(int status)
 {
-	return status < 0 && status != -ENOSPC && status != -EDQUOT;
+	return status < 0 && status != -ENOSPC && status != -EDQUOT && status != -ECANCELED;
 }
 
 static int
@@ -458,15 +473,7 @@ fold_batch(struct fold *fo)
 }
 
 static int
-call_pause(const struct fold *fo, int (*pause)(void *arg), void *arg)
-{
-	int r = pause != NULL && fo->stats.batches > 0 ? pause(arg) : 0;
-
-	return r > 0 ? -ECANCELED : r;
-}
-
-static int
-fold_volume(struct fold *fo, int (*pause)(void *arg), void *arg)
+fold_volume(struct fold *fo)
 {
 	uint64_t from = 0;
 	int r = 0;
@@ -478,9 +485,9 @@ fold_volume(struct fold *fo, int (*pause)(void *arg), void *arg)
 		if (n <= 0)
 			return (int)n;
 		fo->count = (size_t)n;
-		r = call_pause(fo, pause, arg);
+		r = fold_batch(fo);
 		if (r == 0)
-			r = fold_batch(fo);
+			r = call_pause(fo);
 	}
 	return r;
 }
@@ -509,7 +516,7 @@ raise_fold_lsn(struct fold *fo, const struct view_volume *vv)
 /* Step 2 for all volumes, changed or not, then step 3: no staging file is newer than its header says, and the headers
  * prove how far the journal may have been released. */
 static int
-fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
+fold_volumes(struct fold *fo)
 {
 	bool changed[STORE_VOLUMES_MAX];
 	int r = 0;
@@ -523,7 +530,7 @@ fold_volumes(struct fold *fo, int (*pause)(void *arg), void *arg)
 	for (uint32_t i = 0; r >= 0 && i < fo->v->volume_count; i++) {
 		fo->volume = &fo->v->volumes[i];
 		if (changed[i])
-			r = fold_volume(fo, pause, arg);
+			r = fold_volume(fo);
 	}
 	return r;
 }
@@ -566,7 +573,9 @@ fold_run(struct view *v, struct disk *d, struct run_cache *cache, int (*pause)(v
 
 	if (fo == NULL)
 		return -ENOMEM;
-	r = fold_volumes(fo, pause, arg);
+	fo->pause = pause;
+	fo->pause_arg = arg;
+	r = fold_volumes(fo);
 	*ret_stats = fo->stats;
 	if (r < 0 && ret_fault != NULL)
 		*ret_fault = fo->fault;

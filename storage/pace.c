@@ -9,7 +9,7 @@
 enum {
 	SMOOTH = 8, /* a group counts for an eighth */
 	ELAPSED_PER_LATE = 100,
-	SLEEP_PER_WORK = 9, /* at most */
+	SLEEP_PER_WORK = 24, /* at most */
 };
 
 static const int64_t sleep_max_ns = 5 * NS_PER_SECOND;

@@ -2,8 +2,8 @@
 /* pace.h: how fast maintenance (fold, merge, punch) may go, so that acknowledgements do not wait for it. The owner
  * tells how long its groups wait, from their writes' submission until they are durable; maintenance calls pace_pause()
  * between pieces of work, and sleeps until the time by which groups were late is a hundredth of what went by: late is
- * what a group waited beyond twice the time usual without maintenance. It always goes on at a tenth of its speed or
- * more, so it ends; while nothing is late it does not wait at all. */
+ * what a group waited beyond twice the time usual without maintenance. It always goes on at a twenty-fifth of its speed
+ * or more, so it ends; while nothing is late it does not wait at all. */
 #ifndef HF_STORAGE_PACE_H
 #define HF_STORAGE_PACE_H
 
