@@ -402,6 +402,11 @@ client_list(struct client *c, json_t **ret_items, const char *path)
 		const char *next;
 
 		code = client_get(c, &page, "%s%s%s", path, cursor[0] == '\0' ? "" : "&cursor=", cursor);
+		if (code == EXIT_DONE && !json_is_array(json_object_get(page, "items"))) {
+			json_decref(page);
+			code = ctl_fail(
+			    EXIT_FAILED, "%s: the answer is no list (is this holdfastd's socket?)", c->monitor);
+		}
 		if (code != EXIT_DONE) {
 			json_decref(items);
 			return code;

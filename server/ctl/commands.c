@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of commands, and what all of them share. */
+/* The table of commands, and a run of one. */
 #include "server/ctl/ctl.h"
 
 #include <locale.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "server/ctl/client.h"
 #include "server/ctl/options.h"
@@ -81,118 +77,6 @@ ctl_commands(size_t *ret_count)
 	return commands;
 }
 
-/* ---- words to people ---- */
-
-static void
-say(const char *format, va_list ap)
-{
-	fflush(stdout);
-	fputs("holdfastctl: ", stderr);
-	vfprintf(stderr, format, ap);
-	fputc('\n', stderr);
-}
-
-int
-ctl_fail(int code, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	say(format, ap);
-	va_end(ap);
-	return code;
-}
-
-void
-ctl_note(const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	say(format, ap);
-	va_end(ap);
-}
-
-/* Show what will be done, and read a line; "" without a terminal, and said. */
-static void
-ask(char *ret_answer, size_t size, const char *question, const char *format, va_list ap)
-{
-	ret_answer[0] = '\0';
-	vfprintf(stderr, format, ap);
-	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-		fprintf(stderr, "\nholdfastctl: nothing was done: without a terminal this needs --yes\n");
-		return;
-	}
-	fprintf(stderr, " %s ", question);
-	if (fgets(ret_answer, (int)size, stdin) == NULL)
-		ret_answer[0] = '\0';
-	ret_answer[strcspn(ret_answer, "\n")] = '\0';
-}
-
-static bool
-confirmed(bool yes)
-{
-	if (!yes && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
-		fprintf(stderr, "holdfastctl: nothing was done\n");
-	return yes;
-}
-
-bool
-ctl_confirm(const struct ctl *ctl, const char *format, ...)
-{
-	char answer[16];
-	va_list ap;
-
-	if (ctl_given(ctl, OPT_YES))
-		return true;
-	va_start(ap, format);
-	ask(answer, sizeof answer, "Go on? [y/N]", format, ap);
-	va_end(ap);
-	return confirmed(strcmp(answer, "y") == 0 || strcmp(answer, "yes") == 0);
-}
-
-bool
-ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
-{
-	char answer[256], question[300];
-	va_list ap;
-
-	if (ctl_given(ctl, OPT_YES))
-		return true;
-	snprintf(question, sizeof question, "To go on, type %s:", name);
-	va_start(ap, format);
-	ask(answer, sizeof answer, question, format, ap);
-	va_end(ap);
-	return confirmed(strcmp(answer, name) == 0);
-}
-
-/* ---- signals ---- */
-
-static volatile sig_atomic_t interrupted;
-
-bool
-ctl_interrupted(void)
-{
-	return interrupted != 0;
-}
-
-static void
-on_signal(int number)
-{
-	interrupted = 1;
-}
-
-static void
-catch_signals(void)
-{
-	struct sigaction catch = {
-	    .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; /* a second one ends us at once */
-
-	sigaction(SIGINT, &catch, NULL);
-	sigaction(SIGTERM, &catch, NULL);
-	signal(SIGPIPE, SIG_IGN); /* a write says EPIPE */
-}
-
 /* ---- a run ---- */
 
 /* A pipe that broke or a full disk must not look like success. */
@@ -214,7 +98,7 @@ ctl_main(int argc, char **argv)
 	code = options_parse(&ctl, argc, argv);
 	if (code >= 0)
 		return finish_output(code);
-	catch_signals();
+	ctl_catch_signals();
 	code = client_create(&ctl, &ctl.client);
 	if (code == EXIT_DONE)
 		code = ctl.command->run(&ctl);

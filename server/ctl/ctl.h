@@ -99,6 +99,9 @@ int ctl_fail(int code, const char *format, ...) __attribute__((format(printf, 2,
 /* A remark on stderr: what was chosen, what to do next. */
 void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* From now on both say it there (borrowed), after this prefix (borrowed) instead of "holdfastctl: ". */
+void ctl_say_to(FILE *out, const char *prefix);
+
 /* Before something that cannot be undone: show what will go, and ask. True: go on. Without a terminal --yes must be
  * given; says why not. */
 bool ctl_confirm(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -106,6 +109,9 @@ bool ctl_confirm(const struct ctl *ctl, const char *format, ...) __attribute__((
 /* The same before something large: on a terminal the name itself must be typed. */
 bool ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Once, before anything that may take long: SIGINT and SIGTERM are noticed, SIGPIPE is ignored. */
+void ctl_catch_signals(void);
 
 /* SIGINT or SIGTERM has come. */
 bool ctl_interrupted(void);

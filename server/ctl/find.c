@@ -27,10 +27,10 @@ say_candidates(const json_t *sources, const char *text, bool whole)
 	size_t i;
 	json_t *source;
 
-	fprintf(stderr, "holdfastctl: \"%s\" may be any of these; give the id:\n", text);
+	ctl_note("\"%s\" may be any of these; give the id:", text);
 	json_array_foreach (sources, i, source) {
 		if (is_meant(source, text, whole))
-			fprintf(stderr, "  %s  %s\n", pick_text(source, "sourceServerID"),
+			ctl_note("  %s  %s", pick_text(source, "sourceServerID"),
 			    pick_text(source, "sourceProperties.identificationHints.hostname"));
 	}
 }
