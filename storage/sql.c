@@ -234,7 +234,7 @@ digest_table(struct sql *s, const char *name, uint64_t *digest, struct hf_error 
 	sqlite3_stmt *row;
 	int result;
 
-	snprintf(text, sizeof text, "SELECT rowid, * FROM \"%s\" ORDER BY rowid", name);
+	snprintf(text, sizeof text, "SELECT * FROM \"%s\" ORDER BY rowid", name);
 	result = sqlite3_prepare_v2(s->db, text, -1, &row, NULL);
 	while (result == SQLITE_OK || result == SQLITE_ROW) {
 		result = sqlite3_step(row);
