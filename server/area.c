@@ -17,14 +17,13 @@
 struct area {
 	char path[512], reserve_path[544];
 	struct area_settings settings;
-	pthread_mutex_t
-	    measuring;    /* held while the file is looked at and changed; what follows up to lock is under it */
-	bool uncountable; /* this file system preallocates nothing: the reserve is only counted */
-	int64_t starved_until_ns; /* by the clock of area_measure(); 0 = never was */
+	pthread_mutex_t measuring; /* held while the file is looked at and changed; so are the next */
+	bool uncountable;          /* this file system preallocates nothing: the reserve is only counted */
+	int64_t starved_until_ns;  /* by the clock of area_measure(); 0 = never was */
 	struct trend trend;
-	pthread_mutex_t lock;
-	bool starved; /* under the lock, as the rest: maintenance found no space since the last measurement */
-	struct area_facts facts;         /* under the lock, as the next */
+	pthread_mutex_t lock; /* of all that follows */
+	bool starved;         /* maintenance found no space since the last measurement */
+	struct area_facts facts;
 	uint64_t need_told, need_before; /* the largest since the last measurement, and before it */
 };
 

@@ -1,8 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "storage/checkpoint.h"
 
+#include <stddef.h>
+
 #include "proto/common/bytes.h"
 #include "proto/common/digest.h"
+
+bool
+checkpoint_has_volume(const struct checkpoint *c, uint32_t volume, uint64_t *ret_size)
+{
+	for (uint32_t i = 0; i < c->volume_count; i++)
+		if (c->volumes[i].volume == volume) {
+			if (ret_size != NULL)
+				*ret_size = c->volumes[i].size_bytes;
+			return true;
+		}
+	return false;
+}
 
 /* People write ids of points down, so this derivation never changes: XXH3-64 of the source's id
  * text (24 bytes, zero-padded) seeded with the LSN, or where a stream is known with that of the

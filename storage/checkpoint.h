@@ -42,6 +42,9 @@ checkpoint_time_ns(const struct checkpoint *c)
 	return c->clock_ns - c->clock_offset_ns;
 }
 
+/* Whether the volume is part of it; *ret_size (may be NULL) = its size then, bytes. */
+bool checkpoint_has_volume(const struct checkpoint *c, uint32_t volume, uint64_t *ret_size);
+
 /* The id of the point in time at this checkpoint: the same for ever, kept or not. Derived from what the journal says of
  * it. The stream tells it from the one that had this LSN before the data directory went back to an older state: an
  * agent whose acknowledged frames are gone never goes on with its stream. */

@@ -111,12 +111,6 @@ set_points(struct account_work *w, const struct pit *pits, const bool *going, si
 }
 
 static int
-pause_for_acknowledgements(void *arg)
-{
-	return pace_pause(arg);
-}
-
-static int
 run_account(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct account_work *w = job->account;
@@ -128,7 +122,7 @@ run_account(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (r < 0)
 		return r == -E2BIG ? job_say(job, -EAGAIN, "the history is being merged: try again in a while") : r;
 	pace_begin(pace);
-	r = account_scan(&w->account, w->runs, w->run_count, d, pause_for_acknowledgements, pace);
+	r = account_scan(&w->account, w->runs, w->run_count, d, job_pause, pace);
 	pace_end(pace);
 	w->took_ns = clock_monotonic_ns() - begun;
 	return r;

@@ -113,12 +113,6 @@ remove_segments(struct store_job *job, struct disk *d)
 }
 
 static int
-pause_fold(void *arg)
-{
-	return pace_pause(arg);
-}
-
-static int
 run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct catalog *c = job->store->catalog;
@@ -132,7 +126,7 @@ run_fold(struct store_job *job, struct disk *d, struct run_cache *cache)
 	if (PLANTED(16))
 		(void)catalog_set_base(c, job->lsn, &err);
 	pace_begin(&job->store->pace);
-	r = fold_run(job->view, d, cache, pause_fold, &job->store->pace, &job->fold, &fault);
+	r = fold_run(job->view, d, cache, job_pause, &job->store->pace, &job->fold, &fault);
 	pace_end(&job->store->pace);
 	job->fault = fault;
 	if (r == -HF_EDIGEST)

@@ -18,7 +18,7 @@ struct job_class {
 	bool asked;  /* made when somebody asks for it, who waits for its end */
 	struct store_job *(*make)(struct store *s); /* NULL if there is nothing to do; not of those asked for */
 	int (*run)(struct store_job *job, struct disk *d, struct run_cache *cache);
-	void (*finish)(struct store *s, struct store_job *job);
+	void (*finish)(struct store *s, struct store_job *job); /* or NULL */
 };
 
 extern const struct job_class prepare_job, build_job, points_job, fold_job, mend_job, scrub_job, scrub_note_job,
@@ -95,6 +95,8 @@ struct store_job {
 };
 
 struct store_job *job_create(struct store *s, enum job_kind kind); /* NULL when out of memory */
+
+int job_pause(void *pace); /* pace_pause(), for those who are given what to call */
 
 /* Why it failed, for a person; gives back status. */
 int job_say(struct store_job *job, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -18,28 +18,15 @@ make_leave(struct store *s)
 }
 
 static int
-pause_leave(void *arg)
-{
-	return pace_pause(arg);
-}
-
-static int
 run_leave_job(struct store_job *job, struct disk *d, struct run_cache *cache)
 {
 	struct pace *pace = &job->store->pace;
 
 	(void)cache;
 	pace_begin(pace);
-	(void)leaving_free(&job->leaving, d, pause_leave, pace); /* the store ends: the rest is closed with the job */
+	(void)leaving_free(&job->leaving, d, job_pause, pace); /* the store ends: the rest is closed with the job */
 	pace_end(pace);
 	return 0;
-}
-
-static void
-finish_leave(struct store *s, struct store_job *job)
-{
-	(void)s;
-	(void)job;
 }
 
 const struct job_class leave_job = {
@@ -48,5 +35,4 @@ const struct job_class leave_job = {
     .frees = true,
     .make = make_leave,
     .run = run_leave_job,
-    .finish = finish_leave,
 };

@@ -90,10 +90,7 @@ is_declared(const struct store *s, const struct volume *v)
 {
 	const struct checkpoint *c = store_newest_checkpoint(s);
 
-	for (uint32_t i = 0; c != NULL && i < c->volume_count; i++)
-		if (c->volumes[i].volume == v->info.volume)
-			return true;
-	return c == NULL;
+	return c == NULL || checkpoint_has_volume(c, v->info.volume, NULL);
 }
 
 static int

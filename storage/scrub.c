@@ -58,11 +58,12 @@ scrub_get_stats(const struct scrub *sc)
 bool
 damage_hits(const struct damage *d, const struct checkpoint *c)
 {
+	uint64_t size;
+
 	if (c->lsn < d->lsn || (c->lsn >= d->lsn_next && !PLANTED(87)))
 		return false;
-	for (uint32_t i = 0; i < c->volume_count; i++)
-		if (d->volume == c->volumes[i].volume)
-			return d->block * BLOCK_BYTES < c->volumes[i].size_bytes;
+	if (checkpoint_has_volume(c, d->volume, &size))
+		return d->block * BLOCK_BYTES < size;
 	return d->volume == 0; /* a page of the index: nobody knows which */
 }
 

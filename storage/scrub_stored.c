@@ -4,7 +4,6 @@
  * some of them are, and the data decides. If all data fits its leaves, the node is wrong, unless its own parent
  * confirms it; then data and leaves are both older than the tree, and nobody can tell what should be there. If with the
  * digests of the data in the place of some leaves the node fits, these leaves were wrong. */
-#include "storage/plant.h"
 #include "storage/scrub.h"
 
 #include <errno.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "storage/plant.h"
 #include "storage/scrub_impl.h"
 
 static void

@@ -26,15 +26,6 @@ struct deletion {
 	struct hf_error *err;
 };
 
-static bool
-names_volume(const struct checkpoint *c, uint32_t volume)
-{
-	for (uint32_t i = 0; i < c->volume_count; i++)
-		if (c->volumes[i].volume == volume)
-			return true;
-	return false;
-}
-
 /* "data (vol-...), ..." */
 static void
 list_retired(const struct store *s, char *ret_text, size_t size)
@@ -108,7 +99,7 @@ choose_points(struct deletion *x)
 	for (size_t i = 0; i < x->pit_count && r == 0; i++) {
 		const struct pit *p = &x->pits[i];
 
-		if (!names_volume(&p->checkpoint, x->volume->info.volume))
+		if (!checkpoint_has_volume(&p->checkpoint, x->volume->info.volume, NULL))
 			continue;
 		r = check_point(x, p);
 		x->named_count++;

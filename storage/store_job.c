@@ -53,6 +53,12 @@ job_create(struct store *s, enum job_kind kind)
 }
 
 int
+job_pause(void *pace)
+{
+	return pace_pause(pace);
+}
+
+int
 job_say(struct store_job *job, int status, const char *format, ...)
 {
 	va_list ap;
@@ -157,7 +163,8 @@ void
 store_job_finish(struct store *s, struct store_job *job, bool keep)
 {
 	job_ended(s, job);
-	classes[job->kind]->finish(s, job);
+	if (classes[job->kind]->finish != NULL)
+		classes[job->kind]->finish(s, job);
 	check_catalog(s);
 	scrub_look_at_runs(s);
 	s->merge_wanted = true;

@@ -28,12 +28,7 @@ volume_size_at(const struct store *s, uint64_t lsn, const struct volume *v, uint
 		*ret_size = v->info.size_bytes;
 		return v->info.declared;
 	}
-	for (uint32_t k = 0; k < c.volume_count; k++)
-		if (c.volumes[k].volume == v->info.volume) {
-			*ret_size = c.volumes[k].size_bytes;
-			return true;
-		}
-	return false;
+	return checkpoint_has_volume(&c, v->info.volume, ret_size);
 }
 
 /* References to every run (or chunk in memory) and segment file; -ENOMEM leaves parts to be freed by view_create(). */
@@ -80,15 +75,6 @@ belongs_to_view(
 	return true;
 }
 
-static bool
-names_volume(const struct checkpoint *c, uint32_t volume)
-{
-	for (uint32_t i = 0; i < c->volume_count; i++)
-		if (c->volumes[i].volume == volume)
-			return true;
-	return false;
-}
-
 /* LSN of the oldest complete point that the volume is part of; UINT64_MAX: there is none. */
 static uint64_t
 first_point(const struct store *s, uint32_t volume)
@@ -99,7 +85,7 @@ first_point(const struct store *s, uint32_t volume)
 		const struct pit *pit = &s->pits[p];
 
 		if (pit->complete && pit->lsn >= s->fold_lsn && pit->lsn < lsn &&
-		    names_volume(&pit->checkpoint, volume))
+		    checkpoint_has_volume(&pit->checkpoint, volume, NULL))
 			return pit->lsn;
 	}
 	return lsn;
