@@ -43,6 +43,25 @@ certificate_get_fingerprint(const X509 *certificate, unsigned char *ret_fingerpr
 	assert(r == 1 && len == 32);
 }
 
+void
+hex_format(const unsigned char *bytes, size_t len, char *ret_text)
+{
+	for (size_t i = 0; i < len; i++)
+		sprintf(ret_text + 2 * i, "%02x", bytes[i]);
+}
+
+const char *
+certificate_serial(const X509 *certificate, char *buf, size_t size)
+{
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(certificate);
+	size_t len = (size_t)ASN1_STRING_length(serial);
+
+	buf[0] = '\0';
+	if (2 * len < size)
+		hex_format(ASN1_STRING_get0_data(serial), len, buf);
+	return buf;
+}
+
 int64_t
 certificate_time_ns(const ASN1_TIME *t)
 {

@@ -46,13 +46,6 @@ struct pki {
 	char ca_fingerprint[FINGERPRINT_TEXT_BYTES];
 };
 
-static void
-hex_format(const unsigned char *bytes, size_t len, char *ret_text)
-{
-	for (size_t i = 0; i < len; i++)
-		sprintf(ret_text + 2 * i, "%02x", bytes[i]);
-}
-
 /* ---- making certificates ---- */
 
 static int
@@ -383,10 +376,12 @@ certify_source(struct pki *p, EVP_PKEY *key, const struct id *source, int64_t li
 }
 
 static void
-describe_certificate(X509 *x, const struct id *source, struct registry_certificate *ret_record)
+describe_certificate(const struct pki *p, X509 *x, const struct id *source, struct registry_certificate *ret_record)
 {
 	memset(ret_record, 0, sizeof *ret_record);
 	certificate_get_fingerprint(x, ret_record->fingerprint);
+	certificate_serial(x, ret_record->serial, sizeof ret_record->serial);
+	memcpy(ret_record->issuer, p->ca_fingerprint, sizeof ret_record->issuer);
 	ret_record->source = *source;
 	ret_record->not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
 	ret_record->not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
@@ -408,7 +403,7 @@ pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source,
 		X509_free(x);
 		return tls_fail(err, -EIO, "sign a certificate");
 	}
-	describe_certificate(x, source, ret_record);
+	describe_certificate(p, x, source, ret_record);
 	X509_free(x);
 	return 0;
 }

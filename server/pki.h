@@ -18,7 +18,6 @@ struct pki;
 #define PKI_CLOCK_LEEWAY_NS (300 * NS_PER_SECOND)
 
 enum {
-	FINGERPRINT_TEXT_BYTES = 2 * FINGERPRINT_BYTES + 1,
 	TOKEN_TEXT_BYTES = 128, /* "hf1." secret "." fingerprint */
 };
 

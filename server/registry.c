@@ -52,6 +52,10 @@ static const char *const schemas[] = {
     "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
     /* version 2: enum registry_phase */
     "ALTER TABLE source ADD COLUMN phase INTEGER NOT NULL DEFAULT 0",
+    /* version 3: serial and issuer in lower-case hex, '' = not noted */
+    "ALTER TABLE certificate ADD COLUMN serial TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE certificate ADD COLUMN issuer TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE certificate ADD COLUMN used_ns INTEGER NOT NULL DEFAULT 0;",
     NULL,
 };
 
@@ -403,8 +407,9 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 
 #define SELECT_SOURCE                                                                            \
 	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label, hostname, " \
-	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase FROM "     \
-	"source "
+	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase, "         \
+	"(SELECT max(not_after_ns) FROM certificate WHERE source = source.id AND revoked = 0) "  \
+	"FROM source "
 
 static int
 read_source(sqlite3_stmt *row, void *ret_item)
@@ -419,6 +424,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 	source->incarnation = (uint64_t)sqlite3_column_int64(row, 4);
 	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
 	source->phase = (enum registry_phase)sqlite3_column_int64(row, 15);
+	source->certificate_expires_ns = sqlite3_column_int64(row, 16);
 	return read_hints(row, 7, &source->hints);
 }
 
@@ -693,10 +699,10 @@ static int
 put_certificate(struct sql *s, const struct registry_certificate *c, struct hf_error *err)
 {
 	int r = sql_run(s, err,
-	    "INSERT INTO certificate (fingerprint, source, not_before_ns, not_after_ns, revoked) "
-	    "VALUES (?, ?, ?, ?, ?)",
-	    "btiii", c->fingerprint, (size_t)FINGERPRINT_BYTES, c->source.text, c->not_before_ns, c->not_after_ns,
-	    (int64_t)c->revoked);
+	    "INSERT INTO certificate (fingerprint, source, not_before_ns, not_after_ns, revoked, serial, issuer) "
+	    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+	    "btiiitt", c->fingerprint, (size_t)FINGERPRINT_BYTES, c->source.text, c->not_before_ns, c->not_after_ns,
+	    (int64_t)c->revoked, c->serial, c->issuer);
 
 	return r < 0 ? r : 0;
 }
@@ -719,8 +725,16 @@ read_certificate(sqlite3_stmt *row, void *ret_item)
 	c->not_before_ns = sqlite3_column_int64(row, 2);
 	c->not_after_ns = sqlite3_column_int64(row, 3);
 	c->revoked = sqlite3_column_int64(row, 4) != 0;
+	c->used_ns = sqlite3_column_int64(row, 7);
+	if (sql_get_text(row, 5, c->serial, sizeof c->serial) < 0 ||
+	    sql_get_text(row, 6, c->issuer, sizeof c->issuer) < 0)
+		return -HF_ECORRUPT;
 	return 0;
 }
+
+#define SELECT_CERTIFICATE                                                                                \
+	"SELECT fingerprint, source, not_before_ns, not_after_ns, revoked, serial, issuer, used_ns FROM " \
+	"certificate "
 
 int
 registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
@@ -729,10 +743,8 @@ registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
 	struct registry_certificate c = {0};
 	sqlite3_stmt *statement;
 	HOLD(r);
-	int status = sql_query(&r->sql, &statement, err,
-	    "SELECT fingerprint, source, not_before_ns, not_after_ns, revoked FROM certificate "
-	    "WHERE fingerprint = ?",
-	    "b", fingerprint, (size_t)FINGERPRINT_BYTES);
+	int status = sql_query(&r->sql, &statement, err, SELECT_CERTIFICATE "WHERE fingerprint = ?", "b", fingerprint,
+	    (size_t)FINGERPRINT_BYTES);
 
 	if (status == 0)
 		status = read_only_row(&r->sql, statement, read_certificate, &c, err);
@@ -743,6 +755,37 @@ registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
 	if (status == 0)
 		*ret_certificate = c;
 	return status;
+}
+
+int
+registry_list_certificates(struct registry *r, int64_t now_ns, struct registry_certificate **ret_certificates,
+    size_t *ret_count, struct hf_error *err)
+{
+	struct list list = {.item_bytes = sizeof **ret_certificates, .read = read_certificate};
+	sqlite3_stmt *statement;
+	void *items;
+	HOLD(r);
+	int status = sql_query(&r->sql, &statement, err,
+	    SELECT_CERTIFICATE
+	    "AS c WHERE not_after_ns > ? OR not_before_ns = (SELECT max(not_before_ns) FROM certificate "
+	    "WHERE source = c.source) ORDER BY source, not_before_ns, rowid",
+	    "i", now_ns);
+
+	if (status == 0)
+		status = collect(&r->sql, statement, list, &items, ret_count, err);
+	if (status == 0)
+		*ret_certificates = items;
+	return status;
+}
+
+int
+registry_use_certificate(struct registry *r, const unsigned char *fingerprint, int64_t now_ns, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_run(&r->sql, err, "UPDATE certificate SET used_ns = ? WHERE fingerprint = ? AND used_ns = 0",
+	    "ib", now_ns, fingerprint, (size_t)FINGERPRINT_BYTES);
+
+	return status < 0 ? status : 0;
 }
 
 int

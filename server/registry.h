@@ -11,7 +11,12 @@
 
 struct registry;
 
-enum { FINGERPRINT_BYTES = 32, TOKEN_HASH_BYTES = 32 };
+enum {
+	FINGERPRINT_BYTES = 32,
+	FINGERPRINT_TEXT_BYTES = 2 * FINGERPRINT_BYTES + 1,
+	SERIAL_TEXT_BYTES = 41, /* of a certificate: 20 bytes are the most RFC 5280 allows */
+	TOKEN_HASH_BYTES = 32,
+};
 
 /* create: make it if it is not there. */
 int registry_open(const char *path, bool create, struct registry **ret_registry, struct hf_error *err);
@@ -37,6 +42,7 @@ struct registry_source {
 	struct id id;
 	enum registry_phase phase;
 	int64_t created_ns, last_seen_ns;
+	int64_t certificate_expires_ns; /* the last one to, of those that are not revoked; 0 = none */
 	unsigned char installation_nonce[NONCE_BYTES];
 	uint64_t incarnation; /* highest seen */
 	bool adopt_next;      /* `source adopt`: accept whatever installation comes next, once */
@@ -82,6 +88,9 @@ struct registry_certificate {
 	struct id source;
 	int64_t not_before_ns, not_after_ns;
 	bool revoked;
+	/* Hexadecimal; issuer is the fingerprint of the CA. "" = of before version 3 of the registry. */
+	char serial[SERIAL_TEXT_BYTES], issuer[FINGERPRINT_TEXT_BYTES];
+	int64_t used_ns; /* when a session first showed it; 0 = not yet, or before version 3 */
 };
 /* Use a token and record the certificate it paid for, in one transaction; makes the source when the
  * token is not bound (the caller offers a new id; ret_source says which it became). A bound token
@@ -97,6 +106,12 @@ int registry_put_certificate(struct registry *r, const struct registry_certifica
 /* 0 and *ret; -ENOENT unknown, -HF_EREVOKED. Whether it has expired is not looked at. */
 int registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
     struct registry_certificate *ret_certificate, struct hf_error *err);
+/* Those that have not expired, and of every source the newest: by source, the newest last. */
+int registry_list_certificates(struct registry *r, int64_t now_ns, struct registry_certificate **ret_certificates,
+    size_t *ret_count, struct hf_error *err);
+/* A session was let in with it; only the first time counts. */
+int registry_use_certificate(
+    struct registry *r, const unsigned char *fingerprint, int64_t now_ns, struct hf_error *err);
 int registry_revoke_source(
     struct registry *r, const struct id *source, struct hf_error *err); /* all its certificates; -ENOENT */
 

@@ -50,6 +50,9 @@ run_admission(struct job *job, struct disk *d, struct run_cache *cache)
 	if (a->status == 0 && a->hello)
 		a->status = registry_admit(sv->registry, &a->certificate.source, a->nonce, a->incarnation, &a->hints,
 		    clock_real_ns(), &a->err);
+	if (a->status == 0 && a->hello && known.used_ns == 0)
+		a->status =
+		    registry_use_certificate(sv->registry, a->certificate.fingerprint, clock_real_ns(), &a->err);
 	if (a->status == 0 && a->hello)
 		a->admit_number = ++sv->admit_number;
 }

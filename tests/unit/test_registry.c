@@ -207,9 +207,9 @@ newer_format_is_refused(void **state)
 {
 	struct fixture *f = *state;
 
-	meddle(f, "PRAGMA user_version = 3");
+	meddle(f, "PRAGMA user_version = 99");
 	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_EFORMAT);
-	assert_non_null(strstr(f->err.text, "version 3"));
+	assert_non_null(strstr(f->err.text, "version 99"));
 }
 
 static void
@@ -552,6 +552,41 @@ revoked_source_has_no_good_certificate(void **state)
 }
 
 static void
+certificates_are_listed_with_the_newest_of_each_source_last(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct registry_certificate
+	    expired = {.source = source, .fingerprint = {1}, .not_before_ns = 10, .not_after_ns = 20},
+	    old = {.source = source, .fingerprint = {2}, .not_before_ns = 20, .not_after_ns = 60},
+	    newest = {.source = source,
+		.fingerprint = {3},
+		.not_before_ns = 30,
+		.not_after_ns = 40,
+		.serial = "80ab",
+		.issuer = "ff00"};
+	struct registry_certificate *list;
+	struct registry_source known;
+	size_t count;
+
+	assert_int_equal(registry_put_certificate(f->registry, &newest, &f->err), 0);
+	assert_int_equal(registry_put_certificate(f->registry, &old, &f->err), 0);
+	assert_int_equal(registry_put_certificate(f->registry, &expired, &f->err), 0);
+	assert_int_equal(registry_use_certificate(f->registry, newest.fingerprint, 33, &f->err), 0);
+	assert_int_equal(registry_use_certificate(f->registry, newest.fingerprint, 34, &f->err), 0);
+	assert_int_equal(registry_list_certificates(f->registry, 50, &list, &count, &f->err), 0);
+	assert_int_equal(count, 2);
+	assert_memory_equal(list[0].fingerprint, old.fingerprint, FINGERPRINT_BYTES);
+	assert_memory_equal(list[1].fingerprint, newest.fingerprint, FINGERPRINT_BYTES);
+	assert_string_equal(list[1].serial, "80ab");
+	assert_string_equal(list[1].issuer, "ff00");
+	assert_int_equal(list[1].used_ns, 33);
+	free(list);
+	assert_int_equal(registry_get_source(f->registry, &source, &known, &f->err), 0);
+	assert_int_equal(known.certificate_expires_ns, 60);
+}
+
+static void
 certificate_cannot_be_recorded_twice(void **state)
 {
 	struct fixture *f = *state;
@@ -820,6 +855,7 @@ main(void)
 	    T(a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back),
 	    T(what_is_not_there_is_told),
 	    T(revoked_source_has_no_good_certificate),
+	    T(certificates_are_listed_with_the_newest_of_each_source_last),
 	    T(certificate_cannot_be_recorded_twice),
 	    T(events_are_numbered_and_listed_from_a_number_on),
 	    T(events_beyond_the_bound_go_oldest_first),
