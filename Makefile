@@ -40,7 +40,7 @@ common_SRCS  := $(sort $(wildcard proto/common/*.c))
 proto_SRCS   := $(sort $(wildcard proto/*.c))
 storage_SRCS := $(sort $(wildcard storage/*.c))
 server_SRCS  := $(sort $(filter-out server/main.c,$(wildcard server/*.c)))
-ctl_SRCS     := $(sort $(filter-out server/ctl/main.c,$(wildcard server/ctl/*.c)))
+ctl_SRCS     := $(sort $(filter-out %/main.c,$(wildcard server/ctl/*.c server/check/*.c)))
 agent_SRCS   := $(sort $(filter-out agent/main.c,$(wildcard agent/*.c)))
 testlib_SRCS := $(sort $(filter-out tests/lib/steady.c,$(wildcard tests/lib/*.c)))
 unit_SRCS    := $(sort $(wildcard tests/unit/test_*.c))
@@ -54,7 +54,7 @@ PB_C := $(BUILD)/proto/holdfast.pb-c.c
 PB_O := $(BUILD)/proto/holdfast.pb-c.o
 
 PROGRAMS := $(if $(wildcard server/main.c),$(BUILD)/holdfastd) $(if $(wildcard server/ctl/main.c),$(BUILD)/holdfastctl) \
-	$(if $(wildcard agent/main.c),$(BUILD)/holdfast-agent)
+	$(if $(wildcard agent/main.c),$(BUILD)/holdfast-agent) $(if $(wildcard server/check/main.c),$(BUILD)/check_holdfast)
 UNITS   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_SRCS))
 CRASHES := $(patsubst tests/crash/%.c,$(BUILD)/crash/%,$(crash_SRCS))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_SRCS))
@@ -97,9 +97,10 @@ $(BUILD)/lib%.a:
 
 $(BUILD)/holdfastd: $(BUILD)/server/main.o $(BUILD)/libserver.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 $(BUILD)/holdfastctl: $(BUILD)/server/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libstorage.a $(BUILD)/libcommon.a
+$(BUILD)/check_holdfast: $(BUILD)/server/check/main.o $(BUILD)/libctl.a $(BUILD)/libcommon.a
 $(BUILD)/holdfast-agent: $(BUILD)/agent/main.o $(BUILD)/libagent.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-LINK = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(PC_LIBS) $(LIBS_EXTRA) -lm
+LINK = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -Wl,--as-needed $(PC_LIBS) $(LIBS_EXTRA) -lm
 
 $(PROGRAMS):
 	$(call say,LINK,$@)
@@ -224,6 +225,7 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 $(BUILD)/holdfastd $(BUILD)/holdfast-agent $(DESTDIR)$(PREFIX)/sbin/
 	install -m 0755 $(BUILD)/holdfastctl $(DESTDIR)$(PREFIX)/bin/
+	install -D -m 0755 $(BUILD)/check_holdfast $(DESTDIR)$(PREFIX)/lib/nagios/plugins/check_holdfast
 	for page in $(MANS); do section=$${page##*.}; \
 		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/} || exit 1; done
 
