@@ -246,12 +246,21 @@ make_directory(const char *dir, struct hf_error *err)
 	return 0;
 }
 
-/* Root hands each socket to its group when that exists; anybody else keeps them to himself. */
+/* The group of that name if a socket can be handed to it: root can to any, a user to those he is in. NULL: to none. */
+static const struct group *
+find_group(const char *name)
+{
+	const struct group *group = getgrnam(name);
+
+	return group != NULL && (geteuid() == 0 || group_member(group->gr_gid)) ? group : NULL;
+}
+
+/* Each socket belongs to its group when that exists; else it is for our user alone. */
 static int
 open_socket(struct api *api, const char *dir, const char *name, const char *group_name, http_handler *handler,
     struct http_server **ret_server, struct hf_error *err)
 {
-	struct group *group = geteuid() == 0 ? getgrnam(group_name) : NULL;
+	const struct group *group = find_group(group_name);
 	char path[512];
 	struct http_config config = {
 	    .path = path,
@@ -310,7 +319,7 @@ api_start(struct server *sv, const struct config *config, struct hf_error *err)
 	if (api == NULL)
 		return hf_error_set(err, -ENOMEM, "control sockets");
 	api->sv = sv;
-	api->admin_group = geteuid() == 0 && getgrnam("holdfast-admin") != NULL;
+	api->admin_group = find_group("holdfast-admin") != NULL;
 	api->token_lifetime_ns = config->token_lifetime_ns;
 	snprintf(api->ca_path, sizeof api->ca_path, "%s/pki/ca.pem", config->data_dir);
 	r = start(api, config, err);
