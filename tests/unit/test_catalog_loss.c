@@ -16,43 +16,12 @@
 #include "proto/common/status.h"
 #include "storage/catalog_vfs.h"
 #include "storage/store_impl.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 #define CATALOG RIG_DIR "/catalog.db"
 #define COPY    CATALOG ".bak"
 
 enum { KEPT_NAME_BYTES = 32 };
-
-static struct rig *
-start(uint64_t seed)
-{
-	struct rig *g = calloc(1, sizeof *g);
-
-	assert_non_null(g);
-	assert_true(rig_start(g, seed));
-	return g;
-}
-
-static void
-stop(struct rig *g)
-{
-	rig_stop(g);
-	free(g);
-}
-
-static int
-setup(void **state)
-{
-	*state = start(42);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	stop(*state);
-	return 0;
-}
 
 static void
 steps(struct rig *g, unsigned n)
@@ -74,23 +43,10 @@ live(struct rig *g, unsigned folds)
 	assert_true(g->folds >= folds);
 }
 
-static int
-run_job(struct rig *g, struct store_job *job)
-{
-	int r;
-
-	assert_non_null(job);
-	store_job_run(job, g->disk, g->cache);
-	store_job_finish(g->store, job, true);
-	r = store_job_status(job, NULL);
-	store_job_destroy(job);
-	return r;
-}
-
 static void
 copy_catalog(struct rig *g)
 {
-	assert_int_equal(run_job(g, store_last_job(g->store)), 0);
+	assert_int_equal(run(g, store_last_job(g->store)), 0);
 }
 
 /* The next checkpoint becomes a point with this name. */
@@ -104,7 +60,7 @@ keep_next(struct rig *g, const char *name)
 		assert_true(g->sent < RIG_FRAMES_MAX && !g->failed);
 		steps(g, 1);
 	}
-	assert_int_equal(run_job(g, store_pit_keep(g->store, c->lsn, name, true)), 0);
+	assert_int_equal(run(g, store_pit_keep(g->store, c->lsn, name, true)), 0);
 }
 
 /* Is there a point of this name, held? */
@@ -313,7 +269,7 @@ damage_found_while_it_is_open_leads_to_the_copy(void **state)
 	c = store_newest_consistent(g->store);
 	assert_non_null(c);
 	catalog_vfs_fail(g->vfs, SQLITE_CORRUPT, 1, false); /* its cache has not noticed */
-	assert_int_equal(run_job(g, store_pit_keep(g->store, c->lsn, "too late", true)), -HF_ECORRUPT);
+	assert_int_equal(run(g, store_pit_keep(g->store, c->lsn, "too late", true)), -HF_ECORRUPT);
 	assert_true(g->failed);
 	rig_close(g);
 	open_again(g, STORE_CATALOG_COPY);
@@ -371,7 +327,7 @@ without_a_copy_the_catalog_is_made_anew_of_what_the_files_prove(void **state)
 		damages[seed % DAMAGES](g, CATALOG);
 		open_again(g, STORE_CATALOG_REBUILT);
 		assert_true(retention_stopped(store_retention(g->store))); /* nobody knows what was held */
-		assert_int_equal(run_job(g, store_set_frozen(g->store, false)), 0);
+		assert_int_equal(run(g, store_set_frozen(g->store, false)), 0);
 		live(g, g->folds + 1);
 		assert_true(rig_check(g));
 		rig_close(g);
@@ -451,7 +407,7 @@ lose_in_a_wild_life(uint64_t seed, bool with_copy, unsigned *merges)
 			struct store_job *job = store_last_job(g->store);
 
 			if (job != NULL)
-				(void)run_job(g, job);
+				(void)run(g, job);
 		}
 		rig_step(g);
 	}

@@ -13,26 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
-#include "tests/lib/store_rig.h"
-
-static int
-setup(void **state)
-{
-	struct rig *g = calloc(1, sizeof *g);
-
-	if (g == NULL || !rig_start(g, 42))
-		return -1;
-	*state = g;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
+#include "tests/lib/rig_unit.h"
 
 static void
 fill(struct rig *g)

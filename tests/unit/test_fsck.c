@@ -11,12 +11,12 @@
 #include <cmocka.h>
 
 #include "proto/common/status.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 #define CATALOG RIG_DIR "/catalog.db"
 #define JOURNAL RIG_DIR "/journal"
 
-enum { FOUND_MAX = 64, FILES_MAX = 64 };
+enum { FOUND_MAX = 64 };
 
 struct findings {
 	unsigned count;
@@ -47,7 +47,7 @@ exists(struct rig *g, const char *path)
 }
 
 static struct findings
-check(struct rig *g, bool data, struct fsck_stats *ret_stats)
+examine(struct rig *g, bool data, struct fsck_stats *ret_stats)
 {
 	struct fsck_options o = {.dir = RIG_DIR, .vfs = g->vfs, .data = data};
 	struct findings f = {0};
@@ -64,7 +64,7 @@ static void
 expect(struct rig *g, enum fsck_code code)
 {
 	struct fsck_stats stats;
-	struct findings f = check(g, code == FSCK_BLOCK_ROTTEN, &stats);
+	struct findings f = examine(g, code == FSCK_BLOCK_ROTTEN, &stats);
 	bool found = false;
 
 	for (unsigned i = 0; i < f.count; i++)
@@ -78,7 +78,7 @@ static void
 expect_words(struct rig *g, enum fsck_code code, const char *words)
 {
 	struct fsck_stats stats;
-	struct findings f = check(g, false, &stats);
+	struct findings f = examine(g, false, &stats);
 	const char *name = fsck_code_name(code);
 	bool found = false;
 
@@ -91,23 +91,13 @@ expect_words(struct rig *g, enum fsck_code code, const char *words)
 static void
 expect_clean(struct rig *g, struct fsck_stats *ret_stats)
 {
-	struct findings f = check(g, true, ret_stats);
+	struct findings f = examine(g, true, ret_stats);
 
 	if (f.count > 0)
 		fail_msg("seed %llu: found\n%s", (unsigned long long)g->seed, f.text);
 }
 
 /* ---- a life ---- */
-
-static void
-run_job(struct rig *g, struct store_job *job)
-{
-	assert_non_null(job);
-	store_job_run(job, g->disk, g->cache);
-	store_job_finish(g->store, job, true);
-	assert_int_equal(store_job_status(job, NULL), 0);
-	store_job_destroy(job);
-}
 
 /* With folds, runs, a point of a name, and a copy of the catalog; closed. */
 static void
@@ -120,14 +110,14 @@ live(struct rig *g)
 	rig_settle(g);
 	rig_run_jobs(g, 100);
 	assert_true(g->folds > 0);
-	run_job(g, store_pit_keep(g->store, store_newest_consistent(g->store)->lsn, "kept", true));
-	run_job(g, store_last_job(g->store));
+	assert_int_equal(run(g, store_pit_keep(g->store, store_newest_consistent(g->store)->lsn, "kept", true)), 0);
+	assert_int_equal(run(g, store_last_job(g->store)), 0);
 	rig_close(g);
 	assert_string_equal(g->fault, "");
 }
 
 static int
-setup(void **state)
+setup_lived(void **state)
 {
 	struct rig *g = *state = calloc(1, sizeof *g);
 
@@ -136,42 +126,15 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
-
 /* ---- files ---- */
-
-struct names {
-	const char *suffix;
-	char list[FILES_MAX][64];
-	size_t count;
-};
-
-static void
-each_name(void *arg, const char *name)
-{
-	struct names *n = arg;
-	size_t len = strlen(name), suffix = strlen(n->suffix);
-
-	if (len < suffix || strcmp(name + len - suffix, n->suffix) != 0)
-		return;
-	assert_true(n->count < FILES_MAX);
-	snprintf(n->list[n->count++], sizeof n->list[0], "%s", name);
-}
 
 /* The nth file of a folder whose name ends so. */
 static char *
 file(struct rig *g, const char *dir, const char *suffix, size_t n)
 {
 	static char path[256];
-	struct names names = {.suffix = suffix};
+	struct names names = list(g, dir, suffix);
 
-	assert_int_equal(disk_list(g->disk, dir, each_name, &names), 0);
 	assert_true(n < names.count);
 	snprintf(path, sizeof path, "%s/%s", dir, names.list[n]);
 	return path;
@@ -424,7 +387,7 @@ a_point_that_cannot_be_restored(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		if (i > 0) {
 			teardown(state);
-			setup(state);
+			setup_lived(state);
 		}
 		change_point(*state, cases[i].lsn, cases[i].clock_ns, cases[i].keep_id);
 		expect_words(*state, FSCK_POINT_LOST, cases[i].why);
@@ -622,7 +585,7 @@ a_damaged_digest(void **state)
 		live(g);
 		for (uint64_t block = 3; block < 96; block += 16)
 			flip(g, file(g, RIG_DIR, ".sum", 0), 4096 + block * 8);
-		f = check(g, false, &stats);
+		f = examine(g, false, &stats);
 		found = f.count > 0 && f.codes[0] == FSCK_DIGEST_TREE;
 		rig_stop(g);
 		free(g);
@@ -640,7 +603,7 @@ a_rotten_block(void **state)
 		struct fsck_stats stats;
 
 		flip(g, file(g, RIG_DIR, ".img", 0), block * 4096 + 17);
-		found += check(g, true, &stats).count > 0;
+		found += examine(g, true, &stats).count > 0;
 		flip(g, file(g, RIG_DIR, ".img", 0), block * 4096 + 17);
 	}
 	assert_true(found > 0);
@@ -649,7 +612,7 @@ a_rotten_block(void **state)
 	expect(g, FSCK_BLOCK_ROTTEN);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_lived, teardown)
 
 int
 main(void)

@@ -12,36 +12,11 @@
 #include <cmocka.h>
 
 #include "proto/common/status.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 #define JOURNAL RIG_DIR "/journal"
 
-enum { STEPS = 120, FILES_MAX = 64 };
-
-static struct rig *
-start(uint64_t seed)
-{
-	struct rig *g = calloc(1, sizeof *g);
-
-	assert_non_null(g);
-	assert_true(rig_start(g, seed));
-	return g;
-}
-
-static int
-setup(void **state)
-{
-	*state = start(42);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
+enum { STEPS = 120 };
 
 static void
 steps(struct rig *g, unsigned n)
@@ -52,42 +27,7 @@ steps(struct rig *g, unsigned n)
 	assert_string_equal(g->fault, "");
 }
 
-static void
-check(struct rig *g)
-{
-	if (!rig_check(g))
-		fail_msg("seed %llu: %s", (unsigned long long)g->seed, g->fault);
-}
-
 /* ---- files ---- */
-
-struct names {
-	const char *suffix;
-	char list[FILES_MAX][64];
-	size_t count;
-};
-
-static void
-each_name(void *arg, const char *name)
-{
-	struct names *n = arg;
-	size_t len = strlen(name), suffix = strlen(n->suffix);
-
-	if (len < suffix || strcmp(name + len - suffix, n->suffix) != 0)
-		return;
-	assert_true(n->count < FILES_MAX);
-	snprintf(n->list[n->count++], sizeof n->list[0], "%s", name);
-}
-
-/* In byte order, so segments come oldest first. */
-static struct names
-list(struct rig *g, const char *dir, const char *suffix)
-{
-	struct names n = {.suffix = suffix};
-
-	assert_int_equal(disk_list(g->disk, dir, each_name, &n), 0);
-	return n;
-}
 
 /* The one that is written to: there may be another, prepared and still empty. */
 static void

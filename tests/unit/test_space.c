@@ -14,7 +14,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "storage/store_impl.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 #define MINUTE_NS (60 * NS_PER_SECOND)
 
@@ -62,45 +62,6 @@ the_window_is_halved_to_nothing_but_not_below_min_retention(void **state)
 }
 
 /* ---- a store that is short of room ---- */
-
-static int
-setup(void **state)
-{
-	struct rig *g = calloc(1, sizeof *g);
-
-	if (g == NULL || !rig_start(g, 42))
-		return -1;
-	*state = g;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
-
-static void
-check(struct rig *g)
-{
-	if (!rig_check(g))
-		fail_msg("seed %llu: %s", (unsigned long long)g->seed, g->fault);
-}
-
-static int
-run(struct rig *g, struct store_job *job)
-{
-	int r;
-
-	assert_non_null(job);
-	store_job_run(job, g->disk, g->cache);
-	store_job_finish(g->store, job, true);
-	r = store_job_status(job, NULL);
-	store_job_destroy(job);
-	return r;
-}
 
 /* A point a minute for an hour, every checkpoint for an hour. */
 static void

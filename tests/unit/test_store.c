@@ -13,41 +13,15 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "tests/lib/rig_verbs.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 enum { STEPS = 60, SETTLED_STEPS = 200 };
-
-static int
-setup(void **state)
-{
-	struct rig *g = calloc(1, sizeof *g);
-
-	if (g == NULL || !rig_start(g, 42))
-		return -1;
-	*state = g;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
 
 static void
 steps(struct rig *g, unsigned n)
 {
 	for (unsigned i = 0; i < n && !g->failed; i++)
 		rig_step(g);
-}
-
-static void
-check(struct rig *g)
-{
-	if (!rig_check(g))
-		fail_msg("seed %llu: %s", (unsigned long long)g->seed, g->fault);
 }
 
 static bool
@@ -369,19 +343,6 @@ newest_pit(struct rig *g)
 	p = pits[count - 1];
 	free(pits);
 	return p;
-}
-
-static int
-run(struct rig *g, struct store_job *job)
-{
-	int r;
-
-	assert_non_null(job);
-	store_job_run(job, g->disk, g->cache);
-	store_job_finish(g->store, job, true);
-	r = store_job_status(job, NULL);
-	store_job_destroy(job);
-	return r;
 }
 
 /* A frame made here, so that the model knows it. */

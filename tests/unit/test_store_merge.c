@@ -18,7 +18,7 @@
 #include "storage/scrub.h"
 #include "storage/segment.h"
 #include "storage/store_impl.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 #define JOURNAL RIG_DIR "/journal"
 
@@ -43,20 +43,6 @@ live(uint64_t seed)
 	return g;
 }
 
-static void
-end(struct rig *g)
-{
-	rig_stop(g);
-	free(g);
-}
-
-static void
-check(struct rig *g)
-{
-	if (!rig_check(g))
-		fail_msg("seed %llu: %s", (unsigned long long)g->seed, g->fault);
-}
-
 static const struct segment *
 find_merged(const struct rig *g)
 {
@@ -77,7 +63,7 @@ live_with_range(void)
 		assert_true(seed < SEED + 20);
 		g = live(seed);
 		if (find_merged(g) == NULL) {
-			end(g);
+			stop(g);
 			g = NULL;
 		}
 	}
@@ -102,7 +88,7 @@ what_was_removed_is_freed_by_a_job_of_its_own(void **state)
 	assert_true(g->leaves > 0);
 	assert_null(g->store->leaving.first);
 	check(g);
-	end(g);
+	stop(g);
 }
 
 /* ---- reading ---- */
@@ -147,7 +133,7 @@ before_the_newest_merge_only_points_can_be_read(void **state)
 		rig_close(g);
 		assert_int_equal(rig_open(g), 0);
 	}
-	end(g);
+	stop(g);
 }
 
 /* Every point there is, by way of the merged runs, without the daemon and its catalog. */
@@ -172,7 +158,7 @@ offline_every_point_can_be_read(void **state)
 	store_close(s, g->disk);
 	free(pits);
 	free(offline);
-	end(g);
+	stop(g);
 }
 
 /* ---- damage ---- */
@@ -274,7 +260,7 @@ damaged_page_of_a_merged_run_is_mended(void **state)
 		check(g);
 		assert_int_equal(run_mend_pages(g->disk, path, 0, pages), 0); /* nothing is left to do */
 	}
-	end(g);
+	stop(g);
 }
 
 /* Recovery needs its header, its checkpoints and its segments; what was noticed there is not forgotten. */
@@ -295,7 +281,7 @@ page_that_recovery_found_damaged_is_mended_without_a_scrub(void **state)
 		assert_int_equal(run_mend_pages(g->disk, path, 0, last + 2), 0);
 		check(g);
 	}
-	end(g);
+	stop(g);
 }
 
 /* Two of a group: of a merged run whose list of segments is damaged it is still known what it was. */
@@ -316,7 +302,7 @@ merged_run_damaged_beyond_mending_is_refused_by_its_name(void **state)
 	flip_page(g, path, pages - 1);
 	assert_int_equal(rig_open(g), 0);
 	check(g);
-	end(g);
+	stop(g);
 }
 
 static bool
@@ -341,7 +327,7 @@ live_with_points_before_a_range(void)
 
 		if (s != NULL && has_point_before(g, run_lsn_first(s->run)))
 			return g;
-		end(g);
+		stop(g);
 	}
 	fail_msg("no such life");
 	return NULL;
@@ -380,7 +366,7 @@ damaged_entries_of_a_merged_run_hit_no_point_before_them(void **state)
 	}
 	assert_true(before > 0);
 	free(pits);
-	end(g);
+	stop(g);
 }
 
 /* Nobody knows that it was merged. Its segments are read instead: that is either all of the history or refused. */
@@ -407,7 +393,7 @@ merged_run_without_a_header_is_refused_unless_its_segments_hold_everything(void 
 				check(g);
 			}
 		}
-		end(g);
+		stop(g);
 	}
 	assert_true(refusals > 2);
 }
@@ -434,7 +420,7 @@ missing_segment_of_a_merged_run_is_refused_by_its_name(void **state)
 	assert_int_equal(rig_open(g), 0);
 	check(g);
 	free(numbers);
-	end(g);
+	stop(g);
 }
 
 /* Their headers say nothing that the run does not: of a segment that is its own, as well. */
@@ -465,7 +451,7 @@ segment_without_a_header_stands_by_its_run(void **state)
 		assert_int_equal(store_damage_points(g->store, &d, NULL, 0), 0);
 		flip_page(g, path, 0);
 	}
-	end(g);
+	stop(g);
 }
 
 /* ---- rot that a merge meets ---- */
@@ -525,7 +511,7 @@ find_copied(uint64_t seed, unsigned n, struct entry *ret_entry)
 			if (find_entry(g, s, &(struct entry){.segment = (uint32_t)packed}, ret_entry))
 				break;
 	}
-	end(g);
+	stop(g);
 	return found;
 }
 
@@ -579,7 +565,7 @@ rot_that_a_merge_meets_is_told_and_healed(void **state)
 	rig_run_jobs(g, 10);
 	assert_int_equal(count_damage(g), 0);
 	check(g);
-	end(g);
+	stop(g);
 	buffer_free(bytes, BLOCK_BYTES);
 }
 
@@ -606,7 +592,7 @@ live_with_two_unpunched(void)
 		first = next_unpunched(g->store->segments);
 		if (first != NULL && run_entry_count(first->run) > 0 && next_unpunched(first->next) != NULL)
 			return g;
-		end(g);
+		stop(g);
 	}
 	fail_msg("no such life");
 	return NULL;
@@ -626,7 +612,7 @@ holes_are_made_beside_a_run_that_cannot_be_read(void **state)
 		rig_run_jobs(g, 100);
 	}
 	assert_null(next_unpunched(g->store->segments));
-	end(g);
+	stop(g);
 }
 
 /* ---- merges that do not come to their end ---- */
@@ -684,7 +670,7 @@ merge_that_finds_no_room_changes_nothing_and_is_made_later(void **state)
 		rig_close(g);
 		assert_int_equal(rig_open(g), 0);
 		check(g);
-		end(g);
+		stop(g);
 	}
 }
 
@@ -707,7 +693,7 @@ merge_whose_name_could_not_be_synced_leaves_both_states_whole(void **state)
 		assert_int_equal(rig_open(g), 0);
 		assert_true(rig_check_recovered(g));
 		check(g);
-		end(g);
+		stop(g);
 	}
 }
 
@@ -726,7 +712,7 @@ merge_gives_up_when_the_store_shuts_down(void **state)
 	rig_close(g);
 	assert_int_equal(rig_open(g), 0);
 	check(g);
-	end(g);
+	stop(g);
 }
 
 /* ---- killed, and cut off while the next process recovers ---- */
@@ -746,7 +732,7 @@ seed_with_several(void)
 		store_job_run(job, g->disk, g->cache);
 		store_job_finish(g->store, job, false);
 		store_get_stats(g->store, &after);
-		end(g);
+		stop(g);
 		if (after.segment_count + 2 <= before.segment_count &&
 		    after.merge_freed_bytes > before.merge_freed_bytes)
 			return seed;
@@ -810,20 +796,20 @@ cut_recovery(const struct rig *killed, uint64_t killed_at)
 	enum { TRIES = 12 };
 	uint64_t operations, left, pending = 0;
 
-	end(recover_and_cut(killed, 0, &operations));
+	stop(recover_and_cut(killed, 0, &operations));
 	for (uint64_t at = 1; at <= operations; at++) {
 		struct rig *g = recover_and_cut(killed, at, &left);
 		bool news = disk_sim_pending(g->disk) != pending;
 
 		pending = disk_sim_pending(g->disk);
-		end(g);
+		stop(g);
 		for (uint64_t luck = 0; news && luck < TRIES; luck++) {
 			g = recover_and_cut(killed, at, &left);
 			disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, killed_at * 100000 + at * 100 + luck);
 			if (rig_open(g) < 0 || !rig_check_recovered(g) || !rig_check(g))
 				fail_msg("killed at operation %llu of the merge, cut at %llu of the recovery: %s",
 				    (unsigned long long)killed_at, (unsigned long long)at, g->fault);
-			end(g);
+			stop(g);
 		}
 	}
 }
@@ -839,14 +825,14 @@ nothing_is_lost_to_a_kill_in_a_merge_and_a_cut_in_its_recovery(void **state)
 		struct rig *g = live(seed);
 
 		more = kill_in_merge(g, last);
-		end(g);
+		stop(g);
 	}
 	for (at = last > LAST_OPERATIONS ? last - LAST_OPERATIONS : 1; at < last; at++) {
 		struct rig *g = live(seed);
 
 		(void)kill_in_merge(g, at);
 		cut_recovery(g, at);
-		end(g);
+		stop(g);
 	}
 }
 
@@ -939,7 +925,7 @@ offline_nothing_is_missed_when_the_removal_of_what_was_folded_was_cut_off(void *
 	struct rig *killed = killed_after_a_fold();
 	uint64_t operations, left;
 
-	end(recover_and_cut(killed, 0, &operations));
+	stop(recover_and_cut(killed, 0, &operations));
 	for (uint64_t at = 1; at <= operations; at++) {
 		struct rig *g = recover_and_cut(killed, at, &left);
 		struct hf_error err;
@@ -951,9 +937,9 @@ offline_nothing_is_missed_when_the_removal_of_what_was_folded_was_cut_off(void *
 		assert_true(rig_check_newest(g));
 		store_close(g->store, g->disk);
 		g->store = NULL;
-		end(g);
+		stop(g);
 	}
-	end(killed);
+	stop(killed);
 }
 
 int

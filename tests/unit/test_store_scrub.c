@@ -13,12 +13,12 @@
 #include "proto/common/units.h"
 #include "storage/store_impl.h"
 #include "storage/view_impl.h"
-#include "tests/lib/store_rig.h"
+#include "tests/lib/rig_unit.h"
 
 enum { STEPS = 70, JOBS_MAX = 100 };
 
 static int
-setup(void **state)
+setup_lived(void **state)
 {
 	struct rig *g = calloc(1, sizeof *g);
 
@@ -30,14 +30,6 @@ setup(void **state)
 	rig_run_jobs(g, JOBS_MAX);
 	*state = g;
 	return g->fault[0] == '\0' ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
 }
 
 static struct scrub_status
@@ -312,15 +304,15 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(
-		a_whole_scrub_verifies_the_points_of_its_time_and_no_newer_ones, setup, teardown),
+		a_whole_scrub_verifies_the_points_of_its_time_and_no_newer_ones, setup_lived, teardown),
 	    cmocka_unit_test_setup_teardown(
-		a_scrub_that_was_cancelled_does_not_come_back_with_a_slice_of_it, setup, teardown),
-	    cmocka_unit_test_setup_teardown(the_end_of_one_scrub_does_not_end_the_next, setup, teardown),
-	    cmocka_unit_test_setup_teardown(a_point_that_is_hit_counts_as_never_read_back, setup, teardown),
-	    cmocka_unit_test_setup_teardown(damage_that_is_gone_is_known_to_be_gone, setup, teardown),
-	    cmocka_unit_test_setup_teardown(a_scrub_is_not_over_while_a_suspect_is_looked_at, setup, teardown),
+		a_scrub_that_was_cancelled_does_not_come_back_with_a_slice_of_it, setup_lived, teardown),
+	    cmocka_unit_test_setup_teardown(the_end_of_one_scrub_does_not_end_the_next, setup_lived, teardown),
+	    cmocka_unit_test_setup_teardown(a_point_that_is_hit_counts_as_never_read_back, setup_lived, teardown),
+	    cmocka_unit_test_setup_teardown(damage_that_is_gone_is_known_to_be_gone, setup_lived, teardown),
+	    cmocka_unit_test_setup_teardown(a_scrub_is_not_over_while_a_suspect_is_looked_at, setup_lived, teardown),
 	    cmocka_unit_test_setup_teardown(
-		one_is_due_an_interval_after_the_last_whatever_was_restarted, setup, teardown),
+		one_is_due_an_interval_after_the_last_whatever_was_restarted, setup_lived, teardown),
 	};
 
 	return cmocka_run_group_tests_name("store_scrub", tests, NULL, NULL);
