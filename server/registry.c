@@ -56,6 +56,9 @@ static const char *const schemas[] = {
     "ALTER TABLE certificate ADD COLUMN serial TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE certificate ADD COLUMN issuer TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE certificate ADD COLUMN used_ns INTEGER NOT NULL DEFAULT 0;",
+    /* version 4: struct throttle; its windows as throttle_windows_format() has them */
+    "ALTER TABLE source ADD COLUMN throttle_mbps INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE source ADD COLUMN throttle_windows TEXT NOT NULL DEFAULT ''",
     NULL,
 };
 
@@ -408,8 +411,21 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 #define SELECT_SOURCE                                                                            \
 	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label, hostname, " \
 	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase, "         \
-	"(SELECT max(not_after_ns) FROM certificate WHERE source = source.id AND revoked = 0) "  \
-	"FROM source "
+	"(SELECT max(not_after_ns) FROM certificate WHERE source = source.id AND revoked = 0), " \
+	"throttle_mbps, throttle_windows FROM source "
+
+static int
+read_throttle(sqlite3_stmt *row, int column, struct throttle *t)
+{
+	char windows[THROTTLE_TEXT_BYTES];
+	int64_t mbps = sqlite3_column_int64(row, column);
+
+	if (sql_get_text(row, column + 1, windows, sizeof windows) < 0 || mbps < 0 || mbps > THROTTLE_MBPS_MAX ||
+	    throttle_windows_parse(windows, t, NULL) < 0)
+		return -HF_ECORRUPT;
+	t->mbps = (unsigned)mbps;
+	return 0;
+}
 
 static int
 read_source(sqlite3_stmt *row, void *ret_item)
@@ -425,7 +441,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
 	source->phase = (enum registry_phase)sqlite3_column_int64(row, 15);
 	source->certificate_expires_ns = sqlite3_column_int64(row, 16);
-	return read_hints(row, 7, &source->hints);
+	return read_throttle(row, 17, &source->throttle) < 0 ? -HF_ECORRUPT : read_hints(row, 7, &source->hints);
 }
 
 int
@@ -580,6 +596,17 @@ registry_set_phase(struct registry *r, const struct id *source, enum registry_ph
 	int status = sql_begin(&r->sql, err);
 
 	return status < 0 ? status : sql_end(&r->sql, set_phase(&r->sql, source, phase, err), err);
+}
+
+int
+registry_set_throttle(struct registry *r, const struct id *source, const struct throttle *t, struct hf_error *err)
+{
+	char windows[THROTTLE_TEXT_BYTES];
+	HOLD(r);
+
+	return found(sql_run(&r->sql, err, "UPDATE source SET throttle_mbps = ?, throttle_windows = ? WHERE id = ?",
+			 "itt", (int64_t)t->mbps, throttle_windows_format(t, windows), source->text),
+	    "source", source, err);
 }
 
 static int

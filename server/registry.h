@@ -8,6 +8,7 @@
 
 #include "proto/common/error.h"
 #include "proto/message.h"
+#include "server/throttle.h"
 
 struct registry;
 
@@ -48,6 +49,7 @@ struct registry_source {
 	bool adopt_next;      /* `source adopt`: accept whatever installation comes next, once */
 	struct message_hints hints;
 	char label[NAME_BYTES];
+	struct throttle throttle;
 };
 int registry_list_sources(
     struct registry *r, struct registry_source **ret_sources, size_t *ret_count, struct hf_error *err);
@@ -65,6 +67,8 @@ int registry_adopt(struct registry *r, const struct id *source, struct hf_error 
 /* DELETING revokes all its certificates, and the tokens made for it, in the same transaction, and is for ever. -ENOENT;
  * -EBUSY: it is being deleted. */
 int registry_set_phase(struct registry *r, const struct id *source, enum registry_phase phase, struct hf_error *err);
+int registry_set_throttle(
+    struct registry *r, const struct id *source, const struct throttle *t, struct hf_error *err); /* -ENOENT */
 /* A source that is DELETING: its row, its certificates and its tokens go. Events and audit stay. -ENOENT. */
 int registry_delete_source(struct registry *r, const struct id *source, struct hf_error *err);
 

@@ -512,6 +512,24 @@ a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
 }
 
 static void
+a_throttle_and_its_windows_are_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f), nobody = id_random("s");
+	struct throttle t = {.mbps = 50};
+	struct registry_source row;
+	char text[THROTTLE_TEXT_BYTES];
+
+	assert_int_equal(throttle_windows_parse("Mon-Fri 08:00-18:00 20; Sat 00:00-24:00 0", &t, &f->err), 0);
+	assert_int_equal(registry_set_throttle(f->registry, &nobody, &t, &f->err), -ENOENT);
+	assert_int_equal(registry_set_throttle(f->registry, &source, &t, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.throttle.mbps, 50);
+	assert_string_equal(throttle_windows_format(&row.throttle, text), "Mon-Fri 08:00-18:00 20; Sat 00:00-24:00 0");
+}
+
+static void
 what_is_not_there_is_told(void **state)
 {
 	struct fixture *f = *state;
@@ -853,6 +871,7 @@ main(void)
 	    T(adopted_source_takes_the_next_installation_once),
 	    T(a_stopped_source_is_not_admitted_until_it_is_started),
 	    T(a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back),
+	    T(a_throttle_and_its_windows_are_kept),
 	    T(what_is_not_there_is_told),
 	    T(revoked_source_has_no_good_certificate),
 	    T(certificates_are_listed_with_the_newest_of_each_source_last),
