@@ -8,6 +8,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/state.h"
 
 /* ---- small values ---- */
 
@@ -178,8 +179,8 @@ json_interfaces(const struct message_hints *h)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < h->mac_count; i++)
-		json_array_append_new(list,
-		    json_pack("{s:o, s:b}", "macAddress", api_json_text(h->mac_addresses[i]), "isPrimary", i == 0));
+		json_array_append_new(list, json_pack("{s:o, s:[], s:b}", "macAddress",
+						api_json_text(h->mac_addresses[i]), "ips", "isPrimary", i == 0));
 	return list;
 }
 
@@ -195,15 +196,26 @@ json_disks(const struct source_status *s)
 	return list;
 }
 
+/* What AWS and VMware would know of it is null, as DRS has it for a machine of neither. */
+static json_t *
+json_identification(const struct message_hints *h)
+{
+	bool qualified = strchr(h->hostname, '.') != NULL;
+
+	return json_pack("{s:o, s:o, s:o, s:n, s:n}", "hostname", api_json_text(h->hostname), "fqdn",
+	    text_or_null(qualified ? h->hostname : ""), "machineID", text_or_null(h->machine_id), "awsInstanceID",
+	    "vmWareUuid");
+}
+
 static json_t *
 json_properties(const struct source_status *s)
 {
 	const struct message_hints *h = &s->hints;
 
-	return json_pack("{s:{s:o, s:o}, s:o, s:o, s:i, s:o, s:{s:o}, s:o, s:o}", "identificationHints", "hostname",
-	    api_json_text(h->hostname), "machineID", text_or_null(h->machine_id), "networkInterfaces",
-	    json_interfaces(h), "disks", json_disks(s), "cpus", (int)h->cpus, "ramBytes", json_bytes(h->ram_bytes),
-	    "os", "fullString", text_or_null(h->os), "kernel", text_or_null(h->kernel), "lastUpdatedDateTime",
+	return json_pack("{s:o, s:o, s:o, s:[{s:i, s:n}], s:o, s:{s:o}, s:o, s:n, s:o}", "identificationHints",
+	    json_identification(h), "networkInterfaces", json_interfaces(h), "disks", json_disks(s), "cpus", "cores",
+	    (int)h->cpus, "modelName", "ramBytes", json_bytes(h->ram_bytes), "os", "fullString", text_or_null(h->os),
+	    "kernel", text_or_null(h->kernel), "recommendedInstanceType", "lastUpdatedDateTime",
 	    api_json_time(s->last_seen_ns));
 }
 
@@ -218,10 +230,10 @@ json_elapsed(int64_t since_ns, int64_t now_ns)
 static json_t *
 json_life_cycle(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:o, s:o}", "addedToServiceDateTime", api_json_time(s->added_ns),
+	return json_pack("{s:o, s:o, s:o, s:o, s:n}", "addedToServiceDateTime", api_json_time(s->added_ns),
 	    "firstByteDateTime", api_json_time(s->first_byte_ns), "elapsedReplicationDuration",
 	    json_elapsed(s->first_byte_ns, now_ns), "lastSeenByServiceDateTime",
-	    api_json_time(s->connected ? now_ns : s->last_seen_ns));
+	    api_json_time(s->connected ? now_ns : s->last_seen_ns), "lastLaunch");
 }
 
 static const char *
@@ -263,39 +275,75 @@ json_replicated_disks(const struct source_status *s)
 
 /* DRS's checklist. The steps that make machines and networks do not exist on one box; their names
  * stay for tools that look for them. */
+enum step { STEP_NONE_HERE, STEP_NOTHING_TO_DO, STEP_SEEN, STEP_DISKS, STEP_DATA };
+
+static const struct {
+	const char *name;
+	enum step step; /* what must have happened for it to be done */
+} steps[] = {
+    {"WAIT", STEP_NOTHING_TO_DO},
+    {"CREATE_SECURITY_GROUP", STEP_NONE_HERE},
+    {"LAUNCH_REPLICATION_SERVER", STEP_NONE_HERE},
+    {"BOOT_REPLICATION_SERVER", STEP_NONE_HERE},
+    {"AUTHENTICATE_WITH_SERVICE", STEP_SEEN},
+    {"DOWNLOAD_REPLICATION_SOFTWARE", STEP_NONE_HERE},
+    {"CREATE_STAGING_DISKS", STEP_DISKS},
+    {"ATTACH_STAGING_DISKS", STEP_DISKS},
+    {"PAIR_REPLICATION_SERVER_WITH_AGENT", STEP_SEEN},
+    {"CONNECT_AGENT_TO_REPLICATION_SERVER", STEP_SEEN},
+    {"START_DATA_TRANSFER", STEP_DATA},
+};
+
+static bool
+step_is_done(const struct source_status *s, enum step step)
+{
+	switch (step) {
+	case STEP_NONE_HERE:
+	case STEP_NOTHING_TO_DO: return true;
+	case STEP_SEEN: return s->last_seen_ns != 0 || s->connected;
+	case STEP_DISKS: return s->volume_count > 0;
+	case STEP_DATA: return s->first_byte_ns != 0;
+	}
+	return false;
+}
+
+/* FAILED_TO_X crosses step X out, whenever it happens: a stall shows the checklist again. */
+static bool
+step_has_failed(const struct source_status *s, const char *name)
+{
+	const char *error = state_drs_error(s->error);
+
+	return strncmp(error, "FAILED_TO_", 10) == 0 && strcmp(error + 10, name) == 0;
+}
+
+static json_t *
+json_steps(const struct source_status *s)
+{
+	json_t *list = json_array();
+	bool under_way = s->connected; /* the first step that is not done is */
+
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		const char *status = "SUCCEEDED";
+
+		if (steps[i].step == STEP_NONE_HERE) {
+			status = "SKIPPED";
+		} else if (step_has_failed(s, steps[i].name)) {
+			status = "FAILED";
+			under_way = false;
+		} else if (!step_is_done(s, steps[i].step)) {
+			status = under_way ? "IN_PROGRESS" : "NOT_STARTED";
+			under_way = false;
+		}
+		json_array_append_new(list, json_pack("{s:s, s:s}", "name", steps[i].name, "status", status));
+	}
+	return list;
+}
+
 static json_t *
 json_initiation(const struct source_status *s)
 {
-	bool seen = s->last_seen_ns != 0 || s->connected, started = s->first_byte_ns != 0;
-	const struct {
-		const char *name;
-		int done; /* -1: there is no such step here */
-	} steps[] = {
-	    {"WAIT", 1},
-	    {"CREATE_SECURITY_GROUP", -1},
-	    {"LAUNCH_REPLICATION_SERVER", -1},
-	    {"BOOT_REPLICATION_SERVER", -1},
-	    {"AUTHENTICATE_WITH_SERVICE", seen},
-	    {"DOWNLOAD_REPLICATION_SOFTWARE", -1},
-	    {"CREATE_STAGING_DISKS", s->volume_count > 0},
-	    {"ATTACH_STAGING_DISKS", -1},
-	    {"PAIR_REPLICATION_SERVER_WITH_AGENT", seen},
-	    {"CONNECT_AGENT_TO_REPLICATION_SERVER", seen},
-	    {"START_DATA_TRANSFER", started},
-	};
-	json_t *list = json_array();
-	bool waiting = false;
-
-	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-		const char *status = steps[i].done < 0 ? "SKIPPED" : steps[i].done ? "SUCCEEDED" : "NOT_STARTED";
-
-		if (steps[i].done == 0 && !waiting && s->connected)
-			status = "IN_PROGRESS";
-		waiting |= steps[i].done == 0;
-		json_array_append_new(list, json_pack("{s:s, s:s}", "name", steps[i].name, "status", status));
-	}
-	return json_pack(
-	    "{s:o, s:n, s:o}", "startDateTime", api_json_time(s->added_ns), "nextAttemptDateTime", "steps", list);
+	return json_pack("{s:o, s:o, s:o}", "startDateTime", api_json_time(s->added_ns), "nextAttemptDateTime",
+	    api_json_time(s->next_attempt_ns), "steps", json_steps(s));
 }
 
 static json_t *
@@ -303,8 +351,8 @@ json_error(const struct source_status *s)
 {
 	if (s->error[0] == '\0')
 		return json_null();
-	return json_pack("{s:s, s:o, s:o}", "error", s->error, "rawError", api_json_text(s->raw_error), "cure",
-	    text_or_null(s->cure));
+	return json_pack("{s:s, s:o, s:s, s:o}", "error", state_drs_error(s->error), "rawError",
+	    api_json_text(s->raw_error), "code", s->error, "cure", text_or_null(s->cure));
 }
 
 static json_t *
@@ -523,18 +571,42 @@ json_scrub(const struct source_status *s)
 	    json_damage(&s->damage), "pointsHit", json_hits(&s->damage));
 }
 
+/* What DRS has: of all that is null or constant there is none on one's own server. */
+static json_t *
+json_drs_source(const struct source_status *s, int64_t now_ns)
+{
+	return json_pack("{s:s, s:s+, s:{}, s:o, s:o, s:o, s:s, s:s, s:n, s:n, s:n, s:{s:s, s:n, s:n, s:n}}",
+	    "sourceServerID", s->id.text, "arn", "arn:holdfast:drs:local:000000000000:source-server/", s->id.text,
+	    "tags", "sourceProperties", json_properties(s), "lifeCycle", json_life_cycle(s, now_ns),
+	    "dataReplicationInfo", json_replication_info(s, now_ns), "lastLaunchResult", "NOT_STARTED",
+	    "replicationDirection", "FAILOVER", "recoveryInstanceId", "reversedDirectionSourceServerArn",
+	    "sourceCloudProperties", "stagingArea", "status", "NOT_EXTENDED", "errorMessage", "stagingAccountID",
+	    "stagingSourceServerArn");
+}
+
+static json_t *
+json_own_source(const struct source_status *s, int64_t now_ns)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "catalogRepair",
+	    json_repair(s), "lag", json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates",
+	    json_rates(s), "ready", s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s),
+	    "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
+	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
+	    "space", json_space(s), "verification", json_proof(s), "scrub", json_scrub(s), "retention",
+	    json_retention(s));
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack(
-	    "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
-	    "sourceServerID", s->id.text, "catalogRepair", json_repair(s), "sourceProperties", json_properties(s),
-	    "lifeCycle", json_life_cycle(s, now_ns), "dataReplicationInfo", json_replication_info(s, now_ns), "lag",
-	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
-	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
-	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
-	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification", json_proof(s),
-	    "scrub", json_scrub(s), "retention", json_retention(s));
+	json_t *source = json_drs_source(s, now_ns), *own = json_own_source(s, now_ns);
+
+	if (json_object_update_missing(source, own) < 0) {
+		json_decref(source);
+		source = NULL;
+	}
+	json_decref(own);
+	return source;
 }
 
 /* ---- points, tokens, events ---- */

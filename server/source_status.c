@@ -346,6 +346,8 @@ source_publish(struct source *src)
 	f.opening = (src->life == SOURCE_OPENING && src->store_status == 0) || src->volume_deletion != NULL;
 	f.store_status = src->life == SOURCE_OPEN || src->volume_deletion != NULL ? 0 : src->store_status;
 	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
+	if (src->life == SOURCE_BROKEN && src->store_status < 0)
+		s->next_attempt_ns = s->taken_ns + src->retry_ns - now;
 	gather_agent(src, s, &f);
 	gather_proof(src, s);
 	if (src->life == SOURCE_OPEN)

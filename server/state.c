@@ -205,6 +205,33 @@ static const struct rule {
     {always, STATE_CONTINUOUS, "", DETAIL_NONE, "changes arrive as they are found", ""},
 };
 
+/* What there is only here, in DRS's words: a point that cannot be kept is a snapshot that fails, an agent that is not
+ * let in was not paired. All others have the same name there. */
+static const struct {
+	const char *error, *drs;
+} drs_errors[] = {
+    {"STAGING_FULL", "SNAPSHOTS_FAILURE"},
+    {"QUOTA_REACHED", "SNAPSHOTS_FAILURE"},
+    {"STAGING_IO_ERROR", "SNAPSHOTS_FAILURE"},
+    {"STAGING_WENT_BACK", "SNAPSHOTS_FAILURE"},
+    {"INTEGRITY_ERROR", "SNAPSHOTS_FAILURE"},
+    {"NO_CONSISTENT_POINT", "SNAPSHOTS_FAILURE"},
+    {"CERTIFICATE_EXPIRED", "FAILED_TO_AUTHENTICATE_WITH_SERVICE"},
+    {"CERTIFICATE_REVOKED", "FAILED_TO_AUTHENTICATE_WITH_SERVICE"},
+    {"IDENTITY_CLONE", "FAILED_TO_PAIR_REPLICATION_SERVER_WITH_AGENT"},
+    {"AGENT_REFUSED", "FAILED_TO_PAIR_REPLICATION_SERVER_WITH_AGENT"},
+    {"DISK_IDENTITY", "FAILED_TO_ATTACH_STAGING_DISKS"},
+};
+
+const char *
+state_drs_error(const char *error)
+{
+	for (size_t i = 0; i < sizeof drs_errors / sizeof drs_errors[0]; i++)
+		if (strcmp(drs_errors[i].error, error) == 0)
+			return drs_errors[i].drs;
+	return error;
+}
+
 static const char *
 detail_text(const struct state_facts *f, enum detail detail)
 {

@@ -66,4 +66,8 @@ struct state_verdict {
 
 void state_evaluate(const struct state_facts *f, struct state_verdict *ret_verdict);
 
+/* The value of DRS's dataReplicationError.error that comes nearest to an error of ours: tools that know its enumeration
+ * find no other there. "" for "". */
+const char *state_drs_error(const char *error);
+
 #endif

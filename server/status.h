@@ -97,13 +97,14 @@ struct source_status {
 	enum replication_state state;
 	int64_t state_since_ns;
 	char state_reason[SENTENCE_BYTES];
-	char error[40]; /* dataReplicationError.error: "" or AGENT_NOT_SEEN, STAGING_FULL, IDENTITY_CLONE, ... */
+	char error[40]; /* dataReplicationError.code: "" or AGENT_NOT_SEEN, STAGING_FULL, IDENTITY_CLONE, ... */
 	char raw_error[SENTENCE_BYTES];
 	char cure[SENTENCE_BYTES]; /* the command that cures the error */
 
 	bool connected;
 	int64_t added_ns, first_byte_ns, last_seen_ns; /* 0 = never */
 	int64_t certificate_expires_ns;
+	int64_t next_attempt_ns; /* the server tries again what failed, by our clock; 0 = nothing is waited for */
 
 	/* lag: at `taken_ns` our clock said so; readers add the time since (lag grows with the clock). -1 = no such
 	 * moment yet */

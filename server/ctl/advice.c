@@ -13,7 +13,7 @@ enum { POINTS_MAX = 3 }; /* commands told */
 static bool
 is_at_quota(const json_t *source)
 {
-	return strcmp(pick_text(source, "dataReplicationInfo.dataReplicationError.error"), "QUOTA_REACHED") == 0;
+	return strcmp(pick_text(source, "dataReplicationInfo.dataReplicationError.code"), "QUOTA_REACHED") == 0;
 }
 
 /* Has it a point that gives more back, or, while that is not known, a longer history? */

@@ -147,7 +147,7 @@ show_error(const json_t *source)
 
 	if (error == NULL)
 		return;
-	show_text("error", error, "error");
+	show_text("error", error, "code");
 	show_text("  because", error, "rawError");
 	if (pick(error, "cure") != NULL)
 		show_text("  cure", error, "cure");

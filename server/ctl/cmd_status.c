@@ -85,7 +85,7 @@ add_status(struct table *t, const json_t *source, int64_t now_ns)
 	cell_relative(t, "point", source, "newestPointInTime.timestamp", now_ns);
 	cell_text(t, "pit", source, "newestPointInTime.pointInTimeID");
 	cell_eta(t, source, now_ns);
-	cell_text(t, "error", source, "dataReplicationInfo.dataReplicationError.error");
+	cell_text(t, "error", source, "dataReplicationInfo.dataReplicationError.code");
 	cell_reason(t, source);
 }
 

@@ -36,7 +36,7 @@ def rewrite(rig, disk):
 
 
 def error_of(daemon, source):
-    return (daemon.source(source)["dataReplicationInfo"]["dataReplicationError"] or {}).get("error")
+    return (daemon.source(source)["dataReplicationInfo"]["dataReplicationError"] or {}).get("code")
 
 
 def test_a_filler_file_stalls_replication_and_its_end_lets_it_go_on(small):

@@ -96,7 +96,7 @@ def test_scripts_get_tabs_and_exact_numbers(server):
 
 def test_json_is_the_apis(server):
     assert [s["sourceServerID"] for s in server.json("status")["items"]] == [READY, BROKEN]
-    assert server.json("source", "show", "web01")["dataReplicationInfo"]["dataReplicationError"]["error"] == "AGENT_NOT_SEEN"
+    assert server.json("source", "show", "web01")["dataReplicationInfo"]["dataReplicationError"]["code"] == "AGENT_NOT_SEEN"
 
 
 def test_ready_is_a_probe(server):

@@ -91,7 +91,7 @@ def test_while_a_clone_of_a_disk_is_attached_nothing_of_either_is_sent(rig):
     tree.attach(clone)
     daemon.wait_state(agent.source, "STALLED")
     error = daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationError"]
-    assert error["error"] == "DISK_IDENTITY" and "two disks of the source have its identity" in error["rawError"], error
+    assert error["code"] == "DISK_IDENTITY" and "two disks of the source have its identity" in error["rawError"], error
     assert state_of(daemon, agent) == "IDENTITY_AMBIGUOUS"
     assert [e for e in daemon.events("volume_ambiguous") if e["sourceServerID"] == agent.source and "2 disks have the identity" in e["text"]]
     before = copy_of(image, rig.path("before"))
@@ -120,7 +120,7 @@ def test_a_file_that_was_replaced_is_another_disk_and_nothing_of_it_is_sent(rig)
     rig.file("disk", random_bytes(rig.random, 2 * MIB))
     daemon.wait_state(agent.source, "STALLED")
     source = daemon.source(agent.source)
-    assert source["dataReplicationInfo"]["dataReplicationError"]["error"] == "DISK_IDENTITY"
+    assert source["dataReplicationInfo"]["dataReplicationError"]["code"] == "DISK_IDENTITY"
     assert state_of(daemon, agent) == "IDENTITY_MISSING"
     assert first_difference(before, daemon.export(agent.source, "root", "latest")) is None
     agent.stop()

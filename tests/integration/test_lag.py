@@ -54,7 +54,7 @@ def test_the_lag_of_an_agent_that_is_gone_grows_with_the_clock(house):
         assert abs((y - x) - passed) < 1
     source = daemon.source(agent.source)
     assert source["ready"], "what it had can still be recovered"
-    assert source["dataReplicationInfo"]["dataReplicationError"]["error"] == "AGENT_NOT_SEEN"
+    assert source["dataReplicationInfo"]["dataReplicationError"]["code"] == "AGENT_NOT_SEEN"
     daemon.ctl("ready", agent.source)
     daemon.ctl("ready", agent.source, "--max-lag", "1s", check=6)
 

@@ -366,7 +366,7 @@ def test_a_clone_is_refused_until_it_is_adopted(house):
     adopt = "holdfastctl source adopt %s" % source
     refused_clone(clone, adopt)
     error = wait_for(lambda: house.served.source(source)["dataReplicationInfo"]["dataReplicationError"], 5, "the error")
-    assert error["error"] == "IDENTITY_CLONE" and error["cure"] == adopt
+    assert error["code"] == "IDENTITY_CLONE" and error["cure"] == adopt
     agent.write("root", 0, b"p" * BLOCK)
     agent.wait_ack()  # the rightful one goes on
     agent.close()

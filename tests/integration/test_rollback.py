@@ -21,7 +21,7 @@ def put_back(daemon, saved, aside):
 
 
 def error_of(daemon, source):
-    return (daemon.source(source)["dataReplicationInfo"]["dataReplicationError"] or {}).get("error")
+    return (daemon.source(source)["dataReplicationInfo"]["dataReplicationError"] or {}).get("code")
 
 
 def ids_of(daemon, source):

@@ -121,7 +121,7 @@ def test_rot_of_what_the_source_no_longer_has_is_told_by_point_and_never_exporte
                       check=1)
     assert "offset %d" % (7 * BLOCK) in done.stderr and not rig.path("first.img").exists()
     assert first_difference(daemon.export(agent.source, "root", second), disk) is None
-    assert daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationError"]["error"] == "INTEGRITY_ERROR"
+    assert daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationError"]["code"] == "INTEGRITY_ERROR"
     pits = {p["pointInTimeID"]: p for p in daemon.points(agent.source)}
     assert not pits[first]["verified"] and pits[second]["verified"]
     # a restart forgets nothing

@@ -45,7 +45,7 @@ def fill_up(rig, leave=0):
 
 
 def error_of(daemon, source):
-    return (daemon.source(source)["dataReplicationInfo"]["dataReplicationError"] or {}).get("error")
+    return (daemon.source(source)["dataReplicationInfo"]["dataReplicationError"] or {}).get("code")
 
 
 def wait_error(daemon, source, error, seconds=60):

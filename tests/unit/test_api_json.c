@@ -207,6 +207,28 @@ initiation_shows_the_step_it_is_at(void **state)
 }
 
 static void
+a_stall_crosses_out_the_step_that_fails(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json, *info;
+
+	s->connected = true;
+	s->first_byte_ns = s->last_seen_ns = now_ns;
+	s->next_attempt_ns = now_ns + NS_PER_SECOND;
+	strcpy(s->error, "CERTIFICATE_EXPIRED");
+	json = api_json_source(s, now_ns);
+	info = json_object_get(json, "dataReplicationInfo");
+	assert_string_equal(step_status(json, "AUTHENTICATE_WITH_SERVICE"), "FAILED");
+	assert_string_equal(step_status(json, "WAIT"), "SUCCEEDED");
+	assert_string_equal(step_status(json, "CREATE_STAGING_DISKS"), "NOT_STARTED");
+	assert_string_equal(text_at(info, "dataReplicationError", "error"), "FAILED_TO_AUTHENTICATE_WITH_SERVICE");
+	assert_string_equal(text_at(info, "dataReplicationError", "code"), "CERTIFICATE_EXPIRED");
+	assert_non_null(text_at(info, "dataReplicationInitiation", "nextAttemptDateTime"));
+	json_decref(json);
+	free(s);
+}
+
+static void
 point_names_volumes_it_can_and_numbers_the_rest(void **state)
 {
 	struct source_status *s = new_status();
@@ -332,6 +354,7 @@ main(void)
 	    cmocka_unit_test(large_lsns_survive_as_text_and_large_sizes_as_numbers),
 	    cmocka_unit_test(text_that_is_not_utf8_is_still_json),
 	    cmocka_unit_test(initiation_shows_the_step_it_is_at),
+	    cmocka_unit_test(a_stall_crosses_out_the_step_that_fails),
 	    cmocka_unit_test(point_names_volumes_it_can_and_numbers_the_rest),
 	    cmocka_unit_test(point_is_guarded_until_its_source_has_run_so_long),
 	    cmocka_unit_test(token_state_tells_what_matters_most),

@@ -34,6 +34,19 @@ good_facts(void)
 	};
 }
 
+static bool
+drs_knows(const char *error)
+{
+	static const char *const errors[] = {"AGENT_NOT_SEEN", "SNAPSHOTS_FAILURE", "NOT_CONVERGING",
+	    "UNSTABLE_NETWORK", "FAILED_TO_AUTHENTICATE_WITH_SERVICE", "FAILED_TO_ATTACH_STAGING_DISKS",
+	    "FAILED_TO_PAIR_REPLICATION_SERVER_WITH_AGENT"};
+
+	for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+		if (strcmp(errors[i], error) == 0)
+			return true;
+	return false;
+}
+
 static struct state_verdict
 judge(const struct state_facts *f)
 {
@@ -47,8 +60,10 @@ judge(const struct state_facts *f)
 		assert_string_not_equal(v.reasons[i].code, "");
 		assert_string_not_equal(v.reasons[i].text, "");
 	}
-	if (v.error[0] != '\0')
+	if (v.error[0] != '\0') {
 		assert_string_not_equal(v.raw_error, "");
+		assert_true(drs_knows(state_drs_error(v.error)));
+	}
 	return v;
 }
 
