@@ -54,11 +54,12 @@ credit_acked(struct credit *c, uint64_t sequence)
 }
 
 uint64_t
-credit_grant(struct credit *c, bool withheld)
+credit_grant(struct credit *c, uint64_t window_bytes)
 {
-	uint64_t allowed = c->acked_bytes + c->window_bytes;
+	uint64_t allowed = c->acked_bytes + window_bytes;
 
-	if (!withheld && allowed > c->granted_bytes)
+	assert(window_bytes <= c->window_bytes);
+	if (window_bytes > 0 && allowed > c->granted_bytes)
 		c->granted_bytes = allowed;
 	return c->granted_bytes;
 }

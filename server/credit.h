@@ -11,7 +11,7 @@
 enum { CREDIT_MARKS = 64 };
 
 struct credit {
-	uint64_t window_bytes;   /* most that may be unacknowledged */
+	uint64_t window_bytes;   /* most that may ever be unacknowledged */
 	uint64_t received_bytes; /* since the session began */
 	uint64_t acked_bytes;    /* of them; never too high, too low by at most a 32nd of the window */
 	uint64_t granted_bytes;  /* told to the agent: received_bytes never gets beyond it. It never falls */
@@ -32,7 +32,7 @@ bool credit_take(struct credit *c, uint64_t sequence, uint64_t bytes);
 /* Everything up to sequence is durable. */
 void credit_acked(struct credit *c, uint64_t sequence);
 
-/* Grant what the window allows, unless withheld. Returns the total granted, as ACK carries it. */
-uint64_t credit_grant(struct credit *c, bool withheld);
+/* Grant what a window of so many bytes allows; 0: nothing more. Returns the total granted, as ACK carries it. */
+uint64_t credit_grant(struct credit *c, uint64_t window_bytes);
 
 #endif

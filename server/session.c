@@ -314,6 +314,8 @@ read_some(struct session *s, void *buf, size_t size, size_t *done)
 	*done += n;
 	s->budget -= n < s->budget ? n : s->budget;
 	s->heard_ns = s->worker->now_ns;
+	if (s->source != NULL)
+		source_read(s->source, n);
 	return 0;
 }
 
@@ -428,12 +430,27 @@ expect_more(struct session *s)
 	tls_expect(s->tls, s->step == READ_PAYLOAD ? s->header.payload_bytes - s->payload_done : 0);
 }
 
+/* Its throttle says: not now. */
+static bool
+must_rest(struct session *s)
+{
+	int64_t wait_ns = s->source != NULL ? source_read_wait(s->source, &s->budget) : 0;
+
+	if (wait_ns > 0)
+		tls_read_after(s->tls, wait_ns);
+	return wait_ns > 0;
+}
+
 static void
 read_burst(struct session *s)
 {
 	int r = 0;
 
 	s->budget = READ_BUDGET_BYTES;
+	if (must_rest(s)) {
+		source_flush(s->source); /* a frame that was held may be whole now */
+		return;
+	}
 	while (r == 0 && s->budget > 0 && is_reading(s))
 		r = read_step(s);
 	if (s->source != NULL)

@@ -354,7 +354,7 @@ session_send_ack(struct session *s)
 	struct message_ack m = {.durable_sequence = source_durable_sequence(s->source)};
 
 	credit_acked(&s->credit, m.durable_sequence);
-	m.credit_bytes = credit_grant(&s->credit, source_is_full(s->source));
+	m.credit_bytes = credit_grant(&s->credit, source_window(s->source, s->credit.window_bytes));
 	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit)
 		return;
 	s->acked_sequence = m.durable_sequence;

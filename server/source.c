@@ -342,6 +342,7 @@ on_start(struct mail *mail)
 	}
 	HASH_ADD(hh, w->sources, id.text, ID_BYTES, src);
 	rate_init(&src->rate, clock_monotonic_ns());
+	source_tick_pace(src);
 	src->dirty = true;
 	src->deleting = src->facts.phase == PHASE_DELETING;
 	if (src->deleting)
@@ -658,6 +659,7 @@ tick_second(struct source *src, int64_t now_ns)
 		else if (!src->deleting) /* else it is about to be */
 			source_open(src);
 	}
+	source_tick_pace(src);
 	source_expire_requests(src, now_ns);
 	source_tick_proof(src);
 	src->events -= src->events > 0;

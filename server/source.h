@@ -63,8 +63,8 @@ struct message_heartbeat;
 struct message_report;
 
 struct store *source_store(struct source *src);
-bool source_is_full(const struct source *src);              /* nothing more may be asked of its agent */
-uint64_t source_durable_sequence(const struct source *src); /* of the stream begun */
+uint64_t source_window(const struct source *src, uint64_t most); /* bytes that its agent may have on their way */
+uint64_t source_durable_sequence(const struct source *src);      /* of the stream begun */
 void source_renewed(struct source *src, int64_t not_after_ns);
 int source_declare(struct source *src,
     const struct message_declare *m); /* -EAGAIN: one is under way; answered by the session's VOLUMES */
@@ -77,6 +77,12 @@ void source_report(struct source *src, const struct message_report *m);
 void source_notice(struct source *src, const char *event, const char *text); /* becomes an event: AGENT_EVENTS_MAX */
 void source_fetched(struct source *src, int status, const void *block);      /* answer to session_send_fetch() */
 void source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes); /* a data frame is queued */
+
+/* How long its session may read nothing, because of a throttle: 0, or ns. *bytes, what it would read, becomes no more
+ * than it may. */
+int64_t source_read_wait(struct source *src, size_t *bytes);
+void source_read(struct source *src, size_t bytes); /* so many were */
+void source_set_throttle(struct source *src, const struct throttle *t);
 
 /* ---- comparing it with the staging area, on demand ---- */
 

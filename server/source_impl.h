@@ -129,7 +129,8 @@ struct source {
 	int64_t clock_offset_ns, round_trip_ns;
 	int64_t received_at_ns; /* our time of the newest moment received */
 	int64_t checkpoint_received_ns;
-	struct { /* as declared: kept for status and for what is not OK */
+	struct throttle_gate gate; /* of its throttle: see source_pace.c */
+	struct {                   /* as declared: kept for status and for what is not OK */
 		char identity[NAME_BYTES], name[NAME_BYTES];
 		enum volume_state state;
 		uint32_t volume;
@@ -244,7 +245,11 @@ void source_gather_scrub(const struct source *src, struct source_status *s, stru
 /* source_retention.c */
 void source_watch_retention(struct source *src); /* once a second */
 
+/* source_pace.c */
+void source_tick_pace(struct source *src); /* once a second: the hour may say something else */
+
 /* source_space.c */
+bool source_is_full(const struct source *src);              /* nothing more may be asked of its agent */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
 bool source_watch_quota(struct source *src, bool is_full);  /* is it at its quota? Tells when that changes */
 void source_tell_full(struct source *src);                  /* maintenance of it found no space */

@@ -159,6 +159,7 @@ source_leave(struct source *src, struct session *s)
 	src->session = NULL;
 	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
+	throttle_gate_leave(&src->gate, src->gone_ns);
 	source_drop_compares(src);
 	if (src->store != NULL && src->life == SOURCE_OPEN) {
 		store_stream_stop(src->store); /* half a frame is sent again */

@@ -30,6 +30,7 @@ struct tls_stream {
 	tls_on_event *on_event;
 	void *arg;
 	bool want_read;        /* the owner wants TLS_READABLE */
+	bool resting;          /* but not before `later` */
 	bool read_needs_write; /* the last read (or handshake) waits until the socket is writable */
 	bool write_needs_read;
 	bool write_blocked;
@@ -77,9 +78,10 @@ update_events(struct tls_stream *t)
 {
 	bool alive = t->status == 0;
 
-	watch(
-	    t->read_event, alive && ((t->want_read && !t->read_needs_write) || t->write_needs_read), &t->read_watched);
-	watch(t->write_event, alive && (t->write_blocked || (t->want_read && t->read_needs_write)), &t->write_watched);
+	bool read = t->want_read && !t->resting;
+
+	watch(t->read_event, alive && ((read && !t->read_needs_write) || t->write_needs_read), &t->read_watched);
+	watch(t->write_event, alive && (t->write_blocked || (read && t->read_needs_write)), &t->write_watched);
 }
 
 static unsigned
@@ -100,7 +102,7 @@ on_socket(evutil_socket_t fd, short ready, void *arg)
 
 	if (((ready & EV_WRITE) != 0 && t->write_blocked) || ((ready & EV_READ) != 0 && t->write_needs_read))
 		what |= retry_write(t);
-	if (t->want_read && ((ready & EV_WRITE) == 0) == !t->read_needs_write)
+	if (t->want_read && !t->resting && ((ready & EV_WRITE) == 0) == !t->read_needs_write)
 		what |= TLS_READABLE;
 	if (what != 0)
 		t->on_event(t->arg, what); /* last: the stream may be gone */
@@ -111,6 +113,8 @@ on_later(evutil_socket_t fd, short ready, void *arg)
 {
 	struct tls_stream *t = stream_from_arg(arg);
 
+	t->resting = false;
+	update_events(t);
 	if (t->want_read)
 		t->on_event(t->arg, TLS_READABLE);
 }
@@ -210,7 +214,7 @@ tls_stream_detach(struct tls_stream *t)
 	free_event(&t->read_event);
 	free_event(&t->write_event);
 	free_event(&t->later);
-	t->read_watched = t->write_watched = false;
+	t->read_watched = t->write_watched = t->resting = false;
 }
 
 SSL *
@@ -438,8 +442,19 @@ tls_read_later(struct tls_stream *t)
 	static const struct timeval now = {0, 0};
 
 	/* A timer, not event_active(): the loop looks at everybody else's sockets before it. */
-	if (t->later != NULL)
+	if (t->later != NULL && !t->resting)
 		event_add(t->later, &now);
+}
+
+void
+tls_read_after(struct tls_stream *t, int64_t delay_ns)
+{
+	struct timeval delay = {delay_ns / NS_PER_SECOND, delay_ns % NS_PER_SECOND / 1000 + 1};
+
+	if (t->later == NULL)
+		return;
+	t->resting = event_add(t->later, &delay) == 0;
+	update_events(t);
 }
 
 /* ---- closing ---- */

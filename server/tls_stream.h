@@ -62,6 +62,9 @@ void tls_want_read(struct tls_stream *t, bool want);
 /* The caller's turn is over though there may be more to read: TLS_READABLE comes in the next turn of the loop. */
 void tls_read_later(struct tls_stream *t);
 
+/* Nothing is read for so long; then TLS_READABLE comes, if it is wanted. */
+void tls_read_after(struct tls_stream *t, int64_t delay_ns);
+
 /* 0, or what killed it. */
 int tls_status(const struct tls_stream *t);
 

@@ -21,7 +21,7 @@ nothing_may_be_sent_before_the_first_grant(void **state)
 	(void)state;
 	credit_init(&c, WINDOW, 0);
 	assert_false(credit_take(&c, 1, 1));
-	assert_int_equal(credit_grant(&c, false), WINDOW);
+	assert_int_equal(credit_grant(&c, WINDOW), WINDOW);
 	assert_true(credit_take(&c, 1, WINDOW));
 	assert_false(credit_take(&c, 2, 1));
 }
@@ -33,7 +33,7 @@ a_frame_beyond_the_grant_is_not_counted(void **state)
 
 	(void)state;
 	credit_init(&c, WINDOW, 0);
-	credit_grant(&c, false);
+	credit_grant(&c, WINDOW);
 	assert_false(credit_take(&c, 1, WINDOW + 1));
 	assert_int_equal(c.received_bytes, 0);
 	assert_true(credit_take(&c, 1, 100));
@@ -46,11 +46,11 @@ an_acknowledgement_of_all_gives_the_whole_window_again(void **state)
 
 	(void)state;
 	credit_init(&c, WINDOW, 41);
-	credit_grant(&c, false);
+	credit_grant(&c, WINDOW);
 	for (uint64_t s = 42; s < 50; s++)
 		assert_true(credit_take(&c, s, 1000));
 	credit_acked(&c, 49);
-	assert_int_equal(credit_grant(&c, false), WINDOW + 8000);
+	assert_int_equal(credit_grant(&c, WINDOW), WINDOW + 8000);
 }
 
 static void
@@ -60,12 +60,26 @@ withheld_credit_stays_where_it_is_and_comes_later(void **state)
 
 	(void)state;
 	credit_init(&c, WINDOW, 0);
-	assert_int_equal(credit_grant(&c, true), 0);
-	assert_int_equal(credit_grant(&c, false), WINDOW);
+	assert_int_equal(credit_grant(&c, 0), 0);
+	assert_int_equal(credit_grant(&c, WINDOW), WINDOW);
 	assert_true(credit_take(&c, 1, 5000));
 	credit_acked(&c, 1);
-	assert_int_equal(credit_grant(&c, true), WINDOW);
-	assert_int_equal(credit_grant(&c, false), WINDOW + 5000);
+	assert_int_equal(credit_grant(&c, 0), WINDOW);
+	assert_int_equal(credit_grant(&c, WINDOW), WINDOW + 5000);
+}
+
+static void
+a_smaller_window_takes_nothing_back_and_holds_from_then_on(void **state)
+{
+	struct credit c;
+
+	(void)state;
+	credit_init(&c, WINDOW, 0);
+	assert_int_equal(credit_grant(&c, WINDOW), WINDOW);
+	assert_int_equal(credit_grant(&c, WINDOW / 4), WINDOW);
+	assert_true(credit_take(&c, 1, WINDOW));
+	credit_acked(&c, 1);
+	assert_int_equal(credit_grant(&c, WINDOW / 4), WINDOW + WINDOW / 4);
 }
 
 /* Against a model that remembers every frame: the grant is never above what is right, never more than a 32nd of the
@@ -84,7 +98,7 @@ random_streams_agree_with_the_model(void **state)
 	srand(seed);
 	credit_init(&c, WINDOW, 0);
 	for (unsigned step = 0; step < 400000 && sent < 200000; step++) {
-		granted = credit_grant(&c, false);
+		granted = credit_grant(&c, WINDOW);
 		assert_true(granted >= before);
 		assert_true(granted <= ends[acked] + WINDOW);
 		assert_true(granted + WINDOW / 32 + FRAME_MAX >= ends[acked] + WINDOW);
@@ -118,6 +132,7 @@ main(void)
 	    cmocka_unit_test(a_frame_beyond_the_grant_is_not_counted),
 	    cmocka_unit_test(an_acknowledgement_of_all_gives_the_whole_window_again),
 	    cmocka_unit_test(withheld_credit_stays_where_it_is_and_comes_later),
+	    cmocka_unit_test(a_smaller_window_takes_nothing_back_and_holds_from_then_on),
 	    cmocka_unit_test(random_streams_agree_with_the_model),
 	};
 

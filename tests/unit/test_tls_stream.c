@@ -315,6 +315,29 @@ garbage_instead_of_a_handshake_is_a_protocol_error_with_a_reason(void **state)
 }
 
 static void
+nothing_is_told_before_a_rest_is_over_and_then_all_is_there(void **state)
+{
+	int64_t rest_ns = NS_PER_SECOND / 10, begun_ns;
+	struct fixture *f = *state;
+	unsigned char out[1000];
+	unsigned before;
+
+	fill_pattern(out, sizeof out);
+	shake_hands(f);
+	before = f->readable;
+	begun_ns = clock_monotonic_ns();
+	tls_read_after(f->stream, rest_ns);
+	client_send(f, out, sizeof out);
+	tls_want_read(f->stream, false);
+	tls_want_read(f->stream, true); /* does not end it, nor does the next */
+	tls_read_later(f->stream);
+	WAIT_FOR(f, f->readable > before);
+	assert_true(clock_monotonic_ns() - begun_ns >= rest_ns);
+	WAIT_FOR(f, f->in_len == sizeof out);
+	assert_memory_equal(f->in, out, sizeof out);
+}
+
+static void
 while_reading_is_paused_nothing_is_told_and_nothing_is_lost(void **state)
 {
 	struct fixture *f = *state;
