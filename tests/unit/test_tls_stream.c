@@ -513,6 +513,7 @@ main(void)
 		garbage_instead_of_a_handshake_is_a_protocol_error_with_a_reason, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		nothing_is_told_before_a_rest_is_over_and_then_all_is_there, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
 		while_reading_is_paused_nothing_is_told_and_nothing_is_lost, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		of_an_expected_payload_a_little_wakes_nobody_until_the_expectation_is_taken_back, set_up, tear_down),
