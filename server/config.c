@@ -279,11 +279,25 @@ home_dir(void)
 	return home != NULL ? home : user != NULL ? user->pw_dir : "";
 }
 
+/* The directory that systemd has made for us, by StateDirectory= or RuntimeDirectory=. */
+static bool
+take_service_dir(const char *variable, char *ret_path)
+{
+	const char *dir = getenv(variable);
+
+	if (dir == NULL || dir[0] != '/' || strlen(dir) >= CONFIG_TEXT_BYTES)
+		return false;
+	snprintf(ret_path, CONFIG_TEXT_BYTES, "%s", dir);
+	return true;
+}
+
 static void
 default_data_dir(struct config *config)
 {
 	const char *state = getenv("XDG_STATE_HOME");
 
+	if (take_service_dir("STATE_DIRECTORY", config->data_dir))
+		return;
 	if (state != NULL && state[0] == '/')
 		join_path(config->data_dir, state, "holdfast");
 	else
@@ -296,6 +310,8 @@ default_runtime_dir(struct config *config)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 
+	if (take_service_dir("RUNTIME_DIRECTORY", config->runtime_dir))
+		return;
 	if (runtime != NULL && runtime[0] == '/')
 		join_path(config->runtime_dir, runtime, "holdfast");
 	else

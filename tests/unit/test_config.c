@@ -334,6 +334,13 @@ paths_of_an_ordinary_user_follow_the_environment(void **state)
 	config_default(&c);
 	assert_string_equal(c.data_dir, "/state/holdfast");
 	assert_string_equal(c.runtime_dir, "/run/user/7/holdfast");
+	setenv("STATE_DIRECTORY", "/var/lib/service", 1);
+	setenv("RUNTIME_DIRECTORY", "/run/service", 1);
+	config_default(&c);
+	assert_string_equal(c.data_dir, "/var/lib/service");
+	assert_string_equal(c.runtime_dir, "/run/service");
+	unsetenv("STATE_DIRECTORY");
+	unsetenv("RUNTIME_DIRECTORY");
 	if (getuid() == 0)
 		assert_int_equal(seteuid(0), 0);
 }
