@@ -122,6 +122,7 @@ int prepare_plan(struct call *call, struct hf_error *err);
 void get_plan(struct call *call);
 void get_tokens(struct call *call);
 void get_ca(struct call *call);
+void get_certificates(struct call *call);
 void get_metrics(struct call *call); /* api_metrics.c */
 
 /* api_change.c */
@@ -137,6 +138,8 @@ int prepare_pit_delete(struct call *call, struct hf_error *err);
 void change_pit(struct call *call);
 void post_adopt(struct call *call);
 void post_revoke(struct call *call);
+void post_renew_server(struct call *call);
+void post_renew_source(struct call *call);
 int prepare_quota(struct call *call, struct hf_error *err);
 void post_quota(struct call *call);
 void post_scrub(struct call *call);

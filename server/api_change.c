@@ -300,6 +300,31 @@ post_revoke(struct call *call)
 	command_revoke_source(call->api->sv, &call->source, on_source_changed, call);
 }
 
+static void
+on_server_renewed(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+	struct server_facts facts;
+
+	if (reply_refused(call, answer))
+		return;
+	server_get_facts(call->api->sv, &facts);
+	call_reply_json(
+	    call, 200, api_json_own_certificate(PKI_SERVER, &facts.certificates[PKI_SERVER], clock_real_ns()));
+}
+
+void
+post_renew_server(struct call *call)
+{
+	command_renew_server(call->api->sv, on_server_renewed, call);
+}
+
+void
+post_renew_source(struct call *call)
+{
+	command_renew_source(call->api->sv, &call->source, on_source_changed, call);
+}
+
 void
 post_scrub(struct call *call)
 {

@@ -8,6 +8,8 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/certificate.h"
+#include "server/expiry.h"
 #include "server/state.h"
 
 /* ---- small values ---- */
@@ -689,6 +691,53 @@ api_json_token(const struct registry_token *t, int64_t now_ns)
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "tokenID", t->id.text, "state", token_state(t, now_ns),
 	    "createdDateTime", api_json_time(t->created_ns), "expiresDateTime", api_json_time(t->expires_ns),
 	    "usedDateTime", api_json_time(t->used_ns), "sourceServerID", text_or_null(t->source.text));
+}
+
+/* ---- certificates ---- */
+
+static const char *
+expiry_name(int64_t not_before_ns, int64_t not_after_ns, int64_t now_ns)
+{
+	static const char *const names[] = {
+	    [EXPIRY_FAR] = "VALID", [EXPIRY_NEAR] = "EXPIRING", [EXPIRY_OVER] = "EXPIRED"};
+
+	return names[expiry_of(not_before_ns, not_after_ns, now_ns, NULL)];
+}
+
+static json_t *
+certificate_json(
+    const char *role, const char *source, const char *state, const struct pki_certificate *c, int64_t now_ns)
+{
+	return json_pack("{s:s, s:o, s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o}", "role", role, "sourceServerID",
+	    text_or_null(source), "subject", c->subject, "state", state, "serialNumber", text_or_null(c->serial),
+	    "fingerprint", c->fingerprint, "issuerFingerprint", text_or_null(c->issuer), "notBeforeDateTime",
+	    api_json_time(c->not_before_ns), "notAfterDateTime", api_json_time(c->not_after_ns), "daysLeft",
+	    json_real((double)(c->not_after_ns - now_ns) / (86400.0 * NS_PER_SECOND)));
+}
+
+json_t *
+api_json_certificate(const struct registry_certificate *c, bool replaced, int64_t now_ns)
+{
+	struct pki_certificate shown = {.not_before_ns = c->not_before_ns, .not_after_ns = c->not_after_ns};
+	const char *state = expiry_name(c->not_before_ns, c->not_after_ns, now_ns);
+
+	hex_format(c->fingerprint, FINGERPRINT_BYTES, shown.fingerprint);
+	memcpy(shown.subject, c->source.text, sizeof c->source.text);
+	memcpy(shown.serial, c->serial, sizeof shown.serial);
+	memcpy(shown.issuer, c->issuer, sizeof shown.issuer);
+	if (c->revoked)
+		state = "REVOKED";
+	else if (replaced && c->not_after_ns > now_ns)
+		state = "REPLACED";
+	return certificate_json("AGENT", c->source.text, state, &shown, now_ns);
+}
+
+json_t *
+api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, int64_t now_ns)
+{
+	static const char *const names[PKI_ROLES] = {[PKI_CA] = "CA", [PKI_SERVER] = "SERVER"};
+
+	return certificate_json(names[role], "", expiry_name(c->not_before_ns, c->not_after_ns, now_ns), c, now_ns);
 }
 
 json_t *

@@ -22,6 +22,9 @@ json_t *api_json_pit(const struct id *source, const struct pit *pit, const struc
 
 /* Never the secret: token is given once, by whoever made it. */
 json_t *api_json_token(const struct registry_token *token, int64_t now_ns);
+/* replaced: the source has a newer one. The other one is of the server itself. */
+json_t *api_json_certificate(const struct registry_certificate *c, bool replaced, int64_t now_ns);
+json_t *api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, int64_t now_ns);
 json_t *api_json_event(const struct registry_event *event);
 
 /* {status: "ok"|"failing", reasons: [{code, text, sourceServerID}]}. What is wrong with the server itself; a source

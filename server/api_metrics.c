@@ -254,6 +254,12 @@ write_server(struct metrics *m)
 	evbuffer_add_printf(m->out, "holdfast_build_info{version=\"%s\"} 1\n", m->facts.version);
 	write_single(m, "holdfast_start_time_seconds", "gauge", "When the server started, seconds since 1970",
 	    (double)m->facts.started_ns / NS_PER_SECOND);
+	write_single(m, "holdfast_server_certificate_expiry_timestamp_seconds", "gauge",
+	    "When the server's certificate expires, seconds since 1970",
+	    (double)m->facts.certificates[PKI_SERVER].not_after_ns / NS_PER_SECOND);
+	write_single(m, "holdfast_ca_certificate_expiry_timestamp_seconds", "gauge",
+	    "When the CA certificate that every agent trusts expires, seconds since 1970",
+	    (double)m->facts.certificates[PKI_CA].not_after_ns / NS_PER_SECOND);
 	write_single(m, "holdfast_sources", "gauge", "Sources known here", (double)m->count);
 	write_single(m, "holdfast_staging_size_bytes", "gauge", "Size of the staging area's file system",
 	    (double)m->facts.areas[AREA_DATA].total_bytes);

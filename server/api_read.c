@@ -358,6 +358,46 @@ get_tokens(struct call *call)
 }
 
 static void
+certificates_work(struct helper_job *job)
+{
+	struct call *call = call_from_job(job);
+	struct registry_certificate *list = NULL;
+
+	call->status = registry_list_certificates(
+	    server_registry(call->api->sv), clock_real_ns(), &list, &call->result_count, &call->err);
+	call->result = list;
+}
+
+static void
+finish_certificates(struct call *call)
+{
+	const struct registry_certificate *c = call->result;
+	int64_t now_ns = clock_real_ns();
+	size_t n = call->result_count;
+	struct server_facts facts;
+	struct list list;
+
+	if (call->status < 0) {
+		call_reply_error(call, call->status, call->err.text, NULL);
+		return;
+	}
+	server_get_facts(call->api->sv, &facts);
+	list_begin(&list);
+	for (int i = 0; i < PKI_ROLES; i++)
+		list_add(&list, api_json_own_certificate((enum pki_role)i, &facts.certificates[i], now_ns));
+	for (size_t i = 0; i < n; i++) /* of each source the newest is the last */
+		list_add(&list, api_json_certificate(
+				    &c[i], i + 1 < n && strcmp(c[i].source.text, c[i + 1].source.text) == 0, now_ns));
+	list_reply(&list, call, NULL);
+}
+
+void
+get_certificates(struct call *call)
+{
+	call_work(call, certificates_work, finish_certificates);
+}
+
+static void
 ca_work(struct helper_job *job)
 {
 	struct call *call = call_from_job(job);

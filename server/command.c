@@ -70,6 +70,8 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	snprintf(f.version, sizeof f.version, "%s", HOLDFAST_VERSION);
 	snprintf(f.data_dir, sizeof f.data_dir, "%s", data_dir_path(sv->data_dir));
 	snprintf(f.ca_fingerprint, sizeof f.ca_fingerprint, "%s", pki_ca_fingerprint(sv->pki));
+	for (int i = 0; i < PKI_ROLES; i++)
+		pki_describe(sv->pki, (enum pki_role)i, &f.certificates[i]);
 	snprintf(f.listen, sizeof f.listen, "%s", sv->listen_address);
 	snprintf(f.enroll_listen, sizeof f.enroll_listen, "%s", sv->enroll_address);
 	*ret_facts = f;
@@ -547,6 +549,47 @@ command_revoke_token(struct server *sv, const struct id *token, command_done *do
 
 	c->token = *token;
 	send_to_catalog(c, run_revoke_token, on_ran);
+}
+
+/* ---- certificates ---- */
+
+static void
+run_renew_server(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+	int r = pki_renew(c->server->pki, true, clock_real_ns(), &c->err);
+
+	set_result(c, r < 0 ? r : 0);
+}
+
+static void
+on_server_renewed(struct job *job)
+{
+	struct command *c = command_from_job(job);
+
+	if (c->answer.status == 0 && !c->server->draining)
+		server_use_certificate(c->server);
+	on_ran(job);
+}
+
+void
+command_renew_server(struct server *sv, command_done *done, void *arg)
+{
+	send_to_catalog(make_command(sv, NULL, done, arg), run_renew_server, on_server_renewed);
+}
+
+static void
+renew(struct command *c, struct source *src)
+{
+	int r = source_request_renewal(src);
+
+	answer(c, r, r < 0 ? "its agent is not connected" : "its agent was asked for a new request");
+}
+
+void
+command_renew_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	send_to_source(make_command(sv, source, done, arg), renew);
 }
 
 /* ---- sources: the registry first, then their owner ---- */

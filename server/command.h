@@ -7,6 +7,7 @@
 
 #include "server/area.h"
 #include "server/ledger.h"
+#include "server/pki.h"
 #include "server/registry.h"
 #include "server/status.h"
 
@@ -19,6 +20,7 @@ struct event_base *server_base(struct server *sv); /* the main thread's */
 
 struct server_facts {
 	char version[32], data_dir[512], ca_fingerprint[65];
+	struct pki_certificate certificates[PKI_ROLES];
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
 	bool draining;
@@ -62,6 +64,10 @@ void command_change_pit(struct server *sv, const struct id *pit, enum store_pit_
 void command_create_token(
     struct server *sv, const struct id *bound_source /* or NULL */, int64_t lifetime_ns, command_done *done, void *arg);
 void command_revoke_token(struct server *sv, const struct id *token, command_done *done, void *arg);
+/* The server's own certificate; or a source's: its agent is asked for a new request, and answered by the event
+ * certificate_renewed. -ENOTCONN: it is not connected. */
+void command_renew_server(struct server *sv, command_done *done, void *arg);
+void command_renew_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_adopt(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
     void *arg); /* certificates; cuts the live session */

@@ -262,7 +262,7 @@ load_or_create(struct pki *p, int64_t now_ns, struct hf_error *err)
 		r = check_ca(p, now_ns, err);
 	if (r == 0)
 		r = mend_server(p, now_ns, err);
-	return r < 0 ? r : pki_renew(p, now_ns, err);
+	return r < 0 ? r : pki_renew(p, false, now_ns, err);
 }
 
 int
@@ -315,6 +315,32 @@ pki_get_ca(const struct pki *p, struct message_blob *ret_certificate)
 	assert(fits); /* we made it, of a fixed form */
 }
 
+static void
+describe(X509 *x, const char *issuer, struct pki_certificate *ret_certificate)
+{
+	struct pki_certificate c = {
+	    .not_before_ns = certificate_time_ns(X509_get0_notBefore(x)),
+	    .not_after_ns = certificate_time_ns(X509_get0_notAfter(x)),
+	};
+	unsigned char fingerprint[FINGERPRINT_BYTES];
+
+	(void)X509_NAME_get_text_by_NID(
+	    X509_get_subject_name(x), NID_commonName, c.subject, sizeof c.subject); /* a name for people */
+	certificate_serial(x, c.serial, sizeof c.serial);
+	certificate_get_fingerprint(x, fingerprint);
+	hex_format(fingerprint, sizeof fingerprint, c.fingerprint);
+	memcpy(c.issuer, issuer, sizeof c.issuer);
+	*ret_certificate = c;
+}
+
+void
+pki_describe(struct pki *p, enum pki_role role, struct pki_certificate *ret_certificate)
+{
+	pthread_mutex_lock(&p->mutex);
+	describe(role == PKI_CA ? p->ca.certificate : p->server.certificate, p->ca_fingerprint, ret_certificate);
+	pthread_mutex_unlock(&p->mutex);
+}
+
 static bool
 server_due(const struct pki *p, int64_t now_ns)
 {
@@ -325,12 +351,12 @@ server_due(const struct pki *p, int64_t now_ns)
 }
 
 static int
-renew(struct pki *p, int64_t now_ns, struct hf_error *err)
+renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err)
 {
 	X509 *certificate;
 	int r;
 
-	if (!server_due(p, now_ns))
+	if (!wanted && !server_due(p, now_ns))
 		return 0;
 	certificate = certify_server(&p->ca, p->server.key, now_ns);
 	if (certificate == NULL)
@@ -346,12 +372,12 @@ renew(struct pki *p, int64_t now_ns, struct hf_error *err)
 }
 
 int
-pki_renew(struct pki *p, int64_t now_ns, struct hf_error *err)
+pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err)
 {
 	int r;
 
 	pthread_mutex_lock(&p->mutex);
-	r = renew(p, now_ns, err);
+	r = renew(p, wanted, now_ns, err);
 	pthread_mutex_unlock(&p->mutex);
 	return r;
 }

@@ -27,13 +27,23 @@ enum {
 int pki_open(const char *dir, int64_t now_ns, struct pki **ret_pki, struct hf_error *err);
 void pki_close(struct pki *p); /* NULL allowed */
 
+/* What a person wants to know of one. Texts are lower-case hexadecimal, but for the names. */
+struct pki_certificate {
+	char subject[64];
+	char serial[SERIAL_TEXT_BYTES], fingerprint[FINGERPRINT_TEXT_BYTES];
+	char issuer[FINGERPRINT_TEXT_BYTES]; /* fingerprint of the CA */
+	int64_t not_before_ns, not_after_ns;
+};
+enum pki_role { PKI_CA, PKI_SERVER, PKI_ROLES };
+void pki_describe(struct pki *p, enum pki_role role, struct pki_certificate *ret_certificate);
+
 /* SHA-256 of the CA certificate's DER, lower-case hex. */
 const char *pki_ca_fingerprint(const struct pki *p);
 void pki_get_ca(const struct pki *p, struct message_blob *ret_certificate);
 
-/* Renew the server's certificate if 2/3 of its life is over. 1: renewed, so contexts made before
- * should be replaced; 0: not due; or negative. Blocks. */
-int pki_renew(struct pki *p, int64_t now_ns, struct hf_error *err);
+/* Renew the server's certificate if 2/3 of its life is over, or anyway if it is wanted. 1: renewed, so contexts made
+ * before should be replaced; 0: not due; or negative. Blocks. */
+int pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err);
 
 /* Sign the key of a certificate request for a source. Nothing of the request is used but its key,
  * which must be P-256 and have signed it. Both outputs are written on success only. -HF_EPROTOCOL:

@@ -20,6 +20,7 @@
 #include "proto/common/status.h"
 #include "server/api.h"
 #include "server/enroll.h"
+#include "server/expiry.h"
 #include "server/journal_link.h"
 #include "server/limits.h"
 #include "server/rubbish.h"
@@ -136,7 +137,7 @@ look_at_areas(struct server *sv)
 struct upkeep_job {
 	struct job job;
 	struct server *server;
-	bool look_at_certificate, copy_registry;
+	bool look_at_certificates, copy_registry;
 	int renewed;
 	struct hf_error err, copy_err;
 };
@@ -152,6 +153,17 @@ settle_ledger(struct server *sv)
 }
 
 static void
+look_at_certificates(struct upkeep_job *u)
+{
+	struct server *sv = u->server;
+	int64_t now_ns = clock_real_ns();
+
+	u->renewed = pki_renew(sv->pki, false, now_ns, &u->err);
+	expiry_look(sv, sv->expiry_told_ns, now_ns);
+	sv->expiry_told_ns = now_ns;
+}
+
+static void
 run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct upkeep_job *u = (struct upkeep_job *)job;
@@ -160,12 +172,12 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 	settle_ledger(u->server);
 	if (u->copy_registry && registry_write_copy(u->server->registry, &u->copy_err) < 0)
 		log_warning("registry_not_copied", "msg=\"%s\"", u->copy_err.text);
-	if (u->look_at_certificate)
-		u->renewed = pki_renew(u->server->pki, clock_real_ns(), &u->err);
+	if (u->look_at_certificates)
+		look_at_certificates(u);
 }
 
-static void
-use_new_certificate(struct server *sv)
+void
+server_use_certificate(struct server *sv)
 {
 	struct hf_error err;
 
@@ -186,13 +198,22 @@ on_upkeep(struct job *job)
 	if (u->renewed < 0)
 		server_event(sv, NULL, "server_certificate_not_renewed", "%s", u->err.text);
 	else if (u->renewed > 0 && !sv->draining)
-		use_new_certificate(sv);
+		server_use_certificate(sv);
 	free(u);
 	server_answered(sv);
 }
 
-#define CERTIFICATE_LOOK_NS (3600 * NS_PER_SECOND)
-#define REGISTRY_COPY_NS    (60 * NS_PER_SECOND)
+#define CERTIFICATES_LOOK_NS (3600 * NS_PER_SECOND)
+#define REGISTRY_COPY_NS     (60 * NS_PER_SECOND)
+
+/* Often enough for the shortest of them. */
+static int64_t
+look_interval_ns(const struct server *sv)
+{
+	int64_t ns = sv->config.certificate_lifetime_ns / 20;
+
+	return ns < CERTIFICATES_LOOK_NS ? ns : CERTIFICATES_LOOK_NS;
+}
 
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
@@ -210,9 +231,9 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	u->job.done = on_upkeep;
 	u->job.home = sv->mailbox;
 	u->server = sv;
-	u->look_at_certificate = now - sv->renewal_looked_ns > CERTIFICATE_LOOK_NS;
-	if (u->look_at_certificate)
-		sv->renewal_looked_ns = now;
+	u->look_at_certificates = now >= sv->certificates_look_ns;
+	if (u->look_at_certificates)
+		sv->certificates_look_ns = now + look_interval_ns(sv);
 	u->copy_registry = now - sv->registry_copied_ns > REGISTRY_COPY_NS;
 	if (u->copy_registry)
 		sv->registry_copied_ns = now;
@@ -439,7 +460,6 @@ open_pki(struct server *sv, struct hf_error *err)
 
 	if (!data_dir_join(sv->data_dir, "pki", path, sizeof path))
 		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
-	sv->renewal_looked_ns = clock_monotonic_ns();
 	return pki_open(path, clock_real_ns(), &sv->pki, err);
 }
 

@@ -55,7 +55,7 @@ struct server {
 	unsigned next_worker, workers_running;
 	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */
 	bool api_started, draining, staging_asked;
-	int64_t renewal_looked_ns, registry_copied_ns;
+	int64_t certificates_look_ns, registry_copied_ns; /* when to look next; when it was */
 	char registry_repair[SENTENCE_BYTES]; /* what was done about a damaged holdfast.db at the start; "" = nothing */
 	struct drained {
 		struct mail mail;
@@ -67,6 +67,7 @@ struct server {
 	struct id enrolled;        /* source whose enrolment is being committed; "" = none */
 	uint64_t admit_number;
 	struct area_facts areas_told[AREAS]; /* as events have told them */
+	int64_t expiry_told_ns;              /* see expiry_look() */
 
 	_Atomic unsigned session_count;
 	_Atomic uint64_t session_number; /* for logs */
@@ -96,6 +97,9 @@ bool server_thins(const struct server *sv);
 
 /* Main thread: something that was under way for it has ended (see answers_out). */
 void server_answered(struct server *sv);
+
+/* Main thread: the server's certificate was renewed; whoever connects from now on is shown the new one. */
+void server_use_certificate(struct server *sv);
 
 /* server_enroll.c: listen for newcomers, unless that is switched off. */
 int server_open_enrolment(struct server *sv, struct hf_error *err);

@@ -471,15 +471,18 @@ renewal_due_ns(const struct session *s)
 }
 
 void
-session_ask_renewal(struct session *s)
+session_request_renewal(struct session *s)
 {
-	int64_t now = s->worker->now_ns;
-
-	if (now < s->renew_ns || clock_real_ns() < renewal_due_ns(s))
-		return;
-	s->renew_ns = now + RENEW_RETRY_NS;
+	s->renew_ns = s->worker->now_ns + RENEW_RETRY_NS;
 	s->renew_asked = true;
 	session_send(s, FRAME_RENEW_REQUEST, 0, NULL, 0);
+}
+
+void
+session_ask_renewal(struct session *s)
+{
+	if (s->worker->now_ns >= s->renew_ns && clock_real_ns() >= renewal_due_ns(s))
+		session_request_renewal(s);
 }
 
 struct renewal {

@@ -110,6 +110,7 @@ void session_send_heartbeat(struct session *s);
 void session_send_volumes(struct session *s, const struct message_volumes *volumes);
 void session_send_compared(
     struct session *s, const struct message_compare *question, int status, const uint64_t *digests);
-void session_ask_renewal(struct session *s);
+void session_ask_renewal(struct session *s); /* if it is due */
+void session_request_renewal(struct session *s);
 
 #endif

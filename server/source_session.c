@@ -369,6 +369,15 @@ source_notice(struct source *src, const char *event, const char *text)
 	server_event(src->server, &src->id, event, "%s", text);
 }
 
+int
+source_request_renewal(struct source *src)
+{
+	if (src->session == NULL || src->session->state != SESSION_STREAMING)
+		return -ENOTCONN;
+	session_request_renewal(src->session);
+	return 0;
+}
+
 void
 source_renewed(struct source *src, int64_t not_after_ns)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* token ..., ca show: how machines come to belong here. */
+/* token ...: how machines come to belong here. */
 #include <string.h>
 #include <unistd.h>
 
@@ -157,22 +157,5 @@ run_token_revoke(struct ctl *ctl)
 		return print_json(answer);
 	printf("%s: %s\n", pick_text(answer, "tokenID"), pick_text(answer, "state"));
 	json_decref(answer);
-	return EXIT_DONE;
-}
-
-/* ---- ca show ---- */
-
-int
-run_ca_show(struct ctl *ctl)
-{
-	json_t *ca;
-	int code = client_get(ctl->client, &ca, "/v1/ca");
-
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(ca);
-	printf("SHA-256 %s\n%s", pick_text(ca, "fingerprint"), pick_text(ca, "certificate"));
-	json_decref(ca);
 	return EXIT_DONE;
 }

@@ -150,6 +150,8 @@ int run_quota_set(struct ctl *ctl);
 int run_token_create(struct ctl *ctl);
 int run_token_list(struct ctl *ctl);
 int run_token_revoke(struct ctl *ctl);
+int run_cert_list(struct ctl *ctl);
+int run_cert_renew(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
 int run_events(struct ctl *ctl);
 int run_export_file(struct ctl *ctl);

@@ -231,6 +231,18 @@ command_adopt(struct server *sv, const struct id *source, command_done *done, vo
 }
 
 void
+command_renew_server(struct server *sv, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "", done, arg);
+}
+
+void
+command_renew_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "its agent was asked", done, arg);
+}
+
+void
 command_revoke_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, "its certificates are revoked", done, arg);

@@ -757,7 +757,7 @@ renewed_certificate_is_shown_after_reload(void **state)
 	struct client *before = make_client(f, 1), *after = make_client(f, 1);
 
 	run(f, before);
-	assert_int_equal(pki_renew(f->pki, clock_real_ns() + 61 * day, &f->err), 1);
+	assert_int_equal(pki_renew(f->pki, false, clock_real_ns() + 61 * day, &f->err), 1);
 	assert_int_equal(enroll_reload(f->enroll, &f->err), 0);
 	run(f, after);
 	assert_true(after->server_expires_ns > before->server_expires_ns + 60 * day);

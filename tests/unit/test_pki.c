@@ -307,9 +307,9 @@ server_certificate_is_renewed_after_two_thirds(void **state)
 	struct fixture *f = *state;
 	X509 *before = load(f, "server.pem"), *after;
 
-	assert_int_equal(pki_renew(f->pki, f->now + 59 * DAY, &f->err), 0);
-	assert_int_equal(pki_renew(f->pki, f->now + 61 * DAY, &f->err), 1);
-	assert_int_equal(pki_renew(f->pki, f->now + 61 * DAY, &f->err), 0);
+	assert_int_equal(pki_renew(f->pki, false, f->now + 59 * DAY, &f->err), 0);
+	assert_int_equal(pki_renew(f->pki, false, f->now + 61 * DAY, &f->err), 1);
+	assert_int_equal(pki_renew(f->pki, false, f->now + 61 * DAY, &f->err), 0);
 	after = load(f, "server.pem");
 	assert_true(certificate_time_ns(X509_get0_notAfter(after)) > f->now + 150 * DAY);
 	assert_int_equal(EVP_PKEY_eq(X509_get0_pubkey(before), X509_get0_pubkey(after)), 1);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cert ..., ca ...: what proves who is who, and how long it does. */
+#include <string.h>
+
+#include "proto/common/units.h"
+#include "server/ctl/client.h"
+#include "server/ctl/find.h"
+#include "server/ctl/pick.h"
+
+/* ---- list ---- */
+
+static const struct table_column columns[] = {
+    {"role", "ROLE", false, false, false},
+    {"subject", "SUBJECT", false, false, false},
+    {"state", "STATE", false, false, false},
+    {"begins", "VALID FROM", false, false, true},
+    {"expires", "EXPIRES", false, false, false},
+    {"days", "DAYS LEFT", true, false, false},
+    {"serial", "SERIAL", false, true, false},
+    {"fingerprint", "SHA-256", false, true, true},
+    {"issuer", "ISSUER SHA-256", false, true, true},
+};
+
+static enum table_mood
+mood_of(const char *state)
+{
+	if (strcmp(state, "EXPIRED") == 0 || strcmp(state, "REVOKED") == 0)
+		return MOOD_BAD;
+	return strcmp(state, "EXPIRING") == 0 ? MOOD_WARN : MOOD_PLAIN;
+}
+
+static void
+add_certificate(struct table *t, const json_t *c, int64_t now_ns)
+{
+	const char *state = pick_text(c, "state");
+	double days = json_number_value(pick(c, "daysLeft"));
+	char human[32], exact[32];
+
+	table_add_row(t);
+	cell_text(t, "role", c, "role");
+	cell_text(t, "subject", c, "subject");
+	table_set(t, "state", state, NULL, mood_of(state));
+	cell_time(t, "begins", c, "notBeforeDateTime");
+	cell_relative(t, "expires", c, "notAfterDateTime", now_ns);
+	snprintf(human, sizeof human, "%.0f", days < 0 ? 0 : days);
+	snprintf(exact, sizeof exact, "%.6f", days);
+	table_set(t, "days", human, exact, MOOD_PLAIN);
+	cell_text(t, "serial", c, "serialNumber");
+	cell_text(t, "fingerprint", c, "fingerprint");
+	cell_text(t, "issuer", c, "issuerFingerprint");
+}
+
+int
+run_cert_list(struct ctl *ctl)
+{
+	int64_t now_ns = clock_real_ns();
+	json_t *list, *c;
+	struct table *t;
+	size_t i;
+	int code = client_list(ctl->client, &list, "/v1/certificates?");
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(json_pack("{s:o}", "items", list));
+	t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_array_foreach (list, i, c)
+		add_certificate(t, c, now_ns);
+	json_decref(list);
+	return print_table(ctl, t);
+}
+
+/* ---- renew ---- */
+
+static int
+renew_server(struct ctl *ctl)
+{
+	char until[UNITS_TEXT_BYTES];
+	json_t *c;
+	int code = client_change(ctl->client, "POST", NULL, &c, "/v1/certificates/server/renew");
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(c);
+	printf("server: serial %s, until %s; new connections are shown it, none was cut\n",
+	    pick_text(c, "serialNumber"), time_format(pick_time_ns(c, "notAfterDateTime"), until));
+	json_decref(c);
+	return EXIT_DONE;
+}
+
+static int
+renew_source(struct ctl *ctl, const json_t *source)
+{
+	const char *id = pick_text(source, "sourceServerID");
+	json_t *answer;
+	int code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/renew-certificate", id);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(answer);
+	printf("%s: its agent was asked; holdfastctl cert list shows the new certificate\n", id);
+	json_decref(answer);
+	return EXIT_DONE;
+}
+
+int
+run_cert_renew(struct ctl *ctl)
+{
+	json_t *source;
+	int code;
+
+	if (ctl->operand_count == 0 || strcmp(ctl->operands[0], "server") == 0)
+		return renew_server(ctl);
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code != EXIT_DONE)
+		return code;
+	code = renew_source(ctl, source);
+	json_decref(source);
+	return code;
+}
+
+/* ---- ca show ---- */
+
+int
+run_ca_show(struct ctl *ctl)
+{
+	json_t *ca;
+	int code = client_get(ctl->client, &ca, "/v1/ca");
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(ca);
+	printf("SHA-256 %s\n%s", pick_text(ca, "fingerprint"), pick_text(ca, "certificate"));
+	json_decref(ca);
+	return EXIT_DONE;
+}
