@@ -5,19 +5,27 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <time.h>
 
+#include "proto/common/units.h"
 #include "server/limits.h"
 #include "storage/disk.h"
 #include "storage/run.h"
 
 enum { THREADS_MAX = 8 };
 
+/* How long one that has nothing to do waits at a time. */
+#define IDLE_TURN_NS (NS_PER_SECOND / 2)
+
 struct job_thread {
 	struct jobs *jobs;
 	pthread_t thread;
-	sem_t started; /* then status and err are known */
+	struct disk *disk;
+	_Atomic uint64_t turns; /* of wait_for_job() */
+	sem_t started;          /* then disk, status and err are known */
 	int status;
 	struct hf_error err;
 };
@@ -40,15 +48,32 @@ deliver_job(struct mail *mail)
 	job->done(job);
 }
 
+/* For more to do, but not for long: one that waits shows that it lives. */
+static void
+wait_a_turn(struct jobs *j)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += IDLE_TURN_NS;
+	until.tv_sec += until.tv_nsec / NS_PER_SECOND;
+	until.tv_nsec %= NS_PER_SECOND;
+	pthread_cond_timedwait(&j->more, &j->lock, &until);
+}
+
 /* The next job; NULL when the queue is empty and ending. */
 static struct job *
-wait_for_job(struct jobs *j)
+wait_for_job(struct job_thread *t)
 {
+	struct jobs *j = t->jobs;
 	struct job *job;
 
 	pthread_mutex_lock(&j->lock);
-	while (j->head == NULL && !j->ending)
-		pthread_cond_wait(&j->more, &j->lock);
+	while (j->head == NULL && !j->ending) {
+		atomic_fetch_add(&t->turns, 1);
+		wait_a_turn(j);
+	}
+	atomic_fetch_add(&t->turns, 1);
 	job = j->head;
 	if (job != NULL) {
 		j->head = job->next;
@@ -60,11 +85,11 @@ wait_for_job(struct jobs *j)
 }
 
 static void
-work(struct jobs *j, struct disk *d, struct run_cache *cache)
+work(struct job_thread *t, struct disk *d, struct run_cache *cache)
 {
 	struct job *job;
 
-	while ((job = wait_for_job(j)) != NULL) {
+	while ((job = wait_for_job(t)) != NULL) {
 		struct mailbox *home = job->home; /* without a home the job is gone after run() */
 
 		job->run(job, d, cache);
@@ -90,10 +115,11 @@ run_thread(void *arg)
 		if (r < 0)
 			hf_error_set(&t->err, r, "a cache of run pages");
 	}
+	t->disk = d;
 	t->status = r;
 	sem_post(&t->started);
 	if (r == 0)
-		work(t->jobs, d, cache);
+		work(t, d, cache);
 	if (cache != NULL)
 		run_cache_destroy(cache);
 	disk_destroy(d);
@@ -119,6 +145,18 @@ start_thread(struct jobs *j, const char *name, struct hf_error *err)
 	return t->status;
 }
 
+/* Waits for it go by the clock that nobody sets. */
+static void
+init_condition(pthread_cond_t *condition)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(condition, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
 int
 jobs_create(const char *name, unsigned threads, size_t cache_bytes, struct jobs **ret_jobs, struct hf_error *err)
 {
@@ -129,7 +167,7 @@ jobs_create(const char *name, unsigned threads, size_t cache_bytes, struct jobs 
 	if (j == NULL)
 		return hf_error_set(err, -ENOMEM, "thread %s", name);
 	pthread_mutex_init(&j->lock, NULL);
-	pthread_cond_init(&j->more, NULL);
+	init_condition(&j->more);
 	j->cache_bytes = cache_bytes;
 	j->tail = &j->head;
 	while (r == 0 && j->thread_count < threads)
@@ -152,6 +190,14 @@ jobs_post(struct jobs *j, struct job *job)
 	j->tail = &job->next;
 	pthread_cond_signal(&j->more);
 	pthread_mutex_unlock(&j->lock);
+}
+
+uint64_t
+jobs_turns(const struct jobs *j)
+{
+	const struct job_thread *t = &j->threads[0];
+
+	return atomic_load(&t->turns) + disk_turns(t->disk);
 }
 
 void

@@ -6,6 +6,7 @@
 #define HF_SERVER_JOBS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/common/error.h"
 #include "server/mailbox.h"
@@ -29,6 +30,10 @@ int jobs_create(const char *name, unsigned threads, size_t cache_bytes, struct j
 
 /* Any thread. Takes job until done() is called (or run() returns, without a home). */
 void jobs_post(struct jobs *j, struct job *job);
+
+/* Grows for as long as the first thread goes on: with nothing to do, with every job, and with every wait of a job for
+ * its disk. Any thread. */
+uint64_t jobs_turns(const struct jobs *j);
 
 /* Run what is queued, then end the threads and wait for them. Nobody posts any more. NULL is allowed. */
 void jobs_destroy(struct jobs *j);

@@ -24,6 +24,7 @@
 #include "server/journal_link.h"
 #include "server/limits.h"
 #include "server/rubbish.h"
+#include "server/service.h"
 #include "server/source.h"
 #include "server/worker.h"
 #include "storage/slab.h"
@@ -222,6 +223,7 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	struct upkeep_job *u;
 	int64_t now = clock_monotonic_ns();
 
+	service_tick(sv->service);
 	if (sv->staging_asked || sv->draining)
 		return; /* a file system that does not answer stalls the catalog thread, not us */
 	u = calloc(1, sizeof *u);
@@ -328,6 +330,7 @@ static void
 begin_drain(struct server *sv)
 {
 	sv->draining = true;
+	service_stopping(sv->service);
 	if (sv->listener != NULL)
 		evconnlistener_free(sv->listener);
 	sv->listener = NULL;
@@ -355,6 +358,14 @@ on_signal(evutil_socket_t signal, short what, void *arg)
 	}
 	log_notice("stopping", "signal=%d sessions=%u", (int)signal, atomic_load(&sv->session_count));
 	begin_drain(sv);
+}
+
+static void
+on_summary(evutil_socket_t signal, short what, void *arg)
+{
+	struct server *sv = arg;
+
+	service_log_summary(sv->service);
 }
 
 /* ---- start, step by step ---- */
@@ -475,6 +486,26 @@ make_sources_dir(struct server *sv, struct hf_error *err)
 	return journal_link_renew(sv->data_dir, err);
 }
 
+static const struct {
+	int number;
+	event_callback_fn handle;
+} signals[SIGNALS] = {
+    {SIGTERM, on_signal},
+    {SIGINT, on_signal},
+    {SIGUSR1, on_summary},
+};
+
+static int
+catch_signals(struct server *sv)
+{
+	for (int i = 0; i < SIGNALS; i++) {
+		sv->signals[i] = evsignal_new(sv->base, signals[i].number, signals[i].handle, sv);
+		if (sv->signals[i] == NULL || event_add(sv->signals[i], NULL) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static int
 make_loop(struct server *sv, struct hf_error *err)
 {
@@ -485,14 +516,11 @@ make_loop(struct server *sv, struct hf_error *err)
 	if (sv->base == NULL)
 		return hf_error_set(err, -ENOMEM, "the main loop");
 	r = mailbox_create(sv->base, &sv->mailbox);
-	sv->signals[0] = evsignal_new(sv->base, SIGTERM, on_signal, sv);
-	sv->signals[1] = evsignal_new(sv->base, SIGINT, on_signal, sv);
+	if (r == 0)
+		r = catch_signals(sv);
 	sv->second = event_new(sv->base, -1, EV_PERSIST, on_second, sv);
 	sv->listen_again = evtimer_new(sv->base, on_listen_again, sv);
-	if (r < 0 || sv->signals[0] == NULL || sv->signals[1] == NULL || sv->second == NULL || sv->listen_again == NULL)
-		return hf_error_set(err, -ENOMEM, "the main loop");
-	if (event_add(sv->signals[0], NULL) < 0 || event_add(sv->signals[1], NULL) < 0 ||
-	    event_add(sv->second, &second) < 0)
+	if (r < 0 || sv->second == NULL || sv->listen_again == NULL || event_add(sv->second, &second) < 0)
 		return hf_error_set(err, -ENOMEM, "the main loop");
 	return 0;
 }
@@ -596,20 +624,33 @@ say_hello(const struct server *sv)
 }
 
 static const struct step {
+	const char *name;
 	int (*run)(struct server *sv, struct hf_error *err);
 } steps[] = {
-    {open_data_dir},
-    {open_registry},
-    {open_pki},
-    {make_sources_dir},
-    {make_loop},
-    {start_jobs},
-    {start_workers},
-    {open_listener},
-    {server_open_enrolment},
-    {start_api},
-    {start_sources},
+    {"opening the data directory", open_data_dir},
+    {"opening holdfast.db", open_registry},
+    {"opening keys and certificates", open_pki},
+    {"looking at the sources' folder", make_sources_dir},
+    {"the main loop", make_loop},
+    {"threads", start_jobs},
+    {"workers", start_workers},
+    {"the data port", open_listener},
+    {"the enrolment port", server_open_enrolment},
+    {"the control sockets", start_api},
+    {"sources", start_sources},
 };
+
+static int
+run_steps(struct server *sv, struct hf_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0] && r == 0; i++) {
+		service_starting(steps[i].name);
+		r = steps[i].run(sv, err);
+	}
+	return r;
+}
 
 int
 server_start(const struct config *config, struct server **ret_server, struct hf_error *err)
@@ -618,6 +659,8 @@ server_start(const struct config *config, struct server **ret_server, struct hf_
 	int r = sv != NULL ? status_table_create(&sv->status) : -ENOMEM;
 
 	err->code = 0;
+	if (r == 0 && (sv->service = service_create(sv)) == NULL)
+		r = -ENOMEM;
 	if (r < 0) {
 		server_destroy(sv);
 		return hf_error_set(err, r, "holdfastd");
@@ -626,16 +669,17 @@ server_start(const struct config *config, struct server **ret_server, struct hf_
 	sv->started_ns = clock_real_ns();
 	signal(SIGPIPE, SIG_IGN); /* writing to a peer that is gone is an error like any other */
 	raise_descriptors();
-	for (size_t i = 0; i < sizeof steps / sizeof steps[0] && r == 0; i++)
-		r = steps[i].run(sv, err);
+	r = run_steps(sv, err);
 	if (r < 0) {
 		server_destroy(sv);
+		service_failed(err->text);
 		return r;
 	}
 	evconnlistener_enable(sv->listener);
 	if (sv->registry_repair[0] != '\0')
 		server_event(sv, NULL, "registry_from_copy", "%s", sv->registry_repair);
 	say_hello(sv);
+	service_ready(sv->service);
 	*ret_server = sv;
 	return 0;
 }
@@ -691,8 +735,8 @@ server_destroy(struct server *sv)
 	jobs_destroy(sv->catalog);
 	for (unsigned i = 0; i < sv->worker_count; i++)
 		worker_destroy(sv->workers[i]);
-	free_event(sv->signals[0]);
-	free_event(sv->signals[1]);
+	for (int i = 0; i < SIGNALS; i++)
+		free_event(sv->signals[i]);
 	free_event(sv->second);
 	free_event(sv->listen_again);
 	mailbox_destroy(sv->mailbox);
@@ -700,6 +744,7 @@ server_destroy(struct server *sv)
 		event_base_free(sv->base);
 	close_registry(sv);
 	pki_close(sv->pki);
+	service_destroy(sv->service);
 	status_table_destroy(sv->status);
 	for (int i = 0; i < AREAS; i++)
 		area_destroy(sv->areas[i]);

@@ -28,9 +28,10 @@
 struct enroll;
 struct event;
 struct evconnlistener;
+struct service;
 struct worker;
 
-enum { WORKERS_MAX = 256 };
+enum { WORKERS_MAX = 256, SIGNALS = 3 };
 
 struct server {
 	struct config config;
@@ -50,7 +51,8 @@ struct server {
 	/* the main thread's */
 	struct evconnlistener *listener;
 	struct enroll *enroll;
-	struct event *signals[2], *second, *listen_again;
+	struct service *service;
+	struct event *signals[SIGNALS], *second, *listen_again;
 	char listen_address[ADDRESS_TEXT_BYTES], enroll_address[ADDRESS_TEXT_BYTES];
 	unsigned next_worker, workers_running;
 	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */

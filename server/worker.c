@@ -86,7 +86,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 	struct session *s, *next;
-	bool second = ++w->ticks % (NS_PER_SECOND / TICK_NS) == 0;
+	bool second = (atomic_fetch_add(&w->ticks, 1) + 1) % (NS_PER_SECOND / TICK_NS) == 0;
 
 	w->now_ns = clock_monotonic_ns();
 	for (s = w->sessions; s != NULL; s = next) {
@@ -96,6 +96,18 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	for (struct source *src = w->sources; src != NULL; src = src->hh.next)
 		source_tick(src, w->now_ns, second);
 	worker_touch(w);
+}
+
+unsigned
+worker_ticks(const struct worker *w)
+{
+	return atomic_load(&w->ticks);
+}
+
+const char *
+worker_name(const struct worker *w)
+{
+	return w->name;
 }
 
 /* ---- sessions that arrive ---- */
@@ -352,7 +364,6 @@ worker_create(
     struct server *server, unsigned index, unsigned slab_count, struct worker **ret_worker, struct hf_error *err)
 {
 	struct worker *w = calloc(1, sizeof *w);
-	char name[16];
 	int r;
 
 	if (w == NULL)
@@ -366,8 +377,8 @@ worker_create(
 		free(w);
 		return hf_error_set(err, r, "worker %u", index);
 	}
-	snprintf(name, sizeof name, "worker%u", index);
-	pthread_setname_np(w->thread, name);
+	snprintf(w->name, sizeof w->name, "worker%u", index);
+	pthread_setname_np(w->thread, w->name);
 	sem_wait(&w->started);
 	if (w->status < 0) {
 		r = w->status;

@@ -36,9 +36,10 @@ struct worker {
 	SSL_CTX *ctx;
 	struct event *disk_event, *tick, *turn_end;
 	bool turn_end_pending, draining;
-	struct mail *drained; /* to be posted when nothing is left; NULL: not draining, or posted */
-	int64_t now_ns;       /* monotonic; of the last tick: for what need not be exact */
-	unsigned ticks;
+	struct mail *drained;   /* to be posted when nothing is left; NULL: not draining, or posted */
+	int64_t now_ns;         /* monotonic; of the last tick: for what need not be exact */
+	_Atomic unsigned ticks; /* read by others: see worker_ticks() */
+	char name[16];
 
 	struct source *sources;   /* uthash by id */
 	struct session *sessions; /* utlist, oldest first */
@@ -70,6 +71,10 @@ void worker_drain(struct worker *w, struct mail *drained);
 
 /* Main thread. The server's certificate was renewed: handshakes from now on use the new one. */
 void worker_reload(struct worker *w);
+
+/* Grows four times a second, for as long as its loop goes on. Any thread. */
+unsigned worker_ticks(const struct worker *w);
+const char *worker_name(const struct worker *w); /* of its thread */
 
 /* Main thread, after it has drained or failed to start: end the thread, free. NULL is allowed. */
 void worker_destroy(struct worker *w);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 
 #include "storage/disk_impl.h"
 
@@ -33,10 +34,28 @@ disk_drain(struct disk *d)
 	return d->ops->drain(d);
 }
 
+/* One thread counts, so this need not be one step. */
+static void
+count_turn(struct disk *d)
+{
+	uint64_t turns = atomic_load_explicit(&d->turns, memory_order_relaxed);
+
+	atomic_store_explicit(&d->turns, turns + 1, memory_order_relaxed);
+}
+
+uint64_t
+disk_turns(const struct disk *d)
+{
+	return atomic_load_explicit(&d->turns, memory_order_relaxed);
+}
+
 int
 disk_wait(struct disk *d, struct disk_op *op)
 {
-	return d->ops->wait(d, op);
+	int r = d->ops->wait(d, op);
+
+	count_turn(d);
+	return r;
 }
 
 void
@@ -182,6 +201,7 @@ disk_open(struct disk *d, const char *path, unsigned flags, struct disk_file **r
 {
 	assert((flags & (DISK_READ | DISK_WRITE)) != 0);
 	assert((flags & DISK_CREATE) == 0 || (flags & DISK_WRITE) != 0);
+	count_turn(d);
 	return d->ops->open(d, path, flags, ret_file);
 }
 
@@ -237,6 +257,7 @@ disk_rename(struct disk *d, const char *from, const char *to)
 int
 disk_unlink(struct disk *d, const char *path)
 {
+	count_turn(d);
 	return d->ops->unlink(d, path);
 }
 

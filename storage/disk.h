@@ -74,6 +74,10 @@ int disk_drain(struct disk *d);
 /* Block until op is finished, running other callbacks meanwhile. op must outlive its callback. Returns op's result. */
 int disk_wait(struct disk *d, struct disk_op *op);
 
+/* How often straight-line code has waited for this disk so far, and was answered: whoever looks twice sees whether it
+ * goes on. Any thread. */
+uint64_t disk_turns(const struct disk *d);
+
 /* Nothing may be in flight. NULL is allowed. */
 void disk_destroy(struct disk *d);
 

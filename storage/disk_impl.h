@@ -39,6 +39,7 @@ struct disk_ops {
 /* The first member of every implementation's disk. */
 struct disk {
 	const struct disk_ops *ops;
+	_Atomic uint64_t turns; /* see disk_turns() */
 };
 
 /* Account one kernel answer (bytes or -errno) to op. Returns true when op is over and op->res is

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/service.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/common/log.h"
+#include "server/notify.h"
+#include "server/server.h"
+#include "server/watchdog.h"
+#include "server/worker.h"
+
+/* A step of the start may take as long on a slow or busy disk, and so may the end from one second to the next. */
+#define STEP_PATIENCE_US 120000000
+#define END_PATIENCE_US  30000000
+
+/* Without a manager that says how long it waits, a thread is silent after this. */
+#define SILENCE_NS (15 * NS_PER_SECOND)
+
+enum { STATUS_LINE_BYTES = 160 };
+
+struct service {
+	struct server *server;
+	struct watchdog *watchdog;
+	int64_t fed_ns, silence_ns; /* monotonic: when all threads had gone on; how long they may take */
+	bool silence_told;
+	char told[STATUS_LINE_BYTES]; /* the status line sent last */
+	struct source_status *scratch;
+};
+
+struct service *
+service_create(struct server *sv)
+{
+	struct service *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return NULL;
+	s->server = sv;
+	s->watchdog = watchdog_create();
+	s->scratch = malloc(sizeof *s->scratch);
+	s->silence_ns = notify_watchdog_ns() > 0 ? notify_watchdog_ns() / 2 : SILENCE_NS;
+	if (s->watchdog != NULL && s->scratch != NULL)
+		return s;
+	service_destroy(s);
+	return NULL;
+}
+
+void
+service_destroy(struct service *s)
+{
+	if (s == NULL)
+		return;
+	watchdog_destroy(s->watchdog);
+	free(s->scratch);
+	free(s);
+}
+
+/* ---- how things are ---- */
+
+struct summary {
+	unsigned sources, ready, connected;
+	double lag_seconds; /* the worst; -1 = nobody has a point */
+	uint64_t rate;      /* bytes a second received, over 10 s */
+};
+
+static void
+summarise(struct service *s, struct summary *ret_summary)
+{
+	struct source_status *status = s->scratch;
+	struct summary sum = {.lag_seconds = -1};
+	struct id after = {0};
+
+	while (status_next(s->server->status, &after, status)) {
+		double lag = status_lag_seconds(status->consistent_at_ns, clock_real_ns());
+
+		after = status->id;
+		sum.sources++;
+		sum.ready += status->ready;
+		sum.connected += status->connected;
+		sum.rate += status->rate_10s;
+		if (status->state != STATE_STOPPED && lag > sum.lag_seconds)
+			sum.lag_seconds = lag;
+	}
+	*ret_summary = sum;
+}
+
+static void
+write_lag(const struct summary *sum, char *buf)
+{
+	if (sum->lag_seconds < 0)
+		snprintf(buf, UNITS_TEXT_BYTES, "unknown");
+	else
+		duration_format((int64_t)(sum->lag_seconds * (double)NS_PER_SECOND), buf);
+}
+
+static void
+write_line(struct service *s, char *line)
+{
+	char lag[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
+	struct summary sum;
+
+	summarise(s, &sum);
+	if (sum.sources == 0) {
+		snprintf(line, STATUS_LINE_BYTES, "Ready: no sources yet (holdfastctl token create)");
+		return;
+	}
+	write_lag(&sum, lag);
+	snprintf(line, STATUS_LINE_BYTES, "Ready: %u/%u sources, worst lag %s, %s/s in", sum.ready, sum.sources, lag,
+	    size_format(sum.rate, rate));
+}
+
+void
+service_log_summary(struct service *s)
+{
+	struct area_facts area;
+	struct summary sum;
+	char lag[UNITS_TEXT_BYTES];
+
+	summarise(s, &sum);
+	write_lag(&sum, lag);
+	area_get(s->server->areas[AREA_DATA], &area);
+	log_notice("summary",
+	    "sources=%u ready=%u connected=%u sessions=%u worst_lag=%s in_bytes_per_second=%" PRIu64
+	    " free_bytes=%" PRIu64 " events_pending=%u rows_waiting=%zu",
+	    sum.sources, sum.ready, sum.connected, atomic_load(&s->server->session_count), lag, sum.rate,
+	    area.free_bytes, atomic_load(&s->server->events_pending), ledger_waiting(s->server->ledger));
+}
+
+/* ---- the start and the end ---- */
+
+void
+service_starting(const char *what)
+{
+	notify_send("STATUS=Starting: %s\nEXTEND_TIMEOUT_USEC=%d", what, STEP_PATIENCE_US);
+}
+
+void
+service_failed(const char *why)
+{
+	notify_send("STATUS=Not started: %s", why);
+}
+
+static uint64_t
+count_ticks(const void *thread)
+{
+	return worker_ticks(thread);
+}
+
+static uint64_t
+count_turns(const void *thread)
+{
+	return jobs_turns(thread);
+}
+
+static void
+watch_threads(struct service *s)
+{
+	struct server *sv = s->server;
+	bool good = watchdog_add(s->watchdog, "catalog", count_turns, sv->catalog) &&
+		    watchdog_add(s->watchdog, "maintenance", count_turns, sv->maintenance);
+
+	for (unsigned i = 0; i < sv->worker_count && good; i++)
+		good = watchdog_add(s->watchdog, worker_name(sv->workers[i]), count_ticks, sv->workers[i]);
+	if (!good)
+		log_warning("threads_unwatched", "msg=\"no memory: not every thread is watched\"");
+}
+
+void
+service_ready(struct service *s)
+{
+	watch_threads(s);
+	s->fed_ns = clock_monotonic_ns();
+	write_line(s, s->told);
+	notify_send("READY=1\nSTATUS=%s", s->told);
+}
+
+void
+service_stopping(struct service *s)
+{
+	notify_send("STOPPING=1\nSTATUS=Stopping: %u sessions are told", atomic_load(&s->server->session_count));
+}
+
+/* ---- every second ---- */
+
+static void
+feed(struct service *s, int64_t now_ns)
+{
+	if (s->silence_told)
+		log_notice("threads_go_on", "msg=\"every thread goes on again\"");
+	s->silence_told = false;
+	s->fed_ns = now_ns;
+	if (notify_watchdog_ns() > 0)
+		notify_try("WATCHDOG=1");
+	if (s->server->draining)
+		notify_try("EXTEND_TIMEOUT_USEC=%d", END_PATIENCE_US);
+}
+
+static void
+tell_silence(struct service *s, int64_t now_ns)
+{
+	if (s->silence_told || now_ns - s->fed_ns < s->silence_ns)
+		return;
+	s->silence_told = true;
+	log_err("thread_silent", "thread=%s msg=\"it has not gone on for %lld s: the watchdog is not fed\"",
+	    watchdog_silent(s->watchdog), (long long)((now_ns - s->fed_ns) / NS_PER_SECOND));
+}
+
+static void
+tell_status(struct service *s)
+{
+	char line[STATUS_LINE_BYTES];
+
+	if (s->server->draining || !notify_wanted())
+		return;
+	write_line(s, line);
+	if (strcmp(line, s->told) == 0)
+		return;
+	snprintf(s->told, sizeof s->told, "%s", line);
+	notify_try("STATUS=%s", line);
+}
+
+void
+service_tick(struct service *s)
+{
+	int64_t now_ns = clock_monotonic_ns();
+
+	if (watchdog_look(s->watchdog))
+		feed(s, now_ns);
+	else
+		tell_silence(s, now_ns);
+	tell_status(s);
+}

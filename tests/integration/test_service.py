@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""holdfastd as a service: what it tells its manager, by a manager of our own; and the unit files."""
+import contextlib
+import ctypes
+import os
+import pathlib
+import signal
+import socket
+import threading
+
+import pytest
+
+from harness import BUILD, ROOT, Trouble, patchwork, ready_agent, run, wait_for
+
+SYSTEMD = ROOT / "deploy" / "systemd"
+LIBC = ctypes.CDLL(None, use_errno=True)
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
+
+
+class Manager:
+    """The other end of $NOTIFY_SOCKET: everything that was ever said, as (name, value)."""
+
+    def __init__(self, rig, abstract=False):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path = str(rig.path("notify"))
+        self.socket.bind("\0" + path if abstract else path)
+        self.name = "@" + path if abstract else path
+        self.said = []
+        self.listener = threading.Thread(target=self.listen)
+        self.listener.start()
+        rig.on_end(self.close)
+
+    def listen(self):
+        for text in iter(lambda: self.socket.recv(4096).decode(), ""):
+            self.said += [tuple(line.split("=", 1)) for line in text.splitlines()]
+
+    def close(self):
+        self.socket.shutdown(socket.SHUT_RD)  # the listener receives the end
+        self.listener.join()
+        self.socket.close()
+
+    def values(self, name):
+        return [value for key, value in self.said if key == name]
+
+    def count(self, name):
+        return len(self.values(name))
+
+    def wait(self, name, value, seconds=20):
+        wait_for(lambda: value in self.values(name), seconds, "%s=%s" % (name, value))
+
+
+def thread_of(program, name):
+    """The thread id of a thread of that name."""
+    for task in pathlib.Path("/proc/%d/task" % program.pid).iterdir():
+        if (task / "comm").read_text().strip() == name:
+            return int(task.name)
+    raise Trouble("no thread %s" % name)
+
+
+def trace(request, tid):
+    if LIBC.ptrace(request, tid, None, None) != 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+@contextlib.contextmanager
+def stuck(tid):
+    """One thread does not go on; the others do."""
+    trace(PTRACE_SEIZE, tid)
+    trace(PTRACE_INTERRUPT, tid)
+    os.waitpid(tid, WALL)
+    try:
+        yield
+    finally:
+        trace(PTRACE_DETACH, tid)
+
+
+def start(rig, manager, **options):
+    return rig.daemon(env={"NOTIFY_SOCKET": manager.name, **options})
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_it_is_ready_when_it_can_be_reached(rig, abstract):
+    manager = Manager(rig, abstract)
+    daemon = start(rig, manager)
+    manager.wait("READY", "1")
+    said = [name for name, _ in manager.said]
+    assert said.index("EXTEND_TIMEOUT_USEC") < said.index("READY")
+    assert "WATCHDOG" not in said, "nobody asked for it"
+    assert manager.values("STATUS")[-1].startswith("Ready: no sources yet")
+    daemon.stop()
+    manager.wait("STOPPING", "1")
+    assert manager.count("READY") == 1
+
+
+def test_the_status_line_says_how_things_are(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager)
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", patchwork(rig.random, 1 << 20))})
+    wait_for(lambda: manager.values("STATUS")[-1].startswith("Ready: 1/1 sources, worst lag "), 20, "the source in the status line")
+    daemon.request("POST", "/v1/source-servers/%s/stop" % agent.source, admin=True)
+    wait_for(lambda: "worst lag unknown" in manager.values("STATUS")[-1], 20, "a stopped source not to lag")
+
+
+def test_a_start_that_fails_says_why(rig):
+    manager = Manager(rig)
+    daemon = rig.daemon(start=False, env={"NOTIFY_SOCKET": manager.name})
+    (daemon.data / "somebody-elses").write_text("file")
+    daemon.launch()
+    assert daemon.program.process.wait(60) == 1
+    wait_for(lambda: manager.values("STATUS")[-1].startswith("Not"), 20, "the reason")
+    assert manager.count("READY") == 0
+    assert manager.values("STATUS")[-1].startswith("Not started: ") and str(daemon.data) in manager.values("STATUS")[-1]
+
+
+def test_a_thread_that_is_stuck_lets_the_watchdog_lapse(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager, WATCHDOG_USEC="3000000")
+    for thread in ("worker0", "catalog", "maintenance"):
+        wait_for(lambda: manager.count("WATCHDOG") >= 1, 20, "the watchdog to be fed")
+        let_it_lapse(manager, daemon, thread)
+
+
+def let_it_lapse(manager, daemon, thread):
+    with stuck(thread_of(daemon.program, thread)):
+        line = "event=thread_silent level=err thread=%s " % thread
+        wait_for(lambda: line in daemon.program.log.read_text(), 20, "the silence to be told")
+        fed = manager.count("WATCHDOG")
+        for _ in range(3):  # the main thread itself goes on
+            summaries = daemon.program.log.read_text().count("event=summary ")
+            daemon.program.signal(signal.SIGUSR1)
+            wait_for(lambda: daemon.program.log.read_text().count("event=summary ") > summaries, 20, "a summary")
+        assert manager.count("WATCHDOG") == fed
+    wait_for(lambda: manager.count("WATCHDOG") > fed, 20, "the watchdog to be fed again")
+    assert "event=threads_go_on " in daemon.program.log.read_text()
+
+
+def test_a_watchdog_that_is_somebody_elses_is_not_fed(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager, WATCHDOG_USEC="4000000", WATCHDOG_PID="1")
+    wait_for(lambda: len(manager.values("STATUS")) > 1 and manager.count("READY") == 1, 20, "it to be ready")
+    daemon.stop()
+    manager.wait("STOPPING", "1")
+    assert manager.count("WATCHDOG") == 0
+
+
+# ---- the unit files ----
+
+def unit(name, rig):
+    """With the programs where they are now: verify looks for them."""
+    text = (SYSTEMD / name).read_text().replace("/usr/sbin/", "%s/" % BUILD)
+    path = rig.path(name)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["holdfastd.service", "holdfast-agent.service"])
+def test_the_unit_is_understood(rig, name):
+    done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=one", unit(name, rig))
+    assert name not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name,limit", [("holdfastd.service", 20), ("holdfast-agent.service", 45)])
+def test_the_unit_is_hardened(name, limit):
+    """In tenths; systemd's own scale, 0 (nothing is exposed) to 10."""
+    run("systemd-analyze", "security", "--offline=true", "--threshold=%d" % limit, SYSTEMD / name)
+
+
+def test_users_groups_and_directories_are_made(rig):
+    root = rig.path("root")
+    (root / "etc").mkdir(parents=True)
+    run("systemd-sysusers", "--root=%s" % root, SYSTEMD / "holdfast.sysusers")
+    groups = dict(line.split(":", 1) for line in (root / "etc/group").read_text().splitlines())
+    assert groups["holdfast-admin"].endswith(":holdfast") and groups["holdfast-monitor"].endswith(":holdfast")
+    if os.geteuid() == 0:
+        run("systemd-tmpfiles", "--root=%s" % root, "--create", SYSTEMD / "holdfast.tmpfiles")
+        uid = int(next(line for line in (root / "etc/passwd").read_text().splitlines() if line.startswith("holdfast:")).split(":")[2])
+        data = (root / "var/lib/holdfast").stat()
+        assert data.st_uid == uid and data.st_mode & 0o777 == 0o700
