@@ -24,6 +24,7 @@ enum {
 static const struct route routes[] = {
     {HTTP_GET, "/v1/version", NULL, ROUTE_TELLS, NULL, get_version, "the server: version, addresses, staging area"},
     {HTTP_GET, "/v1/health", NULL, ROUTE_TELLS, NULL, get_health, "200, or 503 with reasons"},
+    {HTTP_GET, "/v1/status", NULL, ROUTE_TELLS, NULL, get_status, "all sources in numbers: states, Ready, worst lag"},
     {HTTP_GET, "/v1/source-servers", NULL, ROUTE_TELLS, NULL, get_sources, "all sources with state, lag, Ready"},
     {HTTP_GET, "/v1/source-servers/*", NULL, ROUTE_TELLS, prepare_source, get_source, "one source"},
     {HTTP_GET, "/v1/source-servers/*/pit-plan", NULL, ROUTE_TELLS, prepare_plan, get_plan,

@@ -111,6 +111,7 @@ int call_arg_id(const struct call *call, size_t index, const char *prefix, struc
 /* api_read.c */
 void get_version(struct call *call);
 void get_health(struct call *call);
+void get_status(struct call *call);
 void get_sources(struct call *call);
 int prepare_source(struct call *call, struct hf_error *err);
 void get_source(struct call *call);

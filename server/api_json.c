@@ -415,6 +415,18 @@ json_newest(const struct source_status *s)
 	    json_lsn(s->newest_lsn));
 }
 
+/* What Ready rests on. There are no drills yet. */
+static json_t *
+json_evidence(const struct source_status *s)
+{
+	bool verified = s->verified_pit.text[0] != '\0';
+
+	return json_pack("{s:o, s:o, s:o, s:o, s:n}", "newestPointInTimeID",
+	    text_or_null(s->has_newest ? s->newest_pit.text : ""), "newestPointDateTime",
+	    api_json_time(s->newest_pit_ns), "verifiedPointInTimeID", text_or_null(s->verified_pit.text),
+	    "lastVerifiedDateTime", api_json_time(verified ? s->verified_ns : 0), "lastDrillDateTime");
+}
+
 static json_t *
 json_policy(const struct policy *p)
 {
@@ -589,10 +601,10 @@ json_drs_source(const struct source_status *s, int64_t now_ns)
 static json_t *
 json_own_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "catalogRepair",
-	    json_repair(s), "lag", json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates",
-	    json_rates(s), "ready", s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s),
-	    "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
+	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
+	    "catalogRepair", json_repair(s), "lag", json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes),
+	    "rates", json_rates(s), "ready", s->ready, "reasons", json_reasons(s), "readyEvidence", json_evidence(s),
+	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
 	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
 	    "space", json_space(s), "verification", json_proof(s), "scrub", json_scrub(s), "retention",
 	    json_retention(s));
@@ -609,6 +621,35 @@ api_json_source(const struct source_status *s, int64_t now_ns)
 	}
 	json_decref(own);
 	return source;
+}
+
+static json_t *
+json_states(const struct fleet *f)
+{
+	json_t *states = json_object();
+
+	for (int i = STATE_STOPPED; i <= STATE_DISCONNECTED; i++)
+		json_object_set_new(
+		    states, replication_state_name((enum replication_state)i), json_integer(f->states[i]));
+	return states;
+}
+
+static json_t *
+json_worst_lag(const struct fleet *f)
+{
+	if (f->worst_lag_seconds < 0)
+		return json_null();
+	return json_pack("{s:s, s:o, s:o}", "sourceServerID", f->worst.text, "hostname", api_json_text(f->worst_name),
+	    "consistentSeconds", json_seconds(f->worst_lag_seconds));
+}
+
+json_t *
+api_json_fleet(const struct fleet *f)
+{
+	return json_pack("{s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o}", "sourceServers", (int)f->sources, "ready",
+	    (int)f->ready, "notReady", (int)(f->sources - f->ready), "connected", (int)f->connected, "states",
+	    json_states(f), "worstLag", json_worst_lag(f), "backlogBytes", json_bytes(f->backlog_bytes),
+	    "bytesPerSecond10s", json_bytes(f->rate_10s));
 }
 
 /* ---- points, tokens, events ---- */

@@ -12,10 +12,13 @@
 #include <jansson.h>
 
 #include "server/command.h"
+#include "server/fleet.h"
 
 json_t *api_json_version(const struct server_facts *facts);
 json_t *api_json_source(const struct source_status *s, int64_t now_ns);
 json_t *api_json_volume(const struct source_status *s, const struct volume_status *v);
+
+json_t *api_json_fleet(const struct fleet *fleet);
 
 /* status: of the same source, to name the volumes; NULL leaves them as numbers. */
 json_t *api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status);

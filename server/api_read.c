@@ -46,6 +46,21 @@ get_health(struct call *call)
 	call_reply_json(call, healthy ? 200 : 503, json);
 }
 
+void
+get_status(struct call *call)
+{
+	struct source_status *scratch = malloc(sizeof *scratch);
+	struct fleet fleet;
+
+	if (scratch == NULL) {
+		call_reply_error(call, -ENOMEM, "status", NULL);
+		return;
+	}
+	fleet_count(server_status(call->api->sv), clock_real_ns(), scratch, &fleet);
+	free(scratch);
+	call_reply_json(call, 200, api_json_fleet(&fleet));
+}
+
 /* ---- lists: written item by item, so that a thousand sources are never one tree in memory ---- */
 
 static int

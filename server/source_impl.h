@@ -156,6 +156,7 @@ struct source {
 	struct pit_request requests[PIT_REQUESTS_MAX];
 	uint64_t next_request_id;
 	uint64_t verified_lsn;     /* read back last, and good; 0 = none */
+	struct id verified_pit;    /* the same; "" = none */
 	uint64_t marked_lsn;       /* its row was told, or that was tried */
 	int64_t verified_ns;       /* the last read-back ended; 0 = none since the store was opened */
 	int64_t verified_clock_ns; /* our clock when that point was read back */

@@ -263,6 +263,7 @@ note_verified(struct source *src, const struct verify_job *v)
 {
 	src->verify_status = 0;
 	src->verified_lsn = v->lsn;
+	src->verified_pit = v->pit;
 	src->verified_ns = src->worker->now_ns;
 	src->verified_clock_ns = clock_real_ns();
 	mark_verified(src);
@@ -280,8 +281,10 @@ note_damaged(struct source *src, const struct verify_job *v)
 		server_event(src->server, &src->id, "integrity_error", "reading back failed: %s", src->verify_text);
 	if (verified != NULL && verified->lsn == v->lsn)
 		mark_row(src, &v->pit, STORE_PIT_UNVERIFIED);
-	if (src->verified_lsn == v->lsn)
+	if (src->verified_lsn == v->lsn) {
 		src->verified_lsn = src->marked_lsn = 0;
+		src->verified_pit = (struct id){{0}};
+	}
 	src->verify_status = v->status;
 	src->verified_ns = src->worker->now_ns; /* again in a minute, not at once */
 }
@@ -335,6 +338,7 @@ source_begin_verify(struct source *src)
 	const struct pit *p = store_newest_kept(src->store, true);
 
 	src->verified_lsn = src->marked_lsn = p != NULL ? p->lsn : 0;
+	src->verified_pit = p != NULL ? p->id : (struct id){{0}};
 	src->verified_ns = 0;
 	src->verified_clock_ns = p != NULL ? p->verified_ns : 0;
 }

@@ -177,6 +177,8 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 	s->newest_consistency = consistent->consistency;
 	s->newest_lsn = consistent->lsn;
 	f->verified = src->verified_lsn != 0;
+	s->verified_pit = src->verified_pit;
+	s->verified_ns = src->verified_clock_ns;
 }
 
 /* ---- rates ---- */

@@ -128,6 +128,9 @@ struct source_status {
 	enum checkpoint_consistency newest_consistency;
 	uint64_t newest_lsn;
 
+	struct id verified_pit; /* read back last, and good; "" = none */
+	int64_t verified_ns;    /* when, by our clock */
+
 	enum activity activity; /* of the agent, 0 = not reported */
 	uint64_t pass;
 

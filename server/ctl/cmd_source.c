@@ -301,6 +301,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_reasons(source);
 	show_time("newest point", source, "newestPointInTime.timestamp", now_ns);
 	show_text("  id", source, "newestPointInTime.pointInTimeID");
+	show_time("  last verified", source, "readyEvidence.lastVerifiedDateTime", now_ns);
 	show_text("  consistency", source, "newestPointInTime.consistency");
 	show_lag("lag (consistent)", source, "lag.consistentSeconds");
 	show_lag("lag (durable)", source, "lag.durableSeconds");

@@ -219,6 +219,19 @@ sources_are_told_in_the_words_of_drs(void **state)
 }
 
 static void
+the_fleet_is_told_in_numbers(void **state)
+{
+	json_t *fleet = ask(*state, "monitor.sock", 200, "GET /v1/status", "");
+
+	assert_int_equal(json_integer_value(json_object_get(fleet, "sourceServers")), 2);
+	assert_int_equal(json_integer_value(json_object_get(fleet, "ready")), 1);
+	assert_int_equal(json_integer_value(json_object_get(fleet, "notReady")), 1);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(fleet, "states"), "CONTINUOUS")), 1);
+	assert_string_equal(text_of(json_object_get(fleet, "worstLag"), "sourceServerID"), FAKE_READY);
+	json_decref(fleet);
+}
+
+static void
 one_source_is_found_by_id(void **state)
 {
 	json_t *source = ask(*state, "monitor.sock", 200, "GET /v1/source-servers/" FAKE_BROKEN, ""), *info;
@@ -862,6 +875,7 @@ main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	    T(sources_are_told_in_the_words_of_drs),
+	    T(the_fleet_is_told_in_numbers),
 	    T(one_source_is_found_by_id),
 	    T(version_health_volumes_ca_are_told),
 	    T(draining_server_is_not_healthy),

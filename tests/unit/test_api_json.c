@@ -229,6 +229,27 @@ a_stall_crosses_out_the_step_that_fails(void **state)
 }
 
 static void
+ready_rests_on_a_point_that_was_read_back(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->has_newest = true;
+	s->newest_pit = (struct id){"pit-0123456789abcdef1"};
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "readyEvidence", "newestPointInTimeID"), "pit-0123456789abcdef1");
+	assert_null(text_at(json, "readyEvidence", "lastVerifiedDateTime"));
+	json_decref(json);
+	s->verified_pit = (struct id){"pit-0123456789abcdef0"};
+	s->verified_ns = now_ns;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "readyEvidence", "verifiedPointInTimeID"), "pit-0123456789abcdef0");
+	assert_string_equal(text_at(json, "readyEvidence", "lastVerifiedDateTime"), "2027-01-15T08:00:00.000Z");
+	json_decref(json);
+	free(s);
+}
+
+static void
 point_names_volumes_it_can_and_numbers_the_rest(void **state)
 {
 	struct source_status *s = new_status();
@@ -355,6 +376,7 @@ main(void)
 	    cmocka_unit_test(text_that_is_not_utf8_is_still_json),
 	    cmocka_unit_test(initiation_shows_the_step_it_is_at),
 	    cmocka_unit_test(a_stall_crosses_out_the_step_that_fails),
+	    cmocka_unit_test(ready_rests_on_a_point_that_was_read_back),
 	    cmocka_unit_test(point_names_volumes_it_can_and_numbers_the_rest),
 	    cmocka_unit_test(point_is_guarded_until_its_source_has_run_so_long),
 	    cmocka_unit_test(token_state_tells_what_matters_most),
