@@ -55,6 +55,7 @@ void
 call_free(struct call *call)
 {
 	free(call->result);
+	json_decref(call->patch);
 	call->magic = 0;
 	free(call);
 }
@@ -148,6 +149,19 @@ call_try_again(struct call *call, int status)
 	call->tried = true;
 	call_work(call, make_room_work, run_again);
 	return true;
+}
+
+int
+call_body(const struct call *call, json_t **ret_body, struct hf_error *err)
+{
+	size_t len = http_request_head(call->req)->body_bytes;
+	json_error_t problem;
+
+	*ret_body =
+	    len == 0 ? json_object() : json_loadb(http_request_body(call->req), len, JSON_REJECT_DUPLICATES, &problem);
+	if (*ret_body == NULL)
+		return hf_error_say(err, -EINVAL, "body, line %d: %s", problem.line, problem.text);
+	return 0;
 }
 
 int

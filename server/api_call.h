@@ -68,6 +68,7 @@ struct call {
 	int64_t timeout_ns, lifetime_ns;
 	struct quota_change quota;
 	struct policy_change policy;
+	json_t *patch; /* of settings */
 
 	/* the helper's work and its result */
 	struct helper_job job;
@@ -97,6 +98,9 @@ void call_reply_error(struct call *call, int code, const char *detail, const cha
 void call_work(struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call));
 struct call *call_from_job(struct helper_job *job);
 
+/* The body, a JSON object; "" is an empty one. A new reference. 0 or -EINVAL. */
+int call_body(const struct call *call, json_t **ret_body, struct hf_error *err);
+
 /* A query parameter as a number up to max, or fallback if it is not given. 0 or -EINVAL with err.
  */
 int call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback, uint64_t *ret_value,
@@ -124,6 +128,7 @@ void get_plan(struct call *call);
 void get_tokens(struct call *call);
 void get_ca(struct call *call);
 void get_certificates(struct call *call);
+void get_settings(struct call *call);
 void get_metrics(struct call *call); /* api_metrics.c */
 
 /* api_change.c */
@@ -147,6 +152,10 @@ void post_scrub(struct call *call);
 void delete_scrub(struct call *call);
 int prepare_policy(struct call *call, struct hf_error *err);
 void post_policy(struct call *call);
+int prepare_settings(struct call *call, struct hf_error *err);
+void post_settings(struct call *call);
+int prepare_source_settings(struct call *call, struct hf_error *err);
+void post_source_settings(struct call *call);
 void post_freeze(struct call *call);
 void post_thaw(struct call *call);
 void post_stop(struct call *call);

@@ -25,16 +25,13 @@ enum {
 static int
 unpack_body(struct call *call, json_t **ret_body, struct hf_error *err, const char *format, ...)
 {
-	size_t len = http_request_head(call->req)->body_bytes;
 	json_error_t problem;
 	json_t *body;
 	va_list ap;
-	int r;
+	int r = call_body(call, &body, err);
 
-	body =
-	    len == 0 ? json_object() : json_loadb(http_request_body(call->req), len, JSON_REJECT_DUPLICATES, &problem);
-	if (body == NULL)
-		return hf_error_say(err, -EINVAL, "body, line %d: %s", problem.line, problem.text);
+	if (r < 0)
+		return r;
 	va_start(ap, format);
 	r = json_vunpack_ex(body, &problem, JSON_STRICT, format, ap);
 	va_end(ap);
@@ -357,44 +354,27 @@ delete_source(struct call *call)
 
 /* ---- quota ---- */
 
-/* A number of bytes; null: no quota. */
-static int
-take_quota(struct call *call, const json_t *value, struct hf_error *err)
-{
-	call->quota.has_quota = value != NULL;
-	if (value == NULL || json_is_null(value))
-		return 0;
-	if (!json_is_integer(value) || json_integer_value(value) <= 0)
-		return hf_error_say(err, -EINVAL, "quotaBytes: a number of bytes, or null, is wanted");
-	call->quota.quota_bytes = (uint64_t)json_integer_value(value);
-	return 0;
-}
-
-static int
-take_when_full(struct call *call, const char *text, struct hf_error *err)
-{
-	call->quota.has_when_full = text != NULL;
-	if (text == NULL || when_full_parse(text, &call->quota.when_full))
-		return 0;
-	return hf_error_say(err, -EINVAL, "whenFull \"%s\": stall, thin or default is wanted", text);
-}
-
 int
 prepare_quota(struct call *call, struct hf_error *err)
 {
-	json_t *body, *quota = NULL;
-	const char *when_full = NULL;
+	json_t *body, *quota = NULL, *when_full = NULL;
+	struct settings settings;
 	int r = prepare_source(call, err);
 
+	settings_default(&settings);
 	if (r == 0)
-		r = unpack_body(call, &body, err, "{s?o, s?s}", "quotaBytes", &quota, "whenFull", &when_full);
+		r = unpack_body(call, &body, err, "{s?o, s?o}", "quotaBytes", &quota, "whenFull", &when_full);
 	if (r < 0)
 		return r;
-	r = take_quota(call, quota, err);
-	if (r == 0)
-		r = take_when_full(call, when_full, err);
+	r = settings_read(body, SETTINGS_OF_STORE, &settings, err);
 	if (r == 0 && quota == NULL && when_full == NULL)
 		r = hf_error_say(err, -EINVAL, "body: quotaBytes or whenFull is wanted");
+	call->quota = (struct quota_change){
+	    .has_quota = quota != NULL,
+	    .has_when_full = when_full != NULL,
+	    .quota_bytes = settings.quota_bytes,
+	    .when_full = settings.when_full,
+	};
 	json_decref(body);
 	return r;
 }
@@ -431,89 +411,29 @@ delete_volume(struct call *call)
 
 /* ---- policy and retention ---- */
 
-/* 0, which policy_check() refuses, for what is none. */
-static uint32_t
-rule_number(json_int_t n)
-{
-	return n > 0 && n <= INT32_MAX ? (uint32_t)n : 0;
-}
-
-/* As DRS writes a rule; ruleID may be left out: its place in the list. */
-static int
-take_rule(json_t *value, size_t index, struct pit_rule *ret_rule, struct hf_error *err)
-{
-	json_int_t id = (json_int_t)index + 1, interval = 0, retention = 0;
-	const char *units = "";
-	int enabled = 1;
-	json_error_t problem;
-
-	if (json_unpack_ex(value, &problem, JSON_STRICT, "{s?I, s:s, s:I, s:I, s?b}", "ruleID", &id, "units", &units,
-		"interval", &interval, "retentionDuration", &retention, "enabled", &enabled) < 0)
-		return hf_error_say(err, -EINVAL, "pitPolicy, rule %zu: %s", index + 1, problem.text);
-	*ret_rule = (struct pit_rule){
-	    .rule_id = rule_number(id),
-	    .interval = rule_number(interval),
-	    .retention = rule_number(retention),
-	    .enabled = enabled != 0,
-	};
-	if (strlen(units) >= sizeof ret_rule->unit)
-		units = "?"; /* policy_check() says what is wanted */
-	snprintf(ret_rule->unit, sizeof ret_rule->unit, "%s", units);
-	return 0;
-}
-
-static int
-take_rules(struct policy_change *change, const json_t *list, struct hf_error *err)
-{
-	json_t *rule;
-	size_t i;
-	int r = 0;
-
-	change->has_rules = list != NULL;
-	if (list != NULL && (!json_is_array(list) || json_array_size(list) > PIT_RULES_MAX))
-		return hf_error_say(err, -EINVAL, "pitPolicy: a list of at most %d rules is wanted", PIT_RULES_MAX);
-	json_array_foreach (list, i, rule) {
-		if (r == 0)
-			r = take_rule(rule, i, &change->policy.rules[i], err);
-	}
-	change->policy.rule_count = json_array_size(list);
-	return r == 0 && list != NULL ? policy_check(&change->policy, err) : r;
-}
-
-static int
-take_seconds(const char *name, const json_t *value, bool *ret_has, int64_t *ret_ns, struct hf_error *err)
-{
-	double seconds = json_number_value(value);
-
-	*ret_has = value != NULL;
-	if (value != NULL && (!json_is_number(value) || seconds < 0 || seconds > 1e10 / 2))
-		return hf_error_say(err, -EINVAL, "%s: a number of seconds is wanted", name);
-	*ret_ns = (int64_t)(seconds * NS_PER_SECOND);
-	return 0;
-}
-
 int
 prepare_policy(struct call *call, struct hf_error *err)
 {
 	json_t *body, *rules = NULL, *window = NULL, *least = NULL;
-	struct policy_change *change = &call->policy;
+	struct settings settings;
 	int r = prepare_source(call, err);
 
+	settings_default(&settings);
 	if (r == 0)
 		r = unpack_body(call, &body, err, "{s?o, s?o, s?o}", "pitPolicy", &rules, "journalWindowSeconds",
 		    &window, "minRetentionSeconds", &least);
 	if (r < 0)
 		return r;
-	r = take_rules(change, rules, err);
-	if (r == 0)
-		r = take_seconds(
-		    "journalWindowSeconds", window, &change->has_window, &change->policy.journal_window_ns, err);
-	if (r == 0)
-		r = take_seconds(
-		    "minRetentionSeconds", least, &change->has_min_retention, &change->policy.min_retention_ns, err);
+	r = settings_read(body, SETTINGS_OF_STORE, &settings, err);
 	if (r == 0 && rules == NULL && window == NULL && least == NULL)
 		r = hf_error_say(
 		    err, -EINVAL, "body: pitPolicy, journalWindowSeconds or minRetentionSeconds is wanted");
+	call->policy = (struct policy_change){
+	    .has_rules = rules != NULL,
+	    .has_window = window != NULL,
+	    .has_min_retention = least != NULL,
+	    .policy = settings.policy,
+	};
 	json_decref(body);
 	return r;
 }
@@ -534,6 +454,63 @@ void
 post_thaw(struct call *call)
 {
 	command_set_frozen(call->api->sv, &call->source, false, on_source_changed, call);
+}
+
+/* ---- settings ---- */
+
+/* What is changed is the whole body; the audit has it in words. */
+static int
+take_patch(struct call *call, enum settings_scope scope, struct hf_error *err)
+{
+	size_t n = strlen(call->object);
+	struct settings settings;
+	int r = call_body(call, &call->patch, err);
+
+	settings_default(&settings);
+	if (r == 0)
+		r = settings_read(call->patch, scope, &settings, err);
+	if (r == 0 && json_object_size(call->patch) == 0)
+		r = hf_error_say(err, -EINVAL, "body: a setting is wanted");
+	if (r < 0)
+		return r;
+	n += (size_t)snprintf(call->object + n, sizeof call->object - n, "%s", n > 0 ? " " : "");
+	settings_describe(call->patch, call->object + n, sizeof call->object - n);
+	return 0;
+}
+
+int
+prepare_source_settings(struct call *call, struct hf_error *err)
+{
+	int r = prepare_source(call, err);
+
+	return r < 0 ? r : take_patch(call, SETTINGS_OF_SOURCE, err);
+}
+
+void
+post_source_settings(struct call *call)
+{
+	command_set_settings(call->api->sv, &call->source, call->patch, on_source_changed, call);
+}
+
+int
+prepare_settings(struct call *call, struct hf_error *err)
+{
+	return take_patch(call, SETTINGS_ALL, err);
+}
+
+static void
+on_template_set(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (!reply_refused(call, answer))
+		get_settings(call);
+}
+
+void
+post_settings(struct call *call)
+{
+	command_set_template(call->api->sv, call->patch, on_template_set, call);
 }
 
 /* ---- verifying ---- */

@@ -430,16 +430,15 @@ json_evidence(const struct source_status *s)
 static json_t *
 json_policy(const struct policy *p)
 {
-	json_t *rules = json_array();
+	return settings_rules_json(p);
+}
 
-	for (size_t i = 0; i < p->rule_count; i++) {
-		const struct pit_rule *r = &p->rules[i];
+static json_t *
+json_tags(const struct source_status *s)
+{
+	json_t *tags = s->tags[0] != '\0' ? json_loads(s->tags, 0, NULL) : NULL;
 
-		json_array_append_new(rules,
-		    json_pack("{s:i, s:s, s:i, s:i, s:b}", "ruleID", (int)r->rule_id, "units", r->unit, "interval",
-			(int)r->interval, "retentionDuration", (int)r->retention, "enabled", r->enabled));
-	}
-	return rules;
+	return tags != NULL ? tags : json_object();
 }
 
 static json_t *
@@ -589,9 +588,9 @@ json_scrub(const struct source_status *s)
 static json_t *
 json_drs_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:s+, s:{}, s:o, s:o, s:o, s:s, s:s, s:n, s:n, s:n, s:{s:s, s:n, s:n, s:n}}",
+	return json_pack("{s:s, s:s+, s:o, s:o, s:o, s:o, s:s, s:s, s:n, s:n, s:n, s:{s:s, s:n, s:n, s:n}}",
 	    "sourceServerID", s->id.text, "arn", "arn:holdfast:drs:local:000000000000:source-server/", s->id.text,
-	    "tags", "sourceProperties", json_properties(s), "lifeCycle", json_life_cycle(s, now_ns),
+	    "tags", json_tags(s), "sourceProperties", json_properties(s), "lifeCycle", json_life_cycle(s, now_ns),
 	    "dataReplicationInfo", json_replication_info(s, now_ns), "lastLaunchResult", "NOT_STARTED",
 	    "replicationDirection", "FAILOVER", "recoveryInstanceId", "reversedDirectionSourceServerArn",
 	    "sourceCloudProperties", "stagingArea", "status", "NOT_EXTENDED", "errorMessage", "stagingAccountID",
@@ -614,7 +613,9 @@ json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
 	json_t *source = json_drs_source(s, now_ns), *own = json_own_source(s, now_ns);
+	struct settings settings = {.source = s->settings};
 
+	json_object_update_new(own, settings_json(&settings, SETTINGS_OF_SOURCE));
 	if (json_object_update_missing(source, own) < 0) {
 		json_decref(source);
 		source = NULL;

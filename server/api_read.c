@@ -372,6 +372,75 @@ get_tokens(struct call *call)
 	call_work(call, tokens_work, finish_tokens);
 }
 
+/* ---- what new sources begin with ---- */
+
+/* What is kept under the key into the object, if that can be read. */
+static void
+add_kept(struct call *call, const char *key, json_t *object)
+{
+	char *text = malloc(SETTINGS_TEXT_BYTES);
+	int r = text == NULL ? -ENOMEM
+			     : registry_get_setting(server_registry(call->api->sv), key, text, SETTINGS_TEXT_BYTES);
+	json_t *kept = r == 0 ? json_loads(text, 0, NULL) : NULL;
+
+	if (r < 0 && r != -ENOENT)
+		call->status = hf_error_set(&call->err, r, "settings");
+	if (kept != NULL)
+		json_object_update(object, kept);
+	json_decref(kept);
+	free(text);
+}
+
+static void
+settings_work(struct helper_job *job)
+{
+	struct call *call = call_from_job(job);
+
+	call->status = 0;
+	json_decref(call->patch); /* of the change that asks for this answer */
+	call->patch = json_object();
+	add_kept(call, REGISTRY_NEW_SOURCE, call->patch);
+	add_kept(call, REGISTRY_NEW_STORE, call->patch);
+}
+
+static json_t *
+json_keys(json_t *object)
+{
+	json_t *keys = json_array(), *value;
+	const char *key;
+
+	json_object_foreach(object, key, value)
+	{
+		json_array_append_new(keys, json_string(key));
+	}
+	return keys;
+}
+
+static void
+finish_settings(struct call *call)
+{
+	json_t *tags = json_object_get(call->patch, "tags"), *all;
+	struct settings settings;
+
+	server_default_settings(call->api->sv, &settings);
+	if (call->status == 0)
+		call->status = settings_read(call->patch, SETTINGS_ALL, &settings, &call->err);
+	if (call->status < 0) {
+		call_reply_error(call, call->status, call->err.text, NULL);
+		return;
+	}
+	all = settings_json(&settings, SETTINGS_ALL);
+	json_object_set_new(all, "tags", tags != NULL ? json_incref(tags) : json_object());
+	json_object_set_new(all, "set", json_keys(call->patch));
+	call_reply_json(call, 200, all);
+}
+
+void
+get_settings(struct call *call)
+{
+	call_work(call, settings_work, finish_settings);
+}
+
 static void
 certificates_work(struct helper_job *job)
 {

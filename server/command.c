@@ -47,6 +47,15 @@ server_make_room(struct server *sv)
 	return area_make_room(sv->areas[AREA_DATA], clock_monotonic_ns());
 }
 
+void
+server_default_settings(const struct server *sv, struct settings *ret_settings)
+{
+	settings_default(ret_settings);
+	ret_settings->policy.journal_window_ns = sv->config.journal_window_ns;
+	ret_settings->policy.min_retention_ns = sv->config.min_retention_ns;
+	(void)policy_parse_rules(sv->config.policy, &ret_settings->policy, NULL); /* it was checked when it was read */
+}
+
 struct event_base *
 server_base(struct server *sv)
 {
@@ -98,6 +107,9 @@ struct command {
 	struct quota_change quota;
 	struct policy_change policy;
 	bool frozen;
+	json_t *patch;
+	struct source_settings settings;
+	char *tags;
 
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
@@ -119,15 +131,23 @@ command_from_job(struct job *job)
 }
 
 static void
+free_command(struct command *c)
+{
+	json_decref(c->patch);
+	free(c->tags);
+	free(c->pits);
+	free(c->going);
+	free(c);
+}
+
+static void
 on_answer(struct mail *mail)
 {
 	struct command *c = command_from_mail(mail);
 	struct server *sv = c->server;
 
 	c->done(c->arg, &c->answer);
-	free(c->pits);
-	free(c->going);
-	free(c);
+	free_command(c);
 	server_answered(sv);
 }
 
@@ -220,7 +240,7 @@ on_ran(struct job *job)
 	struct server *sv = c->server;
 
 	c->done(c->arg, &c->answer);
-	free(c);
+	free_command(c);
 	server_answered(sv);
 }
 
@@ -1059,6 +1079,141 @@ command_set_frozen(struct server *sv, const struct id *source, bool frozen, comm
 
 	c->frozen = frozen;
 	send_to_source(c, set_frozen);
+}
+
+/* ---- settings: one after the other on the catalog thread, so that nobody's change is lost ---- */
+
+/* Merge the patch into `text`, the set there is, and check what comes of it. Gives. */
+static json_t *
+patched(struct command *c, const char *text, enum settings_scope scope)
+{
+	json_t *object = json_loads(text, 0, NULL), *patch = settings_select(c->patch, scope);
+	struct settings settings;
+
+	settings_default(&settings);
+	if (!json_is_object(object)) {
+		json_decref(object);
+		object = json_object(); /* what cannot be read does not hold either */
+	}
+	settings_merge(object, patch);
+	json_decref(patch);
+	if (settings_read(object, scope, &settings, &c->err) == 0)
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
+/* Gives the text of the set there is, changed. */
+static int
+patch_text(struct command *c, const char *text, enum settings_scope scope, char **ret_text)
+{
+	json_t *object = patched(c, text, scope);
+
+	if (object == NULL)
+		return -EINVAL;
+	*ret_text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
+	json_decref(object);
+	return *ret_text != NULL ? 0 : hf_error_set(&c->err, -ENOMEM, "settings");
+}
+
+static int
+patch_source(struct command *c, char *text)
+{
+	struct registry *registry = c->server->registry;
+	char *changed = NULL;
+	int r = registry_get_source_settings(registry, &c->source, text, SETTINGS_TEXT_BYTES);
+
+	if (r < 0)
+		return hf_error_set(&c->err, r, "source %s", c->source.text);
+	r = patch_text(c, text, SETTINGS_OF_SOURCE, &changed);
+	if (r == 0)
+		r = settings_read_source(changed, &c->settings, &c->tags, &c->err);
+	if (r == 0)
+		r = registry_set_source_settings(registry, &c->source, changed, &c->err);
+	free(changed);
+	return r;
+}
+
+static void
+run_set_settings(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+	char *text = malloc(SETTINGS_TEXT_BYTES);
+
+	set_result(c, text != NULL ? patch_source(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
+	free(text);
+}
+
+static void
+take_settings(struct command *c, struct source *src)
+{
+	char said[SENTENCE_BYTES];
+
+	source_set_settings(src, &c->settings, c->tags);
+	c->tags = NULL;
+	settings_describe(c->patch, said, sizeof said);
+	server_event(c->server, &c->source, "source_set", "%s", said);
+	source_publish(src);
+	answer_ok(c, said);
+}
+
+void
+command_set_settings(struct server *sv, const struct id *source, json_t *patch, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->patch = json_incref(patch);
+	c->at_source = take_settings;
+	send_to_catalog(c, run_set_settings, tell_owner);
+}
+
+/* The set kept under the key, changed. Gives. */
+static int
+patch_kept(struct command *c, const char *key, enum settings_scope scope, char *text, char **ret_text)
+{
+	int r = registry_get_setting(c->server->registry, key, text, SETTINGS_TEXT_BYTES);
+
+	if (r < 0 && r != -ENOENT)
+		return hf_error_set(&c->err, r, "settings");
+	return patch_text(c, r == 0 ? text : "{}", scope, ret_text);
+}
+
+static int
+patch_template(struct command *c, char *text)
+{
+	char *of_source = NULL, *of_store = NULL;
+	int r = patch_kept(c, REGISTRY_NEW_SOURCE, SETTINGS_OF_SOURCE, text, &of_source);
+
+	if (r == 0)
+		r = patch_kept(c, REGISTRY_NEW_STORE, SETTINGS_OF_STORE, text, &of_store);
+	if (r == 0)
+		r = registry_set_template(c->server->registry, of_source, of_store, &c->err);
+	free(of_source);
+	free(of_store);
+	return r;
+}
+
+static void
+run_set_template(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+	char *text = malloc(SETTINGS_TEXT_BYTES);
+
+	set_result(c, text != NULL ? patch_template(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
+	free(text);
+	if (c->answer.status < 0)
+		return;
+	settings_describe(c->patch, c->answer.text, sizeof c->answer.text);
+	server_event(c->server, NULL, "settings_set", "%s", c->answer.text);
+}
+
+void
+command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, NULL, done, arg);
+
+	c->patch = json_incref(patch);
+	send_to_catalog(c, run_set_template, on_ran);
 }
 
 /* ---- verifying ---- */

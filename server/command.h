@@ -5,6 +5,8 @@
 #ifndef HF_SERVER_COMMAND_H
 #define HF_SERVER_COMMAND_H
 
+#include <jansson.h>
+
 #include "server/area.h"
 #include "server/ledger.h"
 #include "server/pki.h"
@@ -29,6 +31,9 @@ struct server_facts {
 	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;
 };
+
+/* What a new source begins with where nothing is set: the configuration's. */
+void server_default_settings(const struct server *sv, struct settings *ret_settings);
 
 /* Of the data directory's reserve, for a change that found no room: as area_make_room(). Blocks; any thread. */
 bool server_make_room(struct server *sv);
@@ -104,6 +109,11 @@ struct policy_change {
 };
 void command_set_policy(
     struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg);
+
+/* Settings of a source, or of those to come (see settings.h): patch (shared; checked by settings_read()) is merged into
+ * them. -EINVAL: together they are too many tags. */
+void command_set_settings(struct server *sv, const struct id *source, json_t *patch, command_done *done, void *arg);
+void command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg);
 
 /* What those rules would make of the kept points (pits, going), and free: see store_plan(). -EINVAL, -EAGAIN. */
 void command_plan(

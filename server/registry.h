@@ -146,4 +146,14 @@ int registry_add_audit(struct registry *r, const struct registry_audit *audit, s
 int registry_get_setting(struct registry *r, const char *key, char *ret_value, size_t size); /* -ENOENT */
 int registry_set_setting(struct registry *r, const char *key, const char *value, struct hf_error *err);
 
+/* What a new source begins with (JSON, see settings.h): its row is given a copy of the first by registry_enroll(),
+ * and the throttle of the second, whose rest is for its catalog. registry_get_setting() gives them. */
+#define REGISTRY_NEW_SOURCE "new_source"
+#define REGISTRY_NEW_STORE  "new_store"
+int registry_set_template(struct registry *r, const char *of_source, const char *of_store, struct hf_error *err);
+
+/* Of one source; "{}" at first. -ENOENT. */
+int registry_get_source_settings(struct registry *r, const struct id *source, char *ret_text, size_t size);
+int registry_set_source_settings(struct registry *r, const struct id *source, const char *text, struct hf_error *err);
+
 #endif

@@ -67,6 +67,7 @@ struct server {
 	/* the catalog thread's */
 	struct disk *catalog_disk; /* while an enrolment is worked on */
 	struct id enrolled;        /* source whose enrolment is being committed; "" = none */
+	struct settings new_store; /* what it begins with */
 	uint64_t admit_number;
 	struct area_facts areas_told[AREAS]; /* as events have told them */
 	int64_t expiry_told_ns;              /* see expiry_look() */

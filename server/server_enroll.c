@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "proto/common/log.h"
+#include "proto/common/status.h"
 #include "server/enroll.h"
 #include "server/journal_link.h"
 #include "server/server.h"
@@ -39,6 +40,26 @@ start_enrolled(struct server *sv)
 		log_err("source_not_started", "source=%s msg=\"no memory: restart the server\"", sv->enrolled.text);
 }
 
+/* A template that cannot be read is no reason to refuse a machine. */
+static void
+read_new_store(struct server *sv)
+{
+	char *text = malloc(SETTINGS_TEXT_BYTES);
+	int r =
+	    text == NULL ? -ENOMEM : registry_get_setting(sv->registry, REGISTRY_NEW_STORE, text, SETTINGS_TEXT_BYTES);
+	json_t *object = r == 0 ? json_loads(text, 0, NULL) : NULL;
+	struct hf_error err = {0};
+
+	server_default_settings(sv, &sv->new_store);
+	if (r == 0)
+		r = settings_read(object, SETTINGS_OF_STORE, &sv->new_store, &err);
+	if (r < 0 && r != -ENOENT)
+		log_warning("settings_unreadable", "source=- msg=\"%s: the defaults hold\"",
+		    err.text[0] != '\0' ? err.text : hf_status_text(r));
+	json_decref(object);
+	free(text);
+}
+
 static void
 run_work(struct job *job, struct disk *d, struct run_cache *cache)
 {
@@ -46,6 +67,7 @@ run_work(struct job *job, struct disk *d, struct run_cache *cache)
 	struct server *sv = e->server;
 
 	sv->catalog_disk = d;
+	read_new_store(sv); /* now, for within its transaction nobody else may ask the registry */
 	memset(&sv->enrolled, 0, sizeof sv->enrolled);
 	e->work(e->arg);
 	sv->catalog_disk = NULL;
@@ -83,25 +105,22 @@ post(void *arg, void (*work)(void *job), void (*done)(void *job), void *job)
 	jobs_post(sv->catalog, &e->job);
 }
 
-/* What the configuration says for new sources: a policy is the source's own from then on. */
+/* What is set for new sources: policy and quota are the source's own from then on. */
 static int
-set_policy(const struct server *sv, const char *dir, struct hf_error *err)
+set_up_catalog(const struct server *sv, const char *dir, struct hf_error *err)
 {
-	struct policy policy;
+	const struct settings *settings = &sv->new_store;
 	struct catalog *c;
 	char path[600];
 	int r;
 
-	policy = (struct policy){
-	    .journal_window_ns = sv->config.journal_window_ns, .min_retention_ns = sv->config.min_retention_ns};
-	r = policy_parse_rules(sv->config.policy, &policy, err);
-	if (r < 0)
-		return r;
 	snprintf(path, sizeof path, "%s/catalog.db", dir);
 	r = catalog_open(path, NULL, false, NULL, &c, err);
 	if (r < 0)
 		return r;
-	r = catalog_set_policy(c, &policy, err);
+	r = catalog_set_policy(c, &settings->policy, err);
+	if (r == 0)
+		r = catalog_set_space(c, settings->quota_bytes, settings->when_full, err);
 	catalog_close(c);
 	return r;
 }
@@ -124,7 +143,7 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 	if (r == 0)
 		r = journal_link_make(sv->data_dir, source, err);
 	if (r == 0)
-		r = set_policy(sv, dir, err);
+		r = set_up_catalog(sv, dir, err);
 	if (r == 0)
 		sv->enrolled = *source;
 	return r;

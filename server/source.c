@@ -329,6 +329,17 @@ source_open(struct source *src)
 	jobs_post(src->server->readers, &o->job);
 }
 
+static void
+free_source(struct source *src)
+{
+	free(src->tags);
+	free(src->declared);
+	free(src->proof);
+	free(src->damage);
+	src->magic = 0;
+	free(src);
+}
+
 /* On the owner: there may be one already, when a source enrols again. */
 static void
 on_start(struct mail *mail)
@@ -337,7 +348,7 @@ on_start(struct mail *mail)
 	struct worker *w = src->worker;
 
 	if (old != NULL || w->draining) {
-		free(src);
+		free_source(src);
 		return;
 	}
 	HASH_ADD(hh, w->sources, id.text, ID_BYTES, src);
@@ -352,15 +363,32 @@ on_start(struct mail *mail)
 	source_touch(src);
 }
 
+/* Settings that cannot be read are no reason to protect nothing. */
+static void
+read_settings(struct source *src)
+{
+	char *text = malloc(SETTINGS_TEXT_BYTES);
+	struct hf_error err = {0};
+	int r = text == NULL ? -ENOMEM
+			     : registry_get_source_settings(src->server->registry, &src->id, text, SETTINGS_TEXT_BYTES);
+
+	if (r == 0)
+		r = settings_read_source(text, &src->settings, &src->tags, &err);
+	if (r < 0) {
+		log_warning("settings_unreadable", "source=%s msg=\"%s: the defaults hold\"", src->id.text,
+		    err.text[0] != '\0' ? err.text : hf_status_text(r));
+		settings_default_source(&src->settings);
+	}
+	free(text);
+}
+
 int
 source_start(struct server *sv, const struct registry_source *facts)
 {
 	struct source *src = calloc(1, sizeof *src);
 
-	if (src == NULL || source_publish_first(sv, facts) < 0) {
-		free(src);
+	if (src == NULL)
 		return -ENOMEM;
-	}
 	src->magic = SOURCE_MAGIC;
 	src->id = facts->id;
 	src->facts = *facts;
@@ -370,6 +398,11 @@ source_start(struct server *sv, const struct registry_source *facts)
 	src->server = sv;
 	src->worker = server_owner(sv, &facts->id);
 	snprintf(src->dir, sizeof src->dir, "%s/sources/%s", data_dir_path(sv->data_dir), facts->id.text);
+	read_settings(src);
+	if (source_publish_first(src) < 0) {
+		free_source(src);
+		return -ENOMEM;
+	}
 	src->mail.deliver = on_start;
 	mailbox_post(src->worker->mailbox, &src->mail);
 	return 0;
@@ -521,11 +554,7 @@ source_bury(struct source *src)
 	HASH_DEL(w->sources, src);
 	if (src->touched)
 		LL_DELETE2(w->touched_sources, src, next_touched);
-	free(src->declared);
-	free(src->proof);
-	free(src->damage);
-	src->magic = 0;
-	free(src);
+	free_source(src);
 	worker_touch(w);
 }
 

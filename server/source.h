@@ -17,7 +17,8 @@ struct store;
 struct store_job;
 struct view;
 
-/* Any thread. Hand a source to its owner, which opens its store; one that is there already is left alone. -ENOMEM. */
+/* Any thread that may wait for the registry. Hand a source to its owner, which opens its store; one that is there
+ * already is left alone. -ENOMEM. */
 int source_start(struct server *sv, const struct registry_source *facts);
 
 /* Any thread. The agent was refused at the door: state, error and cure of the source say so from now on, until it is
@@ -35,6 +36,9 @@ void source_queue_session(struct source *src, struct session *s);
 void source_leave(struct source *src, struct session *s); /* the session is ending */
 void source_flush(struct source *src);                    /* nothing more to read just now */
 void source_output_drained(struct source *src);           /* the session's answers have gone out */
+
+/* Its settings were changed. Takes tags (a JSON object; NULL: none). */
+void source_set_settings(struct source *src, const struct source_settings *settings, char *tags);
 
 /* End the live session and whatever was admitted up to now: its certificates are revoked; replication is stopped. */
 void source_revoke(struct source *src, uint64_t admit_number);

@@ -79,6 +79,8 @@ struct source {
 	bool touched;
 
 	struct registry_source facts;
+	struct source_settings settings;
+	char *tags; /* a JSON object; NULL = none */
 	enum source_life life;
 	struct store *store;  /* NULL while OPENING and BROKEN */
 	struct mail *waiting; /* for the store to be opened, oldest first */
@@ -268,6 +270,6 @@ void source_tick_proof(struct source *src);
 void source_publish(struct source *src);
 /* Any thread. Until its worker knows more: a source that is enrolled is never unknown to the control sockets. -ENOMEM.
  */
-int source_publish_first(struct server *sv, const struct registry_source *facts);
+int source_publish_first(const struct source *src);
 
 #endif

@@ -65,6 +65,15 @@ source_adopted(struct source *src)
 	src->dirty = true;
 }
 
+void
+source_set_settings(struct source *src, const struct source_settings *settings, char *tags)
+{
+	src->settings = *settings;
+	free(src->tags);
+	src->tags = tags;
+	src->dirty = true;
+}
+
 /* ---- coming ---- */
 
 static void

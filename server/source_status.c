@@ -256,6 +256,13 @@ gather_space(struct source *src, struct source_status *s)
 /* ---- the whole ---- */
 
 static void
+gather_settings(const struct source *src, struct source_status *s)
+{
+	s->settings = src->settings;
+	snprintf(s->tags, sizeof s->tags, "%s", src->tags != NULL ? src->tags : "");
+}
+
+static void
 gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 {
 	store_get_stats(src->store, &s->store);
@@ -339,8 +346,9 @@ source_publish(struct source *src)
 	struct state_verdict v;
 	int64_t now = src->worker->now_ns;
 
-	memset(s, 0, sizeof *s);
+	memset(s, 0, offsetof(struct source_status, tags));
 	s->id = src->id;
+	gather_settings(src, s);
 	s->taken_ns = f.now_ns = clock_real_ns();
 	f.connected = counts_as_connected(src, now);
 	f.stopped = src->facts.phase == PHASE_STOPPED;
@@ -366,15 +374,17 @@ source_publish(struct source *src)
 }
 
 int
-source_publish_first(struct server *sv, const struct registry_source *facts)
+source_publish_first(const struct source *src)
 {
+	const struct registry_source *facts = &src->facts;
+	struct status_table *table = src->server->status;
 	struct source_status *s = calloc(1, sizeof *s);
 	struct state_facts f = {.source = facts->id, .lag_ns = -1, .opening = true};
 	struct state_verdict v;
 
 	if (s == NULL)
 		return -ENOMEM;
-	if (status_get(sv->status, &facts->id, s)) {
+	if (status_get(table, &facts->id, s)) {
 		free(s); /* it runs: it publishes itself */
 		return 0;
 	}
@@ -388,7 +398,8 @@ source_publish_first(struct server *sv, const struct registry_source *facts)
 	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);
 	copy_verdict(&v, s);
-	status_publish(sv->status, s);
+	gather_settings(src, s);
+	status_publish(table, s);
 	free(s);
 	return 0;
 }

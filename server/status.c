@@ -13,6 +13,7 @@
 struct snapshot {
 	struct source_status *head; /* only up to `volumes`: see head_bytes */
 	struct volume_status *volumes;
+	char *tags;
 };
 
 struct status_table {
@@ -85,6 +86,7 @@ free_snapshot(struct snapshot *e)
 {
 	free(e->head);
 	free(e->volumes);
+	free(e->tags);
 }
 
 void
@@ -139,9 +141,10 @@ insert_slot(struct status_table *t, size_t slot)
 static bool
 pack(const struct source_status *s, struct snapshot *ret_entry)
 {
-	struct snapshot e = {.head = malloc(head_bytes), .volumes = malloc(volumes_bytes(s) + 1)};
+	struct snapshot e = {
+	    .head = malloc(head_bytes), .volumes = malloc(volumes_bytes(s) + 1), .tags = strdup(s->tags)};
 
-	if (e.head == NULL || e.volumes == NULL) {
+	if (e.head == NULL || e.volumes == NULL || e.tags == NULL) {
 		free_snapshot(&e);
 		return false;
 	}
@@ -156,6 +159,7 @@ unpack(const struct snapshot *e, struct source_status *ret_status)
 {
 	memcpy(ret_status, e->head, head_bytes);
 	memcpy(ret_status->volumes, e->volumes, volumes_bytes(e->head));
+	strcpy(ret_status->tags, e->tags);
 }
 
 void

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
+#include "server/settings.h"
 #include "server/usage.h"
 #include "storage/store.h"
 
@@ -149,8 +150,10 @@ struct source_status {
 	uint64_t costliest_bytes; /* freed when it is deleted */
 	struct policy policy;
 	struct retention retention;
+	struct source_settings settings;
 	size_t volume_count, retired_count;
 	struct volume_status volumes[STORE_VOLUMES_MAX]; /* those declared, then those retired */
+	char tags[SETTINGS_TEXT_BYTES];                  /* a JSON object; "" = none */
 };
 
 /* Seconds of lag at now_ns for one of the *_at_ns fields; -1 if the field is 0. Never negative otherwise. */

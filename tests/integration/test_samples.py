@@ -152,9 +152,9 @@ def raise_user_version(path, by):
 
 
 def test_a_newer_registry_is_refused(rig, newest):
-    raise_user_version(newest.area / "holdfast.db", 1)
+    raise_user_version(newest.area / "holdfast.db", 50)
     daemon = refused(rig, newest, "holdfast.db")
-    raise_user_version(newest.area / "holdfast.db", -1)
+    raise_user_version(newest.area / "holdfast.db", -50)
     daemon.start()
     daemon.wait_ready(newest.source)
 

@@ -297,6 +297,28 @@ command_plan(struct server *sv, const struct id *source, const struct policy *ru
 }
 
 void
+server_default_settings(const struct server *sv, struct settings *ret_settings)
+{
+	settings_default(ret_settings);
+	ret_settings->policy.journal_window_ns = 90 * NS_PER_SECOND;
+}
+
+void
+command_set_settings(struct server *sv, const struct id *source, json_t *patch, command_done *done, void *arg)
+{
+	char said[SENTENCE_BYTES];
+
+	settings_describe(patch, said, sizeof said);
+	fake_answer(sv, 0, said, done, arg);
+}
+
+void
+command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "", done, arg);
+}
+
+void
 command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, frozen ? "frozen" : "thawed", done, arg);

@@ -848,6 +848,49 @@ events_alone_are_no_reason_for_a_copy(void **state)
 	assert_int_not_equal(inode_of_copy(f), first);
 }
 
+/* ---- settings of sources ---- */
+
+static void
+a_new_source_begins_with_the_template_of_its_day(void **state)
+{
+	struct fixture *f = *state;
+	struct registry_source row;
+	struct id before, after;
+	char text[64];
+
+	put_token(f, 1, NULL);
+	put_token(f, 2, NULL);
+	assert_int_equal(enroll_at(f, 1, T_NOW, nonce_a, &before), 0);
+	assert_int_equal(registry_set_template(f->registry, "{\"a\":1}", "{\"bandwidthThrottling\":2}", &f->err), 0);
+	assert_int_equal(enroll_at(f, 2, T_NOW, nonce_b, &after), 0);
+	reopen(f);
+	assert_int_equal(registry_get_source_settings(f->registry, &before, text, sizeof text), 0);
+	assert_string_equal(text, "{}");
+	assert_int_equal(registry_get_source_settings(f->registry, &after, text, sizeof text), 0);
+	assert_string_equal(text, "{\"a\":1}");
+	assert_int_equal(registry_get_setting(f->registry, REGISTRY_NEW_STORE, text, sizeof text), 0);
+	assert_string_equal(text, "{\"bandwidthThrottling\":2}");
+	assert_int_equal(registry_get_source(f->registry, &before, &row, &f->err), 0);
+	assert_int_equal(row.throttle.mbps, 0);
+	assert_int_equal(registry_get_source(f->registry, &after, &row, &f->err), 0);
+	assert_int_equal(row.throttle.mbps, 2);
+}
+
+static void
+settings_of_a_source_are_its_own(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f), nobody = id_random("s");
+	char text[64];
+
+	assert_int_equal(registry_set_source_settings(f->registry, &source, "{\"c\":3}", &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_get_source_settings(f->registry, &source, text, sizeof text), 0);
+	assert_string_equal(text, "{\"c\":3}");
+	assert_int_equal(registry_set_source_settings(f->registry, &nobody, "{}", &f->err), -ENOENT);
+	assert_int_equal(registry_get_source_settings(f->registry, &nobody, text, sizeof text), -ENOENT);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -885,6 +928,8 @@ main(void)
 	    T(rows_that_cannot_be_read_are_not_taken_for_damaged_ones),
 	    T(without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do),
 	    T(events_alone_are_no_reason_for_a_copy),
+	    T(a_new_source_begins_with_the_template_of_its_day),
+	    T(settings_of_a_source_are_its_own),
 	};
 
 	sqlite_faults_install();

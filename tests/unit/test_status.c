@@ -78,6 +78,22 @@ a_snapshot_is_given_back_with_all_its_volumes(void **state)
 }
 
 static void
+tags_come_back_and_go_with_the_snapshot_that_had_them(void **state)
+{
+	struct source_status *s = make_status("s-1", 1, 1);
+
+	memset(s->tags, 'x', sizeof s->tags - 1);
+	status_publish(*state, s);
+	memset(s->tags, 0, sizeof s->tags);
+	assert_true(get(*state, "s-1", s));
+	assert_int_equal(strlen(s->tags), sizeof s->tags - 1);
+	publish(*state, "s-1", 1, 2);
+	assert_true(get(*state, "s-1", s));
+	assert_string_equal(s->tags, "");
+	free(s);
+}
+
+static void
 the_newest_snapshot_replaces_the_one_before(void **state)
 {
 	struct source_status *s = calloc(1, sizeof *s);
@@ -203,6 +219,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(a_snapshot_is_given_back_with_all_its_volumes, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(tags_come_back_and_go_with_the_snapshot_that_had_them, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(the_newest_snapshot_replaces_the_one_before, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(all_are_listed_in_the_order_of_their_ids, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come, set_up, tear_down),
