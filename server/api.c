@@ -70,6 +70,8 @@ static const struct route routes[] = {
 	"let them expire again"},
     {HTTP_POST, "/v1/source-servers/*/quota", "source.quota", ROUTE_GOES_ON, prepare_quota, post_quota,
 	"what it may take of the staging area"},
+    {HTTP_POST, "/v1/source-servers/*/throttle", "source.throttle", ROUTE_CHANGES, prepare_throttle, post_throttle,
+	"how fast it may be read"},
     {HTTP_POST, "/v1/source-servers/*/scrub", "source.scrub", ROUTE_CHANGES, prepare_source, post_scrub,
 	"read and check all that is stored of it"},
     {HTTP_DELETE, "/v1/source-servers/*/scrub", "source.scrub.cancel", ROUTE_GOES_ON, prepare_source, delete_scrub,

@@ -68,6 +68,7 @@ struct call {
 	int64_t timeout_ns, lifetime_ns;
 	struct quota_change quota;
 	struct policy_change policy;
+	struct throttle throttle;
 	json_t *patch; /* of settings */
 
 	/* the helper's work and its result */
@@ -148,6 +149,8 @@ void post_renew_server(struct call *call);
 void post_renew_source(struct call *call);
 int prepare_quota(struct call *call, struct hf_error *err);
 void post_quota(struct call *call);
+int prepare_throttle(struct call *call, struct hf_error *err);
+void post_throttle(struct call *call);
 void post_scrub(struct call *call);
 void delete_scrub(struct call *call);
 int prepare_policy(struct call *call, struct hf_error *err);

@@ -385,6 +385,56 @@ post_quota(struct call *call)
 	command_set_quota(call->api->sv, &call->source, &call->quota, on_source_changed, call);
 }
 
+/* ---- throttle ---- */
+
+static int
+take_windows(struct throttle *t, const json_t *list, struct hf_error *err)
+{
+	json_t *window;
+	size_t i;
+	int r = 0;
+
+	if (list != NULL && (!json_is_array(list) || json_array_size(list) > THROTTLE_WINDOWS_MAX))
+		return hf_error_say(err, -EINVAL, "windows: a list of at most %d is wanted", THROTTLE_WINDOWS_MAX);
+	json_array_foreach (list, i, window) {
+		const char *text = json_string_value(window);
+
+		if (r == 0)
+			r = throttle_window_parse(text != NULL ? text : "", &t->windows[i], err);
+	}
+	t->window_count = json_array_size(list);
+	return r;
+}
+
+int
+prepare_throttle(struct call *call, struct hf_error *err)
+{
+	json_t *body, *windows = NULL;
+	json_int_t mbps = 0;
+	char text[THROTTLE_TEXT_BYTES];
+	int r = prepare_source(call, err);
+
+	if (r == 0)
+		r = unpack_body(call, &body, err, "{s:I, s?o}", "bandwidthThrottling", &mbps, "windows", &windows);
+	if (r < 0)
+		return r;
+	r = take_windows(&call->throttle, windows, err);
+	json_decref(body);
+	if (r == 0 && (mbps < 0 || mbps > THROTTLE_MBPS_MAX))
+		r = hf_error_say(
+		    err, -EINVAL, "bandwidthThrottling: 0 (none) to %d Mbps are wanted", THROTTLE_MBPS_MAX);
+	call->throttle.mbps = (unsigned)mbps;
+	snprintf(call->object, sizeof call->object, "%s %u Mbps%s%.200s", call->source.text, (unsigned)mbps,
+	    call->throttle.window_count > 0 ? "; " : "", throttle_windows_format(&call->throttle, text));
+	return r;
+}
+
+void
+post_throttle(struct call *call)
+{
+	command_set_throttle(call->api->sv, &call->source, &call->throttle, on_source_changed, call);
+}
+
 int
 prepare_volume_delete(struct call *call, struct hf_error *err)
 {

@@ -479,6 +479,20 @@ json_agent(const struct source_status *s)
 }
 
 static json_t *
+json_throttle(const struct source_status *s)
+{
+	const struct throttle *t = &s->throttle.set;
+	char text[THROTTLE_WINDOW_TEXT_BYTES];
+	json_t *windows = json_array();
+
+	for (size_t i = 0; i < t->window_count; i++)
+		json_array_append_new(windows, json_string(throttle_window_format(&t->windows[i], text)));
+	return json_pack("{s:i, s:o, s:i, s:f}", "bandwidthThrottling", (int)t->mbps, "windows", windows,
+	    "bandwidthThrottlingNow", (int)s->throttle.mbps, "waitedSeconds",
+	    (double)s->throttle.waited_ns / NS_PER_SECOND);
+}
+
+static json_t *
 json_usage(const struct source_status *s)
 {
 	const struct usage *u = &s->usage;
@@ -600,13 +614,13 @@ json_drs_source(const struct source_status *s, int64_t now_ns)
 static json_t *
 json_own_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
-	    "catalogRepair", json_repair(s), "lag", json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes),
-	    "rates", json_rates(s), "ready", s->ready, "reasons", json_reasons(s), "readyEvidence", json_evidence(s),
-	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
-	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
-	    "space", json_space(s), "verification", json_proof(s), "scrub", json_scrub(s), "retention",
-	    json_retention(s));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
+	    "throttle", json_throttle(s), "readyEvidence", json_evidence(s), "catalogRepair", json_repair(s), "lag",
+	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
+	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
+	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
+	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification", json_proof(s),
+	    "scrub", json_scrub(s), "retention", json_retention(s));
 }
 
 json_t *

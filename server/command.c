@@ -106,6 +106,7 @@ struct command {
 
 	struct quota_change quota;
 	struct policy_change policy;
+	struct throttle throttle;
 	bool frozen;
 	json_t *patch;
 	struct source_settings settings;
@@ -872,6 +873,39 @@ command_set_quota(
 
 	c->quota = *change;
 	send_to_source(c, set_quota);
+}
+
+/* ---- throttle ---- */
+
+static void
+run_set_throttle(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+
+	set_result(c, registry_set_throttle(c->server->registry, &c->source, &c->throttle, &c->err));
+}
+
+static void
+set_throttle(struct command *c, struct source *src)
+{
+	char said[SENTENCE_BYTES];
+
+	throttle_describe(&c->throttle, said, sizeof said);
+	server_event(c->server, &c->source, "throttle_set", "%s", said);
+	source_set_throttle(src, &c->throttle);
+	source_publish(src); /* who asked may look at once */
+	answer_ok(c, said);
+}
+
+void
+command_set_throttle(
+    struct server *sv, const struct id *source, const struct throttle *throttle, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->throttle = *throttle;
+	c->at_source = set_throttle;
+	send_to_catalog(c, run_set_throttle, tell_owner);
 }
 
 static void

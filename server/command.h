@@ -98,6 +98,10 @@ struct quota_change {
 void command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg);
 
+/* How fast it may be read, at once: replaces what it was. */
+void command_set_throttle(
+    struct server *sv, const struct id *source, const struct throttle *throttle, command_done *done, void *arg);
+
 /* As source_delete_volume(). */
 void command_delete_volume(
     struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg);

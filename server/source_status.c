@@ -234,6 +234,14 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 	s->eta_ns = estimate_eta(src, s, now_ns);
 }
 
+static void
+gather_throttle(const struct source *src, struct source_status *s)
+{
+	s->throttle.set = src->facts.throttle;
+	s->throttle.mbps = throttle_gate_mbps(&src->gate);
+	s->throttle.waited_ns = throttle_gate_waited_ns(&src->gate, clock_monotonic_ns());
+}
+
 /* ---- room ---- */
 
 static void
@@ -364,6 +372,7 @@ source_publish(struct source *src)
 		gather_store(src, s, &f);
 	s->repair = src->repair;
 	gather_rates(src, s, now);
+	gather_throttle(src, s);
 	state_evaluate(&f, &v);
 	note_change(src, &v);
 	copy_verdict(&v, s);
@@ -390,6 +399,7 @@ source_publish_first(const struct source *src)
 	}
 	s->id = facts->id;
 	s->hints = facts->hints;
+	s->throttle.set = facts->throttle;
 	s->added_ns = facts->created_ns;
 	s->last_seen_ns = facts->last_seen_ns;
 	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();

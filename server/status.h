@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
+#include "server/throttle.h"
 #include "server/settings.h"
 #include "server/usage.h"
 #include "storage/store.h"
@@ -143,6 +144,11 @@ struct source_status {
 	struct usage usage;
 	bool usage_known;
 	enum space_level space_level;
+	struct {
+		struct throttle set;
+		unsigned mbps;      /* now, as the hour says; 0 = none */
+		uint64_t waited_ns; /* nothing was read because of it, since the start */
+	} throttle;
 	uint64_t quota_bytes;     /* 0 = none */
 	enum when_full when_full; /* as set; default: the configuration's */
 	bool thins;               /* points are given up when room runs out */

@@ -149,6 +149,17 @@ throttle_windows_format(const struct throttle *t, char *ret_text)
 	return ret_text;
 }
 
+void
+throttle_describe(const struct throttle *t, char *ret_text, size_t size)
+{
+	char windows[THROTTLE_TEXT_BYTES], most[32] = "";
+
+	if (t->mbps > 0)
+		snprintf(most, sizeof most, " at no more than %u Mbps", t->mbps);
+	snprintf(ret_text, size, "it is read%s%s%s", t->mbps > 0 ? most : " as fast as it comes",
+	    t->window_count > 0 ? "; but " : "", throttle_windows_format(t, windows));
+}
+
 static bool
 window_has(const struct throttle_window *w, unsigned day, unsigned minute)
 {
@@ -228,6 +239,12 @@ throttle_gate_set(struct throttle_gate *g, unsigned mbps, int64_t now_ns)
 		g->room_bytes = 0;
 	g->filled_ns = now_ns;
 	g->bytes_per_second = rate;
+}
+
+unsigned
+throttle_gate_mbps(const struct throttle_gate *g)
+{
+	return (unsigned)(g->bytes_per_second / BYTES_PER_SECOND_PER_MBPS);
 }
 
 int64_t

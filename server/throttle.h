@@ -45,6 +45,9 @@ char *throttle_window_format(const struct throttle_window *w, char *ret_text);
 int throttle_windows_parse(const char *text, struct throttle *t, struct hf_error *err);
 char *throttle_windows_format(const struct throttle *t, char *ret_text); /* THROTTLE_TEXT_BYTES */
 
+/* "it is read at no more than 20 Mbps", and the windows, cut at size. */
+void throttle_describe(const struct throttle *t, char *ret_text, size_t size);
+
 /* Mbps at a moment of the week: day 0 is Monday, minute of that day. The first window that has it decides. */
 unsigned throttle_mbps_at(const struct throttle *t, unsigned day, unsigned minute);
 
@@ -67,6 +70,8 @@ int64_t throttle_gate_wait(struct throttle_gate *g, int64_t now_ns);
 size_t throttle_gate_room(const struct throttle_gate *g, size_t most);
 /* So many were read. */
 void throttle_gate_take(struct throttle_gate *g, size_t bytes);
+
+unsigned throttle_gate_mbps(const struct throttle_gate *g); /* 0: open */
 
 /* There is nobody to read from any more. */
 void throttle_gate_leave(struct throttle_gate *g, int64_t now_ns);

@@ -6,6 +6,7 @@
 
 #include "server/ctl/client.h"
 #include "server/ctl/options.h"
+#include "server/throttle.h"
 #include "storage/policy.h"
 
 #define TABLE (OPT_BIT(OPT_NO_HEADER) | OPT_BIT(OPT_EXACT) | OPT_BIT(OPT_COLUMNS))
@@ -54,6 +55,10 @@ static const struct command commands[] = {
     {"quota", "list", "", 0, 0, "what each source takes of the staging area, and what it may", TABLE, run_quota_list},
     {"quota", "set", "SOURCE [SIZE|none]", 1, 2, "the most it may take, and what goes when there is no room",
 	OPT_BIT(OPT_WHEN_FULL), run_quota_set},
+    {"throttle", "show", "[SOURCE]", 0, 1, "how fast sources may be read, and how long they waited for it", TABLE,
+	run_throttle_show},
+    {"throttle", "set", "SOURCE MBPS|none [WINDOW...]", 2, 2 + THROTTLE_WINDOWS_MAX,
+	"how fast it may be read; windows as in 'Mon-Fri 08:00-18:00 20'", 0, run_throttle_set},
     {"token", "create", "", 0, 0, "print the line that enrols a machine",
 	OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_LIFETIME) | OPT_BIT(OPT_ADDRESS), run_token_create},
     {"token", "list", "", 0, 0, "tokens that were made, never their secrets", TABLE, run_token_list},

@@ -147,6 +147,8 @@ int run_retention_freeze(struct ctl *ctl);
 int run_retention_thaw(struct ctl *ctl);
 int run_quota_list(struct ctl *ctl);
 int run_quota_set(struct ctl *ctl);
+int run_throttle_show(struct ctl *ctl);
+int run_throttle_set(struct ctl *ctl);
 int run_token_create(struct ctl *ctl);
 int run_token_list(struct ctl *ctl);
 int run_token_revoke(struct ctl *ctl);

@@ -275,6 +275,16 @@ command_set_quota(
 }
 
 void
+command_set_throttle(
+    struct server *sv, const struct id *source, const struct throttle *throttle, command_done *done, void *arg)
+{
+	char text[SENTENCE_BYTES];
+
+	throttle_describe(throttle, text, sizeof text);
+	fake_answer(sv, 0, text, done, arg);
+}
+
+void
 command_set_policy(
     struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
 {
