@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* status, ready: the two questions that are asked all day. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/units.h"
@@ -7,23 +8,24 @@
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
+#include "server/ctl/trouble.h"
 
 static const struct table_column status_columns[] = {
-    {"id", "SOURCE", false, false, false},
-    {"name", "NAME", false, true, false},
-    {"state", "STATE", false, false, false},
-    {"ready", "READY", false, false, false},
-    {"lag", "LAG", true, false, false},
-    {"durable", "DURABLE LAG", true, false, true},
-    {"received", "RECEIVED LAG", true, false, true},
-    {"backlog", "BACKLOG", true, false, false},
-    {"rate", "RATE", true, false, false},
-    {"done", "DONE", true, false, true},
-    {"point", "NEWEST POINT", false, false, false},
-    {"pit", "POINT ID", false, false, true},
-    {"eta", "CAUGHT UP", false, false, false},
-    {"error", "ERROR", false, false, true},
-    {"reason", "REASON", false, true, false},
+    {"id", "SOURCE", false, false, 6},
+    {"name", "NAME", false, true, 0},
+    {"state", "STATE", false, false, 0},
+    {"ready", "READY", false, false, 0},
+    {"lag", "LAG", true, false, 0},
+    {"durable", "DURABLE LAG", true, false, COLUMN_EXTRA},
+    {"received", "RECEIVED LAG", true, false, COLUMN_EXTRA},
+    {"backlog", "BACKLOG", true, false, 2},
+    {"rate", "RATE", true, false, 3},
+    {"done", "DONE", true, false, COLUMN_EXTRA},
+    {"point", "NEWEST POINT", false, false, 4},
+    {"pit", "POINT ID", false, false, COLUMN_EXTRA},
+    {"eta", "CAUGHT UP", false, false, 5},
+    {"error", "ERROR", false, false, COLUMN_EXTRA},
+    {"reason", "REASON", false, true, COLUMN_EXTRA},
 };
 
 /* How much of the volumes is here: what a first fill is asked about. */
@@ -103,35 +105,42 @@ count_ready(const json_t *sources)
 
 /* How fast it fills is told only when it was measured. */
 static void
-print_growth(const json_t *area)
+say_growth(FILE *line, const json_t *area)
 {
 	const json_t *growth = pick(area, "growthBytesPerDay"), *days = pick(area, "daysToFull");
 	int64_t per_day = growth != NULL ? json_integer_value(growth) : 0;
 	char bytes[UNITS_TEXT_BYTES], span[UNITS_TEXT_BYTES];
 
 	if (growth == NULL) {
-		printf("; growth not known yet");
+		fprintf(line, "growth not known yet");
 		return;
 	}
-	printf("; %s %s a day (measured over %s)", per_day < 0 ? "shrinks by" : "grows by",
+	fprintf(line, "%s %s a day (measured over %s)", per_day < 0 ? "shrinks by" : "grows by",
 	    size_format((uint64_t)(per_day < 0 ? -per_day : per_day), bytes),
 	    duration_format(pick_integer(area, "growthMeasuredSeconds") * NS_PER_SECOND, span));
 	if (days != NULL)
-		printf(", full in %.1f days", json_number_value(days));
+		fprintf(line, ", full in %.1f days", json_number_value(days));
 }
 
 static void
-print_area(const char *what, const json_t *area)
+print_area(const struct ctl *ctl, const char *what, const json_t *area)
 {
 	const char *state = pick_text(area, "state");
-	char total[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
+	char total[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES], *text;
+	size_t len;
+	FILE *line = open_memstream(&text, &len);
 
-	printf("%s %s free of %s", what, size_format((uint64_t)pick_integer(area, "freeBytes"), left),
-	    size_format((uint64_t)pick_integer(area, "totalBytes"), total));
-	print_growth(area);
+	if (line == NULL)
+		abort();
+	fprintf(line, "%s ", what);
 	if (strcmp(state, "OK") != 0)
-		printf("; %s%s", state, strcmp(state, "FULL") == 0 ? ": nothing more is taken" : "");
-	putchar('\n');
+		fprintf(line, "is %s%s: ", state, strcmp(state, "FULL") == 0 ? ", nothing more is taken" : "");
+	fprintf(line, "%s free of %s; ", size_format((uint64_t)pick_integer(area, "freeBytes"), left),
+	    size_format((uint64_t)pick_integer(area, "totalBytes"), total));
+	say_growth(line, area);
+	fclose(line);
+	print_wrapped(ctl, text, 4, strcmp(state, "OK") != 0 ? MOOD_BAD : MOOD_PLAIN);
+	free(text);
 }
 
 /* Where nothing expires, the staging area fills. */
@@ -154,17 +163,21 @@ print_stopped(const json_t *sources)
 }
 
 static void
-print_summary(const json_t *version, const json_t *sources, int64_t now_ns)
+print_summary(const struct ctl *ctl, const json_t *version, const json_t *sources, int64_t now_ns)
 {
+	size_t troubled = count_troubled(sources);
 	char up[UNITS_TEXT_BYTES];
 
-	printf("holdfastd %s%s, up %s; %zu of %zu sources ready\n", pick_text(version, "version"),
+	printf("holdfastd %s%s, up %s; %zu of %zu sources ready", pick_text(version, "version"),
 	    pick_bool(version, "draining") ? " (shutting down)" : "",
 	    duration_format(now_ns - pick_time_ns(version, "startedDateTime"), up), count_ready(sources),
 	    json_array_size(sources));
-	print_area("staging area", pick(version, "stagingArea"));
+	if (troubled > 0)
+		printf(", %zu in trouble", troubled);
+	putchar('\n');
+	print_area(ctl, "staging area", pick(version, "stagingArea"));
 	if (pick(version, "journalArea") != NULL)
-		print_area("journals", pick(version, "journalArea"));
+		print_area(ctl, "journals", pick(version, "journalArea"));
 	print_stopped(sources);
 }
 
@@ -180,8 +193,10 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	json_array_foreach (sources, i, source) {
 		add_status(t, source, now_ns);
 	}
-	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS))
-		print_summary(version, sources, now_ns);
+	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS)) {
+		print_summary(ctl, version, sources, now_ns);
+		print_trouble(ctl, sources, now_ns);
+	}
 	if (json_array_size(sources) == 0 && !ctl_given(ctl, OPT_NO_HEADER)) {
 		table_destroy(t);
 		printf("no source yet: holdfastctl token create prints the line that enrols one\n");
@@ -196,7 +211,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 int
 run_status(struct ctl *ctl)
 {
-	json_t *version, *sources;
+	json_t *version, *sources, *sorted;
 	int code = client_get(ctl->client, &version, "/v1/version");
 
 	if (code != EXIT_DONE)
@@ -208,8 +223,10 @@ run_status(struct ctl *ctl)
 	}
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o, s:o}", "server", version, "items", sources));
-	code = print_status(ctl, version, sources);
+	sorted = sort_by_trouble(sources);
+	code = print_status(ctl, version, sorted);
 	json_decref(version);
+	json_decref(sorted);
 	json_decref(sources);
 	return code;
 }

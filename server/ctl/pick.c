@@ -224,6 +224,38 @@ print_table(const struct ctl *ctl, struct table *t)
 	return code;
 }
 
+/* Bytes of text that go on this line: up to the last blank that fits, or a whole word if even that is too long. */
+static size_t
+line_length(const char *text, int width)
+{
+	size_t len = strlen(text), end;
+
+	if (width <= 0 || (size_t)table_text_width(text) <= (size_t)width)
+		return len;
+	for (end = table_bytes_that_fit(text, width); end > 0 && text[end] != ' '; end--)
+		;
+	return end > 0 ? end : strcspn(text, " ");
+}
+
+void
+print_wrapped(const struct ctl *ctl, const char *text, int indent, enum table_mood mood)
+{
+	const char *color = use_color(ctl) ? mood_color(mood) : "";
+	int width = terminal_width(), used = 0;
+	char *copy = table_clean_copy(text);
+
+	for (const char *p = copy; *p != '\0';) {
+		size_t lead = strspn(p, " ");
+		size_t len = lead + line_length(p + lead, width == 0 ? 0 : width - used - (int)lead);
+
+		printf("%*s%s%.*s%s\n", used, "", color, (int)len, p, color[0] != '\0' ? "\033[0m" : "");
+		p += len;
+		p += strspn(p, " ");
+		used = indent;
+	}
+	free(copy);
+}
+
 int
 print_json(json_t *json)
 {

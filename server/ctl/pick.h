@@ -35,6 +35,9 @@ void cell_state(struct table *t, const char *column, const json_t *source);
 /* Print as -H, -p, -o, --color and the terminal want it, and destroy the table. Returns the exit code. */
 int print_table(const struct ctl *ctl, struct table *t);
 
+/* A line, broken between words where the terminal ends; what follows is indented by so many columns. */
+void print_wrapped(const struct ctl *ctl, const char *text, int indent, enum table_mood mood);
+
 /* The document as it is. Takes it. */
 int print_json(json_t *json);
 

@@ -85,9 +85,8 @@ find_column(const struct table *t, const char *name, size_t len)
 	return -1;
 }
 
-/* A copy without control characters: a host name must not command the terminal, nor a tab make a column. */
-static char *
-clean_copy(const char *text)
+char *
+table_clean_copy(const char *text)
 {
 	char *copy = must(strdup(text));
 
@@ -106,16 +105,15 @@ table_set(struct table *t, const char *column, const char *human, const char *ex
 	assert(i >= 0 && t->row_count > 0);
 	cell = &t->cells[(t->row_count - 1) * t->column_count + (size_t)i];
 	assert(cell->human == NULL); /* set once */
-	cell->human = clean_copy(human);
-	cell->exact = exact == NULL ? NULL : clean_copy(exact);
+	cell->human = table_clean_copy(human);
+	cell->exact = exact == NULL ? NULL : table_clean_copy(exact);
 	cell->mood = mood;
 }
 
 /* ---- text on a terminal ---- */
 
-/* Columns a text takes; a byte that is no character of the locale takes one. */
-static int
-text_width(const char *text)
+int
+table_text_width(const char *text)
 {
 	mbstate_t state = {0};
 	int width = 0;
@@ -135,9 +133,8 @@ text_width(const char *text)
 	return width;
 }
 
-/* How many bytes of text fit into width columns. */
-static size_t
-bytes_that_fit(const char *text, int width)
+size_t
+table_bytes_that_fit(const char *text, int width)
 {
 	mbstate_t state = {0};
 	const char *p = text;
@@ -178,7 +175,7 @@ choose_columns(const struct table *t, const char *names, struct view *v, const c
 	v->count = 0;
 	if (names == NULL || strcmp(names, "all") == 0) {
 		for (size_t i = 0; i < t->column_count; i++)
-			if (names != NULL || !t->columns[i].extra)
+			if (names != NULL || t->columns[i].rank != COLUMN_EXTRA)
 				v->columns[v->count++] = i;
 		return 0;
 	}
@@ -202,13 +199,44 @@ static void
 measure(const struct table *t, const struct table_style *style, struct view *v)
 {
 	for (size_t i = 0; i < v->count; i++) {
-		v->widths[i] = style->header ? text_width(t->columns[v->columns[i]].title) : 0;
+		v->widths[i] = style->header ? table_text_width(t->columns[v->columns[i]].title) : 0;
 		for (size_t row = 0; row < t->row_count; row++) {
-			int width = text_width(cell_text(t, style, row, v->columns[i]));
+			int width = table_text_width(cell_text(t, style, row, v->columns[i]));
 
 			if (width > v->widths[i])
 				v->widths[i] = width;
 		}
+	}
+}
+
+static int
+least_width(const struct table *t, const struct view *v)
+{
+	int total = -GAP;
+
+	for (size_t i = 0; i < v->count; i++) {
+		bool shrinks = t->columns[v->columns[i]].shrinks && v->widths[i] > SHRUNK_WIDTH_MIN;
+
+		total += GAP + (shrinks ? SHRUNK_WIDTH_MIN : v->widths[i]);
+	}
+	return total;
+}
+
+/* What was not asked for by name goes, the highest rank first, until the rest fits. */
+static void
+leave_out(const struct table *t, const struct table_style *style, struct view *v)
+{
+	while (style->width > 0 && style->columns == NULL && least_width(t, v) > style->width) {
+		size_t goes = 0;
+
+		for (size_t i = 1; i < v->count; i++)
+			if (t->columns[v->columns[i]].rank >= t->columns[v->columns[goes]].rank)
+				goes = i;
+		if (t->columns[v->columns[goes]].rank <= COLUMN_EXTRA)
+			return;
+		v->count--;
+		memmove(&v->columns[goes], &v->columns[goes + 1], (v->count - goes) * sizeof v->columns[0]);
+		memmove(&v->widths[goes], &v->widths[goes + 1], (v->count - goes) * sizeof v->widths[0]);
 	}
 }
 
@@ -236,7 +264,7 @@ shrink_to_fit(const struct table *t, const struct table_style *style, struct vie
 
 /* ---- output ---- */
 
-static const char *
+const char *
 mood_color(enum table_mood mood)
 {
 	switch (mood) {
@@ -262,9 +290,9 @@ print_cell(const struct table_style *style, const char *text, int width, bool ri
 {
 	const char *color = style->color ? mood_color(mood) : "";
 	const char *ellipsis = style->utf8 ? "\xe2\x80\xa6" : "~";
-	int own = text_width(text);
+	int own = table_text_width(text);
 	bool cut = own > width;
-	size_t len = cut ? bytes_that_fit(text, width - 1) : strlen(text);
+	size_t len = cut ? table_bytes_that_fit(text, width - 1) : strlen(text);
 
 	own = cut ? width : own;
 	print_padding(right ? width - own : 0, out);
@@ -301,6 +329,7 @@ table_print(const struct table *t, const struct table_style *style, FILE *out, c
 		return r;
 	if (!style->tabs) {
 		measure(t, style, &v);
+		leave_out(t, style, &v);
 		shrink_to_fit(t, style, &v);
 	}
 	if (style->header)

@@ -14,8 +14,10 @@ struct table_column {
 	const char *title; /* header */
 	bool right;        /* aligned */
 	bool shrinks;      /* may be cut when the terminal is narrow */
-	bool extra;        /* shown only with -o */
+	int rank; /* 0: always shown; COLUMN_EXTRA; above: not on a terminal too narrow, the highest go first */
 };
+
+enum { COLUMN_EXTRA = 1 }; /* shown only with -o */
 
 enum table_mood { MOOD_PLAIN, MOOD_GOOD, MOOD_WARN, MOOD_BAD };
 
@@ -26,8 +28,11 @@ struct table_style {
 	bool color;
 	bool utf8;           /* the ellipsis may be one */
 	int width;           /* 0: no limit */
-	const char *columns; /* "name,state", "all", or NULL for those not extra */
+	const char *columns; /* "name,state", "all", or NULL for those of rank 0 and those that fit */
 };
+
+/* The escape sequence that begins it; "" for a plain one. "\033[0m" ends it. */
+const char *mood_color(enum table_mood mood);
 
 /* columns is borrowed until table_destroy(). Aborts when out of memory, as all of these do. */
 struct table *table_create(const struct table_column *columns, size_t count);
@@ -39,6 +44,15 @@ void table_set(struct table *t, const char *column, const char *human, const cha
 
 /* 0, or -EINVAL: style->columns names one that does not exist; *ret_bad (may be NULL) points at it. */
 int table_print(const struct table *t, const struct table_style *style, FILE *out, const char **ret_bad);
+
+/* Columns a text takes on the terminal; a byte that is no character of the locale takes one. And how many bytes of it
+ * fit into so many. */
+int table_text_width(const char *text);
+size_t table_bytes_that_fit(const char *text, int width);
+
+/* A copy without control characters: a host name must not command the terminal, nor a tab make a column. The caller's.
+ */
+char *table_clean_copy(const char *text);
 
 /* "id, name, state": for messages. */
 void table_print_names(const struct table *t, FILE *out);

@@ -89,7 +89,7 @@ def test_status_alone_is_the_default_and_a_table_for_people(server):
 
 def test_scripts_get_tabs_and_exact_numbers(server):
     rows = server.rows("status", "-o", "id,state,ready,rate")
-    assert rows == [[READY, "CONTINUOUS", "yes", str(12 << 20)], [BROKEN, "DISCONNECTED", "no", "0"]]
+    assert rows == [[BROKEN, "DISCONNECTED", "no", "0"], [READY, "CONTINUOUS", "yes", str(12 << 20)]], "the worst first"
     assert server.rows("volume", "list", "db01", "-o", "name,size,state") == [["sda", str(VOLUME_BYTES), "OK"], ["sdb", "0", "RETIRED"]]
     assert [row[0] for row in server.rows("pit", "list", "-o", "name")] == ["", "before-upgrade", ""]
 

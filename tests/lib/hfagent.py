@@ -349,11 +349,11 @@ def check_server(chain, fingerprint):
     return cas[0]
 
 
-def hints():
-    return protobuf().Hints(hostname=socket.gethostname()[:127], os="test", cpus=os.cpu_count() or 1, agent_version="hfagent.py")
+def hints(hostname=None):
+    return protobuf().Hints(hostname=hostname or socket.gethostname()[:127], os="test", cpus=os.cpu_count() or 1, agent_version="hfagent.py")
 
 
-def enroll(address, token, directory, nonce=None, timeout=10, csr=None, source_address=None):
+def enroll(address, token, directory, nonce=None, timeout=10, csr=None, source_address=None, hostname=None):
     """Turn a token into an Identity kept in directory. Raises Goodbye or Closed."""
     pb = protobuf()
     secret, fingerprint = parse_token(token)
@@ -362,7 +362,7 @@ def enroll(address, token, directory, nonce=None, timeout=10, csr=None, source_a
     nonce = nonce or os.urandom(16)
     make_key(key_path)
     request = pb.Enroll(protocol_version=PROTOCOL_VERSION, protocol_version_min=PROTOCOL_VERSION, token_secret=secret,
-                        csr=csr or make_csr(key_path), installation_nonce=nonce, hints=hints())
+                        csr=csr or make_csr(key_path), installation_nonce=nonce, hints=hints(hostname))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -381,7 +381,7 @@ def enroll(address, token, directory, nonce=None, timeout=10, csr=None, source_a
     replace_file(os.path.join(str(directory), "ca.pem"), ssl.DER_cert_to_PEM_cert(ca).encode())
     replace_file(os.path.join(str(directory), "cert.pem"), ssl.DER_cert_to_PEM_cert(enrolled.certificate).encode())
     facts = {"source_id": enrolled.source_id, "nonce": nonce.hex(), "incarnation": 0, "data_port": enrolled.data_port,
-             "last_stream_id": 0, "last_acked_sequence": 0}
+             "last_stream_id": 0, "last_acked_sequence": 0, "hostname": hostname}
     replace_file(os.path.join(str(directory), "agent.json"), json.dumps(facts).encode())
     return Identity(directory)
 
@@ -543,7 +543,7 @@ class Agent:
     def hello(self, **overrides):
         """Returns WELCOME."""
         fields = dict(protocol_version=PROTOCOL_VERSION, protocol_version_min=PROTOCOL_VERSION, role=1,
-                      installation_nonce=self.identity.nonce, incarnation=self.incarnation, hints=hints(),
+                      installation_nonce=self.identity.nonce, incarnation=self.incarnation, hints=hints(self.identity.facts.get("hostname")),
                       clock_ns=self.clock(), last_stream_id=self.identity.facts["last_stream_id"],
                       last_acked_sequence=self.identity.facts["last_acked_sequence"])
         if self.stream:

@@ -16,7 +16,7 @@
 static const struct table_column columns[] = {
     {"id", "ID", false, false, false},
     {"name", "NAME", false, true, false},
-    {"size", "SIZE", true, false, false},
+    {"size", "SIZE", true, false, 2},
     {"more", "MORE", false, false, true},
 };
 
@@ -70,6 +70,18 @@ narrow_terminal_cuts_what_may_be_cut(void **state)
 		       "s-22                      12 B\n");
 	expect(&utf8, "s-1   a-very-long-ho\xe2\x80\xa6  1.5 GiB\n"
 		      "s-22                      12 B\n");
+}
+
+static void
+one_narrower_still_leaves_out_what_it_can_do_without(void **state)
+{
+	const struct table_style style = {.header = true, .width = 18}, asked = {.columns = "id,name,size", .width = 18};
+
+	expect(&style, "ID    NAME\n"
+		       "s-1   a-very-long~\n"
+		       "s-22  \n");
+	expect(&asked, "s-1   a-ver~  1.5 GiB\n"
+		       "s-22             12 B\n");
 }
 
 static void
@@ -161,6 +173,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(people_get_aligned_columns),
 	    cmocka_unit_test(narrow_terminal_cuts_what_may_be_cut),
+	    cmocka_unit_test(one_narrower_still_leaves_out_what_it_can_do_without),
 	    cmocka_unit_test(scripts_get_tabs_and_exact_numbers),
 	    cmocka_unit_test(columns_are_chosen_by_name_in_any_order),
 	    cmocka_unit_test(unknown_column_is_named),

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator sees when something is wrong, or nothing is: the screens of docs/admin.md, on a terminal, with and without colour."""
+import os
+import pathlib
+import shlex
+import threading
+
+import pytest
+
+import hfagent
+from harness import BLOCK, BUILD, IS_ROOT, MIB, random_bytes, wait_for
+from hfagent import Volume
+from screens import COLOUR, Page, gist, on_terminal
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "admin.md"
+WRITE = os.environ.get("HOLDFAST_SCREENS") == "write"
+RUN_DIR = "/run/holdfast"
+NOBODY = 65534
+
+
+def protected(rig, daemon, name, size=64 * BLOCK, filled=1.0):
+    """A source of one disk, so much of it here; the agent goes on to say that it is there."""
+    identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent-" + name), hostname=name)
+    agent = hfagent.Agent(identity)
+    rig.on_end(agent.cut)
+    data = random_bytes(rig.random, size)
+    agent.open([Volume("root", "serial:" + name, size, device_name="/dev/sda", boot_disk=True)])
+    agent.fill("root", data, blocks=int(size / BLOCK * filled))
+    if filled == 1.0:
+        agent.checkpoint("filesystem")
+    agent.wait_ack()
+    return agent
+
+
+def keep_up(rig, agent):
+    """Checkpoints follow one another, as long as the test lasts."""
+    ending = threading.Event()
+
+    def go_on():
+        try:
+            while not ending.wait(0.3):
+                agent.checkpoint("filesystem")
+        except hfagent.Closed:  # the test cut it
+            pass
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    rig.on_end(thread.join)
+    rig.on_end(ending.set)
+
+
+def look(daemon, name, exit_code=0, prefix=()):
+    """Every screen of that name in the page says what the terminal says."""
+    page = Page(PAGE)
+    widths = [columns for shown, columns in page.shown if shown == name]
+    assert widths, "docs/admin.md has no screen %s" % name
+    for columns in widths:
+        command, expected = page.shown[name, columns]
+        words = [str(BUILD / "holdfastctl"), *shlex.split(command)[1:]]
+        env = {"HOLDFAST_SOCKET": str(daemon.run_dir)}
+        plain, code = on_terminal([*prefix, *words, "--color", "never"], columns, env)
+        coloured, _ = on_terminal([*prefix, *words, "--color", "always"], columns, env)
+        plain = plain.replace(str(daemon.run_dir), RUN_DIR)
+        assert code == exit_code, plain
+        assert not COLOUR.search(plain)
+        assert gist(COLOUR.sub("", coloured).replace(str(daemon.run_dir), RUN_DIR)) == gist(plain), "colour changes what is said"
+        if WRITE:
+            page.replace(name, columns, "".join(line.rstrip() + "\n" for line in plain.splitlines()))
+        else:
+            assert gist(plain) == gist(expected), "the screen %s at %d columns is now\n%s" % (name, columns, plain)
+        yield columns, plain
+
+
+def see(*arguments, **options):
+    return dict(look(*arguments, **options))
+
+
+def fits(screens):
+    """Commands to copy are not broken."""
+    for columns, text in screens.items():
+        lines = [line for line in text.splitlines() if not line.startswith("  holdfastctl ")]
+        assert all(len(line) <= columns for line in lines), "wider than %d columns:\n%s" % (columns, text)
+
+
+def test_nothing_protected_yet(rig):
+    fits(see(rig.daemon(), "nothing-yet"))
+
+
+def test_a_first_copy_under_way(rig):
+    daemon = rig.daemon()
+    agent = protected(rig, daemon, "db01", 2000 * BLOCK, filled=0.4)
+    wait_for(lambda: daemon.state(agent.identity.source_id) == "INITIAL_SYNC", 20, "INITIAL_SYNC")
+    fits(see(daemon, "first-copy"))
+
+
+def test_all_is_well(rig):
+    daemon = rig.daemon()
+    for name in ("db01", "web01"):
+        keep_up(rig, protected(rig, daemon, name))
+    for source in daemon.sources():
+        daemon.wait_ready(source["sourceServerID"])
+        daemon.wait_state(source["sourceServerID"], "CONTINUOUS")
+    fits(see(daemon, "healthy"))
+
+
+def test_one_of_twenty_is_gone(rig):
+    daemon = rig.daemon()
+    agents = [protected(rig, daemon, "web%02d" % (n + 1)) for n in range(20)]
+    for agent in agents:
+        daemon.wait_ready(agent.identity.source_id)
+        keep_up(rig, agent)
+    gone = agents[6]
+    gone.cut()
+    daemon.wait_state(gone.identity.source_id, "DISCONNECTED")
+    for agent in agents:
+        if agent is not gone:
+            daemon.wait_state(agent.identity.source_id, "CONTINUOUS")
+    fits(see(daemon, "one-gone"))
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="a file system of its own needs root")
+def test_the_disk_is_full(rig):
+    where, _, _ = rig.file_system("staging", 160 * MIB)
+    (where / "data").mkdir()
+    daemon = rig.daemon(data=where / "data", storage__segment_size="4MiB")
+    agent = protected(rig, daemon, "db01", 4096 * BLOCK)
+    source = agent.identity.source_id
+    daemon.wait_ready(source)
+    with open(where / "filler", "wb") as f:
+        space = os.statvfs(where)
+        os.posix_fallocate(f.fileno(), 0, space.f_bavail * space.f_frsize - 2 * MIB)
+    rewriting = threading.Thread(target=rewrite, args=(rig, agent))
+    rewriting.start()
+    rig.on_end(rewriting.join)
+    daemon.wait_state(source, "STALLED")
+    wait_for(lambda: daemon.get("/v1/version")["stagingArea"]["state"] == "FULL", 60, "the staging area to be measured")
+    fits(see(daemon, "disk-full"))
+    agent.cut()
+
+
+def rewrite(rig, agent):
+    try:
+        for block in range(0, 4096, 64):
+            agent.write("root", block, random_bytes(rig.random, 64 * BLOCK))
+        agent.wait_ack()
+    except (hfagent.Closed, TimeoutError):  # there is no room, and then the test ends
+        pass
+
+
+def test_the_daemon_is_down(rig):
+    see(rig.daemon(start=False), "daemon-down", exit_code=3)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="becoming somebody else needs root")
+def test_no_permission(rig):
+    daemon = rig.daemon()
+    os.chmod(rig.path("."), 0o755)
+    os.chmod(daemon.run_dir, 0o755)
+    see(daemon, "no-permission", exit_code=5, prefix=["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups"])

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Screens in a page of the documentation, and on a terminal.
+
+A page names a screen in a comment before a code block:
+
+    <!-- screen healthy 80 -->
+    ```
+    $ holdfastctl
+    ...
+    ```
+
+Screens compare as what they say, not to the byte: numbers, ids, times and units differ each time, and with them the width of
+columns. HOLDFAST_SCREENS=write has the page rewritten with what is seen.
+"""
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+from harness import BUILD
+
+MARK = re.compile(r"^<!-- screen (\S+) (\d+) -->\n```\n\$ (.*)\n((?:(?!```).*\n)*)```\n", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+FIGURE = re.compile(r"\b(?:s|pit|vol)-[0-9a-f]{17}\b|\b\d{4}-\d\d-\d\dT[\d:.]+Z\b|(?:(?:\d+\.)?\d+ ?(?:ms|[smhd]|%|(?:[KMGT]i)?B(?:/s)?)\s?)+(?![A-Za-z])|\d+(?:\.\d+)?")
+
+
+class Page:
+    """All screens of a page, in order."""
+
+    def __init__(self, path):
+        self.path = path
+        self.text = path.read_text(encoding="utf-8")
+        self.shown = {(m[1], int(m[2])): (m[3], m[4]) for m in MARK.finditer(self.text)}
+
+    def replace(self, name, columns, text):
+        def put(m):
+            if (m[1], int(m[2])) != (name, columns):
+                return m[0]
+            return "<!-- screen %s %d -->\n```\n$ %s\n%s```\n" % (name, columns, m[3], text)
+
+        self.text = MARK.sub(put, self.text)
+        self.path.write_text(self.text, encoding="utf-8")
+
+
+def gist(text):
+    """What a screen says: figures as #, space as one blank, no matter how wide a column was and where a line was broken."""
+    text = re.sub(r"\n {4,}(?!next:)", " ", text)
+    lines = (re.sub(r"\s+", " ", FIGURE.sub("#", line)).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def on_terminal(command, columns, env=None):
+    """What a command writes to a terminal of so many columns, and its exit code."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    settings = {"PATH": "%s:%s" % (BUILD, os.environ["PATH"]), "TERM": "xterm", "LANG": "C.UTF-8", **(env or {})}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=settings) as process:
+        os.close(slave)
+        text = b""
+        while True:
+            try:
+                part = os.read(master, 65536)
+            except OSError:  # all ends are closed
+                break
+            if not part:
+                break
+            text += part
+    os.close(master)
+    return text.decode().replace("\r\n", "\n"), process.returncode
