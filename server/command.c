@@ -71,6 +71,9 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
 	    .rows_waiting = ledger_waiting(sv->ledger),
 	    .workers = sv->worker_count,
+	    .sessions = atomic_load(&sv->session_count),
+	    .tally = &sv->tally,
+	    .scrub_interval_ns = sv->config.scrub_interval_ns,
 	};
 
 	for (int i = 0; i < AREAS; i++)

@@ -27,6 +27,9 @@ struct server_facts {
 	int64_t started_ns;
 	bool draining;
 	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
+	unsigned sessions;              /* agents connected, those that shake hands included */
+	const struct tally *tally;      /* it goes on counting */
+	int64_t scrub_interval_ns;      /* 0 = none begins by itself */
 	size_t rows_waiting;            /* of events and audit, for room */
 	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;

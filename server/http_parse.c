@@ -186,7 +186,7 @@ parse_connection(struct http_head *h, char *value)
 	}
 }
 
-/* "Name:value"; of all headers only three concern us. */
+/* "Name:value"; of all headers only four concern us. */
 static int
 parse_header(struct http_head *h, char *line, bool *length_seen)
 {
@@ -207,6 +207,8 @@ parse_header(struct http_head *h, char *line, bool *length_seen)
 		return -501;
 	if (strcasecmp(line, "connection") == 0)
 		parse_connection(h, value);
+	if (strcasecmp(line, "accept") == 0)
+		h->accept = value;
 	return 0;
 }
 
@@ -237,6 +239,7 @@ http_head_parse(const char *bytes, size_t len, struct http_head *ret_head)
 	memset(h, 0, offsetof(struct http_head, text));
 	memcpy(h->text, bytes, len);
 	h->text[len] = '\0';
+	h->accept = "";
 	if (len < 4 || memcmp(bytes + len - 4, "\r\n\r\n", 4) != 0 || !text_is_clean(h->text, len))
 		return -400;
 	for (line = h->text; r == 0 && line[0] != '\r'; line = next) {

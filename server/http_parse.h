@@ -24,7 +24,8 @@ struct http_head {
 	enum http_method method;
 	int minor; /* of HTTP/1.x: 0 or 1 */
 	bool keep_alive;
-	size_t body_bytes; /* at most HTTP_BODY_BYTES_MAX */
+	size_t body_bytes;  /* at most HTTP_BODY_BYTES_MAX */
+	const char *accept; /* what it would like to get; "" = it did not say. Points into text */
 
 	/* The target's path, percent-decoded, and its query. They point into text. A path of "/"
 	 * has no segment. */

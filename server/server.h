@@ -24,6 +24,7 @@
 #include "server/pki.h"
 #include "server/registry.h"
 #include "server/status.h"
+#include "server/tally.h"
 
 struct enroll;
 struct event;
@@ -75,6 +76,7 @@ struct server {
 	_Atomic unsigned session_count;
 	_Atomic uint64_t session_number; /* for logs */
 	_Atomic unsigned events_pending;
+	struct tally tally;
 	_Atomic uint64_t rubbish_bytes; /* of deleted sources, still to be removed; holes included */
 };
 

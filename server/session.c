@@ -168,6 +168,8 @@ session_vanished(struct session *s, int status)
 {
 	if (s->state == SESSION_DEAD)
 		return;
+	if (s->state == SESSION_HANDSHAKE)
+		tally_count(&s->server->tally.handshakes_failed);
 	if (s->state == SESSION_HANDSHAKE && status == -EPROTO)
 		log_notice(
 		    "handshake_failed", "session=%" PRIu64 " peer=%s msg=\"%s\"", s->number, s->peer, tls_failure());
@@ -228,6 +230,7 @@ note_end(struct session *s, int status, const char *text, const char *cure)
 {
 	const struct id *source = s->certificate.source.text[0] != '\0' ? &s->certificate.source : NULL;
 
+	tally_count_end(&s->server->tally, status);
 	if (status == 0 || status == -HF_EFENCED || status == -HF_ESHUTDOWN)
 		log_info("session_closed", "session=%" PRIu64 " source=%s peer=%s reason=%s msg=\"%s\"", s->number,
 		    source != NULL ? source->text : "-", s->peer, status == 0 ? "GOODBYE" : hf_status_name(status),
@@ -495,6 +498,7 @@ step_handshake(struct session *s)
 		return;
 	}
 	s->worker->handshake_count--;
+	tally_count(&s->server->tally.handshakes);
 	tls_want_read(s->tls, false); /* not a byte of the protocol before we know who it is */
 	session_enter(s, SESSION_AUTHORISE);
 	session_authorise(s);

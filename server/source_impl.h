@@ -190,7 +190,7 @@ struct source {
 
 	/* status */
 	struct rate rate;
-	uint64_t resent_frames;
+	uint64_t received_frames, resent_frames; /* of its stream */
 	int64_t first_byte_ns;
 	uint64_t backlog_minute_ago;
 	int64_t backlog_minute_ns;

@@ -263,6 +263,7 @@ source_received(struct source *src, uint64_t sequence, uint64_t payload_bytes)
 	if (src->first_byte_ns == 0)
 		src->first_byte_ns = clock_real_ns();
 	rate_add(&src->rate, now, payload_bytes);
+	src->received_frames++;
 	if (sequence <= src->highest_sequence)
 		src->resent_frames++;
 	else

@@ -230,6 +230,7 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 	s->rate_1m = rate_get(&src->rate, now_ns, 60);
 	s->rate_5m = rate_get(&src->rate, now_ns, 300);
 	s->backlog_bytes = src->backlog_bytes;
+	s->received_frames = src->received_frames;
 	s->resent_frames = src->resent_frames;
 	s->eta_ns = estimate_eta(src, s, now_ns);
 }

@@ -117,7 +117,7 @@ struct source_status {
 
 	uint64_t backlog_bytes;
 	uint64_t rate_10s, rate_1m, rate_5m; /* payload bytes per second */
-	uint64_t received_bytes, durable_bytes, resent_frames;
+	uint64_t received_bytes, durable_bytes, received_frames, resent_frames;
 	int64_t eta_ns; /* time until caught up; -1 = not known or not converging */
 
 	bool ready;

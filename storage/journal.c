@@ -360,6 +360,8 @@ on_write_done(void *arg, int res)
 	assert(g->state == GROUP_WRITING);
 	s->writes_inflight--;
 	g->state = GROUP_WRITTEN;
+	histogram_add(&s->stats.write_times, clock_monotonic_ns() - g->write_begun_ns);
+	s->stats.io_errors += res < 0;
 	if (res < 0)
 		s->broken = res;
 	else if (PLANTED(1) && g->sequence != 0)
@@ -415,6 +417,7 @@ write_group(struct store *s, struct group *g, struct segment *seg)
 	s->writes_inflight++;
 	g->op.cb = on_write_done;
 	g->op.arg = g;
+	g->write_begun_ns = clock_monotonic_ns();
 	s->stats.written_bytes += seg->bytes - offset;
 	disk_write(s->disk, &g->op, seg->file->file, start, seg->bytes - offset, offset);
 }
@@ -518,7 +521,6 @@ finish_group(struct store *s, struct group *g)
 	if (g->fill)
 		note_frontiers(s);
 	s->stats.durable_bytes += g->payload_used;
-	s->stats.write_ns_total += (uint64_t)waited_ns;
 	pace_note_group(&s->pace, waited_ns);
 	s->group_count--;
 	s->groups = g->next;
@@ -534,8 +536,8 @@ on_sync_done(void *arg, int res)
 	uint64_t sequence = 0;
 
 	s->sync_inflight = false;
-	s->stats.syncs++;
-	s->stats.sync_ns_total += (uint64_t)(clock_monotonic_ns() - s->sync_begun_ns);
+	histogram_add(&s->stats.sync_times, clock_monotonic_ns() - s->sync_begun_ns);
+	s->stats.io_errors += res < 0;
 	if (res < 0) {
 		s->broken = PLANTED(26) ? 0 : res;
 		for (struct group *g = s->groups; g != NULL; g = g->next)

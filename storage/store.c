@@ -219,6 +219,7 @@ store_get_stats(const struct store *s, struct store_stats *ret_stats)
 	t.failed = s->failed != 0;
 	t.folding = s->out[JOB_FOLD] != NULL;
 	t.full = s->full;
+	t.pit_count = s->pit_count;
 	t.window_ns = store_window_ns(s);
 	for (const struct segment *g = s->segments; g != NULL; g = g->next) {
 		t.segment_count++;

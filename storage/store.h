@@ -19,6 +19,7 @@
 #ifndef HF_STORAGE_STORE_H
 #define HF_STORAGE_STORE_H
 
+#include "proto/common/histogram.h"
 #include "storage/catalog.h"
 #include "storage/fold.h"
 #include "storage/pit.h"
@@ -134,9 +135,10 @@ struct store_stats {
 	uint64_t journal_bytes;                                 /* on disk, all segments and runs */
 	uint64_t written_bytes;                                 /* our own writes of every kind since opened */
 	uint64_t merges, merge_copied_bytes, merge_freed_bytes; /* freed: segments removed, and holes made */
-	uint64_t groups, syncs, sync_ns_total, write_ns_total;
-	uint64_t diverted_groups; /* of a first fill, that the staging files failed to take */
-	uint64_t open_entries, run_count, segment_count;
+	uint64_t groups, io_errors;               /* io_errors: writes and syncs of the data path that failed */
+	struct histogram write_times, sync_times; /* of the journal, each from its submission to its completion */
+	uint64_t diverted_groups;                 /* of a first fill, that the staging files failed to take */
+	uint64_t open_entries, run_count, segment_count, pit_count;
 	int64_t window_ns; /* how far back every checkpoint is kept: less than the policy says for want of room */
 	uint64_t fold_bytes, merge_bytes; /* the most one fold, one merge may write before it frees anything */
 	uint64_t taken_bytes;             /* room, since opened: segments prepared, fills written */

@@ -112,7 +112,7 @@ struct group {
 	size_t piece_count, piece_capacity, pieces_left;
 	struct sum_write **sums;
 	size_t sum_count, sum_capacity;
-	int64_t begun_ns;
+	int64_t begun_ns, write_begun_ns;
 };
 
 /* ---- one staging cycle: digests written, then staging and digest files synced, for all groups with payload there ----

@@ -37,6 +37,10 @@
 	X(HF_EADMIN, 1025, "closed by an administrator")                                                \
 	X(HF_ESTOPPED, 1026, "replication of this source was stopped by an administrator")
 
+#define X(name, value, text) +1
+enum { HF_STATUS_FIRST = 1000, HF_STATUSES = 0 HF_STATUS_TABLE(X) }; /* there is none missing between */
+#undef X
+
 enum hf_status {
 #define X(name, value, text) name = (value),
 	HF_STATUS_TABLE(X)

@@ -16,6 +16,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/command.h"
+#include "server/tally.h"
 
 #define FAKE_READY   "s-00000000000000001"
 #define FAKE_BROKEN  "s-00000000000000002"
@@ -33,6 +34,7 @@ struct server {
 	struct status_table *status;
 	struct registry *registry;
 	struct server_facts facts;
+	struct tally tally;
 	struct pit pits[16];
 	size_t pit_count;
 	uint64_t export_fails_at;      /* 0 = never */
@@ -79,6 +81,7 @@ void
 server_get_facts(struct server *sv, struct server_facts *ret_facts)
 {
 	*ret_facts = sv->facts;
+	ret_facts->tally = &sv->tally;
 	ret_facts->rows_waiting = ledger_waiting(sv->ledger);
 }
 

@@ -322,6 +322,17 @@ metrics_are_one_block_a_family(void **state)
 	free(text);
 }
 
+static void
+metrics_never_tell_what_is_not_known(void **state)
+{
+	char *text = ask_text(*state, "monitor.sock", "GET /metrics", "");
+
+	assert_null(strstr(text, " nan\n"));
+	assert_null(strstr(text, "\nholdfast_source_quota_bytes{source=\"" FAKE_BROKEN));
+	assert_non_null(strstr(text, "\nholdfast_sessions_ended_total{reason=\"OTHER\"} 0\n"));
+	free(text);
+}
+
 /* ---- what it changes ---- */
 
 static void
@@ -881,6 +892,7 @@ main(int argc, char **argv)
 	    T(draining_server_is_not_healthy),
 	    T(points_come_in_pages_that_join_up),
 	    T(metrics_are_one_block_a_family),
+	    T(metrics_never_tell_what_is_not_known),
 	    T(point_is_made_held_and_deleted),
 	    T(on_a_full_disk_what_reads_and_what_makes_room_goes_on_and_is_audited_later),
 	    T(a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once),

@@ -206,6 +206,15 @@ a_stream_that_is_not_the_newest_cannot_be_resumed(void **state)
 
 /* ---- disks that fail ---- */
 
+static uint64_t
+count_io_errors(const struct rig *g)
+{
+	struct store_stats t;
+
+	store_get_stats(g->store, &t);
+	return t.io_errors;
+}
+
 static void
 one_failed_sync_costs_a_segment_and_nothing_else(void **state)
 {
@@ -216,6 +225,7 @@ one_failed_sync_costs_a_segment_and_nothing_else(void **state)
 	steps(g, STEPS);
 	rig_settle(g);
 	assert_false(g->failed);
+	assert_int_equal(count_io_errors(g), 1);
 	check(g);
 	power_cut(g); /* what was called durable after the failure really is */
 }
@@ -230,6 +240,7 @@ one_failed_write_costs_a_segment_and_nothing_else(void **state)
 	steps(g, STEPS);
 	rig_settle(g);
 	assert_false(g->failed);
+	assert_int_equal(count_io_errors(g), 1);
 	check(g);
 	power_cut(g);
 }

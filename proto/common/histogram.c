@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/common/histogram.h"
+
+#include "proto/common/units.h"
+
+#define MS (NS_PER_SECOND / 1000)
+
+const int64_t histogram_bounds_ns[HISTOGRAM_BOUNDS] = {
+    MS / 4, MS, 5 * MS, 20 * MS, 100 * MS, 500 * MS, 2000 * MS, 10000 * MS};
+
+void
+histogram_add(struct histogram *h, int64_t ns)
+{
+	int i = 0;
+
+	while (i < HISTOGRAM_BOUNDS && ns > histogram_bounds_ns[i])
+		i++;
+	h->counts[i]++;
+	h->sum_ns += ns > 0 ? (uint64_t)ns : 0;
+}
+
+uint64_t
+histogram_count(const struct histogram *h)
+{
+	uint64_t count = 0;
+
+	for (int i = 0; i <= HISTOGRAM_BOUNDS; i++)
+		count += h->counts[i];
+	return count;
+}
