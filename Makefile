@@ -61,10 +61,16 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_SRCS))
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(bench_SRCS))
 LIAR    := $(if $(wildcard agent/main.c),$(BUILD)/test/holdfast-agent-that-lies)
 MANS    := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(sort $(wildcard docs/man/*.scd)))
+client_MANS := $(BUILD)/man/holdfastctl.1
+agent_MANS  := $(BUILD)/man/holdfast-agent.8
+monitoring_MANS := $(filter %/check_holdfast.8,$(MANS))
+server_MANS := $(filter-out $(client_MANS) $(agent_MANS) $(monitoring_MANS),$(MANS))
+
+INSTALLS := install-server install-client install-agent install-monitoring
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-planted check-asan crash-soak fuzz-smoke bench tidy install dist clean help
+.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-planted check-asan crash-soak fuzz-smoke bench tidy install $(INSTALLS) deb dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -221,13 +227,56 @@ tidy: deps ## formatting, linters, and the rule of which folder may include whic
 		--suppress=missingInclude $(shell find $(FOLDERS) -name '*.c')
 	@sh -n deploy/install-deps
 
+TO = $(DESTDIR)$(PREFIX)
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+
+# A unit, with the programs where they are installed.
+define install_unit
+install -d $(DESTDIR)$(UNITDIR)
+sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/systemd/$(1) >$(DESTDIR)$(UNITDIR)/$(1) && chmod 0644 $(DESTDIR)$(UNITDIR)/$(1)
+endef
+
+define install_mans
+for page in $(filter $(BUILD)/man/%,$^); do section=$${page##*.}; \
+	install -D -m 0644 $$page $(TO)/share/man/man$$section/$${page##*/} || exit 1; done
+endef
+
 install: all ## install under $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin
-	install -m 0755 $(BUILD)/holdfastd $(BUILD)/holdfast-agent $(DESTDIR)$(PREFIX)/sbin/
-	install -m 0755 $(BUILD)/holdfastctl $(DESTDIR)$(PREFIX)/bin/
-	install -D -m 0755 $(BUILD)/check_holdfast $(DESTDIR)$(PREFIX)/lib/nagios/plugins/check_holdfast
-	for page in $(MANS); do section=$${page##*.}; \
-		install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/} || exit 1; done
+	@$(SUBMAKE) $(INSTALLS)
+
+# What each package has. They build only what they install, and install nothing to build with.
+install-server: $(BUILD)/holdfastd $(server_MANS)
+	install -D $(BUILD)/holdfastd $(TO)/sbin/holdfastd
+	install -D -m 0644 deploy/holdfastd.conf $(TO)/share/doc/holdfast-server/examples/holdfastd.conf
+	install -D -m 0644 deploy/systemd/holdfast.sysusers $(TO)/lib/sysusers.d/holdfast.conf
+	install -D -m 0644 deploy/systemd/holdfast.tmpfiles $(TO)/lib/tmpfiles.d/holdfast.conf
+	$(call install_unit,holdfastd.service)
+	$(install_mans)
+
+install-client: $(BUILD)/holdfastctl $(client_MANS)
+	install -D $(BUILD)/holdfastctl $(TO)/bin/holdfastctl
+	$(install_mans)
+
+install-agent: $(BUILD)/holdfast-agent $(agent_MANS)
+	install -D $(BUILD)/holdfast-agent $(TO)/sbin/holdfast-agent
+	$(call install_unit,holdfast-agent.service)
+	$(install_mans)
+
+install-monitoring: $(BUILD)/check_holdfast $(monitoring_MANS)
+	install -D $(BUILD)/check_holdfast $(TO)/lib/nagios/plugins/check_holdfast
+	install -d $(TO)/share/holdfast
+	install -m 0644 $(filter-out %.test.yml,$(wildcard deploy/monitoring/*)) $(TO)/share/holdfast/
+	$(install_mans)
+
+DEB_TREE = $(BUILD)/deb/holdfast-$(VERSION)
+deb: ## Debian packages, into $(BUILD)/deb
+	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
+	@cp -r Makefile LICENSE README.md agent deploy docs proto server storage $(DEB_TREE)/
+	@cp -r deploy/debian $(DEB_TREE)/debian
+	@test "$$(dpkg-parsechangelog -l deploy/debian/changelog -S Version)" = $(VERSION) || \
+		{ echo 'deploy/debian/changelog is not of version $(VERSION)' >&2; exit 1; }
+	@cd $(DEB_TREE) && env -i PATH="$$PATH" HOME="$$HOME" dpkg-buildpackage -us -uc -b $(JOBS) >../build.log 2>&1 || { tail -n 40 ../build.log >&2; exit 1; }
+	@ls $(BUILD)/deb/*.deb
 
 dist: ## a source tarball of the committed tree
 	@mkdir -p $(BUILD)

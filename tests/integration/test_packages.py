@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian packages: built, looked at by lintian, and then a life of them in a root of their own: a copy of this machine's that
+forgets what was done to it. Without systemd in it the service program is started as the unit says."""
+import re
+import shutil
+
+import pytest
+
+from harness import IS_ROOT, MIB, ROOT, first_difference, free_port, patchwork, run, unmount, wait_for
+
+NAMES = ["holdfast-server", "holdfast-client", "holdfast-agent", "holdfast-monitoring"]
+CONFIG = "/etc/holdfast/holdfastd.conf"
+DATA = "/var/lib/holdfast"
+
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason="a root of its own needs root")
+
+
+@pytest.fixture(name="built", scope="module")
+def built_fixture(tmp_path_factory):
+    """The folder with the packages."""
+    build = tmp_path_factory.mktemp("deb")
+    run("make", "-C", ROOT, "--no-print-directory", "deb", "BUILD=%s" % build)
+    yield build / "deb"
+    shutil.rmtree(build)
+
+
+def packages(folder):
+    found = {path.name.split("_")[0]: path for path in folder.glob("*.deb")}
+    return [found[name] for name in NAMES]
+
+
+def next_version(folder, to):
+    """The same packages, one version later."""
+    to.mkdir()
+    for package in packages(folder):
+        tree = to / package.stem
+        run("dpkg-deb", "--raw-extract", package, tree)
+        control = tree / "DEBIAN/control"
+        control.write_text(re.sub(r"(?m)^(Version: \S+?)$|(?<=holdfast-client \(= )([^)]+)",
+                                  lambda m: m.group() + "+next", control.read_text()))
+        run("dpkg-deb", "--build", tree, to)
+        shutil.rmtree(tree)
+    return packages(to)
+
+
+class Root:
+    """This machine's root, and what is changed in it goes into a layer above."""
+
+    def __init__(self, rig):
+        self.rig = rig
+        for name in ("upper", "work", "root"):
+            rig.path(name).mkdir()
+        rig.path("upper").chmod(0o755)
+        self.dir = rig.path("root")
+        layers = "lowerdir=/,upperdir=%s,workdir=%s" % (rig.path("upper"), rig.path("work"))
+        if run("mount", "-t", "overlay", "overlay", "-o", layers, self.dir, check=False).returncode != 0:
+            pytest.skip("there is no overlayfs above %s" % rig.dir)
+        rig.on_end(unmount, self.dir)
+        for kind, name in (("proc", "proc"), ("devtmpfs", "dev")):
+            run("mount", "-t", kind, kind, self.dir / name)
+            rig.on_end(unmount, self.dir / name)
+
+    def path(self, name):
+        return self.dir / str(name).lstrip("/")
+
+    def run(self, *command, **options):
+        return run("chroot", self.dir, *command, **options)
+
+    def dpkg(self, *arguments):
+        """Its output. Packages that this machine lacks to build with are none of our business, those to run with are."""
+        done = self.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", *arguments)
+        return done.stdout + done.stderr
+
+    def install(self, debs):
+        inside = self.path("/var/tmp/debs")
+        inside.mkdir(exist_ok=True)
+        for deb in debs:
+            shutil.copy(deb, inside)
+        return self.dpkg("--install", *("/var/tmp/debs/%s" % deb.name for deb in debs))
+
+    def unit(self, name):
+        """key -> value of a unit that is installed; the last one of each key."""
+        text = self.path("/lib/systemd/system/%s" % name).read_text()
+        return dict(re.findall(r"(?m)^(\w+)=(.*)$", text))
+
+    def start_service(self, port, enroll_port):
+        """What systemd would do."""
+        unit = self.unit("holdfastd.service")
+        conf_d = self.path("/etc/holdfast/conf.d")
+        conf_d.mkdir(exist_ok=True)
+        (conf_d / "test.conf").write_text("[server]\nlisten = 127.0.0.1:%d\nenroll_listen = 127.0.0.1:%d\nworkers = 1\n"
+                                          "[storage]\nreserve = 16MiB\n" % (port, enroll_port))
+        run_dir = self.path("/run/holdfast")
+        run_dir.mkdir(mode=0o755, exist_ok=True)
+        self.run("chown", "holdfast:", "/run/holdfast")
+        env = ["STATE_DIRECTORY=%s" % DATA, "RUNTIME_DIRECTORY=/run/holdfast"]
+        daemon = self.rig.program("holdfastd", ["chroot", self.dir, "setpriv", "--reuid", unit["User"], "--regid", unit["User"],
+                                                "--init-groups", "env", *env, *unit["ExecStart"].split()])
+        wait_for(lambda: self.ctl("status", check=False).returncode == 0 or not daemon.is_alive(), 30, "holdfastd")
+        assert daemon.is_alive(), daemon.log.read_text()
+        return daemon
+
+    def ctl(self, *arguments, **options):
+        return self.run("holdfastctl", *arguments, "--socket", "/run/holdfast", **options)
+
+    def ctl_as(self, group, *arguments):
+        """The exit code that a member of a group gets."""
+        return self.run("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--groups", group, "holdfastctl", *arguments,
+                        check=False).returncode
+
+
+def test_packages_are_clean(built):
+    assert sorted(p.name.split("_")[0] for p in built.glob("*.deb") if "dbgsym" not in p.name) == sorted(NAMES)
+    done = run("lintian", "--allow-root", "--fail-on", "error,warning", *built.glob("*.changes"), check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_man_page_is_in_one_package(built):
+    pages = [line.split("/")[-1] for deb in packages(built) for line in run("dpkg-deb", "--contents", deb).stdout.splitlines()
+             if "/man/" in line and not line.endswith("/")]
+    assert sorted(pages) == sorted(page.stem + ".gz" for page in (ROOT / "docs/man").glob("*.scd"))
+
+
+def test_a_life(rig, built):
+    root = Root(rig)
+    ports = free_port(), free_port()
+
+    # installed, and not started before it is configured
+    root.install(packages(built))
+    assert root.path(DATA).stat().st_mode & 0o777 == 0o700
+    assert root.run("stat", "-c", "%U", DATA).stdout == "holdfast\n"
+    assert root.unit("holdfastd.service")["ConditionPathExists"] == CONFIG and not root.path(CONFIG).exists()
+    assert not root.path(root.unit("holdfast-agent.service")["ConditionPathExists"]).exists()
+
+    # started
+    root.path("/etc/holdfast").mkdir(exist_ok=True)
+    shutil.copy(root.path("/usr/share/doc/holdfast-server/examples/holdfastd.conf"), root.path(CONFIG))
+    daemon = root.start_service(*ports)
+    assert [root.ctl_as("holdfast-monitor", *words) for words in (["status"], ["token", "create"])] == [0, 5]
+    assert root.ctl_as("holdfast-admin", "token", "create", "--address", "127.0.0.1") == 0
+    assert root.ctl_as("nogroup", "status") == 5
+
+    # used
+    image = patchwork(rig.random, 2 * MIB + 4096)
+    root.path("/var/tmp/disk").write_bytes(image)
+    line = root.ctl("token", "create", "--address", "127.0.0.1:%d" % ports[1]).stdout.split()
+    source = root.run(*line, "--volume", "root=/var/tmp/disk").stdout.split()[-1]
+    assert root.path(root.unit("holdfast-agent.service")["ConditionPathExists"]).exists()
+    replicate = ["holdfast-agent", "run", "--once", "--interval", "100ms", "--progress", "none"]
+    root.run(*replicate)
+    point = root.ctl("pit", "create", source, "--newest", "--name", "first").stdout.strip()
+    assert root.run("/usr/lib/nagios/plugins/check_holdfast", check=False).returncode != 3
+
+    # upgraded: data, identity and configuration survive
+    assert daemon.stop() == 0
+    with open(root.path(CONFIG), "a", encoding="utf-8") as f:
+        f.write("[tls]\ntoken_lifetime = 2h\n")
+    before = root.path(CONFIG).read_text()
+    root.install(next_version(built, rig.path("next")))
+    assert root.run("dpkg-query", "-W", "-f", "${Version}", "holdfast-server").stdout.endswith("+next")
+    assert root.path(CONFIG).read_text() == before
+    daemon = root.start_service(*ports)
+    assert "first" in root.ctl("pit", "list", source).stdout
+    root.run(*replicate)
+    assert daemon.stop() == 0
+
+    # removed: programs go, nothing else does
+    root.dpkg("--remove", "holdfast-server", "holdfast-agent", "holdfast-monitoring")
+    assert not root.path("/usr/sbin/holdfastd").exists() and not root.path("/usr/sbin/holdfast-agent").exists()
+    assert root.path(CONFIG).read_text() == before
+
+    # purged: configuration and keys of the agent go, the copies of disks stay and are good
+    said = root.dpkg("--purge", "holdfast-server", "holdfast-agent", "holdfast-monitoring")
+    assert "%s stays" % DATA in said
+    assert not root.path("/etc/holdfast").exists() and not root.path("/var/lib/holdfast-agent").exists()
+    root.run("holdfastctl", "export", "file", source, "--volume", "root", "--at", point, "-o", "/var/tmp/out", "--data-dir", DATA,
+             "--no-progress")
+    assert first_difference(root.path("/var/tmp/disk"), root.path("/var/tmp/out")) is None
+
+
+def test_an_area_without_sources_is_purged(rig, built):
+    root = Root(rig)
+    root.install(packages(built)[:2])
+    root.path("/etc/holdfast").mkdir(exist_ok=True)
+    root.path(CONFIG).write_text("")
+    assert root.start_service(free_port(), free_port()).stop() == 0
+    assert root.path(DATA + "/holdfast.db").exists()
+    assert "stays" not in root.dpkg("--purge", "holdfast-server")
+    assert not root.path(DATA).exists()
