@@ -75,7 +75,8 @@ narrow_terminal_cuts_what_may_be_cut(void **state)
 static void
 one_narrower_still_leaves_out_what_it_can_do_without(void **state)
 {
-	const struct table_style style = {.header = true, .width = 18}, asked = {.columns = "id,name,size", .width = 18};
+	const struct table_style style = {.header = true, .width = 18},
+				 asked = {.columns = "id,name,size", .width = 18};
 
 	expect(&style, "ID    NAME\n"
 		       "s-1   a-very-long~\n"
