@@ -9,6 +9,7 @@
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
 #include "server/ctl/waiting.h"
+#include "server/settings.h"
 
 /* ---- source list ---- */
 
@@ -61,7 +62,7 @@ run_source_list(struct ctl *ctl)
 	struct table *t;
 	json_t *sources, *source;
 	size_t i;
-	int code = client_list(ctl->client, &sources, "/v1/source-servers?");
+	int code = list_sources(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
@@ -291,6 +292,22 @@ show_verification(const json_t *source)
 }
 
 static void
+show_settings(const json_t *source)
+{
+	const char *key;
+	json_t *value;
+	char text[TAG_KEY_BYTES + TAG_VALUE_BYTES + 2];
+
+	if (pick(source, "rpoTargetSeconds") != NULL)
+		show_lag("RPO target", source, "rpoTargetSeconds");
+	json_object_foreach(json_object_get(source, "tags"), key, value)
+	{
+		snprintf(text, sizeof text, "%s=%s", key, json_string_value(value));
+		show("tag", text);
+	}
+}
+
+static void
 show_replication(const json_t *source, int64_t now_ns)
 {
 	show_text("state", source, "dataReplicationInfo.dataReplicationState");
@@ -315,6 +332,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_retention(source, now_ns);
 	show_space(source);
 	show_rot(source, now_ns);
+	show_settings(source);
 	show_verification(source);
 }
 

@@ -216,7 +216,7 @@ run_status(struct ctl *ctl)
 
 	if (code != EXIT_DONE)
 		return code;
-	code = client_list(ctl->client, &sources, "/v1/source-servers?");
+	code = list_sources(ctl, &sources);
 	if (code != EXIT_DONE) {
 		json_decref(version);
 		return code;

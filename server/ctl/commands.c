@@ -11,12 +11,19 @@
 
 #define TABLE (OPT_BIT(OPT_NO_HEADER) | OPT_BIT(OPT_EXACT) | OPT_BIT(OPT_COLUMNS))
 
+enum { WORDS_MAX = 64 };
+
 static const struct command commands[] = {
-    {"status", NULL, "", 0, 0, "the server and all sources: state, Ready, lag (the default)", TABLE, run_status},
+    {"status", NULL, "", 0, 0, "the server and all sources: state, Ready, lag (the default)", TABLE | OPT_BIT(OPT_TAG),
+	run_status},
     {"ready", NULL, "SOURCE", 1, 1, "may it be recovered now? exit 0: yes, 6: no, with reasons", OPT_BIT(OPT_MAX_LAG),
 	run_ready},
-    {"source", "list", "", 0, 0, "the protected machines", TABLE, run_source_list},
+    {"source", "list", "", 0, 0, "the protected machines", TABLE | OPT_BIT(OPT_TAG), run_source_list},
     {"source", "show", "SOURCE", 1, 1, "all that is known of one", 0, run_source_show},
+    {"source", "set", "SOURCE KEY=VALUE...", 2, WORDS_MAX, "rpo-target=15m, auto-replicate-new-disks=off", 0,
+	run_source_set},
+    {"source", "tag", "SOURCE KEY=VALUE...", 2, WORDS_MAX, "give it tags, for people and scripts", 0, run_source_tag},
+    {"source", "untag", "SOURCE KEY...", 2, WORDS_MAX, "take tags from it", 0, run_source_untag},
     {"source", "adopt", "SOURCE", 1, 1, "accept the next installation that claims to be it", OPT_BIT(OPT_YES),
 	run_source_adopt},
     {"source", "revoke", "SOURCE", 1, 1, "revoke its certificates and cut its session", OPT_BIT(OPT_YES),
@@ -52,6 +59,11 @@ static const struct command commands[] = {
 	run_retention_freeze},
     {"retention", "thaw", "[SOURCE]", 0, 1, "let points expire again, and believe the clock", OPT_BIT(OPT_ALL),
 	run_retention_thaw},
+    {"settings", "show", "", 0, 0, "what new sources begin with", TABLE, run_settings_show},
+    {"settings", "set", "KEY=VALUE...", 1, WORDS_MAX, "change it; sources that are there stay as they are", 0,
+	run_settings_set},
+    {"settings", "tag", "KEY=VALUE...", 1, WORDS_MAX, "tags that new sources are given", 0, run_settings_tag},
+    {"settings", "untag", "KEY...", 1, WORDS_MAX, "and are given no longer", 0, run_settings_untag},
     {"quota", "list", "", 0, 0, "what each source takes of the staging area, and what it may", TABLE, run_quota_list},
     {"quota", "set", "SOURCE [SIZE|none]", 1, 2, "the most it may take, and what goes when there is no room",
 	OPT_BIT(OPT_WHEN_FULL), run_quota_set},

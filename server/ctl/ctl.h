@@ -58,6 +58,7 @@ enum option_id {
 	OPT_JOURNAL_WINDOW,
 	OPT_MIN_RETENTION,
 	OPT_POLICY,
+	OPT_TAG,
 	OPTIONS,
 };
 
@@ -124,6 +125,9 @@ int run_status(struct ctl *ctl);
 int run_ready(struct ctl *ctl);
 int run_source_list(struct ctl *ctl);
 int run_source_show(struct ctl *ctl);
+int run_source_set(struct ctl *ctl);
+int run_source_tag(struct ctl *ctl);
+int run_source_untag(struct ctl *ctl);
 int run_source_adopt(struct ctl *ctl);
 int run_source_revoke(struct ctl *ctl);
 int run_source_stop(struct ctl *ctl);
@@ -145,6 +149,10 @@ int run_policy_show(struct ctl *ctl);
 int run_policy_set(struct ctl *ctl);
 int run_retention_freeze(struct ctl *ctl);
 int run_retention_thaw(struct ctl *ctl);
+int run_settings_show(struct ctl *ctl);
+int run_settings_set(struct ctl *ctl);
+int run_settings_tag(struct ctl *ctl);
+int run_settings_untag(struct ctl *ctl);
 int run_quota_list(struct ctl *ctl);
 int run_quota_set(struct ctl *ctl);
 int run_throttle_show(struct ctl *ctl);

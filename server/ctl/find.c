@@ -64,6 +64,37 @@ match_source(const json_t *sources, const char *text, int *ret_code)
 	return NULL;
 }
 
+/* KEY, or KEY=VALUE. */
+static bool
+has_tag(const json_t *source, const char *wanted)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(json_object_get(source, "tags"), key, value)
+	{
+		size_t len = strlen(key);
+
+		if (strcmp(key, wanted) == 0 || (strncmp(key, wanted, len) == 0 && wanted[len] == '=' &&
+						    strcmp(wanted + len + 1, json_string_value(value)) == 0))
+			return true;
+	}
+	return false;
+}
+
+int
+list_sources(struct ctl *ctl, json_t **ret_sources)
+{
+	int code = client_list(ctl->client, ret_sources, "/v1/source-servers?");
+
+	if (code != EXIT_DONE || !ctl_given(ctl, OPT_TAG))
+		return code;
+	for (size_t i = json_array_size(*ret_sources); i > 0; i--)
+		if (!has_tag(json_array_get(*ret_sources, i - 1), ctl->values[OPT_TAG]))
+			json_array_remove(*ret_sources, i - 1);
+	return EXIT_DONE;
+}
+
 int
 find_source(struct ctl *ctl, const char *text, json_t **ret_source)
 {

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What new sources begin with, and what is set of one: targets, tags."""
+import json
+
+import pytest
+
+from harness import MIB, Refusal, random_bytes, ready_agent
+
+
+@pytest.fixture(name="db", scope="module")
+def db_fixture(house):
+    """A source that was there before anything was set."""
+    return ready_agent(house, house.served, {"root": house.file("root", random_bytes(house.random, MIB))})
+
+
+def settings(house):
+    return json.loads(house.served.ctl("settings", "show", "--json").stdout)
+
+
+def test_nothing_is_set_at_first_and_a_source_has_the_defaults(house, db):
+    assert settings(house)["set"] == []
+    assert settings(house)["rpoTargetSeconds"] is None and settings(house)["autoReplicateNewDisks"] is True
+    assert [rule["units"] for rule in settings(house)["pitPolicy"]] == ["MINUTE", "HOUR", "DAY"]
+    source = house.served.source(db.source)
+    assert (source["rpoTargetSeconds"], source["autoReplicateNewDisks"], source["tags"]) == (None, True, {})
+
+
+def test_a_new_source_begins_with_what_is_set_and_the_others_stay(house, db):
+    said = house.served.ctl("settings", "set", "rpo-target=15m", "auto-replicate-new-disks=off", "bandwidth=800", "pit-policy=1h/24h", "journal-window=30m",
+                            "min-retention=1s", "quota=1GiB", "when-full=thin").stdout
+    assert "15m" in said and "1h/24h" in said
+    house.served.ctl("settings", "tag", "site=berlin", "team=")
+    assert sorted(settings(house)["set"]) == ["autoReplicateNewDisks", "bandwidthThrottling", "journalWindowSeconds", "minRetentionSeconds", "pitPolicy", "quotaBytes",
+                                              "rpoTargetSeconds", "tags", "whenFull"]
+    house.served.restart("kill")
+    web = house.served.source(ready_agent(house, house.served, {"root": house.file("web", random_bytes(house.random, MIB))}).source)
+    assert (web["rpoTargetSeconds"], web["autoReplicateNewDisks"], web["tags"]) == (900, False, {"site": "berlin", "team": ""})
+    assert [(rule["units"], rule["interval"], rule["retentionDuration"]) for rule in web["pitPolicy"]] == [("HOUR", 1, 24)]
+    assert (web["journalWindowSeconds"], web["retention"]["minRetentionSeconds"]) == (1800, 1)
+    assert (web["space"]["quotaBytes"], web["space"]["whenFull"]) == (1 << 30, "thin")
+    old = house.served.source(db.source)
+    assert (old["rpoTargetSeconds"], old["tags"], old["space"]["quotaBytes"], len(old["pitPolicy"])) == (None, {}, None, 3)
+    house.served.ctl("settings", "untag", "site", "team")
+    house.served.ctl("settings", "set", *[key + "=default" for key in (
+        "rpo-target", "auto-replicate-new-disks", "bandwidth", "pit-policy", "journal-window", "min-retention", "quota", "when-full")])
+    assert settings(house)["rpoTargetSeconds"] is None and settings(house)["tags"] == {} and len(settings(house)["pitPolicy"]) == 3
+    assert house.served.events("settings_set")[0]["text"].startswith("rpo-target=15m")
+
+
+def test_what_is_set_of_a_source_holds_at_once_over_a_restart_and_disconnects_nobody(house, db):
+    house.served.wait_streaming(db.source)
+    address = house.served.source(db.source)["agent"]["address"]
+    house.served.ctl("source", "set", db.source, "rpo-target=90s", "auto-replicate-new-disks=off")
+    source = house.served.source(db.source)
+    assert (source["rpoTargetSeconds"], source["autoReplicateNewDisks"], source["agent"]["address"]) == (90, False, address)
+    event = house.served.events("source_set")[-1]
+    assert (event["sourceServerID"], event["text"]) == (db.source, "rpo-target=90s auto-replicate-new-disks=off")
+    house.served.restart("kill")
+    assert house.served.source(db.source)["rpoTargetSeconds"] == 90
+    assert "1m30s" in house.served.ctl("source", "show", db.source).stdout
+    house.served.ctl("source", "set", db.source, "rpo-target=default")
+    source = house.served.source(db.source)
+    assert (source["rpoTargetSeconds"], source["autoReplicateNewDisks"]) == (None, False)
+
+
+def test_tags_are_given_taken_and_looked_for(house, db):
+    house.served.ctl("source", "tag", db.source, "role=db", "query=a=b", "größe=klein")
+    house.served.ctl("source", "tag", db.source, "role=dba")
+    house.served.ctl("source", "untag", db.source, "query", "never-there")
+    assert house.served.source(db.source)["tags"] == {"role": "dba", "größe": "klein"}
+    shown = house.served.ctl("source", "show", db.source).stdout
+    assert "role=dba" in shown and "größe=klein" in shown
+    for words, found in ((("--tag", "role"), True), (("--tag", "role=dba"), True), (("--tag", "role=db"), False), (("--tag", "rol"), False)):
+        for command in (("source", "list"), ("status",)):
+            rows = house.served.ctl(*command, "-H", "-o", "id", *words).stdout.split()
+            assert rows == ([db.source] if found else []), (command, words)
+
+
+def test_tags_beyond_the_limits_are_refused_and_nothing_is_changed(house, db):
+    before = house.served.source(db.source)["tags"]
+    for words in (["k" * 129 + "=v"], ["k=" + "v" * 257], ["=v"], ["no-equals-sign"], ["red=\x1b[31m"]):
+        done = house.served.ctl("source", "tag", db.source, *words, check=None)
+        assert done.returncode == 2 and "\x1b" not in done.stderr, done.stderr
+    path = "/v1/source-servers/%s/settings" % db.source
+    house.served.request("POST", path, {"tags": {"key%d" % i: "x" for i in range(48)}}, admin=True)
+    assert len(house.served.source(db.source)["tags"]) == 50
+    with pytest.raises(Refusal) as refusal:
+        house.served.request("POST", path, {"tags": {"one-more": "x"}}, admin=True)
+    assert refusal.value.status == 400 and "50" in refusal.value.problem["detail"]
+    house.served.request("POST", path, {"tags": {"one-more": "x", "key0": None}}, admin=True)
+    assert len(house.served.source(db.source)["tags"]) == 50
+    house.served.request("POST", path, {"tags": None}, admin=True)
+    assert house.served.source(db.source)["tags"] == {} and before
+
+
+@pytest.mark.parametrize("words", [["rpo-target"], ["rpo-target=soon"], ["quota=1GiB"], ["tags=x"], ["rpo-target=1m", "what=ever"]])
+def test_mistakes_are_named_and_nothing_is_changed(house, db, words):
+    done = house.served.ctl("source", "set", db.source, *words, check=None)
+    assert done.returncode == 2 and words[-1] in done.stderr, done.stderr
+    assert house.served.source(db.source)["rpoTargetSeconds"] is None
+
+
+@pytest.mark.parametrize("body", [{}, {"rpoTargetSeconds": -1}, {"pitPolicy": []}, {"tags": {"a": 1}}, {"other": 1}, [], {"autoReplicateNewDisks": "yes"}])
+def test_the_api_refuses_what_is_no_setting_of_a_source(house, db, body):
+    with pytest.raises(Refusal) as refusal:
+        house.served.request("POST", "/v1/source-servers/%s/settings" % db.source, body, admin=True)
+    assert refusal.value.status == 400
+
+
+def test_the_monitor_socket_shows_settings_and_changes_none(house, db):
+    assert house.served.request("GET", "/v1/settings")["autoReplicateNewDisks"] is True
+    for path in ("/v1/settings", "/v1/source-servers/%s/settings" % db.source):
+        with pytest.raises(Refusal) as refusal:
+            house.served.request("POST", path, {"rpoTargetSeconds": 60})
+        assert refusal.value.status == 403
