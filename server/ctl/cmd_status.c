@@ -216,7 +216,7 @@ run_status(struct ctl *ctl)
 
 	if (code != EXIT_DONE)
 		return code;
-	code = list_sources(ctl, &sources);
+	code = find_sources(ctl, &sources);
 	if (code != EXIT_DONE) {
 		json_decref(version);
 		return code;
