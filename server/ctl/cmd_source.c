@@ -62,7 +62,7 @@ run_source_list(struct ctl *ctl)
 	struct table *t;
 	json_t *sources, *source;
 	size_t i;
-	int code = find_sources(ctl, &sources);
+	int code = find_tagged(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;

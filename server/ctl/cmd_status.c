@@ -216,7 +216,7 @@ run_status(struct ctl *ctl)
 
 	if (code != EXIT_DONE)
 		return code;
-	code = find_sources(ctl, &sources);
+	code = find_tagged(ctl, &sources);
 	if (code != EXIT_DONE) {
 		json_decref(version);
 		return code;

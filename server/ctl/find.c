@@ -83,7 +83,7 @@ has_tag(const json_t *source, const char *wanted)
 }
 
 int
-find_sources(struct ctl *ctl, json_t **ret_sources)
+find_tagged(struct ctl *ctl, json_t **ret_sources)
 {
 	int code = client_list(ctl->client, ret_sources, "/v1/source-servers?");
 

@@ -11,7 +11,7 @@
 int find_source(struct ctl *ctl, const char *text, json_t **ret_source);
 
 /* All sources, or with --tag those that have it. Gives an array. */
-int find_sources(struct ctl *ctl, json_t **ret_sources);
+int find_tagged(struct ctl *ctl, json_t **ret_sources);
 
 /* The item of an array of sources that text means; borrowed. NULL: none, or several: *ret_code, and it was said. */
 const json_t *match_source(const json_t *sources, const char *text, int *ret_code);
