@@ -16,7 +16,7 @@ static const struct table_column columns[] = {
     {"begins", "VALID FROM", false, false, true},
     {"expires", "EXPIRES", false, false, false},
     {"days", "DAYS LEFT", true, false, false},
-    {"serial", "SERIAL", false, true, false},
+    {"serial", "SERIAL", false, true, 7},
     {"fingerprint", "SHA-256", false, true, true},
     {"issuer", "ISSUER SHA-256", false, true, true},
 };

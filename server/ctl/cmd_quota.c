@@ -8,14 +8,14 @@
 #include "server/ctl/pick.h"
 
 static const struct table_column columns[] = {
-    {"id", "SOURCE", false, false, false},
+    {"id", "SOURCE", false, false, 7},
     {"name", "NAME", false, true, false},
     {"total", "TAKES", true, false, false},
-    {"staging", "STAGING", true, false, false},
+    {"staging", "STAGING", true, false, 2},
     {"journal", "JOURNAL", true, false, false},
     {"quota", "QUOTA", true, false, false},
     {"full", "WHEN FULL", false, false, false},
-    {"window", "JOURNAL WINDOW", true, false, false},
+    {"window", "JOURNAL WINDOW", true, false, 3},
     {"level", "SPACE", false, false, true},
     {"thinned", "GIVEN UP", true, false, true},
 };

@@ -27,15 +27,15 @@ find_sources(struct ctl *ctl, bool all, json_t **ret_sources)
 /* ---- status ---- */
 
 static const struct table_column columns[] = {
-    {"id", "SOURCE", false, false, false},
+    {"id", "SOURCE", false, false, 7},
     {"name", "NAME", false, true, false},
     {"state", "SCRUB", false, false, false},
     {"progress", "PROGRESS", true, false, false},
-    {"rate", "RATE", true, false, false},
+    {"rate", "RATE", true, false, 5},
     {"last", "LAST COMPLETED", false, false, false},
     {"damaged", "DAMAGED", true, false, false},
     {"points", "POINTS HIT", true, false, false},
-    {"healed", "HEALED", true, false, false},
+    {"healed", "HEALED", true, false, 3},
     {"mended", "DIGESTS MENDED", true, false, true},
     {"read", "READ", true, false, true},
 };

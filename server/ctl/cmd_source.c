@@ -14,17 +14,17 @@
 /* ---- source list ---- */
 
 static const struct table_column source_columns[] = {
-    {"id", "SOURCE", false, false, false},
+    {"id", "SOURCE", false, false, 7},
     {"name", "NAME", false, true, false},
-    {"address", "ADDRESS", false, true, false},
+    {"address", "ADDRESS", false, true, 5},
     {"state", "STATE", false, false, false},
     {"volumes", "VOLUMES", true, false, false},
     {"size", "SIZE", true, false, false},
-    {"added", "ADDED", false, false, false},
+    {"added", "ADDED", false, false, 4},
     {"seen", "LAST SEEN", false, false, false},
     {"expires", "CERTIFICATE EXPIRES", false, false, true},
     {"os", "OS", false, true, true},
-    {"agent", "AGENT", false, false, false},
+    {"agent", "AGENT", false, false, 6},
 };
 
 static void
@@ -248,13 +248,13 @@ show_rot(const json_t *source, int64_t now_ns)
 
 static const struct table_column show_volume_columns[] = {
     {"name", "  VOLUME", false, false, false},
-    {"device", "DEVICE", false, true, false},
+    {"device", "DEVICE", false, true, 5},
     {"size", "SIZE", true, false, false},
     {"replicated", "REPLICATED", true, false, false},
     {"backlog", "BACKLOG", true, false, false},
     {"state", "STATE", false, false, false},
     {"equal", "PROVED EQUAL", false, false, false},
-    {"id", "ID", false, false, false},
+    {"id", "ID", false, false, 7},
 };
 
 static int
@@ -517,7 +517,7 @@ run_source_delete(struct ctl *ctl)
 /* ---- volume list ---- */
 
 static const struct table_column volume_columns[] = {
-    {"id", "VOLUME", false, false, false},
+    {"id", "VOLUME", false, false, 7},
     {"source", "SOURCE", false, false, false},
     {"name", "NAME", false, true, false},
     {"device", "DEVICE", false, true, false},
@@ -526,7 +526,7 @@ static const struct table_column volume_columns[] = {
     {"size", "SIZE", true, false, false},
     {"replicated", "REPLICATED", true, false, false},
     {"rescanned", "RESCANNED", true, false, true},
-    {"backlog", "BACKLOG", true, false, false},
+    {"backlog", "BACKLOG", true, false, 3},
     {"boot", "BOOT", false, false, true},
 };
 

@@ -10,12 +10,12 @@
 /* ---- throttle show ---- */
 
 static const struct table_column columns[] = {
-    {"id", "SOURCE", false, false, false},
+    {"id", "SOURCE", false, false, 7},
     {"name", "NAME", false, true, false},
     {"mbps", "MBPS", true, false, false},
     {"now", "NOW", true, false, false},
     {"rate", "RATE", true, false, false},
-    {"waited", "WAITED", true, false, false},
+    {"waited", "WAITED", true, false, 5},
     {"windows", "WINDOWS", false, true, false},
 };
 
