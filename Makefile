@@ -229,11 +229,17 @@ tidy: deps ## formatting, linters, and the rule of which folder may include whic
 
 TO = $(DESTDIR)$(PREFIX)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 
 # A unit, with the programs where they are installed.
 define install_unit
 install -d $(DESTDIR)$(UNITDIR)
 sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/systemd/$(1) >$(DESTDIR)$(UNITDIR)/$(1) && chmod 0644 $(DESTDIR)$(UNITDIR)/$(1)
+endef
+
+define install_completion
+$(BUILD)/holdfastctl completion $(1) >$(BUILD)/completion.$(1)
+install -D -m 0644 $(BUILD)/completion.$(1) $(2)
 endef
 
 define install_mans
@@ -255,6 +261,9 @@ install-server: $(BUILD)/holdfastd $(server_MANS)
 
 install-client: $(BUILD)/holdfastctl $(client_MANS)
 	install -D $(BUILD)/holdfastctl $(TO)/bin/holdfastctl
+	$(call install_completion,bash,$(TO)/share/bash-completion/completions/holdfastctl)
+	$(call install_completion,zsh,$(DESTDIR)$(ZSHDIR)/_holdfastctl)
+	$(call install_completion,fish,$(TO)/share/fish/vendor_completions.d/holdfastctl.fish)
 	$(install_mans)
 
 install-agent: $(BUILD)/holdfast-agent $(agent_MANS)

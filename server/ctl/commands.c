@@ -2,6 +2,7 @@
 /* The table of commands, and a run of one. */
 #include "server/ctl/ctl.h"
 
+#include <limits.h>
 #include <locale.h>
 
 #include "server/ctl/client.h"
@@ -88,6 +89,10 @@ static const struct command commands[] = {
     {"fsck", NULL, "DIR [SOURCE]", 1, 2,
 	"check a staging area at rest; changes nothing. exit 0: clean, 1: findings, 2: not checked", OPT_BIT(OPT_DATA),
 	run_fsck},
+    {"completion", "words", "[WORD...]", 0, INT_MAX, "what the last WORD may become; the shells' scripts ask this", 0,
+	run_completion_words},
+    {"completion", NULL, "bash|zsh|fish", 1, 1, "print the script that completes commands in that shell", 0,
+	run_completion},
 };
 
 const struct command *

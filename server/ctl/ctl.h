@@ -166,5 +166,7 @@ int run_ca_show(struct ctl *ctl);
 int run_events(struct ctl *ctl);
 int run_export_file(struct ctl *ctl);
 int run_fsck(struct ctl *ctl);
+int run_completion(struct ctl *ctl);
+int run_completion_words(struct ctl *ctl);
 
 #endif

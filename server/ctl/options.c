@@ -13,9 +13,9 @@ static const struct option_spec specs[OPTIONS] = {
 	true},
     [OPT_TIMEOUT] = {"timeout", 0, "TIME", "give up after this long (30s; pit create: 60s)", true},
     [OPT_YES] = {"yes", 'y', NULL, "do not ask", false},
-    [OPT_PROGRESS] = {"progress", 0, "MODE", "auto, bar, plain, lines or none", false},
+    [OPT_PROGRESS] = {"progress", 0, "auto|bar|plain|lines|none", "how to show it", false},
     [OPT_NO_PROGRESS] = {"no-progress", 0, NULL, "the same as --progress none", false},
-    [OPT_COLOR] = {"color", 0, "WHEN", "auto, always or never", true},
+    [OPT_COLOR] = {"color", 0, "auto|always|never", "colours of states", true},
     [OPT_HELP] = {"help", 'h', NULL, "this help", true},
     [OPT_VERSION] = {"version", 0, NULL, "the version of this program", true},
     [OPT_NAME] = {"name", 0, "NAME", "name of the point", false},
@@ -37,7 +37,7 @@ static const struct option_spec specs[OPTIONS] = {
 	false},
     [OPT_ALL] = {"all", 0, NULL, "all sources", false},
     [OPT_WITH_POINTS] = {"with-points", 0, NULL, "delete the points that have it, too", false},
-    [OPT_WHEN_FULL] = {"when-full", 0, "WHAT", "stall: take nothing more; thin: give up points; default", false},
+    [OPT_WHEN_FULL] = {"when-full", 0, "stall|thin|default", "take nothing more, or give up points", false},
     [OPT_JOURNAL_WINDOW] = {"journal-window", 0, "TIME", "how far back every checkpoint can be restored", false},
     [OPT_POLICY] = {"policy", 0, "RULES", "rules as in \"10m/60m 1h/24h\"", false},
     [OPT_MIN_RETENTION] = {"min-retention", 0, "TIME", "no point that is younger goes", false},
@@ -63,7 +63,7 @@ print_option(enum option_id id)
 		snprintf(letter, sizeof letter, "-%c, ", s->letter);
 	snprintf(left, sizeof left, "%s--%s%s%s", letter, s->name, s->value == NULL ? "" : " ",
 	    s->value == NULL ? "" : s->value);
-	printf("  %-26s %s\n", left, s->help);
+	printf(strlen(left) <= 26 ? "  %-26s %s\n" : "  %s\n                             %s\n", left, s->help);
 }
 
 static void

@@ -150,6 +150,8 @@ def test_a_life(rig, built):
     root.run(*replicate)
     point = root.ctl("pit", "create", source, "--newest", "--name", "first").stdout.strip()
     assert root.run("/usr/lib/nagios/plugins/check_holdfast", check=False).returncode != 3
+    # what an interactive shell does at the first Tab
+    assert "_holdfastctl" in root.run("bash", "-c", ". /usr/share/bash-completion/completions/holdfastctl; complete -p holdfastctl").stdout
 
     # upgraded: data, identity and configuration survive
     assert daemon.stop() == 0
