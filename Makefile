@@ -102,7 +102,7 @@ $(BUILD)/lib%.a:
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/holdfastd: $(BUILD)/server/main.o $(BUILD)/libserver.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
-$(BUILD)/holdfastctl: $(BUILD)/server/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libserver.a $(BUILD)/libstorage.a $(BUILD)/libcommon.a
+$(BUILD)/holdfastctl: $(BUILD)/server/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libserver.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 $(BUILD)/check_holdfast: $(BUILD)/server/check/main.o $(BUILD)/libctl.a $(BUILD)/libcommon.a
 $(BUILD)/holdfast-agent: $(BUILD)/agent/main.o $(BUILD)/libagent.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 

@@ -38,6 +38,8 @@ static const struct route routes[] = {
     {HTTP_GET, "/v1/settings", NULL, ROUTE_TELLS, NULL, get_settings, "what new sources begin with"},
     {HTTP_GET, "/v1/ca", NULL, ROUTE_TELLS, NULL, get_ca, "the CA certificate and its fingerprint"},
     {HTTP_GET, "/v1/certificates", NULL, ROUTE_TELLS, NULL, get_certificates, "certificates, and when they expire"},
+    {HTTP_GET, "/v1/identity", "identity.backup", ROUTE_GOES_ON, NULL, get_identity,
+	"what the server is to its agents, keys included"},
     {HTTP_GET, "/metrics", NULL, ROUTE_TELLS, NULL, get_metrics, "Prometheus text"},
     {HTTP_POST, "/v1/tokens", "token.create", ROUTE_CHANGES, prepare_token_create, post_token,
 	"make an enrolment token"},

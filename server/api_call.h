@@ -130,6 +130,7 @@ void get_tokens(struct call *call);
 void get_ca(struct call *call);
 void get_certificates(struct call *call);
 void get_settings(struct call *call);
+void get_identity(struct call *call);
 void get_metrics(struct call *call); /* api_metrics.c */
 
 /* api_change.c */

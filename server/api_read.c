@@ -13,6 +13,7 @@
 
 #include "proto/common/units.h"
 #include "server/api_json.h"
+#include "server/bundle.h"
 
 enum { PITS_PER_PAGE_MAX = 1000 }; /* about 600 bytes each */
 
@@ -479,6 +480,34 @@ void
 get_certificates(struct call *call)
 {
 	call_work(call, certificates_work, finish_certificates);
+}
+
+/* ---- identity ---- */
+
+static void
+on_identity(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+	struct http_request *req = call->req;
+	char headers[64];
+
+	if (answer->status < 0) {
+		call_reply_error(call, answer->status, answer->text, NULL);
+		return;
+	}
+	snprintf(headers, sizeof headers, "Holdfast-Unknown-Settings: %u\r\n", answer->unknown);
+	if (req != NULL) {
+		http_stream_begin(req, 200, "application/octet-stream", headers);
+		http_stream_add(req, answer->bundle->bytes, answer->bundle->len);
+		http_stream_end(req);
+	}
+	call_free(call);
+}
+
+void
+get_identity(struct call *call)
+{
+	command_take_identity(call->api->sv, on_identity, call);
 }
 
 static void

@@ -16,6 +16,7 @@
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/identity.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "server/source_impl.h"
@@ -114,6 +115,7 @@ struct command {
 	json_t *patch;
 	struct source_settings settings;
 	char *tags;
+	struct bundle bundle;
 
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
@@ -600,6 +602,33 @@ void
 command_renew_server(struct server *sv, command_done *done, void *arg)
 {
 	send_to_catalog(make_command(sv, NULL, done, arg), run_renew_server, on_server_renewed);
+}
+
+static void
+run_take_identity(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+	struct server *sv = c->server;
+
+	set_result(c, identity_take(data_dir_path(sv->data_dir), sv->registry, sv->status, clock_real_ns(), &c->bundle,
+			  &c->answer.unknown, &c->err));
+	c->answer.bundle = &c->bundle;
+}
+
+static void
+on_identity_taken(struct job *job)
+{
+	struct command *c = command_from_job(job);
+	struct bundle bundle = c->bundle;
+
+	on_ran(job);
+	bundle_fini(&bundle);
+}
+
+void
+command_take_identity(struct server *sv, command_done *done, void *arg)
+{
+	send_to_catalog(make_command(sv, NULL, done, arg), run_take_identity, on_identity_taken);
 }
 
 static void

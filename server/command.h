@@ -13,6 +13,7 @@
 #include "server/registry.h"
 #include "server/status.h"
 
+struct bundle;
 struct server;
 
 struct status_table *server_status(struct server *sv);
@@ -55,6 +56,8 @@ struct command_answer {
 	struct id token_id;
 	char token[256]; /* once, in the answer of token create */
 	int64_t expires_ns;
+	const struct bundle *bundle;
+	unsigned unknown; /* sources whose settings are not in the bundle */
 };
 typedef void command_done(void *arg, const struct command_answer *answer);
 
@@ -76,6 +79,8 @@ void command_revoke_token(struct server *sv, const struct id *token, command_don
  * certificate_renewed. -ENOTCONN: it is not connected. */
 void command_renew_server(struct server *sv, command_done *done, void *arg);
 void command_renew_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+/* See identity_take(). */
+void command_take_identity(struct server *sv, command_done *done, void *arg);
 void command_adopt(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
     void *arg); /* certificates; cuts the live session */

@@ -541,6 +541,20 @@ read_common_name(X509 *x, struct id *ret_id)
 	return len > 0 && strlen(text) == (size_t)len && id_parse("s", text, ret_id);
 }
 
+/* The CA it was verified with: the last of the chain. */
+static void
+get_issuer(SSL *ssl, char *ret_fingerprint)
+{
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+	unsigned char fingerprint[FINGERPRINT_BYTES];
+
+	ret_fingerprint[0] = '\0';
+	if (chain == NULL || sk_X509_num(chain) == 0)
+		return;
+	certificate_get_fingerprint(sk_X509_value(chain, sk_X509_num(chain) - 1), fingerprint);
+	hex_format(fingerprint, sizeof fingerprint, ret_fingerprint);
+}
+
 int
 pki_get_peer(SSL *ssl, struct pki_peer *ret_peer, struct hf_error *err)
 {
@@ -550,6 +564,8 @@ pki_get_peer(SSL *ssl, struct pki_peer *ret_peer, struct hf_error *err)
 	if (x == NULL || !read_common_name(x, &peer.source))
 		return hf_error_say(err, -HF_EREVOKED, "the certificate is not one of a source");
 	certificate_get_fingerprint(x, peer.fingerprint);
+	certificate_serial(x, peer.serial, sizeof peer.serial);
+	get_issuer(ssl, peer.issuer);
 	peer.not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
 	peer.not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
 	peer.expired = SSL_get_verify_result(ssl) == X509_V_ERR_CERT_HAS_EXPIRED;

@@ -63,6 +63,7 @@ int pki_enroll_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err);
 struct pki_peer {
 	struct id source;
 	unsigned char fingerprint[FINGERPRINT_BYTES];
+	char serial[SERIAL_TEXT_BYTES], issuer[FINGERPRINT_TEXT_BYTES]; /* as in struct registry_certificate */
 	int64_t not_before_ns, not_after_ns;
 	bool expired; /* refuse it: -HF_EEXPIRED, with pki_cure() */
 };

@@ -15,6 +15,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/identity.h"
 #include "server/session_impl.h"
 #include "server/source.h"
 
@@ -37,6 +38,21 @@ admission_from_job(struct job *job)
 	return (struct admission *)job; /* its first member */
 }
 
+/* Renewed, or enrolled again, after the backup that the registry was restored from. */
+static int
+recover(struct admission *a, struct registry_certificate *ret_known)
+{
+	struct server *sv = a->session->server;
+	int r = identity_recover_certificate(sv->registry, &a->certificate, &a->err);
+
+	if (r < 0)
+		return r;
+	server_event(sv, &a->certificate.source, "certificate_recovered",
+	    "its certificate is newer than the backup that this server's identity was restored from; it is on record "
+	    "again");
+	return registry_find_certificate(sv->registry, a->certificate.fingerprint, ret_known, &a->err);
+}
+
 static void
 run_admission(struct job *job, struct disk *d, struct run_cache *cache)
 {
@@ -45,6 +61,8 @@ run_admission(struct job *job, struct disk *d, struct run_cache *cache)
 	struct registry_certificate known;
 
 	a->status = registry_find_certificate(sv->registry, a->certificate.fingerprint, &known, &a->err);
+	if (a->status == -ENOENT)
+		a->status = recover(a, &known);
 	if (a->status == 0 && strcmp(known.source.text, a->certificate.source.text) != 0)
 		a->status = -HF_EREVOKED; /* signed by us, but for somebody else */
 	if (a->status == 0 && a->hello)

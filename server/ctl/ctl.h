@@ -59,6 +59,7 @@ enum option_id {
 	OPT_MIN_RETENTION,
 	OPT_POLICY,
 	OPT_TAG,
+	OPT_PASSPHRASE_FILE,
 	OPTIONS,
 };
 
@@ -163,6 +164,8 @@ int run_token_revoke(struct ctl *ctl);
 int run_cert_list(struct ctl *ctl);
 int run_cert_renew(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
+int run_identity_backup(struct ctl *ctl);
+int run_identity_restore(struct ctl *ctl);
 int run_events(struct ctl *ctl);
 int run_export_file(struct ctl *ctl);
 int run_fsck(struct ctl *ctl);

@@ -25,7 +25,7 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_VOLUME] = {"volume", 0, "VOLUME", "name or id of the volume; may be left out if there is only one", false},
     [OPT_OUTPUT] = {"output", 'o', "FILE", "where to write; FILE.partial until it is complete", false},
     [OPT_FORCE] = {"force", 0, NULL, "replace FILE if it exists", false},
-    [OPT_DATA_DIR] = {"data-dir", 0, "DIR", "read this staging area itself; holdfastd must be stopped", false},
+    [OPT_DATA_DIR] = {"data-dir", 0, "DIR", "this staging area itself; holdfastd must be stopped", false},
     [OPT_MAX_LAG] = {"max-lag", 0, "TIME", "the newest point may be this old at most", false},
     [OPT_SOURCE] = {"source", 0, "SOURCE", "of this source", false},
     [OPT_LIFETIME] = {"lifetime", 0, "TIME", "how long the token may be used (1h)", false},
@@ -42,6 +42,8 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_POLICY] = {"policy", 0, "RULES", "rules as in \"10m/60m 1h/24h\"", false},
     [OPT_MIN_RETENTION] = {"min-retention", 0, "TIME", "no point that is younger goes", false},
     [OPT_TAG] = {"tag", 0, "KEY[=VALUE]", "only sources that have this tag", false},
+    [OPT_PASSPHRASE_FILE] = {"passphrase-file", 0, "FILE", "its first line is the passphrase; else you are asked",
+	false},
     [OPT_DATA] = {"data", 0, NULL, "read every block, too, and check its digest", false},
 };
 

@@ -234,6 +234,12 @@ command_adopt(struct server *sv, const struct id *source, command_done *done, vo
 }
 
 void
+command_take_identity(struct server *sv, command_done *done, void *arg)
+{
+	fake_answer(sv, -EAGAIN, "not here", done, arg);
+}
+
+void
 command_renew_server(struct server *sv, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, "", done, arg);

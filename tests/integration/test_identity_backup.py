@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staging server is gone, with all its data: from the backup of its identity another one is made, and the agents come to it."""
+import os
+import shutil
+
+from harness import BUILD, first_difference, random_bytes, ready_agent, run, wait_for
+
+PASSPHRASE = "correct horse battery staple"
+
+
+def passphrase(rig, text=PASSPHRASE, name="passphrase"):
+    path = rig.path(name)
+    path.write_text(text + "\n")
+    return path
+
+
+def backup(rig, daemon, name="identity"):
+    path = rig.path(name)
+    daemon.ctl("identity", "backup", path, "--passphrase-file", passphrase(rig))
+    return path
+
+
+def restore(rig, path, to, secret=None, check=0):
+    done = run(BUILD / "holdfastctl", "identity", "restore", path, "--data-dir", to, "--passphrase-file", secret or passphrase(rig), check=False)
+    assert done.returncode == check, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def empty_dir(rig, name):
+    path = rig.path(name)
+    path.mkdir(mode=0o700)
+    return path
+
+
+def lose(daemon):
+    """Its disk is gone."""
+    daemon.kill()
+    shutil.rmtree(daemon.data)
+    daemon.data.mkdir(mode=0o700)
+
+
+def facts_of(daemon, agent):
+    source = daemon.source(agent.source)
+    return source["pitPolicy"], source["journalWindowSeconds"], source["retention"], source["space"]["quotaBytes"], source["space"]["whenFull"]
+
+
+def test_agents_of_a_lost_server_replicate_to_the_restored_one_without_being_enrolled_again(rig):
+    daemon = rig.daemon()
+    disks = [rig.file("disk%d" % i, random_bytes(rig.random, 1 << 20)) for i in range(2)]
+    agents = [ready_agent(rig, daemon, {"root": disk}) for disk in disks]
+    for agent, window in zip(agents, ("30m", "20m")):
+        daemon.ctl("policy", "set", agent.source, "10m/2h", "1d/3d", "--journal-window", window, "--min-retention", "1m")
+        daemon.ctl("quota", "set", agent.source, "1GiB", "--when-full", "thin")
+    daemon.ctl("retention", "freeze", agents[0].source)
+    before = [facts_of(daemon, agent) for agent in agents]
+    ca = daemon.get("/v1/ca")["fingerprint"]
+    path = backup(rig, daemon)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert b"PRIVATE KEY" not in path.read_bytes() and agents[0].source.encode() not in path.read_bytes()
+    assert any("identity.backup" in line for line in daemon.program.log.read_text().splitlines())
+    agents[1].stop()  # it comes later
+    lose(daemon)
+    assert "2 sources" in restore(rig, path, daemon.data)
+    daemon.start()
+    assert daemon.get("/v1/ca")["fingerprint"] == ca
+    wait_for(lambda: [facts_of(daemon, agent) for agent in agents] == before, 10, "the settings of before")
+    agents[1].start()
+    for agent, disk in zip(agents, disks):
+        daemon.wait_ready(agent.source)
+        daemon.point(agent.source, "after")
+        assert first_difference(disk, daemon.export(agent.source, "root", "after")) is None
+    assert {e["sourceServerID"] for e in daemon.events("staging_went_back")} == {a.source for a in agents}
+    for agent in agents:
+        agent.stop()
+
+
+def test_a_certificate_that_is_newer_than_the_backup_is_known_again(rig):
+    daemon = rig.daemon()
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", bytes(1 << 20))})
+    path = backup(rig, daemon)
+    daemon.ctl("cert", "renew", agent.source)
+    wait_for(lambda: daemon.events("certificate_renewed"), 10, "the new certificate")
+    agent.restart("stop").wait_connected()
+    lose(daemon)
+    restore(rig, path, daemon.data)
+    daemon.start()
+    daemon.wait_ready(agent.source)
+    assert daemon.events("certificate_recovered")
+    agent.stop()
+
+
+def test_a_backup_is_refused_with_the_wrong_passphrase_cut_off_changed_or_into_a_directory_in_use(rig):
+    daemon = rig.daemon()
+    path = backup(rig, daemon)
+    refused = daemon.ctl("identity", "backup", path, "--passphrase-file", passphrase(rig), check=1)
+    assert "--force" in refused.stderr
+    daemon.ctl("identity", "backup", path, "--force", "--passphrase-file", passphrase(rig))
+    assert "8 characters" in daemon.ctl("identity", "backup", rig.path("other"), "--passphrase-file", passphrase(rig, "short", "p2"), check=1).stderr
+    to = empty_dir(rig, "new")
+    assert "passphrase is wrong" in restore(rig, path, to, passphrase(rig, "another passphrase", "p3"), check=5)
+    whole = path.read_bytes()
+    for cut in (0, 10, 63, 64, len(whole) // 2, len(whole) - 1):
+        assert "cut off" in restore(rig, rig.file("cut", whole[:cut]), to, check=7)
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 1
+    assert "was changed" in restore(rig, rig.file("changed", bytes(changed)), to, check=5)
+    assert list(to.iterdir()) == []
+    daemon.stop()
+    assert "not empty" in restore(rig, path, daemon.data, check=1)
+    assert "does not exist" in restore(rig, path, rig.path("nowhere"), check=4)
+    restore(rig, path, to)
+    assert "not empty" in restore(rig, path, to, check=1)
