@@ -2,19 +2,16 @@
 """What an operator sees when something is wrong, or nothing is: the screens of docs/admin.md, on a terminal, with and without colour."""
 import os
 import pathlib
-import shlex
 import threading
 
 import pytest
 
 import hfagent
-from harness import BLOCK, BUILD, IS_ROOT, MIB, random_bytes, wait_for
+from harness import BLOCK, IS_ROOT, MIB, random_bytes, wait_for
 from hfagent import Volume
-from screens import COLOUR, Page, gist, on_terminal
+from screens import Page, fits, look, same_in_colour
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "admin.md"
-WRITE = os.environ.get("HOLDFAST_SCREENS") == "write"
-RUN_DIR = "/run/holdfast"
 NOBODY = 65534
 
 
@@ -49,48 +46,26 @@ def keep_up(rig, agent):
     rig.on_end(ending.set)
 
 
-def look(daemon, name, exit_code=0, prefix=()):
-    """Every screen of that name in the page says what the terminal says."""
-    page = Page(PAGE)
-    widths = [columns for shown, columns in page.shown if shown == name]
-    assert widths, "docs/admin.md has no screen %s" % name
+def see(daemon, name, broken=False, **options):
+    """Every screen of that name in the page is what the terminal shows, in colour too, and as wide as that."""
+    widths = [columns for shown, columns in Page(PAGE).shown if shown == name]
+    assert widths, "%s has no screen %s" % (PAGE, name)
     for columns in widths:
-        command, expected = page.shown[name, columns]
-        words = [str(BUILD / "holdfastctl"), *shlex.split(command)[1:]]
-        env = {"HOLDFAST_SOCKET": str(daemon.run_dir)}
-        plain, code = on_terminal([*prefix, *words, "--color", "never"], columns, env)
-        coloured, _ = on_terminal([*prefix, *words, "--color", "always"], columns, env)
-        plain = plain.replace(str(daemon.run_dir), RUN_DIR)
-        assert code == exit_code, plain
-        assert not COLOUR.search(plain)
-        assert gist(COLOUR.sub("", coloured).replace(str(daemon.run_dir), RUN_DIR)) == gist(plain), "colour changes what is said"
-        if WRITE:
-            page.replace(name, columns, "".join(line.rstrip() + "\n" for line in plain.splitlines()))
-        else:
-            assert gist(plain) == gist(expected), "the screen %s at %d columns is now\n%s" % (name, columns, plain)
-        yield columns, plain
-
-
-def see(*arguments, **options):
-    return dict(look(*arguments, **options))
-
-
-def fits(screens):
-    """Commands to copy are not broken."""
-    for columns, text in screens.items():
-        lines = [line for line in text.splitlines() if not line.startswith("  holdfastctl ")]
-        assert all(len(line) <= columns for line in lines), "wider than %d columns:\n%s" % (columns, text)
+        text = look(PAGE, name, columns, daemon, **options)
+        if not broken:
+            same_in_colour(daemon, "holdfastctl", columns, text)
+            fits(text, columns)
 
 
 def test_nothing_protected_yet(rig):
-    fits(see(rig.daemon(), "nothing-yet"))
+    see(rig.daemon(), "nothing-yet")
 
 
 def test_a_first_copy_under_way(rig):
     daemon = rig.daemon()
     agent = protected(rig, daemon, "db01", 2000 * BLOCK, filled=0.4)
     wait_for(lambda: daemon.state(agent.identity.source_id) == "INITIAL_SYNC", 20, "INITIAL_SYNC")
-    fits(see(daemon, "first-copy"))
+    see(daemon, "first-copy")
 
 
 def test_all_is_well(rig):
@@ -100,7 +75,7 @@ def test_all_is_well(rig):
     for source in daemon.sources():
         daemon.wait_ready(source["sourceServerID"])
         daemon.wait_state(source["sourceServerID"], "CONTINUOUS")
-    fits(see(daemon, "healthy"))
+    see(daemon, "healthy")
 
 
 def test_one_of_twenty_is_gone(rig):
@@ -115,7 +90,7 @@ def test_one_of_twenty_is_gone(rig):
     for agent in agents:
         if agent is not gone:
             daemon.wait_state(agent.identity.source_id, "CONTINUOUS")
-    fits(see(daemon, "one-gone"))
+    see(daemon, "one-gone")
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="a file system of its own needs root")
@@ -134,7 +109,7 @@ def test_the_disk_is_full(rig):
     rig.on_end(rewriting.join)
     daemon.wait_state(source, "STALLED")
     wait_for(lambda: daemon.get("/v1/version")["stagingArea"]["state"] == "FULL", 60, "the staging area to be measured")
-    fits(see(daemon, "disk-full"))
+    see(daemon, "disk-full")
     agent.cut()
 
 
@@ -148,7 +123,7 @@ def rewrite(rig, agent):
 
 
 def test_the_daemon_is_down(rig):
-    see(rig.daemon(start=False), "daemon-down", exit_code=3)
+    see(rig.daemon(start=False), "daemon-down", broken=True, exit_code=3)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="becoming somebody else needs root")
@@ -156,4 +131,4 @@ def test_no_permission(rig):
     daemon = rig.daemon()
     os.chmod(rig.path("."), 0o755)
     os.chmod(daemon.run_dir, 0o755)
-    see(daemon, "no-permission", exit_code=5, prefix=["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups"])
+    see(daemon, "no-permission", broken=True, exit_code=5, prefix="setpriv --reuid=%d --regid=%d --clear-groups " % (NOBODY, NOBODY))

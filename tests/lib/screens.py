@@ -23,6 +23,8 @@ import termios
 from harness import BUILD
 
 MARK = re.compile(r"^<!-- screen (\S+) (\d+) -->\n```\n\$ (.*)\n((?:(?!```).*\n)*)```\n", re.MULTILINE)
+WRITE = os.environ.get("HOLDFAST_SCREENS") == "write"
+RUN_DIR = "/run/holdfast"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FIGURE = re.compile(r"\b(?:s|pit|vol)-[0-9a-f]{17}\b|\b\d{4}-\d\d-\d\dT[\d:.]+Z\b|(?:(?:\d+\.)?\d+ ?(?:ms|[smhd]|%|(?:[KMGT]i)?B(?:/s)?)\s?)+(?![A-Za-z])|\d+(?:\.\d+)?")
 
@@ -53,11 +55,11 @@ def gist(text):
 
 
 def on_terminal(command, columns, env=None):
-    """What a command writes to a terminal of so many columns, and its exit code."""
+    """What a shell command writes to a terminal of so many columns, and its exit code."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     settings = {"PATH": "%s:%s" % (BUILD, os.environ["PATH"]), "TERM": "xterm", "LANG": "C.UTF-8", **(env or {})}
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=settings) as process:
+    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=settings) as process:
         os.close(slave)
         text = b""
         while True:
@@ -70,3 +72,35 @@ def on_terminal(command, columns, env=None):
             text += part
     os.close(master)
     return text.decode().replace("\r\n", "\n"), process.returncode
+
+
+def look(path, name, columns, daemon, exit_code=0, prefix="", swap=()):
+    """Run a screen's command, and see that the page has what it says, with colour and without. Returns it. swap: (as the page has
+    it, as it is here): paths, addresses, secrets."""
+    page = Page(path)
+    command, expected = page.shown[name, columns]
+    swap = [(RUN_DIR, str(daemon.run_dir)), *swap]
+    for there, here in swap:
+        command = command.replace(there, here)
+    env = {"HOLDFAST_SOCKET": str(daemon.run_dir)}
+    plain, code = on_terminal(prefix + command, columns, {**env, "NO_COLOR": "1"})
+    assert code == exit_code, "%s: exit %d\n%s" % (command, code, plain)
+    assert not COLOUR.search(plain)
+    for there, here in swap:
+        plain = plain.replace(here, there)
+    if WRITE:
+        page.replace(name, columns, "".join(line.rstrip() + "\n" for line in plain.splitlines()))
+    else:
+        assert gist(plain) == gist(expected), "the screen %s at %d columns is now\n%s" % (name, columns, plain)
+    return plain
+
+
+def same_in_colour(daemon, command, columns, plain):
+    coloured, _ = on_terminal(command, columns, {"HOLDFAST_SOCKET": str(daemon.run_dir)})
+    assert gist(COLOUR.sub("", coloured).replace(str(daemon.run_dir), RUN_DIR)) == gist(plain), "colour changes what is said"
+
+
+def fits(text, columns):
+    """Commands to copy are not broken."""
+    lines = [line for line in text.splitlines() if not line.startswith("  holdfastctl ")]
+    assert all(len(line) <= columns for line in lines), "wider than %d columns:\n%s" % (columns, text)
