@@ -112,12 +112,13 @@ json_staging_area(const struct server_facts *facts)
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o}", "program",
-	    "holdfastd", "version", facts->version, "apiVersion", "v1", "protocolVersion", PROTOCOL_VERSION,
-	    "startedDateTime", api_json_time(facts->started_ns), "dataDirectory", api_json_text(facts->data_dir),
-	    "listen", facts->listen, "enrollListen", facts->enroll_listen, "caFingerprint", facts->ca_fingerprint,
-	    "draining", facts->draining, "workers", (int)facts->workers, "stagingArea", json_staging_area(facts),
-	    "journalArea", json_area(&facts->areas[AREA_JOURNAL]), "rowsWaiting", json_bytes(facts->rows_waiting));
+	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o}", "program",
+	    "holdfastd", "processID", facts->pid, "version", facts->version, "apiVersion", "v1", "protocolVersion",
+	    PROTOCOL_VERSION, "startedDateTime", api_json_time(facts->started_ns), "dataDirectory",
+	    api_json_text(facts->data_dir), "listen", facts->listen, "enrollListen", facts->enroll_listen,
+	    "caFingerprint", facts->ca_fingerprint, "draining", facts->draining, "workers", (int)facts->workers,
+	    "stagingArea", json_staging_area(facts), "journalArea", json_area(&facts->areas[AREA_JOURNAL]),
+	    "rowsWaiting", json_bytes(facts->rows_waiting));
 }
 
 static void

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "proto/common/log.h"
@@ -72,6 +73,7 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
 	    .rows_waiting = ledger_waiting(sv->ledger),
 	    .workers = sv->worker_count,
+	    .pid = getpid(),
 	    .sessions = atomic_load(&sv->session_count),
 	    .tally = &sv->tally,
 	    .scrub_interval_ns = sv->config.scrub_interval_ns,
@@ -695,7 +697,7 @@ run_revoke_source(struct job *job, struct disk *d, struct run_cache *cache)
 }
 
 static void
-revoke(struct command *c, struct source *src)
+revoke_certificates(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "certificates_revoked", "all certificates of the source are revoked");
 	source_revoke(src, c->admit_number);
@@ -707,7 +709,7 @@ command_revoke_source(struct server *sv, const struct id *source, command_done *
 {
 	struct command *c = make_command(sv, source, done, arg);
 
-	c->at_source = revoke;
+	c->at_source = revoke_certificates;
 	send_to_catalog(c, run_revoke_source, tell_owner);
 }
 

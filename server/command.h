@@ -34,6 +34,7 @@ struct server_facts {
 	size_t rows_waiting;            /* of events and audit, for room */
 	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;
+	int pid;
 };
 
 /* What a new source begins with where nothing is set: the configuration's. */

@@ -60,6 +60,7 @@ enum option_id {
 	OPT_POLICY,
 	OPT_TAG,
 	OPT_PASSPHRASE_FILE,
+	OPT_FOR,
 	OPTIONS,
 };
 
@@ -124,6 +125,8 @@ int ctl_main(int argc, char **argv);
 /* ---- the commands ---- */
 int run_status(struct ctl *ctl);
 int run_ready(struct ctl *ctl);
+int run_wait(struct ctl *ctl);
+int run_doctor(struct ctl *ctl);
 int run_source_list(struct ctl *ctl);
 int run_source_show(struct ctl *ctl);
 int run_source_set(struct ctl *ctl);

@@ -41,6 +41,7 @@ static const struct option_spec specs[OPTIONS] = {
     [OPT_JOURNAL_WINDOW] = {"journal-window", 0, "TIME", "how far back every checkpoint can be restored", false},
     [OPT_POLICY] = {"policy", 0, "RULES", "rules as in \"10m/60m 1h/24h\"", false},
     [OPT_MIN_RETENTION] = {"min-retention", 0, "TIME", "no point that is younger goes", false},
+    [OPT_FOR] = {"for", 0, "WHAT", "ready (the default), point, synced, or state=CONTINUOUS", false},
     [OPT_TAG] = {"tag", 0, "KEY[=VALUE]", "only sources that have this tag", false},
     [OPT_PASSPHRASE_FILE] = {"passphrase-file", 0, "FILE", "its first line is the passphrase; else you are asked",
 	false},
