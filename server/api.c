@@ -140,14 +140,18 @@ find_route(struct call *call, struct hf_error *err)
 
 /* ---- may this peer? ---- */
 
+enum door { DOOR_METRICS, DOOR_MONITOR, DOOR_ADMIN }; /* where it came in */
+
 static int
-check_permission(const struct call *call, bool admin, struct hf_error *err)
+check_permission(const struct call *call, enum door door, struct hf_error *err)
 {
 	uid_t uid = call->peer.uid;
 
+	if (door == DOOR_METRICS && call->route->run != get_metrics)
+		return hf_error_say(err, -EPERM, "this port tells /metrics alone; ask monitor.sock");
 	if (call->route->kind == ROUTE_TELLS)
 		return 0;
-	if (!admin)
+	if (door != DOOR_ADMIN)
 		return hf_error_say(err, -EPERM, "this socket only answers questions; ask admin.sock");
 	if (uid == 0 || uid == geteuid() || call->api->admin_group)
 		return 0; /* with the group, the socket's mode has decided */
@@ -203,7 +207,7 @@ refusal_hint(int code)
 }
 
 static void
-serve(struct api *api, struct http_request *req, bool admin)
+serve(struct api *api, struct http_request *req, enum door door)
 {
 	struct call *call = call_create(api, req);
 	struct hf_error err = {0};
@@ -215,7 +219,7 @@ serve(struct api *api, struct http_request *req, bool admin)
 	}
 	r = find_route(call, &err);
 	if (r == 0)
-		r = check_permission(call, admin, &err);
+		r = check_permission(call, door, &err);
 	if (r == 0 && call->route->prepare != NULL)
 		r = call->route->prepare(call, &err);
 	if (r < 0)
@@ -229,13 +233,19 @@ serve(struct api *api, struct http_request *req, bool admin)
 static void
 on_monitor_request(void *arg, struct http_request *req)
 {
-	serve(arg, req, false);
+	serve(arg, req, DOOR_MONITOR);
 }
 
 static void
 on_admin_request(void *arg, struct http_request *req)
 {
-	serve(arg, req, true);
+	serve(arg, req, DOOR_ADMIN);
+}
+
+static void
+on_metrics_request(void *arg, struct http_request *req)
+{
+	serve(arg, req, DOOR_METRICS);
 }
 
 /* ---- life ---- */
@@ -298,9 +308,29 @@ open_socket(struct api *api, const char *dir, const char *name, const char *grou
 	return r;
 }
 
+/* For whoever has no right to the sockets, but may know the figures: they name sources, and no secrets. */
+static int
+open_metrics(struct api *api, const char *address, struct hf_error *err)
+{
+	struct http_config config = {
+	    .address = address,
+	    .connections_max = CONNECTIONS_MAX,
+	    .request_timeout_s = REQUEST_TIMEOUT_S,
+	    .stall_timeout_s = REQUEST_TIMEOUT_S,
+	    .handler = on_metrics_request,
+	    .arg = api,
+	};
+	int r = http_server_open(server_base(api->sv), &config, &api->metrics, err);
+
+	if (r == 0)
+		log_info("control_listening", "socket=%s", http_server_name(api->metrics));
+	return r;
+}
+
 static void
 free_api(struct api *api)
 {
+	http_server_close(api->metrics);
 	http_server_close(api->admin);
 	http_server_close(api->monitor);
 	helper_stop(api->helper);
@@ -321,6 +351,8 @@ start(struct api *api, const struct config *config, struct hf_error *err)
 	if (r == 0)
 		r = open_socket(api, config->runtime_dir, "monitor.sock", "holdfast-monitor", on_monitor_request,
 		    &api->monitor, err);
+	if (r == 0 && strcmp(config->metrics_listen, "off") != 0)
+		r = open_metrics(api, config->metrics_listen, err);
 	return r;
 }
 

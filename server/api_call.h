@@ -19,7 +19,7 @@ struct evbuffer;
 struct api {
 	struct server *sv;
 	struct helper *helper;
-	struct http_server *monitor, *admin;
+	struct http_server *monitor, *admin, *metrics; /* metrics: NULL, unless it is configured */
 	bool admin_group; /* admin.sock belongs to group holdfast-admin: its mode lets only the
 			     right ones in */
 	int64_t token_lifetime_ns;

@@ -71,6 +71,8 @@ static const struct config_key keys[] = {
     {"tls", "token_lifetime", CONFIG_DURATION, VALUE(token_lifetime_ns), SECOND, 365 * DAY, "1h",
 	"How long an enrolment token is good, unless said when it is made."},
     {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast", "Where the control sockets are."},
+    {"metrics", "listen", CONFIG_LOOPBACK_OR_OFF, VALUE(metrics_listen), 0, 0, "off",
+	"An address of this machine where Prometheus may scrape /metrics, and nothing else, like 127.0.0.1:9877."},
     {"pit", "policy", CONFIG_RULES, VALUE(policy), 0, 0, "10m/60m 1h/24h 1d/7d",
 	"Which points new sources keep: one every INTERVAL, for RETENTION; up to 16 rules, or none."},
     {"pit", "journal_window", CONFIG_DURATION, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
@@ -127,6 +129,7 @@ text_good(enum config_kind kind, const char *text)
 	switch (kind) {
 	case CONFIG_ADDRESS: return address_good(text);
 	case CONFIG_ADDRESS_OR_OFF: return strcmp(text, "off") == 0 || address_good(text);
+	case CONFIG_LOOPBACK_OR_OFF: return strcmp(text, "off") == 0 || address_is_loopback(text);
 	case CONFIG_PATH: return text[0] == '/';
 	case CONFIG_PATH_OR_NONE: return strcmp(text, "none") == 0 || text[0] == '/';
 	case CONFIG_LEVEL: return log_level_parse(text) >= 0;
@@ -375,6 +378,9 @@ describe_allowed(const struct config_key *key, char *buf, size_t size)
 	switch (key->kind) {
 	case CONFIG_ADDRESS: snprintf(buf, size, "HOST:PORT, like %s", example); return;
 	case CONFIG_ADDRESS_OR_OFF: snprintf(buf, size, "HOST:PORT, like %s, or off", example); return;
+	case CONFIG_LOOPBACK_OR_OFF:
+		snprintf(buf, size, "a loopback address and port, like 127.0.0.1:9877 or [::1]:9877, or off");
+		return;
 	case CONFIG_PATH:
 		snprintf(buf, size, "an absolute path of at most %d bytes, like %s", CONFIG_TEXT_BYTES - 1, example);
 		return;

@@ -41,6 +41,8 @@ struct config {
 	/* [admin] */
 	char runtime_dir[CONFIG_TEXT_BYTES]; /* /run/holdfast; not root: $XDG_RUNTIME_DIR/holdfast,
 						else <data_dir>/run */
+	/* [metrics] */
+	char metrics_listen[CONFIG_TEXT_BYTES]; /* off; "127.0.0.1:9877" */
 	/* [pit] */
 	char policy[CONFIG_TEXT_BYTES]; /* 10m/60m 1h/24h 1d/7d: these three for new sources */
 	int64_t journal_window_ns;      /* 1h */
@@ -48,9 +50,10 @@ struct config {
 };
 
 enum config_kind {
-	CONFIG_ADDRESS,        /* "HOST:PORT", "[IPV6]:PORT" */
-	CONFIG_ADDRESS_OR_OFF, /* the same, or "off" */
-	CONFIG_PATH,           /* absolute */
+	CONFIG_ADDRESS,         /* "HOST:PORT", "[IPV6]:PORT" */
+	CONFIG_ADDRESS_OR_OFF,  /* the same, or "off" */
+	CONFIG_LOOPBACK_OR_OFF, /* the same, of this machine alone */
+	CONFIG_PATH,            /* absolute */
 	CONFIG_PATH_OR_NONE,
 	CONFIG_LEVEL,     /* of log.h */
 	CONFIG_WHEN_FULL, /* "stall" or "thin" */

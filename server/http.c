@@ -20,6 +20,7 @@
 #include <event2/listener.h>
 
 #include "proto/common/log.h"
+#include "server/listen.h"
 
 enum {
 	INPUT_BYTES_MAX = HTTP_HEAD_BYTES_MAX + HTTP_BODY_BYTES_MAX, /* one request, whole */
@@ -66,8 +67,9 @@ struct http_server {
 	struct evconnlistener *listener;
 	struct event *accept_again;
 	struct http_config config;
-	struct sockaddr_un address;
-	dev_t device; /* of our socket file: another's is not removed */
+	char name[sizeof((struct sockaddr_un *)NULL)->sun_path];
+	struct sockaddr_un address; /* unless it is TCP */
+	dev_t device;               /* of our socket file: another's is not removed */
 	ino_t inode;
 	LIST_HEAD(connection_list, connection) connections;
 	unsigned connection_count;
@@ -570,7 +572,7 @@ on_accept_error(struct evconnlistener *listener, void *arg)
 	struct http_server *s = arg;
 	struct timeval pause = {.tv_sec = ACCEPT_PAUSE_SECONDS};
 
-	log_warning("control_accept_failed", "socket=%s msg=\"%s\"", s->address.sun_path, strerror(errno));
+	log_warning("control_accept_failed", "socket=%s msg=\"%s\"", s->name, strerror(errno));
 	evconnlistener_disable(listener);
 	event_add(s->accept_again, &pause);
 }
@@ -623,28 +625,51 @@ bind_socket(int fd, const struct http_config *config, const struct sockaddr_un *
 }
 
 static int
-listen_on(struct http_server *s, struct hf_error *err)
+listen_unix(struct http_server *s, int *ret_fd, struct hf_error *err)
 {
 	struct stat st;
 	int fd, r;
 
+	if (strlen(s->config.path) >= sizeof s->address.sun_path)
+		return hf_error_say(err, -ENAMETOOLONG,
+		    "%s: longer than the %zu bytes a socket's path may have; set admin.runtime_dir", s->config.path,
+		    sizeof s->address.sun_path - 1);
+	s->address.sun_family = AF_UNIX;
+	memcpy(s->address.sun_path, s->config.path, strlen(s->config.path));
+	memcpy(s->name, s->address.sun_path, sizeof s->name);
+	s->config.path = s->name;
 	r = remove_stale(&s->address, err);
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return hf_error_set(err, -errno, "%s", s->config.path);
+		return hf_error_set(err, -errno, "%s", s->name);
 	r = bind_socket(fd, &s->config, &s->address);
-	if (r == 0 && lstat(s->config.path, &st) < 0)
+	if (r == 0 && lstat(s->name, &st) < 0)
 		r = -errno;
-	if (r == 0)
-		s->listener = evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
-	if (s->listener == NULL) {
+	if (r < 0) {
 		close(fd);
-		return hf_error_set(err, r < 0 ? r : -ENOMEM, "%s", s->config.path);
+		return hf_error_set(err, r, "%s", s->name);
 	}
 	s->device = st.st_dev;
 	s->inode = st.st_ino;
+	*ret_fd = fd;
+	return 0;
+}
+
+static int
+start_accepting(struct http_server *s, struct hf_error *err)
+{
+	int fd, r;
+
+	r = s->config.path != NULL ? listen_unix(s, &fd, err) : listen_open(s->config.address, &fd, s->name, err);
+	if (r < 0)
+		return r;
+	s->listener = evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
+	if (s->listener == NULL) {
+		close(fd);
+		return hf_error_set(err, -ENOMEM, "%s", s->name);
+	}
 	evconnlistener_set_error_cb(s->listener, on_accept_error);
 	return 0;
 }
@@ -653,23 +678,15 @@ int
 http_server_open(
     struct event_base *base, const struct http_config *config, struct http_server **ret_server, struct hf_error *err)
 {
-	struct http_server *s;
+	struct http_server *s = calloc(1, sizeof *s);
 	int r;
 
-	if (strlen(config->path) >= sizeof s->address.sun_path)
-		return hf_error_say(err, -ENAMETOOLONG,
-		    "%s: longer than the %zu bytes a socket's path may have; set admin.runtime_dir", config->path,
-		    sizeof s->address.sun_path - 1);
-	s = calloc(1, sizeof *s);
 	if (s == NULL)
-		return hf_error_set(err, -ENOMEM, "%s", config->path);
+		return hf_error_set(err, -ENOMEM, "control socket");
 	s->base = base;
 	s->config = *config;
-	s->address.sun_family = AF_UNIX;
-	memcpy(s->address.sun_path, config->path, strlen(config->path));
-	s->config.path = s->address.sun_path;
 	s->accept_again = evtimer_new(base, on_accept_again, s);
-	r = s->accept_again == NULL ? hf_error_set(err, -ENOMEM, "%s", config->path) : listen_on(s, err);
+	r = s->accept_again == NULL ? hf_error_set(err, -ENOMEM, "control socket") : start_accepting(s, err);
 	if (r < 0) {
 		http_server_close(s);
 		return r;
@@ -678,12 +695,19 @@ http_server_open(
 	return 0;
 }
 
+const char *
+http_server_name(const struct http_server *s)
+{
+	return s->name;
+}
+
 static void
 remove_own_socket(struct http_server *s)
 {
 	struct stat st;
 
-	if (lstat(s->config.path, &st) == 0 && st.st_dev == s->device && st.st_ino == s->inode)
+	if (s->config.path != NULL && lstat(s->config.path, &st) == 0 && st.st_dev == s->device &&
+	    st.st_ino == s->inode)
 		(void)unlink(s->config.path); /* the next start replaces it as well */
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.h: HTTP/1.1 over a unix socket, bounded in everything a client can make grow. One event
+/* http.h: HTTP/1.1 over a unix socket, or a port of TCP, bounded in everything a client can make grow. One event
  * loop's thread only.
  *
  * Not evhttp, because of what it cannot say or do: that the peer of an unanswered request is gone
@@ -23,7 +23,7 @@ struct event_base;
 struct http_server;
 struct http_request;
 
-struct http_peer { /* SO_PEERCRED: as the kernel says, of the moment of connect(2) */
+struct http_peer { /* SO_PEERCRED: as the kernel says, of the moment of connect(2); TCP: pid 0, the others -1 */
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
@@ -32,9 +32,10 @@ struct http_peer { /* SO_PEERCRED: as the kernel says, of the moment of connect(
 typedef void http_handler(void *arg, struct http_request *req);
 
 struct http_config {
-	const char *path; /* of the socket; copied */
+	const char *path; /* of the socket; copied. NULL: address */
 	mode_t mode;
-	gid_t group; /* (gid_t)-1: as it comes */
+	gid_t group;         /* (gid_t)-1: as it comes */
+	const char *address; /* "HOST:PORT"; copied */
 	unsigned connections_max;
 	int request_timeout_s; /* from the connection, or the last answer, to the whole request */
 	int stall_timeout_s;   /* a peer that takes nothing of an answer for so long is cut off */
@@ -43,9 +44,12 @@ struct http_config {
 };
 
 /* Listen. A socket file nobody listens on is replaced. Blocking but short. -EADDRINUSE: somebody
- * listens there; -ENAMETOOLONG, -errno. */
+ * listens there; -ENAMETOOLONG, -EINVAL, -errno. */
 int http_server_open(
     struct event_base *base, const struct http_config *config, struct http_server **ret_server, struct hf_error *err);
+
+/* Where it listens: the path, or the address with the port that was chosen. Borrowed. */
+const char *http_server_name(const struct http_server *s);
 
 /* Cut every connection (gone() is told) and remove the socket file. NULL allowed. */
 void http_server_close(struct http_server *s);

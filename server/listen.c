@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/listen.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -43,6 +44,21 @@ address_split(const char *text, char *ret_host, unsigned *ret_port)
 	memcpy(ret_host, text, len);
 	ret_host[len] = '\0';
 	return true;
+}
+
+bool
+address_is_loopback(const char *text)
+{
+	char host[ADDRESS_HOST_BYTES];
+	struct in6_addr v6;
+	struct in_addr v4;
+	unsigned port;
+
+	if (!address_split(text, host, &port))
+		return false;
+	if (inet_pton(AF_INET6, host, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6);
+	return inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
 const char *

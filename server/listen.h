@@ -18,6 +18,10 @@ enum {
  * form. */
 bool address_split(const char *text, char *ret_host, unsigned *ret_port);
 
+/* Is it an address like 127.0.0.1:9877 or [::1]:9877, that only this machine can reach? Names are not: who knows what
+ * they mean tomorrow. */
+bool address_is_loopback(const char *text);
+
 /* "192.0.2.7:1500" or "[2001:db8::7]:1500", into ADDRESS_TEXT_BYTES bytes; returns buf. */
 const char *sockaddr_format(const struct sockaddr *address, socklen_t len, char *buf);
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from harness import MIB, ROOT, random_bytes, ready_agent, run, wait_for
+from harness import BUILD, MIB, ROOT, free_port, random_bytes, ready_agent, run, wait_for
 
 PAGE = ROOT / "docs" / "man" / "holdfast-metrics.7.scd"
 OPEN = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
@@ -18,8 +18,12 @@ def source_fixture(house):
                                              'da"ta\\': house.file("data", random_bytes(house.random, MIB))}).source
 
 
+def scrape_from(daemon, *options):
+    return run("curl", "-sSf", *options, "--unix-socket", daemon.run_dir / "monitor.sock", "http://localhost/metrics").stdout
+
+
 def scrape(house, *options):
-    return run("curl", "-sSf", *options, "--unix-socket", house.served.run_dir / "monitor.sock", "http://localhost/metrics").stdout
+    return scrape_from(house.served, *options)
 
 
 def families(text):
@@ -95,6 +99,35 @@ def test_each_family_is_one_block(house, source):
         if not blocks or blocks[-1] != name:
             blocks.append(name)
     assert len(blocks) == len(set(blocks)) > 40
+
+
+# ---- the port ----
+
+def fetch(port, path, *options):
+    """(HTTP status, body) from TCP."""
+    body, code = run("curl", "-sS", "-w", "\n%{http_code}", *options, "http://127.0.0.1:%d%s" % (port, path)).stdout.rsplit("\n", 1)
+    return int(code), body
+
+
+def test_a_port_tells_metrics_and_nothing_else(rig):
+    port = free_port()
+    daemon = rig.daemon(metrics__listen="127.0.0.1:%d" % port)
+    code, body = fetch(port, "/metrics")
+    assert code == 200 and families(body) == families(scrape_from(daemon))
+    for path in ("/v1/version", "/v1/source-servers", "/v1/events?follow=1", "/v1/tokens", "/v1/ca"):
+        assert fetch(port, path)[0] == 403
+    assert fetch(port, "/v1/tokens", "-X", "POST", "-d", "{}")[0] == 403
+    assert fetch(port, "/nothing")[0] == 404
+    daemon.restart("stop")
+    assert fetch(port, "/metrics")[0] == 200
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9877", "[::]:9877", "192.0.2.7:9877", "localhost:9877", "127.0.0.1", ":9877", "on"])
+def test_a_port_that_others_can_reach_is_refused(tmp_path, address):
+    path = tmp_path / "holdfastd.conf"
+    path.write_text("[metrics]\nlisten = %s\n" % address)
+    done = run(BUILD / "holdfastd", "-c", path, "--check-config", check=False)
+    assert done.returncode == 78 and "metrics.listen" in done.stdout + done.stderr and "loopback" in done.stdout + done.stderr
 
 
 # ---- its page ----

@@ -81,6 +81,7 @@ set_up(void **state)
 	assert_int_equal(pipe(w->stop_pipe), 0);
 	w->stop = event_new(w->sv.base, w->stop_pipe[0], EV_READ | EV_PERSIST, on_stop, w->sv.base);
 	event_add(w->stop, NULL);
+	snprintf(w->config.metrics_listen, sizeof w->config.metrics_listen, "off");
 	if (api_start(&w->sv, &w->config, &err) < 0)
 		fail_msg("%s", err.text);
 	start_loop(w);
@@ -866,6 +867,7 @@ serve(const char *dir, uint64_t export_fails_at, int export_delay_ms)
 	config_default(&config);
 	snprintf(config.data_dir, sizeof config.data_dir, "%s", dir);
 	snprintf(config.runtime_dir, sizeof config.runtime_dir, "%s/run", dir);
+	snprintf(config.metrics_listen, sizeof config.metrics_listen, "off");
 	if (api_start(&sv, &config, &err) < 0) {
 		fprintf(stderr, "%s\n", err.text);
 		return 1;

@@ -151,6 +151,28 @@ every_kind_of_value_is_read(void **state)
 }
 
 static void
+metrics_are_told_to_this_machine_alone(void **state)
+{
+	static const char *const good[] = {"off", "127.0.0.1:9877", "127.8.8.8:0", "[::1]:1"};
+	static const char *const bad[] = {"0.0.0.0:9877", "[::]:9877", "10.0.0.1:9877", "128.0.0.1:9877",
+	    "localhost:9877", "[::ffff:127.0.0.1]:1", "127.1:9877", "127.0.0.1", "[fe80::1]:1", "on"};
+	struct fixture *f = *state;
+	char text[128];
+
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		snprintf(text, sizeof text, "[metrics]\nlisten = %s\n", good[i]);
+		assert_int_equal(read_text(f, text), 0);
+		assert_string_equal(f->config.metrics_listen, good[i]);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		snprintf(text, sizeof text, "[metrics]\nlisten = %s\n", bad[i]);
+		assert_int_equal(read_text(f, text), -EINVAL);
+		assert_non_null(strstr(f->problems, ":2: metrics.listen: "));
+		assert_non_null(strstr(f->problems, "expected a loopback address"));
+	}
+}
+
+static void
 unknown_keys_and_sections_are_refused_with_their_line(void **state)
 {
 	struct fixture *f = *state;
@@ -441,6 +463,7 @@ main(void)
 	    T(empty_file_gives_the_defaults),
 	    T(a_data_dir_that_is_set_is_told_from_the_default),
 	    T(every_kind_of_value_is_read),
+	    T(metrics_are_told_to_this_machine_alone),
 	    T(unknown_keys_and_sections_are_refused_with_their_line),
 	    T(key_given_twice_is_refused),
 	    T(bad_values_are_refused_with_what_is_allowed),
