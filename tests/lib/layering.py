@@ -20,7 +20,7 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 # How a comment looks, and the line it stands in; scdoc and scripts want the first for themselves.
 C, HASH = ("/* %s */", 1), ("# %s", 1)
 SPDX_LINE = {".c": C, ".h": C, ".proto": ("// %s", 1), ".md": ("<!-- %s -->", 1), ".scd": ("; %s", 2)}
-NO_COMMENTS = {"LICENSE", "samples", "corpus"}  # a name of the file or of a folder it is in
+NO_COMMENTS = {"LICENSE", "holdfast.dashboard.json", "samples", "corpus"}  # a name of the file or of a folder it is in
 
 
 def layer_of(path):
