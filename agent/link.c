@@ -238,6 +238,14 @@ stream_trouble(struct link *l)
 	while (((r) = stream_trouble(l)) == 0 && !(condition)) \
 	wait_until((l), INT64_MAX)
 
+/* The same, for what the server has to take: see session.c's weigh_wait(). */
+#define AWAIT_SERVER(l, condition, r)      \
+	do {                               \
+		(l)->awaiting++;           \
+		WAIT_FOR(l, condition, r); \
+		(l)->awaiting--;           \
+	} while (0)
+
 /* ---- the stream's queue ---- */
 
 void
@@ -333,7 +341,7 @@ queue_frame(struct link *l, struct retained *f)
 
 	pthread_mutex_lock(&l->lock);
 	assert(st->state != STREAM_NONE); /* link_restart() comes first */
-	WAIT_FOR(l, window_has_room(l, f->len), r);
+	AWAIT_SERVER(l, window_has_room(l, f->len), r);
 	if (r == 0) {
 		STAILQ_INSERT_TAIL(&st->retained, f, next);
 		st->retained_bytes += f->len;
@@ -393,7 +401,7 @@ wait_durable(struct link *l, uint64_t sequence)
 	int r;
 
 	pthread_mutex_lock(&l->lock);
-	WAIT_FOR(l, l->stream.acked_sequence >= sequence, r);
+	AWAIT_SERVER(l, l->stream.acked_sequence >= sequence, r);
 	pthread_mutex_unlock(&l->lock);
 	return r;
 }
@@ -546,6 +554,14 @@ link_wait(struct link *l, int64_t timeout_ns)
 }
 
 /* ---- what is told, without waiting ---- */
+
+void
+link_note_source_wait(struct link *l, int64_t ns)
+{
+	pthread_mutex_lock(&l->lock);
+	l->waits.source_ns += (uint64_t)ns;
+	pthread_mutex_unlock(&l->lock);
+}
 
 void
 link_set_backlog(struct link *l, uint64_t bytes)

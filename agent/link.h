@@ -89,6 +89,9 @@ void link_wait(struct link *l, int64_t timeout_ns);
 void link_set_backlog(struct link *l, uint64_t bytes);
 void link_set_unchanged_until(struct link *l, int64_t clock_ns);
 
+/* The caller waited so long for a disk. Never blocks. */
+void link_note_source_wait(struct link *l, int64_t ns);
+
 /* Never block; sent at the next chance, reports at most once a second. Notices queued while offline
  * are kept, up to 64. */
 void link_report(struct link *l, const struct message_report *report);

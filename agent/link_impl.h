@@ -111,6 +111,8 @@ struct link {
 
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;
+	struct message_waits waits;
+	unsigned awaiting; /* a caller waits for room in the window, or for what it queued to be durable */
 	struct message_report report;
 	bool report_wanted;
 	struct message_notice *notices; /* ring of LINK_NOTICES_MAX */

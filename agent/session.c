@@ -177,6 +177,47 @@ transmit(struct session *s)
 	return true;
 }
 
+/* ---- what holds everything up ---- */
+
+/* What the socket took long ago and the peer's TCP has not: more than a busy path ever has on its way for an instant.
+ */
+enum { UNDER_WAY_BYTES = 64 * 1024 };
+
+/* What the thread is about to wait for: where that time is counted, or NULL if nothing waits to be sent. Lock held. */
+static uint64_t *
+weigh_wait(const struct session *s)
+{
+	struct link *l = s->l;
+	bool starved = l->stream.next_send != NULL || (l->awaiting > 0 && l->stream.retained_bytes > 0);
+
+	if (s->state != SESSION_STREAMING || (s->piece == NULL && !starved))
+		return NULL;
+	if (s->piece != NULL || wire_unacknowledged(s->wire) > UNDER_WAY_BYTES)
+		return &l->waits.network_ns;
+	return &l->waits.server_ns;
+}
+
+/* Sleep until there is something to do, and count the time before and meanwhile to what it went to. */
+static void
+rest(struct session *s, int64_t deadline_ns)
+{
+	struct link *l = s->l;
+	int64_t begun_ns = clock_monotonic_ns(), ended_ns;
+	uint64_t *waited;
+
+	pthread_mutex_lock(&l->lock);
+	waited = weigh_wait(s);
+	pthread_mutex_unlock(&l->lock);
+	wire_poll(s->wire, l->wake_fd, deadline_ns);
+	ended_ns = clock_monotonic_ns();
+	pthread_mutex_lock(&l->lock);
+	l->waits.tls_ns += (uint64_t)(begun_ns - s->weighed_ns);
+	if (waited != NULL)
+		*waited += (uint64_t)(ended_ns - begun_ns);
+	pthread_mutex_unlock(&l->lock);
+	s->weighed_ns = ended_ns;
+}
+
 /* ---- the life of a session ---- */
 
 static int64_t
@@ -263,7 +304,7 @@ take_leave(struct session *s)
 static void
 converse(struct session *s)
 {
-	s->heard_ns = clock_monotonic_ns();
+	s->heard_ns = s->weighed_ns = clock_monotonic_ns();
 	session_say_hello(s);
 	while (s->why.code == 0 && !atomic_load(&s->l->stopping)) {
 		bool more;
@@ -275,7 +316,7 @@ converse(struct session *s)
 		more |= transmit(s);
 		check_deadlines(s);
 		if (s->why.code == 0)
-			wire_poll(s->wire, s->l->wake_fd, more ? 0 : session_deadline(s));
+			rest(s, more ? 0 : session_deadline(s));
 		drain_wake(s->l);
 	}
 	if (s->why.code == 0 && s->welcomed_ns != 0)

@@ -51,6 +51,8 @@ struct session {
 	const unsigned char *piece;     /* what is being written: `writing` or `frame` */
 	size_t piece_len, piece_written;
 
+	int64_t weighed_ns; /* up to when waits are counted */
+
 	struct hf_error why; /* code 0 = alive */
 };
 

@@ -247,6 +247,7 @@ heartbeat_if_due(struct session *s, int64_t now_ns)
 	    .echo_hold_ns = s->peer_clock_ns != 0 ? now_ns - s->peer_clock_heard_ns : 0,
 	    .backlog_bytes = l->backlog_bytes,
 	    .unchanged_until_ns = l->unchanged_until_ns,
+	    .waits = l->waits,
 	};
 
 	if (now_ns < s->next_heartbeat_ns)

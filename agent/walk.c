@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/units.h"
+
 /* ---- pieces ---- */
 
 static void
@@ -167,8 +169,10 @@ static int
 finish_piece(struct walk *w, struct piece *p)
 {
 	struct copier *c = w->copier;
+	int64_t began_ns = clock_monotonic_ns();
 	int r = reader_wait(c->reader, &p->job);
 
+	link_note_source_wait(c->link, clock_monotonic_ns() - began_ns);
 	if (r < 0) {
 		if (r != -ECANCELED) {
 			c->failed = w->volume;

@@ -8,12 +8,14 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -313,6 +315,14 @@ wire_is_stalled(const struct wire *w)
 	socklen_t len = sizeof info;
 
 	return getsockopt(w->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_retransmits > 0;
+}
+
+size_t
+wire_unacknowledged(const struct wire *w)
+{
+	int bytes = 0;
+
+	return ioctl(w->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
 }
 
 uint64_t

@@ -51,6 +51,9 @@ enum wire_step wire_write(struct wire *w, const unsigned char *bytes, size_t len
  * read answers, and is not stalled. */
 bool wire_is_stalled(const struct wire *w);
 
+/* Bytes written that the peer's TCP has not acknowledged; 0 if that cannot be told. */
+size_t wire_unacknowledged(const struct wire *w);
+
 uint64_t wire_received(const struct wire *w); /* bytes, in all */
 int wire_fd(const struct wire *w);
 short wire_events(const struct wire *w); /* for poll: POLLIN, and POLLOUT if the last step waits for that */

@@ -548,6 +548,10 @@ heartbeat_convert(struct conversion *c, Holdfast__V1__Heartbeat *w, struct messa
 	convert_ns(c, &w->echo_hold_ns, &m->echo_hold_ns);
 	convert_u64(c, &w->backlog_bytes, &m->backlog_bytes);
 	convert_ns(c, &w->unchanged_until_ns, &m->unchanged_until_ns);
+	convert_u64(c, &w->source_wait_ns, &m->waits.source_ns);
+	convert_u64(c, &w->tls_ns, &m->waits.tls_ns);
+	convert_u64(c, &w->network_wait_ns, &m->waits.network_ns);
+	convert_u64(c, &w->server_wait_ns, &m->waits.server_ns);
 }
 
 static void

@@ -169,10 +169,18 @@ struct message_ack {
 	uint64_t durable_sequence, credit_bytes;
 };
 
+struct message_waits {       /* of an agent, since its process began: how long what was to be sent ... */
+	uint64_t source_ns;  /* waited for disks to be read */
+	uint64_t tls_ns;     /* was being encrypted and given to the socket */
+	uint64_t network_ns; /* waited for the socket to take it, or to arrive */
+	uint64_t server_ns;  /* waited for credit or acknowledgement, while nothing of it was on its way */
+};
+
 struct message_heartbeat {
 	int64_t clock_ns, echo_clock_ns, echo_hold_ns;
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;
+	struct message_waits waits;
 };
 
 struct message_checkpoint_request {

@@ -394,6 +394,21 @@ json_rates(const struct source_status *s)
 	    json_bytes(s->rate_1m), "bytesPerSecond5m", json_bytes(s->rate_5m));
 }
 
+/* Which stage is waited for, as share of the time; null: nobody measured it. */
+static json_t *
+json_bottleneck(const struct source_status *s)
+{
+	json_t *shares;
+
+	if (!s->waits_known)
+		return json_null();
+	shares = json_object();
+	for (int i = 0; i < STAGES; i++)
+		json_object_set_new(shares, stage_name((enum stage)i), json_seconds(s->waits[i]));
+	return json_pack(
+	    "{s:s?, s:o}", "stage", s->bottleneck < 0 ? NULL : stage_name((enum stage)s->bottleneck), "shares", shares);
+}
+
 static json_t *
 json_reasons(const struct source_status *s)
 {
@@ -615,13 +630,14 @@ json_drs_source(const struct source_status *s, int64_t now_ns)
 static json_t *
 json_own_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "throttle", json_throttle(s), "readyEvidence", json_evidence(s), "catalogRepair", json_repair(s), "lag",
-	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "ready",
-	    s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s), "pitPolicy",
-	    json_policy(&s->policy), "journalWindowSeconds", (double)s->policy.journal_window_ns / NS_PER_SECOND,
-	    "agent", json_agent(s), "counters", json_counters(s), "space", json_space(s), "verification", json_proof(s),
-	    "scrub", json_scrub(s), "retention", json_retention(s));
+	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "bottleneck",
+	    json_bottleneck(s), "ready", s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s),
+	    "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
+	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
+	    "space", json_space(s), "verification", json_proof(s), "scrub", json_scrub(s), "retention",
+	    json_retention(s));
 }
 
 json_t *

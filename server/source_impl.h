@@ -9,6 +9,7 @@
 #include "server/limits.h"
 #include "server/rate.h"
 #include "server/source.h"
+#include "server/stages.h"
 #include "server/state.h"
 #include "server/usage.h"
 #include "server/worker.h"
@@ -191,6 +192,7 @@ struct source {
 	/* status */
 	struct rate rate;
 	uint64_t received_frames, resent_frames; /* of its stream */
+	struct stages stages;
 	int64_t first_byte_ns;
 	uint64_t backlog_minute_ago;
 	int64_t backlog_minute_ns;

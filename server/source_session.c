@@ -317,12 +317,25 @@ source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain, const s
 
 /* ---- what the agent tells ---- */
 
+static void
+note_waits(struct source *src, const struct message_waits *waits)
+{
+	struct stage_sample sample = {.at_ns = clock_monotonic_ns(), .agent = *waits};
+	struct store_stats stats;
+
+	store_get_stats(src->store, &stats);
+	sample.throttle_ns = throttle_gate_waited_ns(&src->gate, sample.at_ns);
+	sample.sync_ns = stats.sync_times.sum_ns;
+	stages_add(&src->stages, &sample);
+}
+
 void
 source_heartbeat(struct source *src, const struct message_heartbeat *m)
 {
 	src->clock_offset_ns = src->session->clock.offset_ns;
 	src->round_trip_ns = src->session->clock.round_trip_ns;
 	src->backlog_bytes = m->backlog_bytes;
+	note_waits(src, &m->waits);
 	if (m->unchanged_until_ns != 0 && src->received_sequence == src->durable_sequence)
 		store_extend_checkpoint(src->store, m->unchanged_until_ns);
 	src->dirty = true;

@@ -232,6 +232,8 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 	s->backlog_bytes = src->backlog_bytes;
 	s->received_frames = src->received_frames;
 	s->resent_frames = src->resent_frames;
+	s->waits_known = src->session != NULL && stages_get(&src->stages, s->waits);
+	s->bottleneck = s->waits_known ? stages_bottleneck(s->waits) : -1;
 	s->eta_ns = estimate_eta(src, s, now_ns);
 }
 
@@ -404,7 +406,7 @@ source_publish_first(const struct source *src)
 	s->added_ns = facts->created_ns;
 	s->last_seen_ns = facts->last_seen_ns;
 	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
-	s->eta_ns = -1;
+	s->eta_ns = s->bottleneck = -1;
 	f.ever_connected = facts->last_seen_ns != 0;
 	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);

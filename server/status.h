@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
+#include "server/stages.h"
 #include "server/throttle.h"
 #include "server/settings.h"
 #include "server/usage.h"
@@ -118,7 +119,10 @@ struct source_status {
 	uint64_t backlog_bytes;
 	uint64_t rate_10s, rate_1m, rate_5m; /* payload bytes per second */
 	uint64_t received_bytes, durable_bytes, received_frames, resent_frames;
-	int64_t eta_ns; /* time until caught up; -1 = not known or not converging */
+	bool waits_known;
+	double waits[STAGES]; /* shares of the last ten seconds */
+	int bottleneck;       /* enum stage; -1 = none, or not known */
+	int64_t eta_ns;       /* time until caught up; -1 = not known or not converging */
 
 	bool ready;
 	struct status_reason reasons[STATUS_REASONS_MAX]; /* why not ready */

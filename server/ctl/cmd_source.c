@@ -282,6 +282,19 @@ show_volumes(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 }
 
 static void
+show_bottleneck(const json_t *source)
+{
+	const char *stage = pick_text(source, "bottleneck.stage");
+	char text[64];
+
+	if (stage[0] == '\0')
+		return;
+	snprintf(text, sizeof text, "%s, %.0f %% of the time", stage,
+	    100 * json_number_value(json_object_get(pick(source, "bottleneck.shares"), stage)));
+	show("  held up by", text);
+}
+
+static void
 show_verification(const json_t *source)
 {
 	if (pick(source, "verification") == NULL)
@@ -327,6 +340,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
 		show_time("caught up", source, "dataReplicationInfo.etaDateTime", now_ns);
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
+	show_bottleneck(source);
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
 	show_retention(source, now_ns);

@@ -2,6 +2,7 @@
 """What is said of lag, clocks and rates is true."""
 import datetime
 import glob
+import re
 import signal
 import statistics
 import subprocess
@@ -134,6 +135,25 @@ def test_a_link_of_one_megabyte_a_second_shows_that_rate(house):
     assert off < 0.1, rates
     source = daemon.source(agent.source)
     assert source["dataReplicationInfo"]["dataReplicationState"] == "INITIAL_SYNC" and not source["ready"]
+    wait_for(lambda: daemon.bottleneck(agent.source) == "NETWORK", 10, "the network to be named")
+    assert re.search(r"held up by +NETWORK, \d+ % of the time", daemon.ctl("source", "show", agent.source).stdout)
     proxy.limit(None)
     daemon.wait_ready(agent.source)
     agent.stop()
+
+
+def test_what_holds_a_source_up_is_named_and_nothing_when_nothing_does(house):
+    daemon = house.served
+    names = ("slow-disk", "throttled", "quick")
+    slow, throttled, quick = (house.agent(daemon, {"root": house.file(name, random_bytes(house.random, 24 * MIB))}) for name in names)
+    daemon.ctl("throttle", "set", throttled.source, "8")
+    slow.start("--read-limit", "1MiB")
+    throttled.start()
+    quick.start()
+    wait_for(lambda: daemon.bottleneck(slow.source) == "SOURCE_READ", 20, "the source's disk to be named")
+    wait_for(lambda: daemon.bottleneck(throttled.source) == "THROTTLE", 20, "the throttle to be named")
+    daemon.wait_ready(quick.source)
+    wait_for(lambda: daemon.source(quick.source)["bottleneck"] and daemon.bottleneck(quick.source) is None, 30, "nothing to be named")
+    for agent in slow, throttled, quick:
+        agent.stop()
+    wait_for(lambda: daemon.source(quick.source)["bottleneck"] is None, 10, "nothing to be measured any more")

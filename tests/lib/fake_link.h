@@ -436,6 +436,12 @@ link_wait(struct link *l, int64_t timeout_ns)
 }
 
 void
+link_note_source_wait(struct link *l, int64_t ns)
+{
+	assert_true(ns >= 0);
+}
+
+void
 link_set_backlog(struct link *l, uint64_t bytes)
 {
 	l->backlog_bytes = bytes;

@@ -535,6 +535,10 @@ class Daemon:
     def wait_state(self, source, *states, seconds=30):
         return wait_for(lambda: self.state(source) in states, seconds, "state %s" % " or ".join(states))
 
+    def bottleneck(self, source):
+        """The stage that holds it up; None: none does, or it is not known yet."""
+        return (self.source(source)["bottleneck"] or {}).get("stage")
+
     def is_streaming(self, source):
         return self.source(source)["agent"]["connected"]
 

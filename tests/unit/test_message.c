@@ -178,6 +178,7 @@ stream_messages_come_back_as_they_were(void **state)
 	    .echo_hold_ns = 3,
 	    .backlog_bytes = 4,
 	    .unchanged_until_ns = 5,
+	    .waits = {.source_ns = 6, .tls_ns = 7, .network_ns = 8, .server_ns = UINT64_MAX},
 	};
 	static const struct message_checkpoint_request r = {.request_id = 6, .compare = true};
 	static struct message_checkpoint c;
