@@ -640,6 +640,15 @@ json_own_source(const struct source_status *s, int64_t now_ns)
 	    json_retention(s));
 }
 
+/* null: there is no target, or no point yet. */
+static json_t *
+json_target_met(const struct source_status *s, int64_t now_ns)
+{
+	if (s->settings.rpo_target_ns == 0 || s->consistent_at_ns == 0)
+		return json_null();
+	return json_boolean(now_ns - s->consistent_at_ns <= s->settings.rpo_target_ns);
+}
+
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
@@ -647,6 +656,7 @@ api_json_source(const struct source_status *s, int64_t now_ns)
 	struct settings settings = {.source = s->settings};
 
 	json_object_update_new(own, settings_json(&settings, SETTINGS_OF_SOURCE));
+	json_object_set_new(own, "rpoTargetMet", json_target_met(s, now_ns));
 	if (json_object_update_missing(source, own) < 0) {
 		json_decref(source);
 		source = NULL;

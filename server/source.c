@@ -677,6 +677,7 @@ tick_second(struct source *src, int64_t now_ns)
 		source_tick_scrub(src, now_ns);
 		store_tick(src->store);
 		source_watch_retention(src);
+		source_watch_target(src);
 		src->room = true; /* a full disk may have room again: try */
 		source_pump_verify(src, now_ns);
 		if (src->retry_delay_ns > 0 && now_ns > src->retry_ns + REOPEN_DELAY_MAX_NS)

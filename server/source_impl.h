@@ -81,7 +81,8 @@ struct source {
 
 	struct registry_source facts;
 	struct source_settings settings;
-	char *tags; /* a JSON object; NULL = none */
+	bool target_missed; /* as told */
+	char *tags;         /* a JSON object; NULL = none */
 	enum source_life life;
 	struct store *store;  /* NULL while OPENING and BROKEN */
 	struct mail *waiting; /* for the store to be opened, oldest first */
@@ -253,6 +254,9 @@ void source_watch_retention(struct source *src); /* once a second */
 /* source_pace.c */
 void source_tick_pace(struct source *src); /* once a second: the hour may say something else */
 
+/* source_target.c */
+void source_watch_target(struct source *src); /* once a second */
+
 /* source_space.c */
 bool source_is_full(const struct source *src);              /* nothing more may be asked of its agent */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
@@ -269,6 +273,7 @@ void source_end_proof(struct source *src, const char *text); /* if one runs: it 
 void source_tick_proof(struct source *src);
 
 /* source_status.c */
+int64_t source_until_ns(const struct checkpoint *c); /* our clock at the newest moment it shows */
 void source_publish(struct source *src);
 /* Any thread. Until its worker knows more: a source that is enrolled is never unknown to the control sockets. -ENOMEM.
  */

@@ -147,8 +147,8 @@ gather_bad_volume(const struct source *src, struct state_facts *f)
 
 /* ---- points and lag ---- */
 
-static int64_t
-until_ns(const struct checkpoint *c)
+int64_t
+source_until_ns(const struct checkpoint *c)
 {
 	int64_t clock = c->unchanged_until_ns > c->clock_ns ? c->unchanged_until_ns : c->clock_ns;
 
@@ -162,7 +162,7 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 	const struct checkpoint *consistent;
 
 	if (newest != NULL) {
-		s->durable_at_ns = until_ns(newest);
+		s->durable_at_ns = source_until_ns(newest);
 		f->has_checkpoint = newest->complete;
 		f->lag_ns = s->taken_ns - s->durable_at_ns;
 	}
@@ -171,7 +171,7 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 	if (consistent == NULL)
 		return;
 	s->has_newest = f->has_consistent = true;
-	s->consistent_at_ns = until_ns(consistent);
+	s->consistent_at_ns = source_until_ns(consistent);
 	s->newest_pit = checkpoint_pit_id(&src->id, consistent->lsn, consistent->stream_id);
 	s->newest_pit_ns = checkpoint_time_ns(consistent);
 	s->newest_consistency = consistent->consistency;

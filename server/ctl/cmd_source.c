@@ -313,6 +313,8 @@ show_settings(const json_t *source)
 
 	if (pick(source, "rpoTargetSeconds") != NULL)
 		show_lag("RPO target", source, "rpoTargetSeconds");
+	if (json_is_false(pick(source, "rpoTargetMet")))
+		show("  missed", "the newest point is older");
 	json_object_foreach(json_object_get(source, "tags"), key, value)
 	{
 		snprintf(text, sizeof text, "%s=%s", key, json_string_value(value));

@@ -12,12 +12,18 @@ enum { TOLD_MAX = 5, LINE_BYTES = 2048 };
 /* The lower the worse. */
 enum place { NEEDS_SOMEBODY, ON_ITS_WAY, WELL };
 
+static bool
+misses_target(const json_t *source)
+{
+	return json_is_false(pick(source, "rpoTargetMet"));
+}
+
 static enum place
 place_of(const json_t *source)
 {
 	const char *state = pick_text(source, "dataReplicationInfo.dataReplicationState");
 
-	if (strcmp(state, "STALLED") == 0 || strcmp(state, "DISCONNECTED") == 0 ||
+	if (misses_target(source) || strcmp(state, "STALLED") == 0 || strcmp(state, "DISCONNECTED") == 0 ||
 	    pick_text(source, "dataReplicationInfo.dataReplicationError.code")[0] != '\0')
 		return NEEDS_SOMEBODY;
 	return strcmp(state, "CONTINUOUS") == 0 && pick_bool(source, "ready") ? WELL : ON_ITS_WAY;
@@ -85,6 +91,20 @@ name_of(const json_t *source)
 	return name[0] != '\0' ? name : pick_text(source, "sourceServerID");
 }
 
+/* "; its newest point is 23m old, and its RPO target 15m": "" if it is met. */
+static const char *
+target_text(const json_t *source, char *buf, size_t size)
+{
+	char lag[UNITS_TEXT_BYTES], target[UNITS_TEXT_BYTES];
+
+	buf[0] = '\0';
+	if (misses_target(source))
+		snprintf(buf, size, "; its newest point is %s old, and its RPO target %s",
+		    duration_format((int64_t)(lag_of(source) * 1e9), lag),
+		    duration_format((int64_t)(json_number_value(pick(source, "rpoTargetSeconds")) * 1e9), target));
+	return buf;
+}
+
 /* The error's, or that of the first reason why it is not ready; or where to look. */
 static void
 find_cure(const json_t *source, char *ret_text, size_t size)
@@ -111,11 +131,11 @@ print_one(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 				 ? pick_text(why, "text")
 				 : pick_text(source, "dataReplicationInfo.stateReason");
 	int64_t since_ns = pick_time_ns(source, "dataReplicationInfo.stateSinceDateTime");
-	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES];
+	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES], target[160];
 
-	snprintf(line, sizeof line, "%s is %s, for %s now: %s", name_of(source),
+	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s", name_of(source),
 	    pick_text(source, "dataReplicationInfo.dataReplicationState"), duration_format(now_ns - since_ns, span),
-	    reason);
+	    reason, target_text(source, target, sizeof target));
 	print_wrapped(ctl, line, 4, place_of(source) == NEEDS_SOMEBODY ? MOOD_BAD : MOOD_WARN);
 	find_cure(source, cure, sizeof cure);
 	snprintf(line, sizeof line, "    next: %s", cure);

@@ -4,13 +4,21 @@ import json
 
 import pytest
 
-from harness import MIB, Refusal, random_bytes, ready_agent
+from harness import MIB, Refusal, UnixConnection, random_bytes, ready_agent, wait_for
 
 
 @pytest.fixture(name="db", scope="module")
 def db_fixture(house):
     """A source that was there before anything was set."""
     return ready_agent(house, house.served, {"root": house.file("root", random_bytes(house.random, MIB))})
+
+
+def metrics(house):
+    connection = UnixConnection(house.served.run_dir / "monitor.sock", 20)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return text
 
 
 def settings(house):
@@ -61,6 +69,24 @@ def test_what_is_set_of_a_source_holds_at_once_over_a_restart_and_disconnects_no
     house.served.ctl("source", "set", db.source, "rpo-target=default")
     source = house.served.source(db.source)
     assert (source["rpoTargetSeconds"], source["autoReplicateNewDisks"]) == (None, False)
+
+
+def test_a_target_that_is_missed_is_told_and_ready_does_not_depend_on_it(house, db):
+    house.served.wait_streaming(db.source)
+    house.served.ctl("source", "set", db.source, "rpo-target=1h")
+    assert house.served.source(db.source)["rpoTargetMet"] is True
+    db.stop()
+    house.served.ctl("source", "set", db.source, "rpo-target=1s")
+    wait_for(lambda: house.served.source(db.source)["rpoTargetMet"] is False, 20, "the target to be missed")
+    wait_for(lambda: house.served.events("rpo_missed"), 20, "the event")
+    assert house.served.source(db.source)["ready"]
+    assert 'holdfast_source_rpo_target_seconds{source="%s"} 1' % db.source in metrics(house)
+    assert "RPO target 1.0s" in " ".join(house.served.ctl("status").stdout.split())
+    assert "missed" in house.served.ctl("source", "show", db.source).stdout
+    house.served.ctl("source", "set", db.source, "rpo-target=none")
+    wait_for(lambda: house.served.events("rpo_met"), 20, "the event")
+    assert house.served.source(db.source)["rpoTargetMet"] is None
+    db.start()
 
 
 def test_tags_are_given_taken_and_looked_for(house, db):
