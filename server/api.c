@@ -56,6 +56,8 @@ static const struct route routes[] = {
 	"accept the next installation"},
     {HTTP_POST, "/v1/source-servers/*/revoke", "source.revoke", ROUTE_CHANGES, prepare_source, post_revoke,
 	"revoke its certificates"},
+    {HTTP_POST, "/v1/reload", "server.reload", ROUTE_GOES_ON, NULL, post_reload,
+	"read configuration and certificate again, all or nothing"},
     {HTTP_POST, "/v1/certificates/server/renew", "cert.renew", ROUTE_CHANGES, NULL, post_renew_server,
 	"renew the server's certificate"},
     {HTTP_POST, "/v1/source-servers/*/renew-certificate", "cert.renew", ROUTE_CHANGES, prepare_source,
@@ -367,7 +369,6 @@ api_start(struct server *sv, const struct config *config, struct hf_error *err)
 		return hf_error_set(err, -ENOMEM, "control sockets");
 	api->sv = sv;
 	api->admin_group = find_group("holdfast-admin") != NULL;
-	api->token_lifetime_ns = config->token_lifetime_ns;
 	snprintf(api->ca_path, sizeof api->ca_path, "%s/pki/ca.pem", config->data_dir);
 	r = start(api, config, err);
 	if (r < 0) {

@@ -22,7 +22,6 @@ struct api {
 	struct http_server *monitor, *admin, *metrics; /* metrics: NULL, unless it is configured */
 	bool admin_group; /* admin.sock belongs to group holdfast-admin: its mode lets only the
 			     right ones in */
-	int64_t token_lifetime_ns;
 	char ca_path[512];
 	uint64_t newest_event; /* a number that had been given out; a hint where to look on */
 };
@@ -145,6 +144,7 @@ int prepare_pit_release(struct call *call, struct hf_error *err);
 int prepare_pit_delete(struct call *call, struct hf_error *err);
 void change_pit(struct call *call);
 void post_adopt(struct call *call);
+void post_reload(struct call *call);
 void post_revoke(struct call *call);
 void post_renew_server(struct call *call);
 void post_renew_source(struct call *call);

@@ -70,7 +70,7 @@ take_lifetime(struct call *call, const json_t *value, struct hf_error *err)
 {
 	int r = 0;
 
-	call->lifetime_ns = call->api->token_lifetime_ns;
+	call->lifetime_ns = server_token_lifetime_ns(call->api->sv);
 	if (json_is_string(value))
 		r = duration_parse(json_string_value(value), &call->lifetime_ns);
 	else if (json_is_integer(value) && json_integer_value(value) > 0 &&
@@ -308,6 +308,26 @@ on_server_renewed(void *arg, const struct command_answer *answer)
 	server_get_facts(call->api->sv, &facts);
 	call_reply_json(
 	    call, 200, api_json_own_certificate(PKI_SERVER, &facts.certificates[PKI_SERVER], clock_real_ns()));
+}
+
+static void
+on_reloaded(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+
+	if (answer->status < 0) {
+		call_reply_error(call, answer->status, answer->text, "everything stays as it was");
+		return;
+	}
+	call_reply_json(call, 200,
+	    json_pack("{s:o, s:o, s:b}", "changed", api_json_keys(answer->changed), "restartRequired",
+		api_json_keys(answer->restart_required), "certificateChanged", answer->certificate_changed));
+}
+
+void
+post_reload(struct call *call)
+{
+	command_reload(call->api->sv, on_reloaded, call);
 }
 
 void

@@ -110,15 +110,28 @@ json_staging_area(const struct server_facts *facts)
 }
 
 json_t *
+api_json_keys(config_mask mask)
+{
+	json_t *names = json_array();
+	size_t count;
+	const struct config_key *keys = config_keys(&count);
+
+	for (size_t i = 0; i < count; i++)
+		if ((mask >> i & 1) != 0)
+			json_array_append_new(names, json_sprintf("%s.%s", keys[i].section, keys[i].name));
+	return names;
+}
+
+json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o}", "program",
+	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o}", "program",
 	    "holdfastd", "processID", facts->pid, "version", facts->version, "apiVersion", "v1", "protocolVersion",
 	    PROTOCOL_VERSION, "startedDateTime", api_json_time(facts->started_ns), "dataDirectory",
 	    api_json_text(facts->data_dir), "listen", facts->listen, "enrollListen", facts->enroll_listen,
 	    "caFingerprint", facts->ca_fingerprint, "draining", facts->draining, "workers", (int)facts->workers,
 	    "stagingArea", json_staging_area(facts), "journalArea", json_area(&facts->areas[AREA_JOURNAL]),
-	    "rowsWaiting", json_bytes(facts->rows_waiting));
+	    "rowsWaiting", json_bytes(facts->rows_waiting), "restartRequired", api_json_keys(facts->restart_required));
 }
 
 static void

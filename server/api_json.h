@@ -47,6 +47,9 @@ int api_http_status(int code);
 /* Text as JSON may carry it: the same, or with every byte that is not UTF-8 replaced. */
 json_t *api_json_text(const char *text);
 
+/* Keys of the configuration: ["server.listen", ...]. */
+json_t *api_json_keys(config_mask mask);
+
 /* RFC 3339, or null for 0. */
 json_t *api_json_time(int64_t ns);
 

@@ -18,6 +18,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/identity.h"
+#include "server/reload.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "server/source_impl.h"
@@ -53,9 +54,9 @@ void
 server_default_settings(const struct server *sv, struct settings *ret_settings)
 {
 	settings_default(ret_settings);
-	ret_settings->policy.journal_window_ns = sv->config.journal_window_ns;
-	ret_settings->policy.min_retention_ns = sv->config.min_retention_ns;
-	(void)policy_parse_rules(sv->config.policy, &ret_settings->policy, NULL); /* it was checked when it was read */
+	ret_settings->policy.journal_window_ns = sv->config->journal_window_ns;
+	ret_settings->policy.min_retention_ns = sv->config->min_retention_ns;
+	(void)policy_parse_rules(sv->config->policy, &ret_settings->policy, NULL); /* it was checked when it was read */
 }
 
 struct event_base *
@@ -64,19 +65,26 @@ server_base(struct server *sv)
 	return sv->base;
 }
 
+int64_t
+server_token_lifetime_ns(const struct server *sv)
+{
+	return sv->config->token_lifetime_ns;
+}
+
 void
 server_get_facts(struct server *sv, struct server_facts *ret_facts)
 {
 	struct server_facts f = {
 	    .started_ns = sv->started_ns,
 	    .draining = sv->draining,
+	    .restart_required = sv->restart_required,
 	    .rubbish_bytes = atomic_load(&sv->rubbish_bytes),
 	    .rows_waiting = ledger_waiting(sv->ledger),
 	    .workers = sv->worker_count,
 	    .pid = getpid(),
 	    .sessions = atomic_load(&sv->session_count),
 	    .tally = &sv->tally,
-	    .scrub_interval_ns = sv->config.scrub_interval_ns,
+	    .scrub_interval_ns = sv->config->scrub_interval_ns,
 	};
 
 	for (int i = 0; i < AREAS; i++)
@@ -579,6 +587,12 @@ command_revoke_token(struct server *sv, const struct id *token, command_done *do
 	send_to_catalog(c, run_revoke_token, on_ran);
 }
 
+void
+command_reload(struct server *sv, command_done *done, void *arg)
+{
+	reload_start(sv, done, arg);
+}
+
 /* ---- certificates ---- */
 
 static void
@@ -596,7 +610,7 @@ on_server_renewed(struct job *job)
 	struct command *c = command_from_job(job);
 
 	if (c->answer.status == 0 && !c->server->draining)
-		server_use_certificate(c->server);
+		(void)server_use_certificate(c->server, &c->err); /* said in the log; it is what the next start has */
 	on_ran(job);
 }
 

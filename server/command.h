@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "server/area.h"
+#include "server/config.h"
 #include "server/ledger.h"
 #include "server/pki.h"
 #include "server/registry.h"
@@ -27,6 +28,7 @@ struct server_facts {
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
 	bool draining;
+	config_mask restart_required;   /* keys whose change was read, and waits for a restart */
 	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
 	unsigned sessions;              /* agents connected, those that shake hands included */
 	const struct tally *tally;      /* it goes on counting */
@@ -58,7 +60,9 @@ struct command_answer {
 	char token[256]; /* once, in the answer of token create */
 	int64_t expires_ns;
 	const struct bundle *bundle;
-	unsigned unknown; /* sources whose settings are not in the bundle */
+	unsigned unknown;                      /* sources whose settings are not in the bundle */
+	config_mask changed, restart_required; /* reload */
+	bool certificate_changed;
 };
 typedef void command_done(void *arg, const struct command_answer *answer);
 
@@ -72,6 +76,14 @@ void command_create_pit(struct server *sv, const struct id *source, const char *
     command_done *done, void *arg);
 void command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done,
     void *arg); /* finds the source by the point's id */
+
+/* Read configuration and certificate anew, all or nothing: what was read is made ready aside, and takes the place of
+ * the old at once; or the old stays, and the text says why. -EINVAL, -errno: the configuration; -HF_ECORRUPT: the
+ * certificate. */
+void command_reload(struct server *sv, command_done *done, void *arg);
+
+/* What the configuration says of tokens. */
+int64_t server_token_lifetime_ns(const struct server *sv);
 
 void command_create_token(
     struct server *sv, const struct id *bound_source /* or NULL */, int64_t lifetime_ns, command_done *done, void *arg);

@@ -34,54 +34,62 @@ enum { LINE_BYTES_MAX = 4096 };
 
 #define VALUE(field) offsetof(struct config, field)
 
+enum { FIXED = false, LIVE = true };
+
 static const struct config_key keys[] = {
-    {"server", "listen", CONFIG_ADDRESS, VALUE(listen), 0, 0, "0.0.0.0:1500",
+    {"server", "listen", CONFIG_ADDRESS, FIXED, VALUE(listen), 0, 0, "0.0.0.0:1500",
 	"Where agents connect to replicate. Port 0 takes any free port and prints it."},
-    {"server", "enroll_listen", CONFIG_ADDRESS_OR_OFF, VALUE(enroll_listen), 0, 0, "0.0.0.0:1501",
+    {"server", "enroll_listen", CONFIG_ADDRESS_OR_OFF, FIXED, VALUE(enroll_listen), 0, 0, "0.0.0.0:1501",
 	"Where new agents enrol with a token; off: nobody can."},
-    {"server", "workers", CONFIG_COUNT, VALUE(workers), 0, 256, "0", "Worker threads; 0: one per core."},
-    {"server", "sessions_max", CONFIG_COUNT, VALUE(sessions_max), 1, 100000, "10000",
+    {"server", "workers", CONFIG_COUNT, FIXED, VALUE(workers), 0, 256, "0", "Worker threads; 0: one per core."},
+    {"server", "sessions_max", CONFIG_COUNT, LIVE, VALUE(sessions_max), 1, 100000, "10000",
 	"Most agents connected at a time."},
-    {"server", "heartbeat_interval", CONFIG_DURATION, VALUE(heartbeat_interval_ns), SECOND / 10, 60 * SECOND, "1s",
+    {"server", "heartbeat_interval", CONFIG_DURATION, LIVE, VALUE(heartbeat_interval_ns), SECOND / 10, 60 * SECOND,
+	"1s",
 	"How often server and agents tell each other that they live. Three in a row missing, and at least 5 s, end a "
 	"session."},
-    {"server", "log_level", CONFIG_LEVEL, VALUE(log_level), 0, 0, "info", "Least important lines that are logged."},
-    {"storage", "data_dir", CONFIG_PATH, VALUE(data_dir), 0, 0, "/var/lib/holdfast",
+    {"server", "log_level", CONFIG_LEVEL, LIVE, VALUE(log_level), 0, 0, "info",
+	"Least important lines that are logged."},
+    {"storage", "data_dir", CONFIG_PATH, FIXED, VALUE(data_dir), 0, 0, "/var/lib/holdfast",
 	"The staging area: copies of all disks, their history, keys and settings."},
-    {"storage", "journal_dir", CONFIG_PATH_OR_NONE, VALUE(journal_dir), 0, 0, "none",
+    {"storage", "journal_dir", CONFIG_PATH_OR_NONE, FIXED, VALUE(journal_dir), 0, 0, "none",
 	"A directory on another disk, for the journals of sources that enrol from then on; none: in data_dir."},
-    {"storage", "segment_size", CONFIG_SIZE, VALUE(segment_bytes), MIB, GIB, "256MiB", "Largest file of a journal."},
-    {"storage", "reserve", CONFIG_SIZE, VALUE(reserve_bytes), 0, 1024 * GIB, "0",
+    {"storage", "segment_size", CONFIG_SIZE, FIXED, VALUE(segment_bytes), MIB, GIB, "256MiB",
+	"Largest file of a journal."},
+    {"storage", "reserve", CONFIG_SIZE, FIXED, VALUE(reserve_bytes), 0, 1024 * GIB, "0",
 	"Room kept for maintenance alone, at most a twentieth of the file system; 0: as much as it needs."},
-    {"storage", "space_warning", CONFIG_COUNT, VALUE(space_warning), 0, 90, "15",
+    {"storage", "space_warning", CONFIG_COUNT, FIXED, VALUE(space_warning), 0, 90, "15",
 	"Warn when less than so many percent of the file system are left."},
-    {"storage", "when_full", CONFIG_WHEN_FULL, VALUE(when_full), 0, 0, "stall",
+    {"storage", "when_full", CONFIG_WHEN_FULL, LIVE, VALUE(when_full), 0, 0, "stall",
 	"What happens when room runs out, unless a source says otherwise. stall: nothing more is taken; thin: the "
 	"oldest points go that the policy alone keeps."},
-    {"storage", "scrub_interval", CONFIG_DURATION, VALUE(scrub_interval_ns), 0, 365 * DAY, "7d",
+    {"storage", "scrub_interval", CONFIG_DURATION, FIXED, VALUE(scrub_interval_ns), 0, 365 * DAY, "7d",
 	"How long after a scrub of a source the next one begins by itself; 0: never."},
-    {"storage", "scrub_rate", CONFIG_SIZE, VALUE(scrub_bytes), MIB, 1024 * GIB, "32MiB",
+    {"storage", "scrub_rate", CONFIG_SIZE, FIXED, VALUE(scrub_bytes), MIB, 1024 * GIB, "32MiB",
 	"Most that such a scrub reads in a second."},
-    {"ingest", "memory", CONFIG_SIZE, VALUE(memory_bytes), 16 * MIB, 1024 * GIB, "256MiB",
+    {"ingest", "memory", CONFIG_SIZE, FIXED, VALUE(memory_bytes), 16 * MIB, 1024 * GIB, "256MiB",
 	"Memory for data on its way from the network to the disk, of all workers together."},
-    {"ingest", "credit", CONFIG_SIZE, VALUE(credit_bytes), 2 * MIB, GIB, "8MiB",
+    {"ingest", "credit", CONFIG_SIZE, FIXED, VALUE(credit_bytes), 2 * MIB, GIB, "8MiB",
 	"Most data one agent may have sent that is not yet durable."},
-    {"tls", "certificate_lifetime", CONFIG_DURATION, VALUE(certificate_lifetime_ns), SECOND, 3650 * DAY, "90d",
+    {"tls", "certificate_lifetime", CONFIG_DURATION, LIVE, VALUE(certificate_lifetime_ns), SECOND, 3650 * DAY, "90d",
 	"Life of an agent's certificate. It is renewed over the session when two thirds are over."},
-    {"tls", "token_lifetime", CONFIG_DURATION, VALUE(token_lifetime_ns), SECOND, 365 * DAY, "1h",
+    {"tls", "token_lifetime", CONFIG_DURATION, LIVE, VALUE(token_lifetime_ns), SECOND, 365 * DAY, "1h",
 	"How long an enrolment token is good, unless said when it is made."},
-    {"admin", "runtime_dir", CONFIG_PATH, VALUE(runtime_dir), 0, 0, "/run/holdfast", "Where the control sockets are."},
-    {"metrics", "listen", CONFIG_LOOPBACK_OR_OFF, VALUE(metrics_listen), 0, 0, "off",
+    {"admin", "runtime_dir", CONFIG_PATH, FIXED, VALUE(runtime_dir), 0, 0, "/run/holdfast",
+	"Where the control sockets are."},
+    {"metrics", "listen", CONFIG_LOOPBACK_OR_OFF, FIXED, VALUE(metrics_listen), 0, 0, "off",
 	"An address of this machine where Prometheus may scrape /metrics, and nothing else, like 127.0.0.1:9877."},
-    {"pit", "policy", CONFIG_RULES, VALUE(policy), 0, 0, "10m/60m 1h/24h 1d/7d",
+    {"pit", "policy", CONFIG_RULES, LIVE, VALUE(policy), 0, 0, "10m/60m 1h/24h 1d/7d",
 	"Which points new sources keep: one every INTERVAL, for RETENTION; up to 16 rules, or none."},
-    {"pit", "journal_window", CONFIG_DURATION, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
+    {"pit", "journal_window", CONFIG_DURATION, LIVE, VALUE(journal_window_ns), 0, 30 * DAY, "1h",
 	"How far back every checkpoint can be restored, for new sources."},
-    {"pit", "min_retention", CONFIG_DURATION, VALUE(min_retention_ns), 0, 3650 * DAY, "0",
+    {"pit", "min_retention", CONFIG_DURATION, LIVE, VALUE(min_retention_ns), 0, 3650 * DAY, "0",
 	"No point that is younger goes, by a rule, by hand or for want of room; for new sources."},
 };
 
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
+
+_Static_assert(KEY_COUNT <= 64, "a config_mask has a bit for each");
 
 const struct config_key *
 config_keys(size_t *ret_count)
@@ -646,4 +654,73 @@ config_read(const char *path, struct config *ret_config, FILE *problems)
 		return -EINVAL;
 	*ret_config = r.config;
 	return 0;
+}
+
+int
+config_load(const struct config_origin *origin, struct config *ret_config, FILE *problems)
+{
+	const char *path = origin->path != NULL ? origin->path : CONFIG_DEFAULT_PATH;
+	struct config config;
+	int r = 0;
+
+	config_default(&config);
+	if (origin->path != NULL || access(path, F_OK) == 0) /* without -c, no file is as good as an empty one */
+		r = config_read(path, &config, problems);
+	if (r < 0)
+		return r;
+	if (origin->log_level != NULL)
+		snprintf(config.log_level, sizeof config.log_level, "%s", origin->log_level);
+	*ret_config = config;
+	return 0;
+}
+
+/* ---- a reload ---- */
+
+static size_t
+value_bytes(const struct config_key *key)
+{
+	if (!is_number(key))
+		return text_bytes(key);
+	return key->kind == CONFIG_COUNT ? sizeof(unsigned) : sizeof(uint64_t);
+}
+
+static bool
+same_value(const struct config *a, const struct config *b, const struct config_key *key)
+{
+	const char *x = (const char *)a + key->offset, *y = (const char *)b + key->offset;
+
+	return is_number(key) ? memcmp(x, y, value_bytes(key)) == 0 : strcmp(x, y) == 0;
+}
+
+config_mask
+config_merge(const struct config *running, struct config *config, config_mask *ret_restart)
+{
+	config_mask changed = 0;
+
+	*ret_restart = 0;
+	for (size_t i = 0; i < KEY_COUNT; i++) {
+		if (same_value(running, config, &keys[i]))
+			continue;
+		if (keys[i].live) {
+			changed |= UINT64_C(1) << i;
+			continue;
+		}
+		*ret_restart |= UINT64_C(1) << i;
+		memcpy(value_of(config, &keys[i]), (const char *)running + keys[i].offset, value_bytes(&keys[i]));
+	}
+	config->data_dir_set = running->data_dir_set;
+	return changed;
+}
+
+const char *
+config_mask_format(config_mask mask, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < KEY_COUNT && len < size; i++)
+		if ((mask >> i & 1) != 0)
+			len += (size_t)snprintf(
+			    buf + len, size - len, "%s%s.%s", len > 0 ? ", " : "", keys[i].section, keys[i].name);
+	return buf;
 }

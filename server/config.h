@@ -68,6 +68,7 @@ enum config_kind {
 struct config_key {
 	const char *section, *name;
 	enum config_kind kind;
+	bool live;                /* a reload changes it; else a restart does */
 	size_t offset;            /* of the value in struct config */
 	uint64_t min, max;        /* COUNT, SIZE (bytes), DURATION (ns) */
 	const char *default_text; /* of a daemon started as root */
@@ -84,6 +85,27 @@ void config_default(struct config *ret_config);
  * 0, or -EINVAL if there was any, -errno if a file cannot be read (which is printed too). The
  * output is written on success only. Main thread, before others start. */
 int config_read(const char *path, struct config *ret_config, FILE *problems);
+
+/* Where a configuration comes from. */
+struct config_origin {
+	const char *path;      /* NULL: CONFIG_DEFAULT_PATH, if it is there */
+	const char *log_level; /* goes before that of the file; NULL: does not */
+};
+
+#define CONFIG_DEFAULT_PATH "/etc/holdfast/holdfastd.conf"
+
+/* As config_read(), of an origin. */
+int config_load(const struct config_origin *origin, struct config *ret_config, FILE *problems);
+
+/* Keys, by their place in config_keys(). */
+typedef uint64_t config_mask;
+
+/* What a reload makes of a running configuration: config is what was read, and becomes what holds; keys that are not
+ * live stay as they run. ret_restart: those that differ; returns the live ones that do. */
+config_mask config_merge(const struct config *running, struct config *config, config_mask *ret_restart);
+
+/* "server.listen, storage.data_dir" (cut to size), "" for none; returns buf. */
+const char *config_mask_format(config_mask mask, char *buf, size_t size);
 
 /* The effective configuration as a file that config_read() reads back as the same. */
 void config_print(const struct config *config, FILE *out);

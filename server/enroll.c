@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,8 @@ struct enroll_job {
 };
 
 struct enroll {
-	struct enroll_config config; /* listen is not kept */
+	struct enroll_config config;             /* listen is not kept */
+	_Atomic int64_t certificate_lifetime_ns; /* read while an enrolment is worked on */
 	char address[ADDRESS_TEXT_BYTES];
 	SSL_CTX *ctx;
 	struct evconnlistener *listener;
@@ -235,8 +237,8 @@ sign(void *arg, const struct id *source, struct registry_certificate *ret_certif
 	struct enroll_job *job = arg;
 	const struct enroll_config *c = &job->enroll->config;
 	bool is_new = strcmp(source->text, job->offered.text) == 0;
-	int r = pki_sign(c->pki, &job->request.csr, source, c->certificate_lifetime_ns, clock_real_ns(),
-	    &job->answer.certificate, ret_certificate, err);
+	int r = pki_sign(c->pki, &job->request.csr, source, atomic_load(&job->enroll->certificate_lifetime_ns),
+	    clock_real_ns(), &job->answer.certificate, ret_certificate, err);
 
 	return r < 0 ? r : c->enrolled(c->arg, source, is_new, &job->request.hints, err);
 }
@@ -633,6 +635,7 @@ enroll_open(const struct enroll_config *config, struct enroll **ret_enroll, stru
 	if (e == NULL)
 		return hf_error_set(err, -ENOMEM, "enrolment port");
 	e->config = *config;
+	e->certificate_lifetime_ns = config->certificate_lifetime_ns;
 	if (e->config.deadline_ms == 0)
 		e->config.deadline_ms = ENROLL_DEADLINE_MS;
 	r = pki_enroll_ctx(config->pki, &e->ctx, err);
@@ -653,17 +656,17 @@ enroll_address(const struct enroll *e)
 	return e->address;
 }
 
-int
-enroll_reload(struct enroll *e, struct hf_error *err)
+void
+enroll_use_ctx(struct enroll *e, SSL_CTX *ctx)
 {
-	SSL_CTX *ctx;
-	int r = pki_enroll_ctx(e->config.pki, &ctx, err);
-
-	if (r < 0)
-		return r;
 	SSL_CTX_free(e->ctx); /* handshakes under way hold it */
 	e->ctx = ctx;
-	return 0;
+}
+
+void
+enroll_set_lifetime(struct enroll *e, int64_t certificate_lifetime_ns)
+{
+	atomic_store(&e->certificate_lifetime_ns, certificate_lifetime_ns);
 }
 
 void

@@ -52,9 +52,11 @@ int enroll_open(const struct enroll_config *config, struct enroll **ret_enroll, 
 /* Where it listens, with the port chosen. */
 const char *enroll_address(const struct enroll *e);
 
-/* The certificate was renewed (see pki_renew()): use a new context from now on. On failure the old
- * one stays. */
-int enroll_reload(struct enroll *e, struct hf_error *err);
+/* The server's certificate is another one: handshakes from now on use ctx (of pki_enroll_ctx()). Takes it. */
+void enroll_use_ctx(struct enroll *e, SSL_CTX *ctx);
+
+/* Life of the certificates that are signed from now on. Main thread. */
+void enroll_set_lifetime(struct enroll *e, int64_t certificate_lifetime_ns);
 
 /* Stop listening and cut all connections. A job under way is not waited for, but its done() must still come, and cleans
  * up. NULL allowed. */

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* holdfastd: options, configuration, then server.h. */
-#include <errno.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "proto/common/log.h"
 #include "server/config.h"
@@ -14,22 +11,21 @@
 
 enum { EXIT_RUNTIME = 1, EXIT_USAGE = 64, EXIT_CONFIG = 78 }; /* sysexits.h */
 
-#define CONFIG_PATH "/etc/holdfast/holdfastd.conf"
-
 static const char usage_text[] =
     "usage: holdfastd [-c FILE] [--log-level LEVEL] [--check-config | --print-config]\n"
     "\n"
-    "  -c, --config FILE    configuration (default " CONFIG_PATH ", if it is there)\n"
+    "  -c, --config FILE    configuration (default " CONFIG_DEFAULT_PATH ", if it is there)\n"
     "      --check-config   say every problem of the configuration and exit: 0 or 78\n"
     "      --print-config   print the configuration that would be in effect\n"
     "      --log-level L    err, warning, notice, info, debug\n"
     "      --version        print the version\n"
     "  -h, --help           print this\n"
     "\n"
-    "Runs in the foreground. SIGTERM stops it in good order. See holdfastd(8), holdfastd.conf(5).\n";
+    "Runs in the foreground. SIGTERM stops it in good order, SIGHUP has it read the configuration again. See "
+    "holdfastd(8), holdfastd.conf(5).\n";
 
 struct options {
-	const char *config_path, *log_level;
+	struct config_origin origin;
 	bool check, print;
 	int exit_code; /* >= 0: nothing else to do */
 };
@@ -50,10 +46,10 @@ static void
 take_option(struct options *o, int option)
 {
 	switch (option) {
-	case 'c': o->config_path = optarg; return;
+	case 'c': o->origin.path = optarg; return;
 	case OPTION_CHECK: o->check = true; return;
 	case OPTION_PRINT: o->print = true; return;
-	case OPTION_LOG_LEVEL: o->log_level = optarg; return;
+	case OPTION_LOG_LEVEL: o->origin.log_level = optarg; return;
 	case OPTION_VERSION:
 		printf("holdfastd %s\n", HOLDFAST_VERSION);
 		o->exit_code = 0;
@@ -81,45 +77,21 @@ parse_options(int argc, char **argv, struct options *ret_options)
 		fprintf(stderr, "holdfastd: '%s' is one argument too many\n%s", argv[optind], usage_text);
 		o.exit_code = EXIT_USAGE;
 	}
-	if (o.exit_code < 0 && o.log_level != NULL && log_level_parse(o.log_level) < 0) {
-		fprintf(stderr, "holdfastd: --log-level %s: one of err, warning, notice, info, debug\n", o.log_level);
+	if (o.exit_code < 0 && o.origin.log_level != NULL && log_level_parse(o.origin.log_level) < 0) {
+		fprintf(stderr, "holdfastd: --log-level %s: one of err, warning, notice, info, debug\n",
+		    o.origin.log_level);
 		o.exit_code = EXIT_USAGE;
 	}
 	*ret_options = o;
 }
 
-/* Without -c, no file is as good as an empty one. */
 static int
-read_config(const struct options *o, struct config *config)
-{
-	const char *path = o->config_path != NULL ? o->config_path : CONFIG_PATH;
-	int r;
-
-	config_default(config);
-	if (o->config_path == NULL && access(path, F_OK) < 0)
-		return 0;
-	r = config_read(path, config, stderr);
-	if (r < 0 && r != -EINVAL)
-		fprintf(stderr, "holdfastd: %s: %s\n", path, strerror(-r));
-	return r;
-}
-
-static void
-set_log_level(const struct options *o, const struct config *config)
-{
-	int level = log_level_parse(o->log_level != NULL ? o->log_level : config->log_level);
-
-	if (level >= 0)
-		log_level_max = (enum log_level)level;
-}
-
-static int
-run(const struct config *config)
+run(const struct config *config, const struct config_origin *origin)
 {
 	struct server *sv;
 	struct hf_error err;
 
-	if (server_start(config, &sv, &err) < 0) {
+	if (server_start(config, origin, &sv, &err) < 0) {
 		log_err("start_failed", "msg=\"%s\"", err.text);
 		return EXIT_RUNTIME;
 	}
@@ -146,13 +118,12 @@ main(int argc, char **argv)
 	parse_options(argc, argv, &options);
 	if (options.exit_code >= 0)
 		return options.exit_code;
-	if (read_config(&options, &config) < 0)
+	if (config_load(&options.origin, &config, stderr) < 0)
 		return EXIT_CONFIG;
 	if (options.print)
 		config_print(&config, stdout);
 	if (options.check || options.print)
 		return 0;
-	set_log_level(&options, &config);
 	keep_heap_small();
-	return run(&config);
+	return run(&config, &options.origin);
 }

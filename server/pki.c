@@ -382,6 +382,43 @@ pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err)
 	return r;
 }
 
+static int
+load_server(const struct pki *p, struct key_pair *ret_server, struct hf_error *err)
+{
+	struct pki fresh = {.ca = p->ca};
+	int r = pem_load_certificate(p->dir, "server.pem", &fresh.server.certificate, err);
+
+	if (r == 0)
+		r = pem_load_key(p->dir, "server.key", &fresh.server.key, err);
+	if (r == 0 && !server_fits(&fresh))
+		r = hf_error_say(err, -HF_ECORRUPT,
+		    "%s: server.pem and server.key are not a pair for a server, signed by this CA", p->dir);
+	if (r < 0) {
+		key_pair_fini(&fresh.server);
+		return r;
+	}
+	*ret_server = fresh.server;
+	return 0;
+}
+
+int
+pki_reload(struct pki *p, struct hf_error *err)
+{
+	struct key_pair fresh, old;
+	bool same;
+	int r = load_server(p, &fresh, err);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&p->mutex);
+	old = p->server;
+	p->server = fresh;
+	pthread_mutex_unlock(&p->mutex);
+	same = X509_cmp(old.certificate, fresh.certificate) == 0;
+	key_pair_fini(&old);
+	return same ? 0 : 1;
+}
+
 /* ---- signing ---- */
 
 static X509 *

@@ -45,6 +45,10 @@ void pki_get_ca(const struct pki *p, struct message_blob *ret_certificate);
  * before should be replaced; 0: not due; or negative. Blocks. */
 int pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err);
 
+/* Read the server's key and certificate anew. 1: they are others than before; 0: the same. -HF_ECORRUPT: they do not
+ * fit together, or our CA did not sign them: then those in memory stay. Blocks. */
+int pki_reload(struct pki *p, struct hf_error *err);
+
 /* Sign the key of a certificate request for a source. Nothing of the request is used but its key,
  * which must be P-256 and have signed it. Both outputs are written on success only. -HF_EPROTOCOL:
  * the request is no good; -EIO. */

@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <inttypes.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include "server/expiry.h"
 #include "server/journal_link.h"
 #include "server/limits.h"
+#include "server/reload.h"
 #include "server/rubbish.h"
 #include "server/service.h"
 #include "server/source.h"
@@ -101,7 +103,7 @@ server_event(struct server *sv, const struct id *source, const char *event, cons
 bool
 server_thins(const struct server *sv)
 {
-	return strcmp(sv->config.when_full, "thin") == 0;
+	return strcmp(sv->config->when_full, "thin") == 0;
 }
 
 /* What changed since the last events. */
@@ -177,16 +179,48 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 		look_at_certificates(u);
 }
 
-void
-server_use_certificate(struct server *sv)
-{
-	struct hf_error err;
+/* A context for each worker and for enrolment. */
+struct contexts {
+	SSL_CTX *data[WORKERS_MAX], *enroll;
+};
 
-	server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
+static int
+make_contexts(struct server *sv, struct contexts *c, struct hf_error *err)
+{
+	int r = pki_enroll_ctx(sv->pki, &c->enroll, err);
+
+	for (unsigned i = 0; i < sv->worker_count && r == 0; i++)
+		r = pki_data_ctx(sv->pki, &c->data[i], err);
+	return r;
+}
+
+static void
+free_contexts(struct contexts *c)
+{
+	for (unsigned i = 0; i < WORKERS_MAX; i++)
+		SSL_CTX_free(c->data[i]);
+	SSL_CTX_free(c->enroll);
+}
+
+int
+server_use_certificate(struct server *sv, struct hf_error *err)
+{
+	struct contexts c = {0};
+	int r = make_contexts(sv, &c, err);
+
+	if (r < 0) {
+		log_warning("certificate_reload_failed", "msg=\"%s\"", err->text);
+		free_contexts(&c);
+		return r;
+	}
 	for (unsigned i = 0; i < sv->worker_count; i++)
-		worker_reload(sv->workers[i]);
-	if (sv->enroll != NULL && enroll_reload(sv->enroll, &err) < 0)
-		log_warning("certificate_reload_failed", "msg=\"%s\"", err.text);
+		worker_use_ctx(sv->workers[i], c.data[i]);
+	if (sv->enroll != NULL)
+		enroll_use_ctx(sv->enroll, c.enroll);
+	else
+		SSL_CTX_free(c.enroll);
+	server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
+	return 0;
 }
 
 static void
@@ -199,7 +233,7 @@ on_upkeep(struct job *job)
 	if (u->renewed < 0)
 		server_event(sv, NULL, "server_certificate_not_renewed", "%s", u->err.text);
 	else if (u->renewed > 0 && !sv->draining)
-		server_use_certificate(sv);
+		(void)server_use_certificate(sv, &u->err); /* said in the log; it is what the next start has */
 	free(u);
 	server_answered(sv);
 }
@@ -211,7 +245,7 @@ on_upkeep(struct job *job)
 static int64_t
 look_interval_ns(const struct server *sv)
 {
-	int64_t ns = sv->config.certificate_lifetime_ns / 20;
+	int64_t ns = sv->config->certificate_lifetime_ns / 20;
 
 	return ns < CERTIFICATES_LOOK_NS ? ns : CERTIFICATES_LOOK_NS;
 }
@@ -252,7 +286,7 @@ on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *
 	struct server *sv = arg;
 	char peer[ADDRESS_TEXT_BYTES];
 
-	if (atomic_load(&sv->session_count) >= sv->config.sessions_max) {
+	if (atomic_load(&sv->session_count) >= sv->config->sessions_max) {
 		log_warning("session_limit", "peer=%s msg=\"server.sessions_max is reached\"",
 		    sockaddr_format(address, (socklen_t)len, peer));
 		close(fd);
@@ -286,7 +320,7 @@ on_accept_error(struct evconnlistener *listener, void *arg)
 static int
 open_listener(struct server *sv, struct hf_error *err)
 {
-	int fd, r = listen_open(sv->config.listen, &fd, sv->listen_address, err);
+	int fd, r = listen_open(sv->config->listen, &fd, sv->listen_address, err);
 
 	if (r < 0)
 		return r;
@@ -406,7 +440,7 @@ static int
 open_areas(struct server *sv, struct hf_error *err)
 {
 	const struct area_settings settings = {
-	    sv->config.reserve_bytes, sv->config.segment_bytes, sv->config.space_warning};
+	    sv->config->reserve_bytes, sv->config->segment_bytes, sv->config->space_warning};
 	const char *data = data_dir_path(sv->data_dir), *journal = data_dir_journal(sv->data_dir);
 	int r = area_create(data, &settings, &sv->areas[AREA_DATA], err);
 
@@ -420,7 +454,7 @@ static int
 open_data_dir(struct server *sv, struct hf_error *err)
 {
 	int r = data_dir_open(
-	    sv->config.data_dir, !sv->config.data_dir_set, journal_dir_set(&sv->config), &sv->data_dir, err);
+	    sv->config->data_dir, !sv->config->data_dir_set, journal_dir_set(sv->config), &sv->data_dir, err);
 
 	if (r == 0)
 		r = open_areas(sv, err);
@@ -453,7 +487,7 @@ open_registry(struct server *sv, struct hf_error *err)
 	int r;
 
 	if (!data_dir_join(sv->data_dir, "holdfast.db", path, sizeof path))
-		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
+		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config->data_dir);
 	if (data_dir_is_new(sv->data_dir))
 		r = registry_open(path, true, &sv->registry, err);
 	else
@@ -470,7 +504,7 @@ open_pki(struct server *sv, struct hf_error *err)
 	char path[512];
 
 	if (!data_dir_join(sv->data_dir, "pki", path, sizeof path))
-		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
+		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config->data_dir);
 	return pki_open(path, clock_real_ns(), &sv->pki, err);
 }
 
@@ -480,10 +514,16 @@ make_sources_dir(struct server *sv, struct hf_error *err)
 	char path[512];
 
 	if (!data_dir_join(sv->data_dir, "sources", path, sizeof path))
-		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config.data_dir);
+		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config->data_dir);
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return hf_error_set(err, -errno, "cannot make %s", path);
 	return journal_link_renew(sv->data_dir, err);
+}
+
+static void
+on_hangup(evutil_socket_t signal, short what, void *arg)
+{
+	reload_start(arg, NULL, NULL);
 }
 
 static const struct {
@@ -493,6 +533,7 @@ static const struct {
     {SIGTERM, on_signal},
     {SIGINT, on_signal},
     {SIGUSR1, on_summary},
+    {SIGHUP, on_hangup},
 };
 
 static int
@@ -541,7 +582,7 @@ static unsigned
 count_workers(const struct server *sv)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned n = sv->config.workers != 0 ? sv->config.workers : (unsigned)(cores > 0 ? cores : 1);
+	unsigned n = sv->config->workers != 0 ? sv->config->workers : (unsigned)(cores > 0 ? cores : 1);
 
 	return n < WORKERS_MAX ? n : WORKERS_MAX;
 }
@@ -550,7 +591,7 @@ static int
 start_workers(struct server *sv, struct hf_error *err)
 {
 	unsigned n = count_workers(sv);
-	uint64_t slabs = sv->config.memory_bytes / n / (SLAB_HEAD_BYTES + SLAB_PAYLOAD_BYTES);
+	uint64_t slabs = sv->config->memory_bytes / n / (SLAB_HEAD_BYTES + SLAB_PAYLOAD_BYTES);
 	int r = 0;
 
 	if (slabs < SLABS_MIN)
@@ -587,7 +628,7 @@ write_ports(const struct server *sv)
 	char path[512];
 	FILE *f;
 
-	snprintf(path, sizeof path, "%s/ports.json", sv->config.runtime_dir);
+	snprintf(path, sizeof path, "%s/ports.json", sv->config->runtime_dir);
 	f = fopen(path, "we");
 	if (f == NULL) {
 		log_warning("ports_not_written", "path=%s msg=\"%s\"", path, strerror(errno));
@@ -602,7 +643,7 @@ write_ports(const struct server *sv)
 static int
 start_api(struct server *sv, struct hf_error *err)
 {
-	int r = api_start(sv, &sv->config, err);
+	int r = api_start(sv, sv->config, err);
 
 	if (r < 0)
 		return r;
@@ -619,7 +660,7 @@ say_hello(const struct server *sv)
 	log_notice("certificate_authority", "sha256=%s", pki_ca_fingerprint(sv->pki));
 	if (geteuid() != 0)
 		log_notice(
-		    "ordinary_user", "runtime_dir=%s msg=\"sockets are for this user alone\"", sv->config.runtime_dir);
+		    "ordinary_user", "runtime_dir=%s msg=\"sockets are for this user alone\"", sv->config->runtime_dir);
 	log_notice("next", "msg=\"to enrol a source: holdfastctl token create\"");
 }
 
@@ -653,19 +694,20 @@ run_steps(struct server *sv, struct hf_error *err)
 }
 
 int
-server_start(const struct config *config, struct server **ret_server, struct hf_error *err)
+server_start(
+    const struct config *config, const struct config_origin *origin, struct server **ret_server, struct hf_error *err)
 {
 	struct server *sv = calloc(1, sizeof *sv);
 	int r = sv != NULL ? status_table_create(&sv->status) : -ENOMEM;
 
 	err->code = 0;
-	if (r == 0 && (sv->service = service_create(sv)) == NULL)
+	if (r == 0 && (!reload_begin(sv, config) || (sv->service = service_create(sv)) == NULL))
 		r = -ENOMEM;
 	if (r < 0) {
 		server_destroy(sv);
 		return hf_error_set(err, r, "holdfastd");
 	}
-	sv->config = *config;
+	sv->origin = *origin;
 	sv->started_ns = clock_real_ns();
 	signal(SIGPIPE, SIG_IGN); /* writing to a peer that is gone is an error like any other */
 	raise_descriptors();
@@ -745,6 +787,7 @@ server_destroy(struct server *sv)
 	close_registry(sv);
 	pki_close(sv->pki);
 	service_destroy(sv->service);
+	reload_end(sv);
 	status_table_destroy(sv->status);
 	for (int i = 0; i < AREAS; i++)
 		area_destroy(sv->areas[i]);

@@ -28,14 +28,18 @@
 
 struct enroll;
 struct event;
+struct config_version;
 struct evconnlistener;
 struct service;
 struct worker;
 
-enum { WORKERS_MAX = 256, SIGNALS = 3 };
+enum { WORKERS_MAX = 256, SIGNALS = 4 };
 
 struct server {
-	struct config config;
+	const struct config *_Atomic config; /* changed by a reload; each is constant: see reload.c */
+	struct config_version *configs;
+	struct config_origin origin;
+	config_mask restart_required;
 	struct event_base *base;
 	struct mailbox *mailbox; /* of the main thread */
 	struct data_dir *data_dir;
@@ -80,8 +84,10 @@ struct server {
 	_Atomic uint64_t rubbish_bytes; /* of deleted sources, still to be removed; holes included */
 };
 
-/* Everything up to listening. Blocks. On failure err says what and why, and what to do. */
-int server_start(const struct config *config, struct server **ret_server, struct hf_error *err);
+/* Everything up to listening; origin is where a reload reads config again. Blocks. On failure err says what and why,
+ * and what to do. */
+int server_start(
+    const struct config *config, const struct config_origin *origin, struct server **ret_server, struct hf_error *err);
 
 /* Until SIGTERM or SIGINT, and then until everything that was begun is on disk. */
 void server_run(struct server *sv);
@@ -103,8 +109,9 @@ bool server_thins(const struct server *sv);
 /* Main thread: something that was under way for it has ended (see answers_out). */
 void server_answered(struct server *sv);
 
-/* Main thread: the server's certificate was renewed; whoever connects from now on is shown the new one. */
-void server_use_certificate(struct server *sv);
+/* Main thread: the server's certificate is another one; whoever connects from now on is shown it, and nobody is cut. On
+ * failure, which is logged, they go on with the one before. */
+int server_use_certificate(struct server *sv, struct hf_error *err);
 
 /* server_enroll.c: listen for newcomers, unless that is switched off. */
 int server_open_enrolment(struct server *sv, struct hf_error *err);

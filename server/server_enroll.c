@@ -130,7 +130,7 @@ on_enrolled(void *arg, const struct id *source, bool is_new, const struct messag
 {
 	struct server *sv = arg;
 	char name[64], dir[512];
-	struct store_config config = {.dir = dir, .segment_bytes_max = sv->config.segment_bytes};
+	struct store_config config = {.dir = dir, .segment_bytes_max = sv->config->segment_bytes};
 	int r;
 
 	if (!is_new)
@@ -155,10 +155,10 @@ server_open_enrolment(struct server *sv, struct hf_error *err)
 	const char *colon = strrchr(sv->listen_address, ':');
 	struct enroll_config config = {
 	    .base = sv->base,
-	    .listen = sv->config.enroll_listen,
+	    .listen = sv->config->enroll_listen,
 	    .pki = sv->pki,
 	    .registry = sv->registry,
-	    .certificate_lifetime_ns = sv->config.certificate_lifetime_ns,
+	    .certificate_lifetime_ns = sv->config->certificate_lifetime_ns,
 	    .data_port = colon != NULL ? (uint32_t)atoi(colon + 1) : 0,
 	    .post = post,
 	    .enrolled = on_enrolled,
@@ -166,7 +166,7 @@ server_open_enrolment(struct server *sv, struct hf_error *err)
 	};
 	int r;
 
-	if (strcmp(sv->config.enroll_listen, "off") == 0)
+	if (strcmp(sv->config->enroll_listen, "off") == 0)
 		return 0;
 	r = enroll_open(&config, &sv->enroll, err);
 	if (r == 0)

@@ -102,7 +102,7 @@ choose_compression(unsigned offered)
 static int64_t
 heartbeat_interval(const struct server *sv)
 {
-	return sv->config.heartbeat_interval_ns * (1 + atomic_load(&sv->session_count) / SESSIONS_PER_INTERVAL);
+	return sv->config->heartbeat_interval_ns * (1 + atomic_load(&sv->session_count) / SESSIONS_PER_INTERVAL);
 }
 
 void
@@ -190,7 +190,7 @@ on_start(struct session *s, const unsigned char *message, size_t len)
 	s->next_sequence = durable + 1;
 	s->chain = m.resume ? s->welcome_chain : m.stream_id;
 	s->acked_sequence = UINT64_MAX; /* so that the first ACK is sent whatever it says */
-	credit_init(&s->credit, s->server->config.credit_bytes, durable);
+	credit_init(&s->credit, s->server->config->credit_bytes, durable);
 	session_enter(s, SESSION_STREAMING);
 	session_touch(s);
 	return 0;
@@ -502,7 +502,7 @@ run_renewal(struct job *job, struct disk *d, struct run_cache *cache)
 	struct renewal *n = (struct renewal *)job;
 	struct server *sv = n->session->server;
 
-	n->status = pki_sign(sv->pki, &n->csr, &n->source, sv->config.certificate_lifetime_ns, clock_real_ns(),
+	n->status = pki_sign(sv->pki, &n->csr, &n->source, sv->config->certificate_lifetime_ns, clock_real_ns(),
 	    &n->answer.certificate, &n->record, &n->err);
 	if (n->status == 0)
 		n->status = registry_put_certificate(sv->registry, &n->record, &n->err);

@@ -217,9 +217,9 @@ source_store_config(const struct source *src)
 	area_get(src->server->areas[AREA_DATA], &facts);
 	return (struct store_config){
 	    .dir = src->dir,
-	    .segment_bytes_max = src->server->config.segment_bytes,
-	    .scrub_interval_ns = src->server->config.scrub_interval_ns,
-	    .scrub_bytes = src->server->config.scrub_bytes,
+	    .segment_bytes_max = src->server->config->segment_bytes,
+	    .scrub_interval_ns = src->server->config->scrub_interval_ns,
+	    .scrub_bytes = src->server->config->scrub_bytes,
 	    .reserve_bytes = area_space(&facts).reserve_bytes,
 	};
 }

@@ -143,37 +143,32 @@ worker_find_source(struct worker *w, const struct id *id)
 
 /* ---- a new server certificate ---- */
 
-struct reload_mail {
+struct ctx_mail {
 	struct mail mail;
 	struct worker *worker;
+	SSL_CTX *ctx;
 };
 
 static void
-on_reload(struct mail *mail)
+on_ctx(struct mail *mail)
 {
-	struct reload_mail *m = (struct reload_mail *)mail;
-	struct worker *w = m->worker;
-	struct hf_error err;
-	SSL_CTX *ctx;
+	struct ctx_mail *m = (struct ctx_mail *)mail;
 
+	SSL_CTX_free(m->worker->ctx); /* sessions that use it hold it */
+	m->worker->ctx = m->ctx;
 	free(m);
-	if (pki_data_ctx(w->server->pki, &ctx, &err) < 0) {
-		log_warning("certificate_reload_failed", "worker=%u msg=\"%s\"", w->index, err.text);
-		return;
-	}
-	SSL_CTX_free(w->ctx); /* sessions that use it hold it */
-	w->ctx = ctx;
 }
 
 void
-worker_reload(struct worker *w)
+worker_use_ctx(struct worker *w, SSL_CTX *ctx)
 {
-	struct reload_mail *m = calloc(1, sizeof *m);
+	struct ctx_mail *m = calloc(1, sizeof *m);
 
 	if (m == NULL)
-		return; /* the old certificate works for another month, and the next try comes soon */
+		abort(); /* not even this much memory: what is acknowledged is on disk, so leave at once */
 	m->worker = w;
-	m->mail.deliver = on_reload;
+	m->ctx = ctx;
+	m->mail.deliver = on_ctx;
 	mailbox_post(w->mailbox, &m->mail);
 }
 

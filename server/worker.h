@@ -69,8 +69,9 @@ void worker_accept(struct worker *w, int fd, const char *peer);
  * it is done. */
 void worker_drain(struct worker *w, struct mail *drained);
 
-/* Main thread. The server's certificate was renewed: handshakes from now on use the new one. */
-void worker_reload(struct worker *w);
+/* Main thread. The server's certificate is another one: handshakes from now on use ctx (of pki_data_ctx()). Takes it.
+ */
+void worker_use_ctx(struct worker *w, SSL_CTX *ctx);
 
 /* Grows four times a second, for as long as its loop goes on. Any thread. */
 unsigned worker_ticks(const struct worker *w);

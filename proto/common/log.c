@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum log_level log_level_max = LOG_LEVEL_INFO;
+_Atomic enum log_level log_level_max = LOG_LEVEL_INFO;
 
 static const char *const names[] = {"err", "warning", "notice", "info", "debug"};
 static const int priorities[] = {3, 4, 5, 6, 7}; /* syslog(3) */

@@ -9,8 +9,8 @@
 
 enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Lines above this level are not printed. Set once, before threads start. */
-extern enum log_level log_level_max;
+/* Lines above this level are not printed. */
+extern _Atomic enum log_level log_level_max;
 
 void log_line(enum log_level level, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -165,6 +165,7 @@ int run_token_create(struct ctl *ctl);
 int run_token_list(struct ctl *ctl);
 int run_token_revoke(struct ctl *ctl);
 int run_cert_list(struct ctl *ctl);
+int run_reload(struct ctl *ctl);
 int run_cert_renew(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
 int run_identity_backup(struct ctl *ctl);

@@ -4,13 +4,15 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
-from harness import BUILD, ROOT, Trouble, patchwork, ready_agent, run, wait_for
+from harness import BUILD, ROOT, Trouble, parse_time, patchwork, ready_agent, run, wait_for
 
 SYSTEMD = ROOT / "deploy" / "systemd"
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -176,3 +178,87 @@ def test_users_groups_and_directories_are_made(rig):
         uid = int(next(line for line in (root / "etc/passwd").read_text().splitlines() if line.startswith("holdfast:")).split(":")[2])
         data = (root / "var/lib/holdfast").stat()
         assert data.st_uid == uid and data.st_mode & 0o777 == 0o700
+
+
+# ---- reload ----
+
+def shown_certificate(daemon):
+    """What a newcomer is shown at the data port."""
+    text = run("openssl", "s_client", "-connect", "127.0.0.1:%d" % daemon.port, "-tls1_3", check=False).stdout
+    return text[text.index("-----BEGIN CERTIFICATE"):text.index("-----END CERTIFICATE")]
+
+
+def log_of(daemon):
+    return daemon.program.log.read_text()
+
+
+def test_a_reload_changes_what_can_be_changed_and_says_what_takes_a_restart(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager)
+    assert daemon.get("/v1/version")["restartRequired"] == []
+    daemon.settings.update({"server.log_level": "warning", "tls.token_lifetime": "2h", "ingest.credit": "8MiB"})
+    daemon.write_config()
+    done = daemon.ctl("reload").stdout
+    assert done == ("changed: server.log_level tls.token_lifetime\n"
+                    "not before a restart (systemctl restart holdfastd): ingest.credit\n")
+    said = [name for name, _ in manager.said]
+    assert said.index("RELOADING") < said.index("MONOTONIC_USEC") and manager.count("READY") == 2
+    assert daemon.get("/v1/version")["restartRequired"] == ["ingest.credit"]
+    assert "event=restart_required " in log_of(daemon)
+    token = daemon.request("POST", "/v1/tokens", {}, admin=True)
+    assert parse_time(token["expiresDateTime"]) - time.time() > 3600
+    before = len(log_of(daemon))
+    daemon.request("DELETE", "/v1/tokens/%s" % token["tokenID"], admin=True)
+    assert len(log_of(daemon)) == before, "a notice, at level warning"
+    daemon.settings["ingest.credit"] = "4MiB"
+    daemon.write_config()
+    assert daemon.request("POST", "/v1/reload", admin=True) == {"changed": [], "restartRequired": [], "certificateChanged": False}
+    assert daemon.ctl("reload").stdout == "nothing to change\n"
+
+
+def test_a_reload_of_a_bad_configuration_changes_nothing(rig):
+    daemon = rig.daemon()
+    daemon.settings.update({"server.log_level": "warning", "server.workers": "many", "pit.policy": "now and then"})
+    path = daemon.write_config()
+    done = daemon.ctl("reload", check=2)
+    assert "%s:" % path in done.stderr and "server.workers" in done.stderr and "1 more" in done.stderr
+    assert "everything stays as it was" in done.stderr
+    log = log_of(daemon)
+    assert log.count("event=config_problem ") == 2 and "event=reload_failed " in log
+    assert run(BUILD / "holdfastd", "-c", path, "--check-config", check=False).returncode == 78
+    daemon.program.signal(signal.SIGUSR1)  # a notice still comes through
+    wait_for(lambda: "event=summary " in log_of(daemon), 20, "a summary")
+
+
+def test_a_signal_reloads_as_well(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager)
+    daemon.settings["server.sessions_max"] = "7"
+    daemon.write_config()
+    daemon.program.signal(signal.SIGHUP)
+    wait_for(lambda: 'changed="server.sessions_max"' in log_of(daemon), 20, "the reload")
+    wait_for(lambda: manager.count("READY") == 2, 20, "the manager to know")
+
+
+def test_a_new_certificate_is_shown_to_newcomers_and_cuts_nobody(rig):
+    daemon = rig.daemon()
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", patchwork(rig.random, 1 << 20))})
+    pki, before = daemon.data / "pki", shown_certificate(daemon)
+    key, request, fresh = rig.path("server.key"), rig.path("server.csr"), rig.path("server.pem")
+    (rig.path("extensions")).write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n")
+    run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+    run("openssl", "req", "-new", "-key", key, "-subj", "/CN=holdfastd", "-out", request)
+    run("openssl", "x509", "-req", "-in", request, "-CA", pki / "ca.pem", "-CAkey", pki / "ca.key", "-set_serial", "77", "-days", "30",
+        "-extfile", rig.path("extensions"), "-out", fresh)
+    shutil.copy(fresh, pki / "server.pem")
+    done = daemon.ctl("reload", check=1)
+    assert "not a pair" in done.stderr and shown_certificate(daemon) == before, "the key is still the old one"
+    shutil.copy(key, pki / "server.key")
+    (pki / "server.key").chmod(0o600)
+    assert daemon.request("POST", "/v1/reload", admin=True)["certificateChanged"]
+    assert wait_for(lambda: shown_certificate(daemon) != before, 20, "the new one")
+    assert fresh.read_text().startswith(shown_certificate(daemon))
+    point = daemon.point(agent.source, "after")
+    assert point["name"] == "after" and log_of(daemon).count("event=session_welcome ") == 1
+    agent.restart("stop")
+    wait_for(lambda: log_of(daemon).count("event=session_welcome ") == 2, 20, "it to come back")

@@ -46,6 +46,12 @@ struct server {
 	unsigned reserve_left, rooms_made; /* pieces of the reserve */
 };
 
+int64_t
+server_token_lifetime_ns(const struct server *sv)
+{
+	return 3600 * NS_PER_SECOND;
+}
+
 struct status_table *
 server_status(struct server *sv)
 {
@@ -237,6 +243,12 @@ void
 command_take_identity(struct server *sv, command_done *done, void *arg)
 {
 	fake_answer(sv, -EAGAIN, "not here", done, arg);
+}
+
+void
+command_reload(struct server *sv, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "", done, arg);
 }
 
 void

@@ -385,6 +385,54 @@ runtime_dir_of_an_ordinary_user_follows_data_dir(void **state)
 	assert_string_equal(f->config.runtime_dir, "/elsewhere/run");
 }
 
+/* ---- a reload ---- */
+
+static void
+keys_that_are_live_change_and_the_others_stay(void **state)
+{
+	struct config running, fresh;
+	config_mask changed, restart;
+	char text[64];
+
+	config_default(&running);
+	fresh = running;
+	fresh.sessions_max++;
+	snprintf(fresh.policy, sizeof fresh.policy, "1h/1d");
+	fresh.credit_bytes++;
+	snprintf(fresh.data_dir, sizeof fresh.data_dir, "/elsewhere");
+	changed = config_merge(&running, &fresh, &restart);
+	assert_string_equal(config_mask_format(changed, text, sizeof text), "server.sessions_max, pit.policy");
+	assert_string_equal(config_mask_format(restart, text, sizeof text), "storage.data_dir, ingest.credit");
+	assert_int_equal(fresh.sessions_max, running.sessions_max + 1);
+	assert_string_equal(fresh.policy, "1h/1d");
+	assert_int_equal(fresh.credit_bytes, running.credit_bytes);
+	assert_string_equal(fresh.data_dir, running.data_dir);
+}
+
+static void
+nothing_changes_when_nothing_did(void **state)
+{
+	struct config running, fresh;
+	config_mask restart = 1;
+	char text[64];
+
+	config_default(&running);
+	fresh = running;
+	assert_int_equal(config_merge(&running, &fresh, &restart), 0);
+	assert_int_equal(restart, 0);
+	assert_string_equal(config_mask_format(0, text, sizeof text), "");
+}
+
+/* A list longer than the buffer is cut, and stays in it. */
+static void
+a_list_of_keys_is_cut_to_its_buffer(void **state)
+{
+	char text[10];
+
+	config_mask_format(~UINT64_C(0) >> 44, text, sizeof text);
+	assert_int_equal(strlen(text), sizeof text - 1);
+}
+
 /* ---- what is written about the keys ---- */
 
 static char *
@@ -420,6 +468,25 @@ man_page_tells_of_every_key_and_its_default(void **state)
 		end = key == NULL ? NULL : strstr(key, text);
 		if (end == NULL || memmem(key + 1, (size_t)(end - key - 1), "\n\n", 2) != NULL)
 			fail_msg("the page does not tell of %s.%s, %s", keys[i].section, keys[i].name, text);
+	}
+	free(page);
+}
+
+static void
+man_page_tells_which_keys_a_reload_changes(void **state)
+{
+	char *page = load("docs/man/holdfastd.conf.5.scd"), *reload = strstr(page, "\n# RELOAD\n");
+	const struct config_key *keys;
+	char text[64];
+	size_t count;
+
+	assert_non_null(reload);
+	*strstr(reload + 3, "\n# ") = '\0';
+	keys = config_keys(&count);
+	for (size_t i = 0; i < count; i++) {
+		snprintf(text, sizeof text, "*%s*", keys[i].name);
+		if ((strstr(reload, text) != NULL) != keys[i].live)
+			fail_msg("the page is wrong about %s.%s", keys[i].section, keys[i].name);
 	}
 	free(page);
 }
@@ -478,7 +545,11 @@ main(void)
 	    T(printed_configuration_reads_back_the_same),
 	    T(paths_of_an_ordinary_user_follow_the_environment),
 	    T(runtime_dir_of_an_ordinary_user_follows_data_dir),
+	    T(keys_that_are_live_change_and_the_others_stay),
+	    T(nothing_changes_when_nothing_did),
+	    T(a_list_of_keys_is_cut_to_its_buffer),
 	    T(man_page_tells_of_every_key_and_its_default),
+	    T(man_page_tells_which_keys_a_reload_changes),
 	    T(sample_file_shows_every_key_with_its_default),
 	};
 

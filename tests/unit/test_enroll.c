@@ -755,10 +755,12 @@ renewed_certificate_is_shown_after_reload(void **state)
 	const int64_t day = 86400 * NS_PER_SECOND;
 	struct fixture *f = *state;
 	struct client *before = make_client(f, 1), *after = make_client(f, 1);
+	SSL_CTX *ctx;
 
 	run(f, before);
 	assert_int_equal(pki_renew(f->pki, false, clock_real_ns() + 61 * day, &f->err), 1);
-	assert_int_equal(enroll_reload(f->enroll, &f->err), 0);
+	assert_int_equal(pki_enroll_ctx(f->pki, &ctx, &f->err), 0);
+	enroll_use_ctx(f->enroll, ctx);
 	run(f, after);
 	assert_true(after->server_expires_ns > before->server_expires_ns + 60 * day);
 	free_client(before);
