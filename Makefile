@@ -70,7 +70,7 @@ INSTALLS := install-server install-client install-agent install-monitoring
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-planted check-asan crash-soak fuzz-smoke bench tidy install $(INSTALLS) deb dist clean help
+.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-planted check-asan crash-soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -286,6 +286,26 @@ deb: ## Debian packages, into $(BUILD)/deb
 		{ echo 'deploy/debian/changelog is not of version $(VERSION)' >&2; exit 1; }
 	@cd $(DEB_TREE) && env -i PATH="$$PATH" HOME="$$HOME" dpkg-buildpackage -us -uc -b $(JOBS) >../build.log 2>&1 || { tail -n 40 ../build.log >&2; exit 1; }
 	@ls $(BUILD)/deb/*.deb
+
+# One program for every Linux since 3.10, with no library: the objects of the agent, and the one that knows it is static.
+STATIC_LIBS = $(shell pkg-config --static --libs libevent openssl libprotobuf-c jansson libxxhash liblz4 libzstd 2>/dev/null)
+$(BUILD)/holdfast-agent-static: $(BUILD)/agent/main.o $(BUILD)/static/agent/address.o $(BUILD)/libagent.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -static -s -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(STATIC_LIBS) 2>$@.log || \
+		{ cat $@.log >&2; exit 1; }
+
+$(BUILD)/static/%.o: %.c | $(PB_C)
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -DHOLDFAST_STATIC -MMD -MP -c -o $@ $<
+
+TARBALL = holdfast-agent-$(VERSION)-x86_64
+agent-tarball: $(BUILD)/holdfast-agent-static $(agent_MANS) ## a static agent with an installer, for where there is no package
+	@rm -rf $(BUILD)/$(TARBALL) && mkdir $(BUILD)/$(TARBALL)
+	@cp $< $(BUILD)/$(TARBALL)/holdfast-agent
+	@cp $(agent_MANS) deploy/agent/install.sh deploy/systemd/holdfast-agent.service LICENSE $(BUILD)/$(TARBALL)/
+	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -czf $(BUILD)/$(TARBALL).tar.gz $(TARBALL)
+	@rm -r $(BUILD)/$(TARBALL) && ls $(BUILD)/$(TARBALL).tar.gz
 
 dist: ## a source tarball of the committed tree
 	@mkdir -p $(BUILD)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <nss.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,16 @@ address_format(const struct address *a, char *buf)
 	return buf;
 }
 
+/* A static program must not load the libraries that /etc/nsswitch.conf names: they belong to another C library. The two
+ * that matter are built in. */
+static void
+use_what_is_built_in(void)
+{
+#ifdef HOLDFAST_STATIC
+	__nss_configure_lookup("hosts", "files dns");
+#endif
+}
+
 int
 address_resolve(const struct address *a, struct address_resolved *ret_resolved, struct hf_error *err)
 {
@@ -75,6 +86,7 @@ address_resolve(const struct address *a, struct address_resolved *ret_resolved, 
 	int n = 0, r;
 
 	snprintf(port, sizeof port, "%u", a->port);
+	use_what_is_built_in();
 	r = getaddrinfo(a->host, port, &hints, &found);
 	if (r != 0)
 		return hf_error_say(err, -EHOSTUNREACH, "%s: %s", a->host, gai_strerror(r));

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from harness import IS_ROOT, MIB, ROOT, first_difference, free_port, patchwork, run, unmount, wait_for
+from harness import IS_ROOT, MIB, ROOT, first_difference, free_port, patchwork, run, wait_for
+from root import Root
 
 NAMES = ["holdfast-server", "holdfast-client", "holdfast-agent", "holdfast-monitoring"]
 CONFIG = "/etc/holdfast/holdfastd.conf"
@@ -43,28 +44,8 @@ def next_version(folder, to):
     return packages(to)
 
 
-class Root:
-    """This machine's root, and what is changed in it goes into a layer above."""
-
-    def __init__(self, rig):
-        self.rig = rig
-        for name in ("upper", "work", "root"):
-            rig.path(name).mkdir()
-        rig.path("upper").chmod(0o755)
-        self.dir = rig.path("root")
-        layers = "lowerdir=/,upperdir=%s,workdir=%s" % (rig.path("upper"), rig.path("work"))
-        if run("mount", "-t", "overlay", "overlay", "-o", layers, self.dir, check=False).returncode != 0:
-            pytest.skip("there is no overlayfs above %s" % rig.dir)
-        rig.on_end(unmount, self.dir)
-        for kind, name in (("proc", "proc"), ("devtmpfs", "dev")):
-            run("mount", "-t", kind, kind, self.dir / name)
-            rig.on_end(unmount, self.dir / name)
-
-    def path(self, name):
-        return self.dir / str(name).lstrip("/")
-
-    def run(self, *command, **options):
-        return run("chroot", self.dir, *command, **options)
+class Packaged(Root):
+    """A root that packages are put into."""
 
     def dpkg(self, *arguments):
         """Its output. Packages that this machine lacks to build with are none of our business, those to run with are."""
@@ -122,7 +103,7 @@ def test_every_man_page_is_in_one_package(built):
 
 
 def test_a_life(rig, built):
-    root = Root(rig)
+    root = Packaged(rig)
     ports = free_port(), free_port()
 
     # installed, and not started before it is configured
@@ -181,7 +162,7 @@ def test_a_life(rig, built):
 
 
 def test_an_area_without_sources_is_purged(rig, built):
-    root = Root(rig)
+    root = Packaged(rig)
     root.install(packages(built)[:2])
     root.path("/etc/holdfast").mkdir(exist_ok=True)
     root.path(CONFIG).write_text("")
