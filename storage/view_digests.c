@@ -163,7 +163,7 @@ load_zone(const struct digesting *g, uint64_t zone, const struct zone_mark *mark
 
 	if (r < 0)
 		return r;
-	memset(v->zone_lsns, 0, SUM_ZONE_BLOCKS * sizeof *v->zone_lsns);
+	memset(v->zone_lsns + (ze.from - begin), 0, (ze.to - ze.from) * sizeof *v->zone_lsns);
 	sum_zone_begin(v->zone, zone, v->digest_seed);
 	sum_zone_limit(v->zone, mark->zeros_lsn != 0 ? begin : view_stored_blocks(g->volume));
 	for (size_t i = 0; r == 0 && i < v->run_count; i++)
