@@ -45,7 +45,7 @@ agent_SRCS   := $(sort $(filter-out agent/main.c,$(wildcard agent/*.c)))
 testlib_SRCS := $(sort $(filter-out tests/lib/steady.c,$(wildcard tests/lib/*.c)))
 unit_SRCS    := $(sort $(wildcard tests/unit/test_*.c))
 crash_SRCS   := $(sort $(wildcard tests/crash/test_*.c))
-crashlib_SRCS := tests/lib/rig_cuts.c tests/lib/rig_verbs.c tests/lib/steady.c tests/lib/store_rig.c
+crashlib_SRCS := tests/lib/rig_cuts.c tests/lib/rig_verbs.c tests/lib/seen.c tests/lib/steady.c tests/lib/store_rig.c
 fuzz_SRCS    := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 bench_SRCS   := $(sort $(wildcard tests/bench/bench_*.c))
 

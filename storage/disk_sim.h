@@ -56,7 +56,7 @@ uint64_t disk_sim_pending_since(struct disk *d, uint64_t since, uint64_t *ret_ch
 /* Sectors of the newest pending change, if it is a write; else 0. */
 uint64_t disk_sim_newest_sectors(struct disk *d);
 
-/* A fingerprint of what is to be seen: two clones of one machine that restarted with the same content have the same. */
+/* A fingerprint of what is to be seen: machines with the same names and contents have the same. */
 uint64_t disk_sim_hash(struct disk *d);
 
 /* Another machine in the state this one would be left in by a killed process: no handles, no faults, nothing in flight,

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/digest.h"
+
 /* Blocks are found through sorted chunks of 64, so that a sequential file costs one entry per 256
  * KiB and a scattered one an entry per block. Ranges are few: allocation happens a segment at a
  * time. */
@@ -75,6 +77,7 @@ sim_page_create(const void *bytes)
 	struct sim_page *p = page_alloc();
 
 	p->refs = 1;
+	p->digest = 0;
 	if (bytes != NULL)
 		memcpy(p->bytes, bytes, sizeof p->bytes);
 	else
@@ -461,6 +464,15 @@ mix(uint64_t h, uint64_t value)
 	return h ^ h >> 29;
 }
 
+/* Nobody changes a page that is somewhere. */
+static uint64_t
+page_digest(struct sim_page *p)
+{
+	if (p->digest == 0)
+		p->digest = digest_block(0, p->bytes) | 1;
+	return p->digest;
+}
+
 uint64_t
 sim_content_hash(const struct sim_content *c, uint64_t seed)
 {
@@ -470,6 +482,6 @@ sim_content_hash(const struct sim_content *c, uint64_t seed)
 		for (size_t j = 0; j < CHUNK_BLOCKS; j++)
 			if (c->chunks[i]->pages[j] != NULL)
 				h = mix(mix(h, c->chunks[i]->number * CHUNK_BLOCKS + j),
-				    (uint64_t)(uintptr_t)c->chunks[i]->pages[j]);
+				    page_digest(c->chunks[i]->pages[j]));
 	return h;
 }

@@ -15,6 +15,7 @@ enum { SIM_BLOCK_BYTES = 4096, SIM_SECTOR_BYTES = 512, SIM_SECTORS_PER_BLOCK = 8
 
 struct sim_page {
 	unsigned refs;
+	uint64_t digest; /* of its bytes, 0 = nobody has asked yet */
 	unsigned char bytes[SIM_BLOCK_BYTES];
 };
 
@@ -57,7 +58,7 @@ void sim_content_punch(struct sim_content *c, uint64_t offset, uint64_t len);
 /* Copies what lies before the end of the file. Returns the number of bytes. */
 size_t sim_content_read(const struct sim_content *c, void *buf, size_t len, uint64_t offset);
 
-/* A fingerprint: the same for contents made of the same pages, in one process. */
+/* A fingerprint: the same for the same bytes in the same blocks, whoever wrote them. */
 uint64_t sim_content_hash(const struct sim_content *c, uint64_t seed);
 
 /* First byte >= from that lies in a written block; the size if there is none. */

@@ -4,8 +4,9 @@
 
 usage: run.py BUILD_DIR (short | full | soak STATES)
 
-short: two minutes on two cores, for `make check`. full: every workload of up to three operations (of those that begin with a
-half filled volume one in four), and more and longer lives. soak: lives from a seed of chance until so many states were tried. SEED=n instead of the usual ones, or of chance.
+short: two minutes on two cores, for `make check`. full: every workload of up to three operations (of those of three that begin
+with a half filled volume one in four), and more and longer lives: five minutes. soak: lives from a seed of chance until so many states
+were tried. SEED=n instead of the usual ones, or of chance.
 """
 import concurrent.futures
 import os
@@ -32,9 +33,9 @@ def commands(how, seed, states):
     if how == "short" and "-fsanitize" in os.environ.get("CFLAGS", ""):  # ten times as slow, and looking for something else
         return [*workloads(2, seed, "--length", 1), *lives(2, seed, 2), ["test_long_run", "--seed", seed, "--days", 6]]
     if how == "short":
-        return [*workloads(4, seed, "--every", 12), *lives(4, seed, 3), ["test_long_run", "--seed", seed, "--days", 60]]
+        return [["test_long_run", "--seed", seed, "--days", 60], *workloads(4, seed, "--every", 12), *lives(4, seed, 3)]
     if how == "full":
-        return [*workloads(16, seed, "--every", "1,4"), *lives(8, seed, 4, "--stride", 2), ["test_long_run", "--seed", seed, "--days", 365]]
+        return [["test_long_run", "--seed", seed, "--days", 365], *workloads(11, seed, "--every", "1,4"), *lives(8, seed, 4, "--stride", 2)]
     return [["test_store_crash", "--seed", seed + i * 10**9, "--states", -(-states // cores), "--stride", 1, "--steps", 400]
             for i in range(cores)]
 

@@ -657,6 +657,7 @@ main(int argc, char **argv)
 		}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("# seed %" PRIu64 ", %u days\n", seed, days);
+	steady_alone();
 	begin(seed, days + 3);
 	ok = live(days);
 	printf("1..4\n");

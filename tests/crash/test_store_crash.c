@@ -261,6 +261,7 @@ main(int argc, char **argv)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	read_arguments(argc, argv);
+	steady_alone();
 	while ((options.states > 0 ? states < options.states : lives < options.seeds) && !is_enough()) {
 		uint64_t seed = options.seed + lives++, before = states;
 		bool ok = try_life(seed);

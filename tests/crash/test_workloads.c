@@ -6,12 +6,12 @@
  * cut and opened once more.
  *
  * A cut is looked at only when it differs from the one before: there is a new pending change, or more is owed. Subsets
- * without a new change, and those that leave the same disk as another one, are not counted again.
+ * without a new change, and states that were tried before, by whichever workload, are not tried or counted again.
  *
  * usage: test_workloads [--seed N] [--length N] [--every N[,N]] [--shard I/N] [--first]
  *        test_workloads [--seed N] --replay BEGINNING LETTERS [CUT SURVIVAL SET]
- * --every N: of the workloads of three, one in N, for each beginning. --first: stop at the first violation. Prints TAP,
- * and last `N crash states, N violations`. */
+ * --every N: of the workloads of three, one in N, for each beginning. --shard: those that begin with one verb in N.
+ * --first: stop at the first violation. Prints TAP, and last `N crash states, N violations`. */
 #include <assert.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -22,6 +22,7 @@
 #include "tests/lib/dice.h"
 #include "tests/lib/rig_cuts.h"
 #include "tests/lib/rig_verbs.h"
+#include "tests/lib/seen.h"
 #include "tests/lib/steady.h"
 
 enum {
@@ -35,7 +36,6 @@ enum {
 	KILLS = 1,          /* the process alone is killed, and the next one is cut */
 	KILL_OPERATIONS = 80,
 	VIOLATIONS_MAX = 20,
-	SEEN_MAX = 512,
 };
 
 /* ---- beginnings: a store at rest, with a history ---- */
@@ -61,6 +61,7 @@ static struct {
 } options = {.seed = 1, .every = {1, 1}, .length = LENGTH_MAX, .shards = 1};
 
 static uint64_t states, violations, scripts;
+static struct seen seen; /* states, of all workloads */
 
 static struct rig *beginning[BEGINNINGS];
 
@@ -112,6 +113,7 @@ struct state {
 	unsigned beginning, cut;
 	int survival; /* enum sim_survival, or KILLED */
 	uint64_t set;
+	uint64_t owed; /* rig_hash() of the cut */
 };
 
 static void
@@ -160,23 +162,6 @@ comes_back(struct rig *g, bool lives_on)
 	return true;
 }
 
-static struct {
-	uint64_t list[SEEN_MAX];
-	unsigned count;
-} seen; /* disks, at this cut */
-
-/* Changes of the same blocks: which of the older ones survived makes no difference. */
-static bool
-was_seen(uint64_t hash)
-{
-	for (unsigned i = 0; i < seen.count; i++)
-		if (seen.list[i] == hash)
-			return true;
-	if (seen.count < SEEN_MAX)
-		seen.list[seen.count++] = hash;
-	return false;
-}
-
 /* The process alone is killed; while the next one recovers the power goes as well, and some of what neither of them has
  * synced survives. */
 static void
@@ -189,10 +174,24 @@ end_by_kill(struct rig *g, uint64_t luck)
 	disk_sim_restart(g->disk, SIM_SURVIVE_RANDOM, luck);
 }
 
+/* Workloads often come to the same: to merge is to build first, if nobody has. What is on the disk, and what the agent
+ * remembers, is all that a recovery can know and all that it is measured by: so such a state is tried once, with luck
+ * and thoroughness that follow from these alone, not from which workload came first. */
+static bool
+was_seen(struct rig *g, uint64_t owed, uint64_t *ret_fingerprint)
+{
+	struct dice d = {owed};
+
+	*ret_fingerprint = dice_next(&d) ^ disk_sim_hash(g->disk);
+	return seen_before(&seen, *ret_fingerprint);
+}
+
 static void
 try_state(const struct rig_cut *c, const struct state *s)
 {
 	static struct rig *g;
+	uint64_t fingerprint = 0;
+	bool lives_on;
 
 	if (g == NULL)
 		g = new_rig();
@@ -202,13 +201,15 @@ try_state(const struct rig_cut *c, const struct state *s)
 		end_by_kill(g, s->set);
 	else
 		disk_sim_restart(g->disk, s->survival, s->set);
-	if (was_seen(disk_sim_hash(g->disk))) {
+	if (g->fault[0] == '\0' && was_seen(g, s->survival == KILLED ? rig_hash(g) : s->owed, &fingerprint)) {
 		rig_stop(g);
 		return;
 	}
 	states++;
-	g->brief = states % THOROUGH != 0 && !options.one_state;
-	if (!comes_back(g, states % LIFE_AFTER == 1 || options.one_state) || g->failed || g->fault[0] != '\0')
+	steady_seed(options.seed + fingerprint);
+	g->brief = fingerprint % THOROUGH != 0 && !options.one_state;
+	lives_on = fingerprint / THOROUGH % LIFE_AFTER == 0 || options.one_state;
+	if (!comes_back(g, lives_on) || g->failed || g->fault[0] != '\0')
 		tell(s, g);
 	rig_stop(g);
 }
@@ -261,17 +262,17 @@ try_sample(const struct rig_cut *c, const struct state *s, unsigned pending, str
 static void
 try_cut(const struct rig_cut *c, unsigned beginning_number, const char *letters, unsigned number)
 {
-	struct state s = {.letters = letters, .beginning = beginning_number, .cut = number};
+	struct state s = {.letters = letters, .beginning = beginning_number, .cut = number, .owed = rig_hash(c->rig)};
 	struct dice dice = {options.seed * 1000003 + number * 31 + (unsigned char)letters[0] * 7 + strlen(letters)};
 	unsigned pending = disk_sim_pending(c->rig->disk);
+	uint64_t before = states;
 
 	assert(pending <= 64);
-	seen.count = 0;
 	if (pending <= EXHAUSTIVE_MAX)
 		try_subsets(c, &s, pending);
 	else
 		try_sample(c, &s, pending, &dice);
-	if (c->fresh == 0)
+	if (c->fresh == 0 || (states == before && !options.one_state)) /* another workload was cut here */
 		return;
 	for (uint64_t n = 1; n <= HEADS && n < disk_sim_newest_sectors(c->rig->disk); n++)
 		if (strlen(letters) < LENGTH_MAX || dice_once_in(&dice, HEADS))
@@ -335,13 +336,17 @@ hash(unsigned beginning_number, const char *letters)
 	return dice_next(&d);
 }
 
+/* A shard has all that begins with its verbs, so that it meets most of what comes to the same. */
 static bool
-is_ours(unsigned beginning_number, const char *letters)
+is_ours(unsigned verb)
 {
-	uint64_t h = hash(beginning_number, letters);
+	return verb % options.shards == options.shard;
+}
 
-	return h % options.shards == options.shard &&
-	       (strlen(letters) < LENGTH_MAX || h / 64 % options.every[beginning_number] == 0);
+static bool
+is_drawn(unsigned beginning_number, const char *letters)
+{
+	return strlen(letters) < LENGTH_MAX || hash(beginning_number, letters) % options.every[beginning_number] == 0;
 }
 
 /* All workloads of one length that begin as `letters` does. A verb with nothing to do ends its branch. */
@@ -352,9 +357,11 @@ extend(unsigned beginning_number, const char *letters, unsigned length)
 	unsigned now = (unsigned)strlen(letters) + 1;
 
 	for (unsigned i = 0; i < rig_verb_count && !is_enough(); i++) {
+		if (now == 1 && !is_ours(i))
+			continue;
 		snprintf(longer, sizeof longer, "%s%c", letters, rig_verbs[i].letter);
 		if (now == length) {
-			if (is_ours(beginning_number, longer))
+			if (is_drawn(beginning_number, longer))
 				(void)run_script(beginning_number, longer, true);
 		} else if (run_script(beginning_number, longer, false)) {
 			extend(beginning_number, longer, length);
@@ -461,6 +468,7 @@ main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	read_arguments(argc, argv);
+	steady_alone();
 	steady_seed(options.seed);
 	for (unsigned n = 0; n < BEGINNINGS; n++)
 		prepare(n);
@@ -479,6 +487,7 @@ main(int argc, char **argv)
 		rig_stop(beginning[n]);
 		free(beginning[n]);
 	}
+	seen_fini(&seen);
 	printf("# %" PRIu64 " workloads\n", scripts);
 	printf("%" PRIu64 " crash states, %" PRIu64 " violations\n", states, violations);
 	return violations > 0 ? 1 : 0;

@@ -7,6 +7,10 @@
 
 #include <stdint.h>
 
+/* The process has one thread: SQLite need not lock, nor count its memory, and gets more of it at once. Before all else.
+ */
+void steady_alone(void);
+
 void steady_seed(uint64_t seed); /* what random_bytes() gives, and SQLite's dice, follow from it */
 
 /* What lies between does not change what comes after. Not to be nested. */

@@ -112,6 +112,10 @@ void rig_stop(struct rig *g);  /* and the machine is gone */
  * at rest, to be opened: two rigs may be open at a time. `to` is overwritten; rig_stop() is due for it. */
 void rig_fork(struct rig *to, const struct rig *from);
 
+/* A fingerprint of what the store owes and of what the agent will do next, its luck apart: rigs that agree in it and in
+ * disk_sim_hash() are in the same state. */
+uint64_t rig_hash(const struct rig *g);
+
 /* One step of the script: makes and sends a frame, or lets jobs run, or waits, or (wild) any of the other things. */
 void rig_step(struct rig *g);
 void rig_send(struct rig *g, uint64_t frame); /* a frame made before (again) */

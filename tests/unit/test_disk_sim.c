@@ -934,6 +934,28 @@ clones_that_came_back_alike_are_told_alike(void **state)
 	disk_close(d, f);
 }
 
+/* Who wrote it, and in how many steps, makes no difference. */
+static void
+machines_that_hold_the_same_are_told_alike(void **state)
+{
+	struct disk *d = *state, *other;
+	struct disk_file *f = create_file(d, "/f"), *of_other;
+
+	assert_int_equal(disk_sim_create(2, &other), 0);
+	of_other = create_file(other, "/f");
+	put_blocks(d, f, 'a', 2, 0);
+	put_blocks(other, of_other, 'b', 1, 0);
+	put_blocks(other, of_other, 'a', 1, 1);
+	assert_true(disk_sim_hash(d) != disk_sim_hash(other));
+	put_blocks(other, of_other, 'a', 1, 0);
+	assert_true(disk_sim_hash(d) == disk_sim_hash(other));
+	disk_close(other, of_other);
+	assert_int_equal(disk_rename(other, "/f", "/g"), 0);
+	assert_true(disk_sim_hash(d) != disk_sim_hash(other));
+	disk_destroy(other);
+	disk_close(d, f);
+}
+
 static void
 count_call(void *arg)
 {
@@ -998,6 +1020,7 @@ main(void)
 	    ON_DISK(the_head_of_the_newest_write_survives_and_all_before_it),
 	    ON_DISK(a_clone_goes_its_own_way),
 	    ON_DISK(clones_that_came_back_alike_are_told_alike),
+	    ON_DISK(machines_that_hold_the_same_are_told_alike),
 	    ON_DISK(who_watches_is_told_before_every_operation),
 	};
 	int failed;
