@@ -178,10 +178,10 @@ $(BUILD)/fuzz-objects/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/man/%: docs/man/%.scd
+$(BUILD)/man/%: docs/man/%.scd docs/man/tidy.awk
 	@mkdir -p $(@D)
 	$(call say,SCDOC,$@)
-	$(Q)scdoc < $< > $@
+	$(Q)scdoc <$< >$@.raw && awk -f docs/man/tidy.awk $@.raw >$@ && rm $@.raw
 
 # --- what is run ----------------------------------------------------------------------------------
 demo: all ## the main job end to end on real disks, in under four minutes (KEEP=1 leaves it running)
