@@ -93,7 +93,7 @@ next_control(struct session *s)
 	return true;
 }
 
-/* The next stream frame, if there is one and the credit covers all of it. */
+/* The next stream frame, if there is one, none is held back, and the credit covers all of it. */
 static bool
 next_stream_frame(struct session *s)
 {
@@ -102,7 +102,7 @@ next_stream_frame(struct session *s)
 
 	pthread_mutex_lock(&l->lock);
 	f = l->stream.id == s->stream_id ? l->stream.next_send : NULL;
-	if (f != NULL && s->stream_bytes + f->len > s->credit_bytes)
+	if (f != NULL && (s->held || s->stream_bytes + f->len > s->credit_bytes))
 		f = NULL;
 	if (f != NULL) {
 		s->stream_bytes += f->len;

@@ -37,6 +37,7 @@ struct session {
 	bool declare_asked, declare_checks, declared;
 	uint64_t stream_id; /* of the START sent here; 0 = none */
 	uint64_t credit_bytes, stream_bytes, sent_sequence;
+	bool held;       /* the source is paused: no stream frame is begun */
 	bool progressed; /* something new was acknowledged */
 
 	int64_t heartbeat_ns, next_heartbeat_ns, next_report_ns;

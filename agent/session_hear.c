@@ -126,6 +126,7 @@ on_ack(struct session *s, const struct wire_frame *f)
 		session_end(s, -HF_EPROTOCOL, "the server acknowledged what was not sent");
 		return;
 	}
+	s->held = m.hold;
 	if (m.credit_bytes > s->credit_bytes)
 		s->credit_bytes = m.credit_bytes;
 	if (m.durable_sequence <= l->stream.acked_sequence)

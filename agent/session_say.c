@@ -245,7 +245,7 @@ heartbeat_if_due(struct session *s, int64_t now_ns)
 	    .clock_ns = clock_real_ns(),
 	    .echo_clock_ns = s->peer_clock_ns,
 	    .echo_hold_ns = s->peer_clock_ns != 0 ? now_ns - s->peer_clock_heard_ns : 0,
-	    .backlog_bytes = l->backlog_bytes,
+	    .backlog_bytes = l->backlog_bytes > l->stream.retained_bytes ? l->backlog_bytes : l->stream.retained_bytes,
 	    .unchanged_until_ns = l->unchanged_until_ns,
 	    .waits = l->waits,
 	};

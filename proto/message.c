@@ -538,6 +538,7 @@ ack_convert(struct conversion *c, Holdfast__V1__Ack *w, struct message_ack *m)
 {
 	convert_u64(c, &w->durable_sequence, &m->durable_sequence);
 	convert_u64(c, &w->credit_bytes, &m->credit_bytes);
+	convert_flag(c, &w->hold, &m->hold);
 }
 
 static void

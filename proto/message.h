@@ -167,6 +167,7 @@ struct message_checkpoint {
 
 struct message_ack {
 	uint64_t durable_sequence, credit_bytes;
+	bool hold; /* begin no stream frame until one comes without it */
 };
 
 struct message_waits {       /* of an agent, since its process began: how long what was to be sent ... */

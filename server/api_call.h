@@ -163,6 +163,8 @@ void post_source_settings(struct call *call);
 void post_freeze(struct call *call);
 void post_thaw(struct call *call);
 void post_stop(struct call *call);
+void post_pause(struct call *call);
+void post_resume(struct call *call);
 void post_start(struct call *call);
 void delete_source(struct call *call);
 int prepare_volume_delete(struct call *call, struct hf_error *err);

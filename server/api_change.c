@@ -355,6 +355,18 @@ delete_scrub(struct call *call)
 }
 
 void
+post_pause(struct call *call)
+{
+	command_pause_source(call->api->sv, &call->source, true, on_source_changed, call);
+}
+
+void
+post_resume(struct call *call)
+{
+	command_pause_source(call->api->sv, &call->source, false, on_source_changed, call);
+}
+
+void
 post_stop(struct call *call)
 {
 	command_stop_source(call->api->sv, &call->source, on_source_changed, call);

@@ -121,7 +121,8 @@ struct command {
 	struct quota_change quota;
 	struct policy_change policy;
 	struct throttle throttle;
-	bool frozen;
+	bool frozen, paused;
+	int64_t now_ns; /* our clock when it was given */
 	json_t *patch;
 	struct source_settings settings;
 	char *tags;
@@ -197,6 +198,7 @@ make_command(struct server *sv, const struct id *source, command_done *done, voi
 	if (c == NULL)
 		abort(); /* a few KiB: nothing else would work either, and what is acknowledged is on disk */
 	c->server = sv;
+	c->now_ns = clock_real_ns();
 	if (source != NULL)
 		c->source = *source;
 	c->done = done;
@@ -761,7 +763,7 @@ run_stop_source(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
 
-	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_STOPPED, &c->err));
+	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_STOPPED, c->now_ns, &c->err));
 	c->admit_number = c->server->admit_number;
 }
 
@@ -769,7 +771,7 @@ static void
 stop(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "source_stopped", "replication is stopped; all its points in time stay");
-	source_stop(src, c->admit_number);
+	source_stop(src, c->admit_number, c->now_ns);
 	source_publish(src); /* who asked may look at once */
 	answer_ok(c, "replication is stopped; all its points in time stay");
 }
@@ -788,14 +790,14 @@ run_start_source(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
 
-	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_ACTIVE, &c->err));
+	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_ACTIVE, c->now_ns, &c->err));
 }
 
 static void
 start(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "source_started", "its agent is let in again");
-	source_resume(src);
+	source_set_active(src, c->now_ns);
 	source_publish(src);
 	answer_ok(c, "its agent is let in again, as soon as it asks");
 }
@@ -807,6 +809,40 @@ command_start_source(struct server *sv, const struct id *source, command_done *d
 
 	c->at_source = start;
 	send_to_catalog(c, run_start_source, tell_owner);
+}
+
+static void
+run_pause_source(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+
+	set_result(c, registry_set_paused(c->server->registry, &c->source, c->paused, c->now_ns, &c->err));
+}
+
+static void
+pause_source(struct command *c, struct source *src)
+{
+	const char *text = c->paused
+			       ? "its agent stays connected, and nothing is taken of it; all its points in time stay"
+			       : "replication goes on";
+
+	server_event(c->server, &c->source, c->paused ? "source_paused" : "source_resumed", "%s", text);
+	if (c->paused)
+		source_pause(src, c->now_ns);
+	else
+		source_set_active(src, c->now_ns);
+	source_publish(src);
+	answer_ok(c, text);
+}
+
+void
+command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->paused = paused;
+	c->at_source = pause_source;
+	send_to_catalog(c, run_pause_source, tell_owner);
 }
 
 static void

@@ -102,6 +102,10 @@ void command_revoke_source(struct server *sv, const struct id *source, command_d
 void command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 
+/* Its agent stays connected, or may connect, but nothing is taken of it; or it goes on. -EBUSY: it is stopped, or being
+ * deleted. */
+void command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg);
+
 /* Read all that is stored of it and compare it with its digests, now. -EBUSY: that is under way; cancel: -ENOENT: it is
  * not. Answered when it is begun, or given up. */
 void command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg);

@@ -61,6 +61,8 @@ static const char *const schemas[] = {
     "ALTER TABLE source ADD COLUMN throttle_windows TEXT NOT NULL DEFAULT ''",
     /* version 5: settings.h, as JSON */
     "ALTER TABLE source ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
+    /* version 6: since when it is in its phase */
+    "ALTER TABLE source ADD COLUMN phase_ns INTEGER NOT NULL DEFAULT 0",
     NULL,
 };
 
@@ -414,7 +416,7 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label, hostname, " \
 	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase, "         \
 	"(SELECT max(not_after_ns) FROM certificate WHERE source = source.id AND revoked = 0), " \
-	"throttle_mbps, throttle_windows FROM source "
+	"throttle_mbps, throttle_windows, phase_ns FROM source "
 
 static int
 read_throttle(sqlite3_stmt *row, int column, struct throttle *t)
@@ -442,6 +444,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 	source->incarnation = (uint64_t)sqlite3_column_int64(row, 4);
 	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
 	source->phase = (enum registry_phase)sqlite3_column_int64(row, 15);
+	source->phase_ns = sqlite3_column_int64(row, 19);
 	source->certificate_expires_ns = sqlite3_column_int64(row, 16);
 	return read_throttle(row, 17, &source->throttle) < 0 ? -HF_ECORRUPT : read_hints(row, 7, &source->hints);
 }
@@ -515,7 +518,7 @@ admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t i
 	struct registry_source source;
 	int r = find_source(s, id, &source, err);
 
-	if (r == 0 && source.phase != PHASE_ACTIVE)
+	if (r == 0 && source.phase != PHASE_ACTIVE && source.phase != PHASE_PAUSED)
 		return hf_error_set(err, -HF_ESTOPPED, "source %s", id->text);
 	if (r == 0)
 		r = check_clone(&source, nonce, incarnation, err);
@@ -580,24 +583,48 @@ lock_out(struct sql *s, const struct id *id, struct hf_error *err)
 }
 
 static int
-set_phase(struct sql *s, const struct id *id, enum registry_phase phase, struct hf_error *err)
+set_phase(struct sql *s, const struct id *id, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
 	int r = check_not_deleting(s, id, err);
 
 	if (r == 0 && phase == PHASE_DELETING)
 		r = lock_out(s, id, err);
 	if (r >= 0)
-		r = sql_run(s, err, "UPDATE source SET phase = ? WHERE id = ?", "it", (int64_t)phase, id->text);
+		r = sql_run(s, err, "UPDATE source SET phase = ?, phase_ns = ? WHERE id = ? AND phase <> ?", "iiti",
+		    (int64_t)phase, now_ns, id->text, (int64_t)phase);
 	return r < 0 ? r : 0;
 }
 
 int
-registry_set_phase(struct registry *r, const struct id *source, enum registry_phase phase, struct hf_error *err)
+registry_set_phase(
+    struct registry *r, const struct id *source, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
 	HOLD(r);
 	int status = sql_begin(&r->sql, err);
 
-	return status < 0 ? status : sql_end(&r->sql, set_phase(&r->sql, source, phase, err), err);
+	return status < 0 ? status : sql_end(&r->sql, set_phase(&r->sql, source, phase, now_ns, err), err);
+}
+
+static int
+set_paused(struct sql *s, const struct id *id, bool paused, int64_t now_ns, struct hf_error *err)
+{
+	struct registry_source source;
+	int r = find_source(s, id, &source, err);
+
+	if (r == 0 && source.phase == PHASE_STOPPED)
+		return hf_error_say(err, -EBUSY,
+		    "source %s is stopped, so nothing is taken of it: holdfastctl source start lets its agent in again",
+		    id->text);
+	return r < 0 ? r : set_phase(s, id, paused ? PHASE_PAUSED : PHASE_ACTIVE, now_ns, err);
+}
+
+int
+registry_set_paused(struct registry *r, const struct id *source, bool paused, int64_t now_ns, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_begin(&r->sql, err);
+
+	return status < 0 ? status : sql_end(&r->sql, set_paused(&r->sql, source, paused, now_ns, err), err);
 }
 
 int

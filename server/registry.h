@@ -37,11 +37,13 @@ enum registry_phase {
 	PHASE_ACTIVE,
 	PHASE_STOPPED,  /* `source stop`: nobody is let in */
 	PHASE_DELETING, /* `source delete` was begun, and is gone on with until nothing is left; nobody is let in */
+	PHASE_PAUSED,   /* `source pause`: its agent is let in, and nothing is taken of it */
 };
 
 struct registry_source {
 	struct id id;
 	enum registry_phase phase;
+	int64_t phase_ns; /* since when; 0 = not known */
 	int64_t created_ns, last_seen_ns;
 	int64_t certificate_expires_ns; /* the last one to, of those that are not revoked; 0 = none */
 	unsigned char installation_nonce[NONCE_BYTES];
@@ -64,9 +66,12 @@ int registry_admit(struct registry *r, const struct id *source, const unsigned c
     const struct message_hints *hints, int64_t now_ns, struct hf_error *err);
 int registry_adopt(struct registry *r, const struct id *source, struct hf_error *err); /* -ENOENT */
 
-/* DELETING revokes all its certificates, and the tokens made for it, in the same transaction, and is for ever. -ENOENT;
- * -EBUSY: it is being deleted. */
-int registry_set_phase(struct registry *r, const struct id *source, enum registry_phase phase, struct hf_error *err);
+/* Since now_ns, unless it is that already. DELETING revokes all its certificates, and the tokens made for it, in the
+ * same transaction, and is for ever. -ENOENT; -EBUSY: it is being deleted. */
+int registry_set_phase(
+    struct registry *r, const struct id *source, enum registry_phase phase, int64_t now_ns, struct hf_error *err);
+/* PAUSED, or ACTIVE again; -EBUSY: it is STOPPED, or being deleted. */
+int registry_set_paused(struct registry *r, const struct id *source, bool paused, int64_t now_ns, struct hf_error *err);
 int registry_set_throttle(
     struct registry *r, const struct id *source, const struct throttle *t, struct hf_error *err); /* -ENOENT */
 /* A source that is DELETING: its row, its certificates and its tokens go. Events and audit stay. -ENOENT. */

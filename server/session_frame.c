@@ -351,12 +351,14 @@ on_checkpoint(struct session *s, const unsigned char *message, size_t len)
 void
 session_send_ack(struct session *s)
 {
-	struct message_ack m = {.durable_sequence = source_durable_sequence(s->source)};
+	struct message_ack m = {
+	    .durable_sequence = source_durable_sequence(s->source), .hold = source_is_paused(s->source)};
 
 	credit_acked(&s->credit, m.durable_sequence);
 	m.credit_bytes = credit_grant(&s->credit, source_window(s->source, s->credit.window_bytes));
-	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit)
+	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit && m.hold == s->acked_hold)
 		return;
+	s->acked_hold = m.hold;
 	s->acked_sequence = m.durable_sequence;
 	s->acked_credit = m.credit_bytes;
 	session_send(s, FRAME_ACK, message_ack_encode(&m, out_message(s), FRAME_MESSAGE_MAX), NULL, 0);

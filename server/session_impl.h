@@ -70,6 +70,7 @@ struct session {
 	uint64_t welcome_stream_id, welcome_sequence, welcome_chain;
 	uint64_t next_sequence, chain;
 	uint64_t acked_sequence, acked_credit; /* as last told */
+	bool acked_hold;
 	struct credit credit;
 	uint32_t volumes[VOLUMES_MAX]; /* numbers of those that are OK in the newest VOLUMES */
 	size_t volume_count;

@@ -42,8 +42,10 @@ void source_set_settings(struct source *src, const struct source_settings *setti
 
 /* End the live session and whatever was admitted up to now: its certificates are revoked; replication is stopped. */
 void source_revoke(struct source *src, uint64_t admit_number);
-void source_stop(struct source *src, uint64_t admit_number);
-void source_resume(struct source *src);  /* the agent is let in again */
+void source_stop(struct source *src, uint64_t admit_number, int64_t now_ns);
+void source_pause(struct source *src, int64_t now_ns);      /* nothing is taken of its agent */
+void source_set_active(struct source *src, int64_t now_ns); /* the agent is let in again, and replication goes on */
+bool source_is_paused(const struct source *src);
 void source_adopted(struct source *src); /* a refusal as a clone is forgiven */
 
 /* ---- deleting it ---- */

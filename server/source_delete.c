@@ -129,7 +129,8 @@ run_doom(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct delete_job *j = (struct delete_job *)job;
 
-	j->status = registry_set_phase(j->source->server->registry, &j->source->id, PHASE_DELETING, &j->err);
+	j->status =
+	    registry_set_phase(j->source->server->registry, &j->source->id, PHASE_DELETING, clock_real_ns(), &j->err);
 }
 
 static void

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How much of a source is taken, and how fast. Two things decide:
  *
- *	credit	what its agent may have on its way (source_window()): nothing while there is no room
- *	gate	what is read of it (server/throttle.h): TCP then holds the agent back, so a throttle counts at once,
- *also for what was granted before. With less credit than ever without one, heartbeats are not stuck for long behind
- *data that waits in the network. */
+ *	credit	what its agent may have on its way (source_window()): nothing while there is no room, or it is paused;
+ *in that case it is also told to hold what it was granted before gate	what is read of it (server/throttle.h): TCP then
+ *holds the agent back, so a throttle counts at once, also for what was granted before. With less credit than ever
+ *without one, heartbeats are not stuck for long behind data that waits in the network. */
 #include <time.h>
 
 #include "proto/common/units.h"
@@ -13,7 +13,13 @@
 uint64_t
 source_window(const struct source *src, uint64_t most)
 {
-	return source_is_full(src) ? 0 : throttle_gate_window(&src->gate, most);
+	return source_is_full(src) || source_is_paused(src) ? 0 : throttle_gate_window(&src->gate, most);
+}
+
+bool
+source_is_paused(const struct source *src)
+{
+	return src->facts.phase == PHASE_PAUSED;
 }
 
 int64_t

@@ -42,6 +42,8 @@ why_not(const struct source *src, bool too_many)
 {
 	if (too_many)
 		return "too many points are being made by hand for this source: wait for one of them";
+	if (src->facts.phase == PHASE_PAUSED)
+		return "replication is paused: holdfastctl source resume; --newest takes the newest point there is";
 	if (src->facts.phase == PHASE_STOPPED)
 		return "replication is stopped: holdfastctl source start; --newest takes the newest point there is";
 	return "the agent is not connected: --newest takes the newest point there is";
@@ -55,7 +57,7 @@ source_request_pit(struct source *src, const char *name, int64_t deadline_ns, so
 	for (size_t i = 0; q == NULL && i < PIT_REQUESTS_MAX; i++)
 		if (src->requests[i].id == 0)
 			q = &src->requests[i];
-	if (q == NULL || !is_streaming(src)) {
+	if (q == NULL || !is_streaming(src) || source_is_paused(src)) {
 		done(arg, q == NULL ? -EBUSY : -ENOTCONN, why_not(src, q == NULL), 0);
 		return;
 	}

@@ -258,6 +258,8 @@ source_prove(struct source *src, const char *volume, char *ret_text)
 		return 0; /* asked for by two */
 	if (is_running(src))
 		return say(ret_text, -EBUSY, "a verification of this source is running: holdfastctl source show");
+	if (source_is_paused(src))
+		return say(ret_text, -ENOTCONN, "replication is paused: holdfastctl source resume");
 	if (!is_streaming(src))
 		return say(ret_text, -ENOTCONN,
 		    src->facts.phase == PHASE_STOPPED ? "replication is stopped: holdfastctl source start"

@@ -202,30 +202,42 @@ source_revoke(struct source *src, uint64_t admit_number)
 
 /* It was written before a deletion that was decided meanwhile: that one lasts. */
 static void
-set_phase(struct source *src, enum registry_phase phase)
+set_phase(struct source *src, enum registry_phase phase, int64_t now_ns)
 {
-	if (src->facts.phase != PHASE_DELETING)
-		src->facts.phase = phase;
+	if (src->facts.phase == PHASE_DELETING || src->facts.phase == phase)
+		return;
+	src->facts.phase = phase;
+	src->facts.phase_ns = now_ns;
 }
 
 void
-source_stop(struct source *src, uint64_t admit_number)
+source_stop(struct source *src, uint64_t admit_number, int64_t now_ns)
 {
 	char cure[SENTENCE_BYTES];
 
-	set_phase(src, PHASE_STOPPED);
+	set_phase(src, PHASE_STOPPED, now_ns);
 	source_end_proof(src, "replication was stopped");
 	snprintf(cure, sizeof cure, "holdfastctl source start %s", src->id.text);
 	turn_out(src, admit_number, -HF_ESTOPPED, hf_status_text(-HF_ESTOPPED), cure);
 }
 
 void
-source_resume(struct source *src)
+source_pause(struct source *src, int64_t now_ns)
 {
-	set_phase(src, PHASE_ACTIVE);
+	set_phase(src, PHASE_PAUSED, now_ns);
+	source_end_proof(src, "replication was paused");
+	src->dirty = true;
+	source_touch(src); /* its agent is told */
+}
+
+void
+source_set_active(struct source *src, int64_t now_ns)
+{
+	set_phase(src, PHASE_ACTIVE, now_ns);
 	if (src->refused == -HF_ESTOPPED)
 		src->refused = 0;
 	src->dirty = true;
+	source_touch(src);
 }
 
 /* ---- the stream begins ---- */

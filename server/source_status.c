@@ -318,11 +318,20 @@ gather_agent(const struct source *src, struct source_status *s, struct state_fac
 	gather_bad_volume(src, f);
 }
 
+/* What an administrator did lasts over restarts, and so does since when. */
+static int64_t
+since_ns(const struct source *src, enum replication_state state)
+{
+	bool ordered = state == STATE_PAUSED || (state == STATE_STOPPED && !src->deleting);
+
+	return ordered && src->facts.phase_ns != 0 ? src->facts.phase_ns : clock_real_ns();
+}
+
 static void
 note_change(struct source *src, const struct state_verdict *v)
 {
 	if (!src->evaluated || v->state != src->state) {
-		src->state_since_ns = clock_real_ns();
+		src->state_since_ns = since_ns(src, v->state);
 		log_info("state", "source=%s state=%s msg=\"%s\"", src->id.text, replication_state_name(v->state),
 		    v->reason);
 	}
@@ -363,6 +372,7 @@ source_publish(struct source *src)
 	s->taken_ns = f.now_ns = clock_real_ns();
 	f.connected = counts_as_connected(src, now);
 	f.stopped = src->facts.phase == PHASE_STOPPED;
+	f.paused = source_is_paused(src);
 	f.deleting = src->deleting;
 	f.opening = (src->life == SOURCE_OPENING && src->store_status == 0) || src->volume_deletion != NULL;
 	f.store_status = src->life == SOURCE_OPEN || src->volume_deletion != NULL ? 0 : src->store_status;

@@ -31,6 +31,12 @@ is_stopped(const struct state_facts *f)
 }
 
 static bool
+is_paused(const struct state_facts *f)
+{
+	return f->paused;
+}
+
+static bool
 store_damaged(const struct state_facts *f)
 {
 	return f->store_status == -HF_ECORRUPT || f->store_status == -HF_EDIGEST;
@@ -183,6 +189,10 @@ static const struct rule {
 	"holdfast-agent run on the source"},
     {not_seen, STATE_DISCONNECTED, "AGENT_NOT_SEEN", DETAIL_NONE, "the agent is not connected",
 	"look at the agent on the source: holdfast-agent status"},
+    {is_paused, STATE_PAUSED, "", DETAIL_NONE,
+	"replication was paused by an administrator: the agent stays connected, nothing is taken, all points in time "
+	"stay",
+	"holdfastctl source resume"},
     {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated", ""},
     {is_over_quota, STATE_STALLED, "QUOTA_REACHED", DETAIL_NONE,
 	"the source takes as much of the staging area as it may",

@@ -18,7 +18,7 @@ struct state_facts {
 	int64_t now_ns;
 
 	/* what an administrator did */
-	bool stopped, deleting;
+	bool stopped, paused, deleting;
 
 	/* the store: 0; or why it could not be opened, or failed; and in words */
 	bool opening;

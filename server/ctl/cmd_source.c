@@ -436,7 +436,19 @@ run_source_revoke(struct ctl *ctl)
 	return change_source(ctl, "revoke", "all its certificates are revoked and its session is cut; its points stay");
 }
 
-/* ---- source stop, start, delete ---- */
+/* ---- source pause, resume, stop, start, delete ---- */
+
+int
+run_source_pause(struct ctl *ctl)
+{
+	return change_source(ctl, "pause", NULL);
+}
+
+int
+run_source_resume(struct ctl *ctl)
+{
+	return change_source(ctl, "resume", NULL);
+}
 
 int
 run_source_stop(struct ctl *ctl)

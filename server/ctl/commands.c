@@ -33,6 +33,8 @@ static const struct command commands[] = {
 	run_source_adopt},
     {"source", "revoke", "SOURCE", 1, 1, "revoke its certificates and cut its session", OPT_BIT(OPT_YES),
 	run_source_revoke},
+    {"source", "pause", "SOURCE", 1, 1, "take nothing of it; its agent stays connected", 0, run_source_pause},
+    {"source", "resume", "SOURCE", 1, 1, "go on after a pause", 0, run_source_resume},
     {"source", "stop", "SOURCE", 1, 1, "let its agent in no longer; its points stay", OPT_BIT(OPT_YES),
 	run_source_stop},
     {"source", "start", "SOURCE", 1, 1, "let its agent in again", 0, run_source_start},

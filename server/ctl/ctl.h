@@ -134,6 +134,8 @@ int run_source_tag(struct ctl *ctl);
 int run_source_untag(struct ctl *ctl);
 int run_source_adopt(struct ctl *ctl);
 int run_source_revoke(struct ctl *ctl);
+int run_source_pause(struct ctl *ctl);
+int run_source_resume(struct ctl *ctl);
 int run_source_stop(struct ctl *ctl);
 int run_source_start(struct ctl *ctl);
 int run_source_delete(struct ctl *ctl);

@@ -433,6 +433,7 @@ class Agent:
         self.outgoing = bytearray()
         self.out_total = self.out_done = 0
         self.stream_bytes = self.credit = 0
+        self.hold = False
         self.durable = None
         self.acks = 0
         self.compared = collections.deque()
@@ -532,7 +533,7 @@ class Agent:
         """The stream's next frame, within credit. Returns its sequence number."""
         message = message if isinstance(message, bytes) else message.SerializeToString()
         size = HEADER.size + len(message) + len(payload)
-        self.wait(lambda: self.stream_bytes + size <= self.credit)
+        self.wait(lambda: not self.hold and self.stream_bytes + size <= self.credit)
         frame = self.stream.next(FRAME[kind], message, payload, flags)
         self.stream_bytes += size
         self.send_raw(frame)
@@ -589,7 +590,7 @@ class Agent:
 
     def _send_again(self):
         for frame in list(self.stream.kept.values()):
-            self.wait(lambda: self.stream_bytes + len(frame) <= self.credit)
+            self.wait(lambda: not self.hold and self.stream_bytes + len(frame) <= self.credit)
             self.stream_bytes += len(frame)
             self.send_raw(frame)
             self._follow_frontier(frame)
@@ -849,7 +850,7 @@ class Agent:
             raise Closed("an acknowledgement was taken back")
         if message.credit_bytes < self.credit:
             raise Closed("credit was taken back")
-        self.durable, self.credit = message.durable_sequence, message.credit_bytes
+        self.durable, self.credit, self.hold = message.durable_sequence, message.credit_bytes, message.hold
         self.acks += 1
         self.stream.ack(message.durable_sequence)
 

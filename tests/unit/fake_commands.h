@@ -276,6 +276,12 @@ command_stop_source(struct server *sv, const struct id *source, command_done *do
 }
 
 void
+command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, paused ? "nothing is taken of it" : "replication goes on", done, arg);
+}
+
+void
 command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, "its agent is let in again", done, arg);

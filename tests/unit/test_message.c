@@ -171,7 +171,7 @@ as_many_volumes_as_allowed_come_back(void **state)
 static void
 stream_messages_come_back_as_they_were(void **state)
 {
-	static const struct message_ack a = {.durable_sequence = 1, .credit_bytes = UINT64_MAX};
+	static const struct message_ack a = {.durable_sequence = 1, .credit_bytes = UINT64_MAX, .hold = true};
 	static const struct message_heartbeat h = {
 	    .clock_ns = INT64_MAX / 2,
 	    .echo_clock_ns = 2,
@@ -300,7 +300,7 @@ a_message_of_defaults_has_no_bytes(void **state)
 	static const struct message_ack none;
 	static const struct message_declare no_volumes;
 	static struct message_declare back;
-	struct message_ack ack = {1, 1};
+	struct message_ack ack = {1, 1, true};
 
 	assert_int_equal(message_ack_encode(&none, wire, sizeof wire), 0);
 	assert_int_equal(message_ack_decode(wire, 0, &ack), 0);

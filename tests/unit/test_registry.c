@@ -476,13 +476,13 @@ a_stopped_source_is_not_admitted_until_it_is_started(void **state)
 	struct message_hints h = hints("one");
 	struct registry_source row;
 
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 0);
 	reopen(f);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
 	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
 	assert_int_equal(row.phase, PHASE_STOPPED);
 	assert_int_equal(row.last_seen_ns, 0);
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, 7, &f->err), 0);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), 0);
 }
 
@@ -496,9 +496,9 @@ a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
 
 	put_token(f, 77, &source);
 	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), -ENOENT); /* not begun */
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, 7, &f->err), 0);
 	reopen(f);
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, &f->err), -EBUSY);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, 7, &f->err), -EBUSY);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
 	assert_int_equal(registry_put_token(f->registry, &late, &f->err), -EBUSY);
 	assert_int_equal(count_rows(f, "SELECT 1 FROM certificate WHERE NOT revoked"), 0);
@@ -509,6 +509,41 @@ a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
 	assert_int_equal(count_rows(f, "SELECT 1 FROM source UNION ALL SELECT 1 FROM certificate UNION ALL SELECT 1 "
 				       "FROM token"),
 	    0);
+}
+
+static void
+a_paused_source_is_admitted_and_stays_paused(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f), nobody = id_random("s");
+	struct message_hints h = hints("one");
+	struct registry_source row;
+
+	assert_int_equal(registry_set_paused(f->registry, &nobody, true, 7, &f->err), -ENOENT);
+	assert_int_equal(registry_set_paused(f->registry, &source, true, 7, &f->err), 0);
+	assert_int_equal(registry_set_paused(f->registry, &source, true, 8, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), 0);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.phase, PHASE_PAUSED);
+	assert_int_equal(row.phase_ns, 7);
+	assert_int_equal(registry_set_paused(f->registry, &source, false, 9, &f->err), 0);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.phase, PHASE_ACTIVE);
+}
+
+static void
+a_stopped_source_is_not_started_by_a_resume(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct registry_source row;
+
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 0);
+	assert_int_equal(registry_set_paused(f->registry, &source, false, 8, &f->err), -EBUSY);
+	assert_int_equal(registry_set_paused(f->registry, &source, true, 8, &f->err), -EBUSY);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.phase, PHASE_STOPPED);
 }
 
 static void
@@ -914,6 +949,8 @@ main(void)
 	    T(adopted_source_takes_the_next_installation_once),
 	    T(a_stopped_source_is_not_admitted_until_it_is_started),
 	    T(a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back),
+	    T(a_stopped_source_is_not_started_by_a_resume),
+	    T(a_paused_source_is_admitted_and_stays_paused),
 	    T(a_throttle_and_its_windows_are_kept),
 	    T(what_is_not_there_is_told),
 	    T(revoked_source_has_no_good_certificate),

@@ -140,6 +140,24 @@ a_stopped_source_says_so_and_stays_ready(void **state)
 }
 
 static void
+a_paused_source_says_so_unless_its_agent_is_gone(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.paused = f.staging_full = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_PAUSED);
+	assert_non_null(strstr(v.reason, "paused by an administrator"));
+	assert_true(v.ready);
+	f.connected = false;
+	assert_int_equal(judge(&f).state, STATE_DISCONNECTED);
+	f.connected = true;
+	f.paused = false;
+	assert_int_equal(judge(&f).state, STATE_STALLED);
+}
+
+static void
 a_source_that_is_being_deleted_is_not_ready(void **state)
 {
 	struct state_facts f = good_facts();
@@ -420,6 +438,7 @@ main(void)
 	    cmocka_unit_test(rot_in_the_newest_point_is_not_ready),
 	    cmocka_unit_test(enrolled_and_never_seen_is_initiating),
 	    cmocka_unit_test(a_stopped_source_says_so_and_stays_ready),
+	    cmocka_unit_test(a_paused_source_says_so_unless_its_agent_is_gone),
 	    cmocka_unit_test(a_source_that_is_being_deleted_is_not_ready),
 	    cmocka_unit_test(filling_is_initial_sync_and_says_how_far),
 	    cmocka_unit_test(a_new_volume_is_filled_while_the_old_point_keeps_the_source_ready),
