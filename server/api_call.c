@@ -70,10 +70,18 @@ call_reply_body(struct call *call, int http_status, const char *content_type, st
 	call_free(call);
 }
 
-static int
-write_json(const char *bytes, size_t len, void *body)
+/* Whole, and then at once: jansson would hand out every comma by itself. */
+int
+call_add_json(struct evbuffer *body, json_t *json)
 {
-	return evbuffer_add(body, bytes, len);
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+	int r = text == NULL ? -ENOMEM : 0;
+
+	if (r == 0 && evbuffer_add(body, text, strlen(text)) < 0)
+		r = -ENOMEM;
+	free(text);
+	json_decref(json);
+	return r;
 }
 
 static void
@@ -81,12 +89,10 @@ reply_json(struct call *call, int http_status, const char *content_type, json_t 
 {
 	struct evbuffer *body = evbuffer_new();
 
-	if (json == NULL || body == NULL || json_dump_callback(json, write_json, body, JSON_COMPACT) < 0) {
+	if (body == NULL)
+		json_decref(json);
+	else if (call_add_json(body, json) < 0)
 		http_status = 500; /* out of memory: say at least that */
-		if (body != NULL)
-			evbuffer_drain(body, evbuffer_get_length(body));
-	}
-	json_decref(json);
 	if (body != NULL)
 		evbuffer_add(body, "\n", 1);
 	call_reply_body(call, http_status, content_type, body);

@@ -90,6 +90,9 @@ bool call_try_again(struct call *call, int status);
 /* Each ends the call. json and body are taken. */
 void call_reply_json(struct call *call, int http_status, json_t *json);
 void call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body);
+/* Append json's text, or nothing. Takes json (NULL: out of memory). 0 or -ENOMEM. */
+int call_add_json(struct evbuffer *body, json_t *json);
+
 /* hint may be NULL. */
 void call_reply_error(struct call *call, int code, const char *detail, const char *hint);
 

@@ -64,12 +64,6 @@ get_status(struct call *call)
 
 /* ---- lists: written item by item, so that a thousand sources are never one tree in memory ---- */
 
-static int
-write_json(const char *bytes, size_t len, void *body)
-{
-	return evbuffer_add(body, bytes, len);
-}
-
 struct list {
 	struct evbuffer *body;
 	size_t count;
@@ -89,9 +83,10 @@ list_add(struct list *l, json_t *item)
 {
 	if (!l->failed && l->count++ > 0)
 		evbuffer_add(l->body, ",", 1);
-	if (l->failed || item == NULL || json_dump_callback(item, write_json, l->body, JSON_COMPACT) < 0)
-		l->failed = true;
-	json_decref(item);
+	if (l->failed)
+		json_decref(item);
+	else
+		l->failed = call_add_json(l->body, item) < 0;
 }
 
 static void

@@ -45,15 +45,26 @@ metrics_begin(struct evbuffer *out, bool open, const struct metric_family *f)
 	evbuffer_add_printf(out, "# HELP %.*s %s\n# TYPE %.*s %s\n", len, f->name, f->help, len, f->name, type);
 }
 
+/* Most are whole numbers, and these cost a tenth to print. */
+static const char *
+format_value(double value, char *buf, size_t size)
+{
+	if (value == rint(value) && fabs(value) < 1e15)
+		snprintf(buf, size, "%" PRId64, (int64_t)value);
+	else
+		snprintf(buf, size, "%.17g", value);
+	return buf;
+}
+
 void
 metrics_add(struct evbuffer *out, const char *name, const char *labels, double value)
 {
-	if (!isfinite(value))
-		return; /* not known */
-	if (labels[0] != '\0')
-		evbuffer_add_printf(out, "%s{%s} %.17g\n", name, labels, value);
-	else
-		evbuffer_add_printf(out, "%s %.17g\n", name, value);
+	bool braces = labels[0] != '\0';
+	char text[32];
+
+	if (isfinite(value)) /* else it is not known */
+		evbuffer_add_printf(out, "%s%s%s%s %s\n", name, braces ? "{" : "", labels, braces ? "}" : "",
+		    format_value(value, text, sizeof text));
 }
 
 void

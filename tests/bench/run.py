@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measure holdfastd, in one run: beside the bare loop, what history costs (history.py), and how exactly a throttle is
-kept (throttle.py); write BUILD/bench.json and print a table.
+"""Measure holdfastd, in one run: beside the bare loop, what history costs (history.py), how exactly a throttle is
+kept (throttle.py), and what monitoring costs (monitoring.py); write BUILD/bench.json and print a table.
 
-usage: run.py --build DIR [--section ingest|history|throttle] [--rounds N] [--keep]
+usage: run.py --build DIR [--section ingest|history|throttle|monitoring] [--rounds N] [--keep]
 
 A private holdfastd with a data directory of its own (under BUILD: the disk matters) is loaded by bench_load, between runs of
 bench_floor, a round of everything after the other, so that a noisy machine is noisy for all. The server's CPU is that of its
@@ -22,10 +22,11 @@ import tempfile
 
 import history
 import ingest
+import monitoring
 import throttle
 from rig import Failed, Figures
 
-SECTIONS = {"ingest": ingest, "history": history, "throttle": throttle}
+SECTIONS = {"ingest": ingest, "history": history, "throttle": throttle, "monitoring": monitoring}
 
 
 def measure(build, work, rounds, sections):
