@@ -380,15 +380,32 @@ json_lag_duration(const struct source_status *s, int64_t now_ns)
 	return seconds < 0 ? json_null() : json_string(duration_format_iso((int64_t)(seconds * 1e9), buf));
 }
 
+/* So long from now; null: not known, or nothing is left. */
+static json_t *
+json_after(int64_t now_ns, int64_t ns)
+{
+	return ns <= 0 ? json_null() : api_json_time(now_ns + ns);
+}
+
+static json_t *
+json_catch_up(const struct source_status *s, int64_t now_ns)
+{
+	const struct catch_up_status *c = &s->catch_up;
+
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "state", catch_up_state_name(c->state), "remainingBytes",
+	    json_bytes(c->left_bytes), "requiredBytesPerSecond", json_bytes(c->needed_rate), "achievedBytesPerSecond",
+	    json_bytes(c->achieved_rate), "earliestDateTime", json_after(now_ns, c->earliest_ns), "latestDateTime",
+	    json_after(now_ns, c->latest_ns));
+}
+
 static json_t *
 json_replication_info(const struct source_status *s, int64_t now_ns)
 {
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "dataReplicationState",
 	    replication_state_name(s->state), "stateReason", api_json_text(s->state_reason), "stateSinceDateTime",
 	    api_json_time(s->state_since_ns), "lagDuration", json_lag_duration(s, now_ns), "etaDateTime",
-	    s->eta_ns <= 0 ? json_null() : api_json_time(now_ns + s->eta_ns), "replicatedDisks",
-	    json_replicated_disks(s), "dataReplicationError", json_error(s), "dataReplicationInitiation",
-	    json_initiation(s));
+	    json_after(now_ns, s->catch_up.latest_ns), "replicatedDisks", json_replicated_disks(s),
+	    "dataReplicationError", json_error(s), "dataReplicationInitiation", json_initiation(s));
 }
 
 static json_t *
@@ -643,11 +660,12 @@ json_drs_source(const struct source_status *s, int64_t now_ns)
 static json_t *
 json_own_source(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack(
+	    "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "throttle", json_throttle(s), "readyEvidence", json_evidence(s), "catalogRepair", json_repair(s), "lag",
 	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "bottleneck",
-	    json_bottleneck(s), "ready", s->ready, "reasons", json_reasons(s), "newestPointInTime", json_newest(s),
-	    "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
+	    json_bottleneck(s), "catchUp", json_catch_up(s, now_ns), "ready", s->ready, "reasons", json_reasons(s),
+	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
 	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
 	    "space", json_space(s), "verification", json_proof(s), "scrub", json_scrub(s), "retention",
 	    json_retention(s));

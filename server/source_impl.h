@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "proto/message.h"
+#include "server/catch_up.h"
 #include "server/limits.h"
 #include "server/rate.h"
 #include "server/source.h"
@@ -126,8 +127,6 @@ struct source {
 	/* agent's news */
 	enum activity activity;
 	uint64_t pass, backlog_bytes;
-	int64_t activity_ns;     /* monotonic: when its present activity and pass were first reported, */
-	uint64_t activity_bytes; /* and how far it was then, over all volumes */
 	bool went_back;
 	unsigned events; /* that it caused lately: see AGENT_EVENTS_MAX */
 	int64_t clock_offset_ns, round_trip_ns;
@@ -195,8 +194,7 @@ struct source {
 	uint64_t received_frames, resent_frames; /* of its stream */
 	struct stages stages;
 	int64_t first_byte_ns;
-	uint64_t backlog_minute_ago;
-	int64_t backlog_minute_ns;
+	struct catch_up catch_up;
 	bool dirty; /* something to publish */
 	int64_t published_ns, active_ns;
 	enum replication_state state;

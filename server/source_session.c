@@ -322,6 +322,7 @@ source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain, const s
 	source_received(src, sequence, 0);
 	if (checkpoint_time_ns(&c) > src->received_at_ns)
 		src->received_at_ns = checkpoint_time_ns(&c);
+	catch_up_checkpoint(&src->catch_up, m->clock_ns, c.received_ns - checkpoint_time_ns(&c), m->bytes_differing);
 	src->pass = m->pass;
 	src->went_back = false; /* a checkpoint of a new stream: everything was compared */
 	return 0;
@@ -380,18 +381,10 @@ source_progress(const struct source *src, uint64_t *ret_total_bytes)
 void
 source_report(struct source *src, const struct message_report *m)
 {
-	bool begins = src->activity != m->activity || src->pass != m->pass;
-
 	src->activity = m->activity;
 	src->pass = m->pass;
 	for (size_t i = 0; i < m->count; i++)
 		note_progress(src, m->volumes[i].volume, m->volumes[i].done_bytes, m->volumes[i].total_bytes);
-	if (begins) {
-		uint64_t total;
-
-		src->activity_ns = clock_monotonic_ns();
-		src->activity_bytes = source_progress(src, &total);
-	}
 	src->dirty = true;
 }
 

@@ -183,48 +183,37 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 
 /* ---- rates ---- */
 
-#define ETA_MAX_NS (NS_PER_SECOND * 86400 * 36525) /* an agent may say what it likes; -1 beyond */
-
-static int64_t
-bounded_eta(double ns)
-{
-	return ns < (double)ETA_MAX_NS ? (int64_t)ns : -1;
-}
-
-/* A first fill, or a compare of everything: how long the rest takes at the pace it has had; -1 = not known yet. */
-static int64_t
-estimate_activity(const struct source *src, int64_t now_ns)
+/* Left to be filled or compared; or, of an agent that does neither, what it says. */
+static uint64_t
+left_bytes(const struct source *src)
 {
 	uint64_t total, done = source_progress(src, &total);
 
-	if (done <= src->activity_bytes || total < done)
-		return -1;
-	return bounded_eta(
-	    (double)(now_ns - src->activity_ns) * (double)(total - done) / (double)(done - src->activity_bytes));
-}
-
-/* When the backlog will be gone at the rate of the last minute; not converging if it is no smaller than a minute ago.
- */
-static int64_t
-estimate_eta(struct source *src, const struct source_status *s, int64_t now_ns)
-{
-	bool shrinks = src->backlog_bytes < src->backlog_minute_ago || src->backlog_minute_ns == 0;
-
-	if (now_ns - src->backlog_minute_ns > 60 * NS_PER_SECOND) {
-		src->backlog_minute_ago = src->backlog_bytes;
-		src->backlog_minute_ns = now_ns;
+	switch (src->activity) {
+	case ACTIVITY_FILL:
+	case ACTIVITY_RESCAN:
+	case ACTIVITY_PASS: return done < total ? total - done : 0;
+	case ACTIVITY_IDLE: break;
 	}
-	if (src->session != NULL && (src->activity == ACTIVITY_FILL || src->activity == ACTIVITY_RESCAN))
-		return estimate_activity(src, now_ns);
-	if (s->backlog_bytes == 0)
-		return 0;
-	if (s->rate_1m == 0 || !shrinks)
-		return -1;
-	return bounded_eta((double)s->backlog_bytes / (double)s->rate_1m * (double)NS_PER_SECOND);
+	return src->backlog_bytes;
 }
 
 static void
-gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
+gather_catch_up(struct source *src, struct source_status *s, struct state_facts *f, int64_t now_ns)
+{
+	uint64_t left = left_bytes(src);
+
+	if (src->session == NULL) {
+		src->catch_up = (struct catch_up){0};
+		return;
+	}
+	catch_up_note(&src->catch_up, now_ns, src->activity, src->pass, left);
+	catch_up_get(&src->catch_up, now_ns, left, f->lag_ns, s->rate_1m, &s->catch_up);
+	f->never_converges = s->catch_up.state == CATCH_UP_NEVER;
+}
+
+static void
+gather_rates(struct source *src, struct source_status *s, struct state_facts *f, int64_t now_ns)
 {
 	s->rate_10s = rate_get(&src->rate, now_ns, 10);
 	s->rate_1m = rate_get(&src->rate, now_ns, 60);
@@ -234,7 +223,8 @@ gather_rates(struct source *src, struct source_status *s, int64_t now_ns)
 	s->resent_frames = src->resent_frames;
 	s->waits_known = src->session != NULL && stages_get(&src->stages, s->waits);
 	s->bottleneck = s->waits_known ? stages_bottleneck(s->waits) : -1;
-	s->eta_ns = estimate_eta(src, s, now_ns);
+	f->bottleneck = s->bottleneck;
+	gather_catch_up(src, s, f, now_ns);
 }
 
 static void
@@ -362,7 +352,7 @@ void
 source_publish(struct source *src)
 {
 	struct source_status *s = src->worker->status_scratch;
-	struct state_facts f = {.source = src->id, .lag_ns = -1};
+	struct state_facts f = {.source = src->id, .lag_ns = -1, .bottleneck = -1};
 	struct state_verdict v;
 	int64_t now = src->worker->now_ns;
 
@@ -384,7 +374,7 @@ source_publish(struct source *src)
 	if (src->life == SOURCE_OPEN)
 		gather_store(src, s, &f);
 	s->repair = src->repair;
-	gather_rates(src, s, now);
+	gather_rates(src, s, &f, now);
 	gather_throttle(src, s);
 	state_evaluate(&f, &v);
 	note_change(src, &v);
@@ -401,7 +391,7 @@ source_publish_first(const struct source *src)
 	const struct registry_source *facts = &src->facts;
 	struct status_table *table = src->server->status;
 	struct source_status *s = calloc(1, sizeof *s);
-	struct state_facts f = {.source = facts->id, .lag_ns = -1, .opening = true};
+	struct state_facts f = {.source = facts->id, .lag_ns = -1, .bottleneck = -1, .opening = true};
 	struct state_verdict v;
 
 	if (s == NULL)
@@ -416,7 +406,7 @@ source_publish_first(const struct source *src)
 	s->added_ns = facts->created_ns;
 	s->last_seen_ns = facts->last_seen_ns;
 	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
-	s->eta_ns = s->bottleneck = -1;
+	s->bottleneck = -1;
 	f.ever_connected = facts->last_seen_ns != 0;
 	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);

@@ -64,6 +64,13 @@ take(double *share, double known)
 	return part;
 }
 
+/* An agent of another make may not measure at all. */
+static bool
+measures(const struct message_waits *w)
+{
+	return w->source_ns > 0 || w->tls_ns > 0 || w->network_ns > 0 || w->server_ns > 0;
+}
+
 bool
 stages_get(const struct stages *s, double ret_shares[STAGES])
 {
@@ -71,7 +78,7 @@ stages_get(const struct stages *s, double ret_shares[STAGES])
 	int64_t span_ns = to->at_ns - from->at_ns;
 	double network, server, throttle, sync;
 
-	if (s->count < 2 || span_ns <= 0)
+	if (s->count < 2 || span_ns <= 0 || !measures(&to->agent))
 		return false;
 	network = share(from->agent.network_ns, to->agent.network_ns, span_ns);
 	server = share(from->agent.server_ns, to->agent.server_ns, span_ns);

@@ -153,7 +153,13 @@ no_point_yet(const struct state_facts *f)
 static bool
 is_behind(const struct state_facts *f)
 {
-	return f->backlog_bytes > 0 && f->lag_ns > STATE_BACKLOG_LAG_NS;
+	return f->backlog_bytes > 0 && f->lag_ns > CATCH_UP_LATE_NS;
+}
+
+static bool
+falls_behind(const struct state_facts *f)
+{
+	return is_behind(f) && f->never_converges;
 }
 
 static bool
@@ -164,7 +170,7 @@ always(const struct state_facts *f)
 
 /* ---- the table: the first line that holds is the state ---- */
 
-enum detail { DETAIL_NONE, DETAIL_STORE, DETAIL_REFUSED, DETAIL_VOLUME, DETAIL_VERIFY };
+enum detail { DETAIL_NONE, DETAIL_STORE, DETAIL_REFUSED, DETAIL_VOLUME, DETAIL_VERIFY, DETAIL_STAGE };
 
 static const struct rule {
 	bool (*holds)(const struct state_facts *f);
@@ -211,7 +217,9 @@ static const struct rule {
     {only_fuzzy, STATE_CREATING_SNAPSHOT, "NO_CONSISTENT_POINT", DETAIL_NONE,
 	"the disks changed during every pass so far, so no point in time is consistent", FREEZE_CURE},
     {no_point_yet, STATE_CREATING_SNAPSHOT, "", DETAIL_NONE, "waiting for the first consistent point in time", ""},
-    {is_behind, STATE_BACKLOG, "", DETAIL_NONE, "changes wait at the source faster than they arrive", ""},
+    {falls_behind, STATE_BACKLOG, "NOT_CONVERGING", DETAIL_STAGE, "more is written at the source than arrives",
+	"holdfastctl source show names what holds it up: give it more of that, or write less"},
+    {is_behind, STATE_BACKLOG, "", DETAIL_STAGE, "changes wait at the source", ""},
     {always, STATE_CONTINUOUS, "", DETAIL_NONE, "changes arrive as they are found", ""},
 };
 
@@ -242,6 +250,15 @@ state_drs_error(const char *error)
 	return error;
 }
 
+static const char *const stage_texts[STAGES] = {
+    [STAGE_SOURCE] = "what is to be sent waits mostly for its disks to be read",
+    [STAGE_TLS] = "what is to be sent waits mostly for the agent's encryption",
+    [STAGE_NETWORK] = "what is to be sent waits mostly for the network",
+    [STAGE_THROTTLE] = "what is to be sent waits mostly for the throttle",
+    [STAGE_WRITE] = "what is to be sent waits mostly for the staging disk to be written",
+    [STAGE_SYNC] = "what is to be sent waits mostly for the staging disk's syncs",
+};
+
 static const char *
 detail_text(const struct state_facts *f, enum detail detail)
 {
@@ -251,6 +268,7 @@ detail_text(const struct state_facts *f, enum detail detail)
 	case DETAIL_REFUSED: return f->refused_text;
 	case DETAIL_VOLUME: return f->bad_volume;
 	case DETAIL_VERIFY: return f->verify_text;
+	case DETAIL_STAGE: return f->bottleneck < 0 ? "" : stage_texts[f->bottleneck];
 	}
 	return "";
 }

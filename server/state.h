@@ -3,15 +3,13 @@
  * function over facts, and one table of states. Never a state without a reason. Since when is the caller's to remember
  * (see status.h).
  *
- * BACKLOG means: bytes are waiting at the source, and the newest checkpoint here is older than STATE_BACKLOG_LAG_NS. An
+ * BACKLOG means: bytes are waiting at the source, and the newest checkpoint here is older than CATCH_UP_LATE_NS. An
  * agent that compares a large disk by passes is in BACKLOG whenever a pass takes longer than that: it is as far behind.
  */
 #ifndef HF_SERVER_STATE_H
 #define HF_SERVER_STATE_H
 
 #include "server/status.h"
-
-#define STATE_BACKLOG_LAG_NS (30 * NS_PER_SECOND)
 
 struct state_facts {
 	struct id source;
@@ -41,6 +39,8 @@ struct state_facts {
 	bool went_back; /* the staging area is older than what was acknowledged once, and the agent has not compared
 			   since */
 	uint64_t backlog_bytes;
+	bool never_converges; /* it falls behind further and further */
+	int bottleneck;       /* enum stage: what is waited for most; -1 = nothing, or not known */
 
 	/* volumes as declared */
 	size_t volumes, volumes_filled;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/message.h"
+#include "server/catch_up.h"
 #include "server/stages.h"
 #include "server/throttle.h"
 #include "server/settings.h"
@@ -122,7 +123,7 @@ struct source_status {
 	bool waits_known;
 	double waits[STAGES]; /* shares of the last ten seconds */
 	int bottleneck;       /* enum stage; -1 = none, or not known */
-	int64_t eta_ns;       /* time until caught up; -1 = not known or not converging */
+	struct catch_up_status catch_up;
 
 	bool ready;
 	struct status_reason reasons[STATUS_REASONS_MAX]; /* why not ready */

@@ -281,6 +281,28 @@ show_volumes(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 	return print_table(ctl, t);
 }
 
+/* Both ends of the range, if they are told apart; or that there will be no end. */
+static void
+show_catch_up(const json_t *source, int64_t now_ns)
+{
+	int64_t earliest_ns = pick_time_ns(source, "catchUp.earliestDateTime");
+	int64_t latest_ns = pick_time_ns(source, "catchUp.latestDateTime");
+	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], text[2 * UNITS_TEXT_BYTES + 64];
+
+	if (strcmp(pick_text(source, "catchUp.state"), "NOT_CONVERGING") == 0) {
+		snprintf(text, sizeof text, "not converging: %s a second are written, %s arrive",
+		    size_format((uint64_t)pick_integer(source, "catchUp.requiredBytesPerSecond"), a),
+		    size_format((uint64_t)pick_integer(source, "catchUp.achievedBytesPerSecond"), b));
+		show("caught up", text);
+	} else if (latest_ns != 0 && latest_ns - earliest_ns > NS_PER_SECOND) {
+		snprintf(text, sizeof text, "in %s to %s", duration_format(earliest_ns - now_ns, a),
+		    duration_format(latest_ns - now_ns, b));
+		show("caught up", text);
+	} else if (latest_ns != 0) {
+		show_time("caught up", source, "catchUp.latestDateTime", now_ns);
+	}
+}
+
 static void
 show_bottleneck(const json_t *source)
 {
@@ -339,8 +361,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_lag("lag (durable)", source, "lag.durableSeconds");
 	show_lag("lag (received)", source, "lag.receivedSeconds");
 	show_bytes("backlog", source, "backlogBytes");
-	if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
-		show_time("caught up", source, "dataReplicationInfo.etaDateTime", now_ns);
+	show_catch_up(source, now_ns);
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
 	show_bottleneck(source);
 	show_bytes("journal", source, "counters.journalBytes");

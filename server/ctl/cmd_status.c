@@ -50,7 +50,9 @@ cell_done(struct table *t, const json_t *source)
 static void
 cell_eta(struct table *t, const json_t *source, int64_t now_ns)
 {
-	if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
+	if (strcmp(pick_text(source, "catchUp.state"), "NOT_CONVERGING") == 0)
+		table_set(t, "eta", "not converging", "", MOOD_BAD);
+	else if (pick(source, "dataReplicationInfo.etaDateTime") != NULL)
 		cell_relative(t, "eta", source, "dataReplicationInfo.etaDateTime", now_ns);
 	else
 		table_set(t, "eta", "-", "", MOOD_PLAIN);

@@ -508,7 +508,6 @@ fake_publish(struct server *sv)
 	s->newest_lsn = sv->pits[FAKE_PITS - 1].lsn;
 	s->newest_consistency = CHECKPOINT_CRASH;
 	s->rate_10s = 12 * 1024 * 1024;
-	s->eta_ns = -1;
 	s->policy = (struct policy){
 	    .rule_count = 1, .rules = {{1, "MINUTE", 10, 60, true}}, .journal_window_ns = 3600 * NS_PER_SECOND};
 	s->volume_count = 1;
@@ -527,7 +526,7 @@ fake_publish(struct server *sv)
 	s->store.merge_freed_bytes = 3000;
 	status_publish(sv->status, s);
 
-	*s = (struct source_status){.id = {FAKE_BROKEN}, .state = STATE_DISCONNECTED, .eta_ns = -1, .reason_count = 1};
+	*s = (struct source_status){.id = {FAKE_BROKEN}, .state = STATE_DISCONNECTED, .reason_count = 1};
 	snprintf(s->hints.hostname, sizeof s->hints.hostname, "web01");
 	snprintf(s->state_reason, sizeof s->state_reason, "the agent is silent");
 	snprintf(s->error, sizeof s->error, "AGENT_NOT_SEEN");

@@ -26,7 +26,6 @@ new_status(void)
 
 	assert_non_null(s);
 	s->id = (struct id){"s-0123456789abcdef0"};
-	s->eta_ns = -1;
 	return s;
 }
 

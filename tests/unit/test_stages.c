@@ -90,6 +90,16 @@ what_an_agent_makes_up_is_no_more_than_the_time(void **state)
 }
 
 static void
+an_agent_that_does_not_measure_is_not_known(void **state)
+{
+	const struct stage_sample each = {.throttle_ns = S, .sync_ns = S};
+	struct stages s = ten_seconds(&each);
+	double shares[STAGES];
+
+	assert_false(stages_get(&s, shares));
+}
+
+static void
 what_was_ten_seconds_ago_is_forgotten(void **state)
 {
 	const struct stage_sample each = {.agent = {.network_ns = S}};
@@ -112,7 +122,7 @@ an_agent_that_was_started_again_begins_anew(void **state)
 {
 	const struct stage_sample each = {.agent = {.network_ns = S}};
 	struct stages s = ten_seconds(&each);
-	struct stage_sample sample = {.at_ns = s.samples[s.count - 1].at_ns + S};
+	struct stage_sample sample = {.at_ns = s.samples[s.count - 1].at_ns + S, .agent = {.tls_ns = 1}};
 	double shares[STAGES];
 
 	stages_add(&s, &sample);
@@ -133,6 +143,7 @@ main(void)
 	    cmocka_unit_test(each_stage_is_named_when_it_is_waited_for),
 	    cmocka_unit_test(shares_are_of_the_time_that_passed),
 	    cmocka_unit_test(what_an_agent_makes_up_is_no_more_than_the_time),
+	    cmocka_unit_test(an_agent_that_does_not_measure_is_not_known),
 	    cmocka_unit_test(what_was_ten_seconds_ago_is_forgotten),
 	    cmocka_unit_test(an_agent_that_was_started_again_begins_anew),
 	};

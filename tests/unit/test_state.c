@@ -23,6 +23,7 @@ good_facts(void)
 	    .connected = true,
 	    .ever_connected = true,
 	    .activity = ACTIVITY_IDLE,
+	    .bottleneck = -1,
 	    .volumes = 2,
 	    .volumes_filled = 2,
 	    .total_bytes = 200,
@@ -387,6 +388,28 @@ comparing_everything_is_rescan_and_leaves_points_ready(void **state)
 }
 
 static void
+who_falls_behind_for_good_is_told_what_holds_it_up(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.backlog_bytes = 1;
+	f.never_converges = true;
+	assert_int_equal(judge(&f).state, STATE_CONTINUOUS); /* not late */
+	f.lag_ns = CATCH_UP_LATE_NS + 1;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_BACKLOG);
+	assert_string_equal(v.error, "NOT_CONVERGING");
+	assert_string_not_equal(v.cure, "");
+	assert_true(v.ready);
+	f.bottleneck = STAGE_NETWORK;
+	assert_non_null(strstr(judge(&f).reason, "network"));
+	f.never_converges = false;
+	assert_string_equal(judge(&f).error, "");
+	assert_non_null(strstr(judge(&f).reason, "network"));
+}
+
+static void
 backlog_needs_waiting_bytes_and_an_old_checkpoint(void **state)
 {
 	struct state_facts f = good_facts();
@@ -394,7 +417,7 @@ backlog_needs_waiting_bytes_and_an_old_checkpoint(void **state)
 	(void)state;
 	f.backlog_bytes = 1;
 	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
-	f.lag_ns = STATE_BACKLOG_LAG_NS + 1;
+	f.lag_ns = CATCH_UP_LATE_NS + 1;
 	assert_int_equal(judge(&f).state, STATE_BACKLOG);
 	f.backlog_bytes = 0;
 	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
@@ -454,6 +477,7 @@ main(void)
 	    cmocka_unit_test(a_full_staging_area_stalls_but_points_stay),
 	    cmocka_unit_test(a_store_that_cannot_be_used_is_not_ready),
 	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
+	    cmocka_unit_test(who_falls_behind_for_good_is_told_what_holds_it_up),
 	    cmocka_unit_test(backlog_needs_waiting_bytes_and_an_old_checkpoint),
 	    cmocka_unit_test(every_combination_has_a_state_and_a_reason),
 	};
