@@ -77,7 +77,7 @@ session_say_hello(struct session *s)
 	    .hints = l->hints,
 	    .compressions = l->compressions,
 	    .clock_ns = clock_real_ns(),
-	    .features = MESSAGE_FETCH,
+	    .features = MESSAGE_FETCH | MESSAGE_CA_CHANGE,
 	};
 
 	memcpy(m.installation_nonce, l->nonce, sizeof m.installation_nonce);

@@ -2,7 +2,9 @@
 #include "agent/tls.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/bio.h>
@@ -290,15 +292,72 @@ tls_check_ca(const char *path, const struct message_blob *certificate, struct hf
 {
 	unsigned char ours[EVP_MAX_MD_SIZE], theirs[EVP_MAX_MD_SIZE];
 	BIO *bio = BIO_new_file(path, "r");
-	X509 *x = bio == NULL ? NULL : PEM_read_bio_X509(bio, NULL, no_password, NULL);
-	int r = 0;
+	bool any = false, found = false;
+	X509 *x;
 
 	tls_fingerprint(certificate, theirs);
-	if (x == NULL || X509_digest(x, EVP_sha256(), ours, NULL) != 1)
-		r = hf_error_say(err, -EINVAL, "CA certificate %s: %s", path, tls_error_text());
-	else if (memcmp(ours, theirs, TLS_FINGERPRINT_BYTES) != 0)
-		r = hf_error_say(err, -EACCES, "the server named another CA than the one we enrolled under");
-	X509_free(x);
+	while (bio != NULL && !found && (x = PEM_read_bio_X509(bio, NULL, no_password, NULL)) != NULL) {
+		any = true;
+		found =
+		    X509_digest(x, EVP_sha256(), ours, NULL) == 1 && memcmp(ours, theirs, TLS_FINGERPRINT_BYTES) == 0;
+		X509_free(x);
+	}
+	BIO_free(bio);
+	if (!any)
+		return hf_error_say(err, -EINVAL, "CA certificate %s: %s", path, tls_error_text());
+	ERR_clear_error(); /* the end of the file is one */
+	return found ? 0 : hf_error_say(err, -EACCES, "the server named another CA than the one we enrolled under");
+}
+
+/* PEM of ca and next into bio. */
+static bool
+write_cas(BIO *bio, const struct message_blob *ca, const struct message_blob *next)
+{
+	const struct message_blob *const all[] = {ca, next};
+	bool good = bio != NULL;
+
+	for (size_t i = 0; i < 2 && good; i++) {
+		const unsigned char *p = all[i]->bytes;
+		X509 *x = all[i]->len == 0 ? NULL : d2i_X509(NULL, &p, (long)all[i]->len);
+
+		good = all[i]->len == 0 || (x != NULL && X509_check_ca(x) == 1 && PEM_write_bio_X509(bio, x) == 1);
+		X509_free(x);
+	}
+	return good;
+}
+
+/* Does the file hold exactly these bytes? */
+static bool
+holds(const char *path, const char *bytes, size_t len)
+{
+	char *old = malloc(len + 1);
+	FILE *f = fopen(path, "re");
+	bool same = f != NULL && old != NULL && fread(old, 1, len + 1, f) == len && memcmp(old, bytes, len) == 0;
+
+	if (f != NULL)
+		fclose(f);
+	free(old);
+	return same;
+}
+
+int
+tls_ca_save(const char *path, const struct message_blob *ca, const struct message_blob *next, struct hf_error *err)
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *bytes;
+	long len;
+	int r = 0;
+
+	if (!write_cas(bio, ca, next)) {
+		BIO_free(bio);
+		return hf_error_say(
+		    err, -EBADMSG, "a CA certificate received from the server is not usable: %s", tls_error_text());
+	}
+	len = BIO_get_mem_data(bio, &bytes);
+	if (!holds(path, bytes, (size_t)len)) {
+		r = file_replace(path, 0644, bytes, (size_t)len, err);
+		r = r == 0 ? 1 : r;
+	}
 	BIO_free(bio);
 	return r;
 }

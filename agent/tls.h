@@ -40,8 +40,12 @@ int tls_csr_make(EVP_PKEY *key, const char *common_name, struct message_blob *re
  * as PEM, atomically. */
 int tls_certificate_save(const char *path, const struct message_blob *certificate, EVP_PKEY *key, struct hf_error *err);
 
-/* 0 if certificate is the CA kept in path, else -EACCES. */
+/* 0 if certificate is one of the CAs kept in path, else -EACCES. */
 int tls_check_ca(const char *path, const struct message_blob *certificate, struct hf_error *err);
+
+/* The CAs kept in path become ca and, if it has any bytes, next; atomically. 1: they were others before; 0; negative.
+ */
+int tls_ca_save(const char *path, const struct message_blob *ca, const struct message_blob *next, struct hf_error *err);
 
 /* SHA-256 of the DER bytes. */
 void tls_fingerprint(const struct message_blob *certificate, unsigned char *ret_fingerprint);

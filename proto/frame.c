@@ -50,7 +50,7 @@ static const struct {
     [FRAME_RECENT_ANSWER] = {"RECENT_ANSWER", 2 * MEDIUM_MAX, 0, 0, false},
     [FRAME_RENEW_REQUEST] = {"RENEW_REQUEST", SMALL_MAX, 0, 0, false},
     [FRAME_RENEW] = {"RENEW", 2 * MEDIUM_MAX, 0, 0, false},
-    [FRAME_RENEWED] = {"RENEWED", 3 * MEDIUM_MAX, 0, 0, false},
+    [FRAME_RENEWED] = {"RENEWED", 4 * MEDIUM_MAX, 0, 0, false},
     [FRAME_REPORT] = {"REPORT", MEDIUM_MAX, 0, 0, false},
     [FRAME_NOTICE] = {"NOTICE", MEDIUM_MAX, 0, 0, false},
     [FRAME_GOODBYE] = {"GOODBYE", MEDIUM_MAX, 0, 0, false},

@@ -329,21 +329,29 @@ convert_offer(struct conversion *c, Holdfast__V1__Hello *w, unsigned *flags)
 static unsigned
 feature_flag(int feature)
 {
-	return feature == HOLDFAST__V1__FEATURE__FEATURE_FETCH ? MESSAGE_FETCH : 0;
+	switch (feature) {
+	case HOLDFAST__V1__FEATURE__FEATURE_FETCH: return MESSAGE_FETCH;
+	case HOLDFAST__V1__FEATURE__FEATURE_CA_CHANGE: return MESSAGE_CA_CHANGE;
+	default: return 0; /* of a newer agent */
+	}
 }
 
 /* An offer like the compressions. */
 static void
 convert_features(struct conversion *c, Holdfast__V1__Hello *w, unsigned *flags)
 {
+	static const Holdfast__V1__Feature all[] = {
+	    HOLDFAST__V1__FEATURE__FEATURE_FETCH, HOLDFAST__V1__FEATURE__FEATURE_CA_CHANGE};
+
 	if (c->decoding) {
 		for (size_t i = 0; i < w->n_features; i++)
 			*flags |= feature_flag((int)w->features[i]);
 		return;
 	}
-	w->features = encoding_room(1, sizeof *w->features);
-	if ((*flags & MESSAGE_FETCH) != 0)
-		w->features[w->n_features++] = HOLDFAST__V1__FEATURE__FEATURE_FETCH;
+	w->features = encoding_room(sizeof all / sizeof all[0], sizeof *w->features);
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		if ((*flags & feature_flag((int)all[i])) != 0)
+			w->features[w->n_features++] = all[i];
 }
 
 static void
@@ -400,6 +408,8 @@ renewed_convert(struct conversion *c, Holdfast__V1__Renewed *w, struct message_r
 {
 	convert_blob(c, &w->certificate, &m->certificate);
 	convert_blob(c, &w->ca_certificate, &m->ca_certificate);
+	if (!c->decoding || w->next_ca_certificate.len > 0)
+		convert_blob(c, &w->next_ca_certificate, &m->next_ca_certificate);
 }
 
 /* ---- session start ---- */

@@ -70,7 +70,7 @@ struct earlier_streams {
 	size_t count;
 };
 
-enum message_feature { MESSAGE_FETCH = 1 << 0 };
+enum message_feature { MESSAGE_FETCH = 1 << 0, MESSAGE_CA_CHANGE = 1 << 1 };
 
 struct message_hello {
 	uint32_t protocol_version, protocol_version_min;
@@ -235,6 +235,7 @@ struct message_renew {
 
 struct message_renewed {
 	struct message_blob certificate, ca_certificate;
+	struct message_blob next_ca_certificate; /* of no bytes: there is none */
 };
 
 enum activity { ACTIVITY_FILL = 1, ACTIVITY_RESCAN = 2, ACTIVITY_PASS = 3, ACTIVITY_IDLE = 4 };

@@ -58,6 +58,9 @@ static const struct route routes[] = {
 	"revoke its certificates"},
     {HTTP_POST, "/v1/reload", "server.reload", ROUTE_GOES_ON, NULL, post_reload,
 	"read configuration and certificate again, all or nothing"},
+    {HTTP_POST, "/v1/ca/rotate", "ca.rotate", ROUTE_CHANGES, NULL, post_rotate_ca, "make the next CA, beside the old"},
+    {HTTP_POST, "/v1/ca/retire", "ca.retire", ROUTE_CHANGES, prepare_retire_ca, post_retire_ca,
+	"let the old CA go, when no agent needs it"},
     {HTTP_POST, "/v1/certificates/server/renew", "cert.renew", ROUTE_CHANGES, NULL, post_renew_server,
 	"renew the server's certificate"},
     {HTTP_POST, "/v1/source-servers/*/renew-certificate", "cert.renew", ROUTE_CHANGES, prepare_source,
@@ -373,7 +376,6 @@ api_start(struct server *sv, const struct config *config, struct hf_error *err)
 		return hf_error_set(err, -ENOMEM, "control sockets");
 	api->sv = sv;
 	api->admin_group = find_group("holdfast-admin") != NULL;
-	snprintf(api->ca_path, sizeof api->ca_path, "%s/pki/ca.pem", config->data_dir);
 	r = start(api, config, err);
 	if (r < 0) {
 		free_api(api);

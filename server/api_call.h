@@ -20,9 +20,8 @@ struct api {
 	struct server *sv;
 	struct helper *helper;
 	struct http_server *monitor, *admin, *metrics; /* metrics: NULL, unless it is configured */
-	bool admin_group; /* admin.sock belongs to group holdfast-admin: its mode lets only the
-			     right ones in */
-	char ca_path[512];
+	bool admin_group;      /* admin.sock belongs to group holdfast-admin: its mode lets only the
+				  right ones in */
 	uint64_t newest_event; /* a number that had been given out; a hint where to look on */
 };
 
@@ -62,7 +61,7 @@ struct call {
 	/* what prepare() found in arguments and body */
 	struct id source, pit, token; /* "" = not given */
 	char name[PIT_NAME_BYTES];
-	bool newest, with_points;
+	bool newest, with_points, force;
 	enum store_pit_verb pit_verb;
 	int64_t timeout_ns, lifetime_ns;
 	struct quota_change quota;
@@ -149,6 +148,9 @@ void change_pit(struct call *call);
 void post_adopt(struct call *call);
 void post_reload(struct call *call);
 void post_revoke(struct call *call);
+void post_rotate_ca(struct call *call);
+int prepare_retire_ca(struct call *call, struct hf_error *err);
+void post_retire_ca(struct call *call);
 void post_renew_server(struct call *call);
 void post_renew_source(struct call *call);
 int prepare_quota(struct call *call, struct hf_error *err);

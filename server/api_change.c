@@ -330,6 +330,49 @@ post_reload(struct call *call)
 	command_reload(call->api->sv, on_reloaded, call);
 }
 
+static void
+on_ca_changed(void *arg, const struct command_answer *answer)
+{
+	struct call *call = call_from_command(arg);
+	struct server_facts facts;
+
+	if (reply_refused(call, answer))
+		return;
+	server_get_facts(call->api->sv, &facts);
+	call_reply_json(call, 200,
+	    json_pack("{s:s, s:o}", "fingerprint", facts.ca_fingerprint, "nextFingerprint",
+		facts.certificates[PKI_NEXT_CA].fingerprint[0] != '\0'
+		    ? json_string(facts.certificates[PKI_NEXT_CA].fingerprint)
+		    : json_null()));
+}
+
+void
+post_rotate_ca(struct call *call)
+{
+	command_rotate_ca(call->api->sv, on_ca_changed, call);
+}
+
+int
+prepare_retire_ca(struct call *call, struct hf_error *err)
+{
+	int force = 0, r;
+	json_t *body;
+
+	r = unpack_body(call, &body, err, "{s?b}", "force", &force);
+	if (r < 0)
+		return r;
+	json_decref(body);
+	call->force = force != 0;
+	snprintf(call->object, sizeof call->object, "%s", call->force ? "force" : "");
+	return 0;
+}
+
+void
+post_retire_ca(struct call *call)
+{
+	command_retire_ca(call->api->sv, call->force, on_ca_changed, call);
+}
+
 void
 post_renew_server(struct call *call)
 {

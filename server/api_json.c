@@ -849,7 +849,8 @@ api_json_certificate(const struct registry_certificate *c, bool replaced, int64_
 json_t *
 api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, int64_t now_ns)
 {
-	static const char *const names[PKI_ROLES] = {[PKI_CA] = "CA", [PKI_SERVER] = "SERVER"};
+	static const char *const names[PKI_ROLES] = {
+	    [PKI_CA] = "CA", [PKI_NEXT_CA] = "NEXT_CA", [PKI_SERVER] = "SERVER"};
 
 	return certificate_json(names[role], "", expiry_name(c->not_before_ns, c->not_after_ns, now_ns), c, now_ns);
 }

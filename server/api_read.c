@@ -14,6 +14,7 @@
 #include "proto/common/units.h"
 #include "server/api_json.h"
 #include "server/bundle.h"
+#include "server/ca_change.h"
 
 enum { PITS_PER_PAGE_MAX = 1000 }; /* about 600 bytes each */
 
@@ -464,7 +465,8 @@ finish_certificates(struct call *call)
 	server_get_facts(call->api->sv, &facts);
 	list_begin(&list);
 	for (int i = 0; i < PKI_ROLES; i++)
-		list_add(&list, api_json_own_certificate((enum pki_role)i, &facts.certificates[i], now_ns));
+		if (facts.certificates[i].fingerprint[0] != '\0')
+			list_add(&list, api_json_own_certificate((enum pki_role)i, &facts.certificates[i], now_ns));
 	for (size_t i = 0; i < n; i++) /* of each source the newest is the last */
 		list_add(&list, api_json_certificate(
 				    &c[i], i + 1 < n && strcmp(c[i].source.text, c[i + 1].source.text) == 0, now_ns));
@@ -505,38 +507,94 @@ get_identity(struct call *call)
 	command_take_identity(call->api->sv, on_identity, call);
 }
 
+/* ---- the CA ---- */
+
+enum { PEM_BYTES = 16384 };
+
+struct ca_look {
+	struct server_facts facts;
+	char certificate[PEM_BYTES], next_certificate[PEM_BYTES];
+	struct ca_change change;
+};
+
+static int
+read_pem(const char *data_dir, const char *name, char ret_text[PEM_BYTES], struct hf_error *err)
+{
+	char path[600];
+	FILE *f;
+	int r = 0;
+
+	snprintf(path, sizeof path, "%s/pki/%s", data_dir, name);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return hf_error_set(err, -errno, "%s", path);
+	if (fread(ret_text, 1, PEM_BYTES - 1, f) == 0)
+		r = hf_error_set(err, -EIO, "%s", path);
+	fclose(f);
+	return r;
+}
+
+static const char *
+next_fingerprint(const struct ca_look *l)
+{
+	return l->facts.certificates[PKI_NEXT_CA].fingerprint;
+}
+
 static void
 ca_work(struct helper_job *job)
 {
 	struct call *call = call_from_job(job);
-	FILE *f = fopen(call->api->ca_path, "re");
-	char *pem = calloc(1, 16384);
+	struct ca_look *l = call->result;
+	const char *dir = l->facts.data_dir;
 
-	if (f == NULL || pem == NULL)
-		call->status = hf_error_set(&call->err, -errno, "%s", call->api->ca_path);
-	else if (fread(pem, 1, 16383, f) == 0)
-		call->status = hf_error_set(&call->err, -EIO, "%s", call->api->ca_path);
-	if (f != NULL)
-		fclose(f);
-	call->result = pem;
+	call->status = read_pem(dir, "ca.pem", l->certificate, &call->err);
+	if (call->status == 0 && next_fingerprint(l)[0] != '\0')
+		call->status = read_pem(dir, "ca-next.pem", l->next_certificate, &call->err);
+	if (call->status == 0 && next_fingerprint(l)[0] != '\0')
+		call->status = ca_change_look(
+		    server_registry(call->api->sv), next_fingerprint(l), clock_real_ns(), &l->change, &call->err);
+}
+
+static json_t *
+next_json(const struct ca_look *l)
+{
+	json_t *waiting = json_array();
+
+	if (next_fingerprint(l)[0] == '\0') {
+		json_decref(waiting);
+		return json_null();
+	}
+	for (size_t i = 0; i < l->change.waiting && i < CA_WAITING_MAX; i++)
+		json_array_append_new(waiting, json_pack("{s:s, s:o}", "sourceServerID", l->change.list[i].source.text,
+						   "hostname", api_json_text(l->change.list[i].hostname)));
+	return json_pack("{s:s, s:o, s:I, s:I, s:o}", "fingerprint", next_fingerprint(l), "certificate",
+	    api_json_text(l->next_certificate), "agentsMoved", (json_int_t)l->change.moved, "agentsWaiting",
+	    (json_int_t)l->change.waiting, "waiting", waiting);
 }
 
 static void
 finish_ca(struct call *call)
 {
-	struct server_facts facts;
+	const struct ca_look *l = call->result;
 
-	if (call->status < 0) {
+	if (call->status < 0)
 		call_reply_error(call, call->status, call->err.text, NULL);
-		return;
-	}
-	server_get_facts(call->api->sv, &facts);
-	call_reply_json(call, 200,
-	    json_pack("{s:s, s:o}", "fingerprint", facts.ca_fingerprint, "certificate", api_json_text(call->result)));
+	else
+		call_reply_json(call, 200,
+		    json_pack("{s:s, s:o, s:o}", "fingerprint", l->facts.ca_fingerprint, "certificate",
+			api_json_text(l->certificate), "next", next_json(l)));
 }
 
 void
 get_ca(struct call *call)
 {
+	struct ca_look *l = calloc(1, sizeof *l);
+
+	if (l == NULL) {
+		call_reply_error(call, -ENOMEM, "the CA", NULL);
+		return;
+	}
+	server_get_facts(call->api->sv, &l->facts);
+	call->result = l;
 	call_work(call, ca_work, finish_ca);
 }

@@ -17,6 +17,7 @@
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/ca_change.h"
 #include "server/identity.h"
 #include "server/reload.h"
 #include "server/server.h"
@@ -92,9 +93,9 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 			area_get(sv->areas[i], &f.areas[i]);
 	snprintf(f.version, sizeof f.version, "%s", HOLDFAST_VERSION);
 	snprintf(f.data_dir, sizeof f.data_dir, "%s", data_dir_path(sv->data_dir));
-	snprintf(f.ca_fingerprint, sizeof f.ca_fingerprint, "%s", pki_ca_fingerprint(sv->pki));
+	pki_ca_fingerprint(sv->pki, f.ca_fingerprint);
 	for (int i = 0; i < PKI_ROLES; i++)
-		pki_describe(sv->pki, (enum pki_role)i, &f.certificates[i]);
+		(void)pki_describe(sv->pki, (enum pki_role)i, &f.certificates[i]);
 	snprintf(f.listen, sizeof f.listen, "%s", sv->listen_address);
 	snprintf(f.enroll_listen, sizeof f.enroll_listen, "%s", sv->enroll_address);
 	*ret_facts = f;
@@ -127,6 +128,7 @@ struct command {
 	struct source_settings settings;
 	char *tags;
 	struct bundle bundle;
+	bool force;
 
 	struct command_answer answer;
 	struct pit *pits; /* what answer.pits points to; freed with the command */
@@ -603,11 +605,14 @@ run_renew_server(struct job *job, struct disk *d, struct run_cache *cache)
 	struct command *c = command_from_job(job);
 	int r = pki_renew(c->server->pki, true, clock_real_ns(), &c->err);
 
+	if (r >= 0)
+		server_event(c->server, NULL, "server_certificate_renewed", "new connections use it");
 	set_result(c, r < 0 ? r : 0);
 }
 
+/* Whoever connects from now on meets what is new. */
 static void
-on_server_renewed(struct job *job)
+on_pki_changed(struct job *job)
 {
 	struct command *c = command_from_job(job);
 
@@ -619,7 +624,71 @@ on_server_renewed(struct job *job)
 void
 command_renew_server(struct server *sv, command_done *done, void *arg)
 {
-	send_to_catalog(make_command(sv, NULL, done, arg), run_renew_server, on_server_renewed);
+	send_to_catalog(make_command(sv, NULL, done, arg), run_renew_server, on_pki_changed);
+}
+
+static void
+run_rotate_ca(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+	struct pki_certificate next;
+	int r = pki_rotate(c->server->pki, clock_real_ns(), &c->err);
+
+	if (r == 0 && pki_describe(c->server->pki, PKI_NEXT_CA, &next))
+		server_event(c->server, NULL, "ca_rotated",
+		    "%s (SHA-256 %s) is trusted beside the old CA; agents are told of it", next.subject,
+		    next.fingerprint);
+	set_result(c, r);
+}
+
+void
+command_rotate_ca(struct server *sv, command_done *done, void *arg)
+{
+	send_to_catalog(make_command(sv, NULL, done, arg), run_rotate_ca, on_pki_changed);
+}
+
+/* Does anybody need the old one? */
+static int
+check_retire(struct command *c, const struct pki_certificate *next)
+{
+	struct ca_change *change = calloc(1, sizeof *change);
+	int r = change == NULL
+		    ? -ENOMEM
+		    : ca_change_look(c->server->registry, next->fingerprint, clock_real_ns(), change, &c->err);
+
+	if (r == 0 && change->waiting > 0 && !c->force)
+		r = hf_error_say(&c->err, -EBUSY,
+		    "%zu of %zu agents need the old CA, %s (%s) for one: holdfastctl ca show lists them. With --force "
+		    "they are cut "
+		    "off until they are enrolled again",
+		    change->waiting, change->waiting + change->moved, change->list[0].source.text,
+		    change->list[0].hostname);
+	free(change);
+	return r;
+}
+
+static void
+run_retire_ca(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct command *c = command_from_job(job);
+	struct pki_certificate next;
+	int r = pki_describe(c->server->pki, PKI_NEXT_CA, &next) ? check_retire(c, &next) : 0;
+
+	if (r == 0)
+		r = pki_retire(c->server->pki, clock_real_ns(), &c->err);
+	if (r == 0)
+		server_event(c->server, NULL, "ca_retired",
+		    "%s (SHA-256 %s) is the only CA now; tokens not yet used are void", next.subject, next.fingerprint);
+	set_result(c, r);
+}
+
+void
+command_retire_ca(struct server *sv, bool force, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, NULL, done, arg);
+
+	c->force = force;
+	send_to_catalog(c, run_retire_ca, on_pki_changed);
 }
 
 static void

@@ -23,7 +23,7 @@ struct ledger *server_ledger(struct server *sv);
 struct event_base *server_base(struct server *sv); /* the main thread's */
 
 struct server_facts {
-	char version[32], data_dir[512], ca_fingerprint[65];
+	char version[32], data_dir[512], ca_fingerprint[FINGERPRINT_TEXT_BYTES];
 	struct pki_certificate certificates[PKI_ROLES];
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
@@ -92,6 +92,10 @@ void command_revoke_token(struct server *sv, const struct id *token, command_don
  * certificate_renewed. -ENOTCONN: it is not connected. */
 void command_renew_server(struct server *sv, command_done *done, void *arg);
 void command_renew_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+/* See pki_rotate() and pki_retire(). Without force: -EBUSY while there are agents that need the old CA. */
+void command_rotate_ca(struct server *sv, command_done *done, void *arg);
+void command_retire_ca(struct server *sv, bool force, command_done *done, void *arg);
+
 /* See identity_take(). */
 void command_take_identity(struct server *sv, command_done *done, void *arg);
 void command_adopt(struct server *sv, const struct id *source, command_done *done, void *arg);

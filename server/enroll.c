@@ -237,7 +237,7 @@ sign(void *arg, const struct id *source, struct registry_certificate *ret_certif
 	struct enroll_job *job = arg;
 	const struct enroll_config *c = &job->enroll->config;
 	bool is_new = strcmp(source->text, job->offered.text) == 0;
-	int r = pki_sign(c->pki, &job->request.csr, source, atomic_load(&job->enroll->certificate_lifetime_ns),
+	int r = pki_sign(c->pki, &job->request.csr, source, false, atomic_load(&job->enroll->certificate_lifetime_ns),
 	    clock_real_ns(), &job->answer.certificate, ret_certificate, err);
 
 	return r < 0 ? r : c->enrolled(c->arg, source, is_new, &job->request.hints, err);

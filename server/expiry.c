@@ -106,7 +106,7 @@ look_at_ca(const struct look *l)
 	char until[UNITS_TEXT_BYTES];
 	struct pki_certificate ca;
 
-	pki_describe(l->server->pki, PKI_CA, &ca);
+	(void)pki_describe(l->server->pki, PKI_CA, &ca);
 	if (news_of(l, ca.not_before_ns, ca.not_after_ns) == EXPIRY_NEAR)
 		server_event(l->server, NULL, "ca_expiring", "%s, which every agent trusts, expires at %s", ca.subject,
 		    time_format(ca.not_after_ns, until));

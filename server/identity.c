@@ -214,7 +214,7 @@ put_pki(const struct bundle *bundle, const char *data_dir, int64_t now_ns, struc
 		r = pki_open(dir, now_ns, &pki, err);
 	if (r < 0)
 		return r;
-	snprintf(facts->ca_fingerprint, sizeof facts->ca_fingerprint, "%s", pki_ca_fingerprint(pki));
+	pki_ca_fingerprint(pki, facts->ca_fingerprint);
 	pki_close(pki);
 	return 0;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* On disk, in <data>/pki/: ca.pem, ca.key, server.pem, server.key.
+/* On disk, in <data>/pki/: ca.pem, ca.key, server.pem, server.key; during a change of CA ca-next.key and ca-next.pem,
+ * in this order: without the certificate the key counts for nothing.
  *
- * All four are first written into <data>/pki.new/, synced, and the directory is renamed: either
- * there is a whole pki or none. A pki.new left by a crash is removed at the next start. From then
- * on only server.pem ever changes, one rename at a time; a server key that does not fit its
- * certificate is replaced with it, key first, so that a crash between the two is the same case
- * again. The CA's pair is never replaced: half of it missing is for a person to mend, from a
+ * The four are first written into <data>/pki.new/, synced, and the directory is renamed: either
+ * there is a whole pki or none. When a CA retires, pki.new is filled with the next one's and changes places with pki,
+ * in one step. A pki.new left by a crash is removed at the next start. Else only server.pem ever changes, one rename at
+ * a time; a server key that does not fit its certificate is replaced with it, key first, so that a crash between the
+ * two is the same case again. The CA's pair is never replaced: half of it missing is for a person to mend, from a
  * backup.
  *
  * Certificates: the CA may sign leaves only (pathlen 0); the server's says serverAuth and an
@@ -15,7 +16,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,11 +43,20 @@
 #define SERVER_LIFE_NS (90 * DAY_NS)
 
 struct pki {
-	pthread_mutex_t mutex; /* of server */
+	pthread_mutex_t mutex; /* of all below */
 	char dir[PEM_PATH_BYTES];
-	struct key_pair ca, server;
-	char ca_fingerprint[FINGERPRINT_TEXT_BYTES];
+	struct key_pair ca, next, server; /* next: empty unless the CA is being changed */
+	_Atomic unsigned generation;
 };
+
+static void
+fingerprint_format(const X509 *x, char *ret_text)
+{
+	unsigned char fingerprint[FINGERPRINT_BYTES];
+
+	certificate_get_fingerprint(x, fingerprint);
+	hex_format(fingerprint, sizeof fingerprint, ret_text);
+}
 
 /* ---- making certificates ---- */
 
@@ -121,8 +133,9 @@ save_server(const char *dir, const struct key_pair *server, struct hf_error *err
 static void
 remove_left_over(const char *dir)
 {
-	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key", "ca.pem.new", "ca.key.new",
-	    "server.pem.new", "server.key.new"};
+	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key", "ca-next.pem",
+	    "ca-next.key", "ca.pem.new", "ca.key.new", "server.pem.new", "server.key.new", "ca-next.pem.new",
+	    "ca-next.key.new"};
 	char path[PEM_PATH_BYTES];
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -131,15 +144,20 @@ remove_left_over(const char *dir)
 	(void)rmdir(dir);
 }
 
+/* An empty directory beside ours, with these in it. */
 static int
-fill_new_dir(struct pki *p, const char *new_dir, struct hf_error *err)
+make_new_dir(const char *new_dir, const struct key_pair *ca, const struct key_pair *server, struct hf_error *err)
 {
-	int r = pem_save_key(new_dir, "ca.key", p->ca.key, err);
+	int r;
 
+	remove_left_over(new_dir);
+	if (mkdir(new_dir, 0700) < 0)
+		return hf_error_set(err, -errno, "create %s", new_dir);
+	r = pem_save_key(new_dir, "ca.key", ca->key, err);
 	if (r == 0)
-		r = pem_save_certificate(new_dir, "ca.pem", p->ca.certificate, err);
+		r = pem_save_certificate(new_dir, "ca.pem", ca->certificate, err);
 	if (r == 0)
-		r = save_server(new_dir, &p->server, err);
+		r = save_server(new_dir, server, err);
 	return r;
 }
 
@@ -159,17 +177,29 @@ create(struct pki *p, int64_t now_ns, struct hf_error *err)
 	int r;
 
 	snprintf(new_dir, sizeof new_dir, "%s.new", p->dir);
-	remove_left_over(new_dir);
 	r = make_ca(now_ns, &p->ca, err);
 	if (r == 0)
 		r = make_server(&p->ca, now_ns, &p->server, err);
-	if (r == 0 && mkdir(new_dir, 0700) < 0)
-		r = hf_error_set(err, -errno, "create %s", new_dir);
 	if (r == 0)
-		r = fill_new_dir(p, new_dir, err);
+		r = make_new_dir(new_dir, &p->ca, &p->server, err);
 	if (r == 0 && rename(new_dir, p->dir) < 0) /* replaces an empty directory */
 		r = hf_error_set(err, -errno, "rename %s", new_dir);
 	return r < 0 ? r : sync_parent(p->dir, err);
+}
+
+/* The next CA is a whole one, or none. */
+static int
+check_next(struct pki *p, struct hf_error *err)
+{
+	if (p->next.certificate == NULL) {
+		key_pair_fini(&p->next);
+		return 0;
+	}
+	if (p->next.key != NULL && X509_check_private_key(p->next.certificate, p->next.key) == 1)
+		return 0;
+	ERR_clear_error();
+	return hf_error_say(err, -HF_ECORRUPT,
+	    "%s: ca-next.key is missing, or does not belong to ca-next.pem: restore both from a backup", p->dir);
 }
 
 static int
@@ -186,7 +216,7 @@ check_ca(struct pki *p, int64_t now_ns, struct hf_error *err)
 		return hf_error_say(err, -HF_ECORRUPT, "%s/ca.pem is not the certificate of a CA", p->dir);
 	if (certificate_time_ns(X509_get0_notAfter(p->ca.certificate)) <= now_ns)
 		return hf_error_set(err, -HF_EEXPIRED, "%s/ca.pem", p->dir);
-	return 0;
+	return check_next(p, err);
 }
 
 static int
@@ -200,6 +230,10 @@ load(struct pki *p, struct hf_error *err)
 		r = pem_load_certificate(p->dir, "server.pem", &p->server.certificate, err);
 	if (r == 0)
 		r = pem_load_key(p->dir, "server.key", &p->server.key, err);
+	if (r == 0)
+		r = pem_load_certificate(p->dir, "ca-next.pem", &p->next.certificate, err);
+	if (r == 0)
+		r = pem_load_key(p->dir, "ca-next.key", &p->next.key, err);
 	return r;
 }
 
@@ -268,7 +302,7 @@ load_or_create(struct pki *p, int64_t now_ns, struct hf_error *err)
 int
 pki_open(const char *dir, int64_t now_ns, struct pki **ret_pki, struct hf_error *err)
 {
-	unsigned char fingerprint[FINGERPRINT_BYTES];
+	char new_dir[PEM_PATH_BYTES + 4];
 	struct pki *p;
 	int r;
 
@@ -279,13 +313,13 @@ pki_open(const char *dir, int64_t now_ns, struct pki **ret_pki, struct hf_error 
 		return hf_error_set(err, -ENOMEM, "%s", dir);
 	strcpy(p->dir, dir);
 	pthread_mutex_init(&p->mutex, NULL);
+	snprintf(new_dir, sizeof new_dir, "%s.new", dir);
+	remove_left_over(new_dir);
 	r = load_or_create(p, now_ns, err);
 	if (r < 0) {
 		pki_close(p);
 		return r;
 	}
-	certificate_get_fingerprint(p->ca.certificate, fingerprint);
-	hex_format(fingerprint, FINGERPRINT_BYTES, p->ca_fingerprint);
 	*ret_pki = p;
 	return 0;
 }
@@ -296,49 +330,110 @@ pki_close(struct pki *p)
 	if (p == NULL)
 		return;
 	key_pair_fini(&p->ca);
+	key_pair_fini(&p->next);
 	key_pair_fini(&p->server);
 	pthread_mutex_destroy(&p->mutex);
 	free(p);
 }
 
-const char *
-pki_ca_fingerprint(const struct pki *p)
+/* Holds the mutex until the end of the block. */
+static pthread_mutex_t *
+lock(struct pki *p)
 {
-	return p->ca_fingerprint;
+	pthread_mutex_lock(&p->mutex);
+	return &p->mutex;
 }
 
-void
-pki_get_ca(const struct pki *p, struct message_blob *ret_certificate)
+static void
+unlock(pthread_mutex_t **mutex)
 {
-	bool fits = certificate_encode(p->ca.certificate, ret_certificate);
+	pthread_mutex_unlock(*mutex);
+}
+
+#define HOLD(p) pthread_mutex_t *held __attribute__((cleanup(unlock), unused)) = lock(p)
+
+const char *
+pki_ca_fingerprint(struct pki *p, char *buf)
+{
+	HOLD(p);
+
+	fingerprint_format(p->ca.certificate, buf);
+	return buf;
+}
+
+static void
+encode(X509 *ca, struct message_blob *ret_certificate)
+{
+	bool fits = certificate_encode(ca, ret_certificate);
 
 	assert(fits); /* we made it, of a fixed form */
 }
 
+void
+pki_get_ca(struct pki *p, struct message_blob *ret_certificate)
+{
+	HOLD(p);
+
+	encode(p->ca.certificate, ret_certificate);
+}
+
+void
+pki_get_next_ca(struct pki *p, struct message_blob *ret_certificate)
+{
+	HOLD(p);
+
+	ret_certificate->len = 0;
+	if (p->next.certificate != NULL)
+		encode(p->next.certificate, ret_certificate);
+}
+
+unsigned
+pki_generation(const struct pki *p)
+{
+	return atomic_load(&p->generation);
+}
+
+bool
+pki_outdates(struct pki *p, const char *issuer_fingerprint)
+{
+	char next[FINGERPRINT_TEXT_BYTES];
+	HOLD(p);
+
+	if (p->next.certificate == NULL)
+		return false;
+	fingerprint_format(p->next.certificate, next);
+	return strcmp(next, issuer_fingerprint) != 0;
+}
+
 static void
-describe(X509 *x, const char *issuer, struct pki_certificate *ret_certificate)
+describe(X509 *x, const X509 *issuer, struct pki_certificate *ret_certificate)
 {
 	struct pki_certificate c = {
 	    .not_before_ns = certificate_time_ns(X509_get0_notBefore(x)),
 	    .not_after_ns = certificate_time_ns(X509_get0_notAfter(x)),
 	};
-	unsigned char fingerprint[FINGERPRINT_BYTES];
 
 	(void)X509_NAME_get_text_by_NID(
 	    X509_get_subject_name(x), NID_commonName, c.subject, sizeof c.subject); /* a name for people */
 	certificate_serial(x, c.serial, sizeof c.serial);
-	certificate_get_fingerprint(x, fingerprint);
-	hex_format(fingerprint, sizeof fingerprint, c.fingerprint);
-	memcpy(c.issuer, issuer, sizeof c.issuer);
+	fingerprint_format(x, c.fingerprint);
+	fingerprint_format(issuer, c.issuer);
 	*ret_certificate = c;
 }
 
-void
+bool
 pki_describe(struct pki *p, enum pki_role role, struct pki_certificate *ret_certificate)
 {
-	pthread_mutex_lock(&p->mutex);
-	describe(role == PKI_CA ? p->ca.certificate : p->server.certificate, p->ca_fingerprint, ret_certificate);
-	pthread_mutex_unlock(&p->mutex);
+	const struct key_pair *const pairs[PKI_ROLES] = {
+	    [PKI_CA] = &p->ca, [PKI_NEXT_CA] = &p->next, [PKI_SERVER] = &p->server};
+	X509 *x;
+	HOLD(p);
+
+	memset(ret_certificate, 0, sizeof *ret_certificate);
+	x = pairs[role]->certificate;
+	if (x != NULL)
+		describe(x, role == PKI_NEXT_CA ? x : p->ca.certificate, ret_certificate);
+	return x != NULL;
 }
 
 static bool
@@ -374,13 +469,85 @@ renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err)
 int
 pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err)
 {
+	HOLD(p);
+
+	return renew(p, wanted, now_ns, err);
+}
+
+/* ---- a change of CA ---- */
+
+static int
+rotate(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	struct key_pair next;
 	int r;
 
-	pthread_mutex_lock(&p->mutex);
-	r = renew(p, wanted, now_ns, err);
-	pthread_mutex_unlock(&p->mutex);
+	if (p->next.certificate != NULL)
+		return hf_error_say(
+		    err, -EALREADY, "the CA is being changed already: holdfastctl ca show says how far that is");
+	r = make_ca(now_ns, &next, err);
+	if (r < 0)
+		return r;
+	r = pem_save_key(p->dir, "ca-next.key", next.key, err);
+	if (r == 0)
+		r = pem_save_certificate(p->dir, "ca-next.pem", next.certificate, err);
+	if (r < 0) {
+		key_pair_fini(&next);
+		return r;
+	}
+	p->next = next;
+	atomic_fetch_add(&p->generation, 1);
+	return 0;
+}
+
+int
+pki_rotate(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	HOLD(p);
+
+	return rotate(p, now_ns, err);
+}
+
+static int
+retire(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	struct key_pair server = {.key = p->server.key};
+	char new_dir[PEM_PATH_BYTES + 4];
+	int r;
+
+	if (p->next.certificate == NULL)
+		return hf_error_say(err, -ENOENT, "there is no next CA: holdfastctl ca rotate makes one");
+	server.certificate = certify_server(&p->next, server.key, now_ns);
+	if (server.certificate == NULL)
+		return tls_fail(err, -EIO, "certify the server");
+	snprintf(new_dir, sizeof new_dir, "%s.new", p->dir);
+	r = make_new_dir(new_dir, &p->next, &server, err);
+	if (r == 0 && renameat2(AT_FDCWD, new_dir, AT_FDCWD, p->dir, RENAME_EXCHANGE) < 0)
+		r = hf_error_set(err, -errno, "exchange %s and %s", new_dir, p->dir);
+	if (r < 0) {
+		X509_free(server.certificate);
+		return r;
+	}
+	r = sync_parent(p->dir, err);
+	remove_left_over(new_dir); /* what was pki; or at the next start */
+	X509_free(p->server.certificate);
+	p->server.certificate = server.certificate;
+	key_pair_fini(&p->ca);
+	p->ca = p->next;
+	p->next = (struct key_pair){0};
+	atomic_fetch_add(&p->generation, 1);
 	return r;
 }
+
+int
+pki_retire(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	HOLD(p);
+
+	return retire(p, now_ns, err);
+}
+
+/* ---- a server's certificate put there by somebody else ---- */
 
 static int
 load_server(const struct pki *p, struct key_pair *ret_server, struct hf_error *err)
@@ -422,14 +589,14 @@ pki_reload(struct pki *p, struct hf_error *err)
 /* ---- signing ---- */
 
 static X509 *
-certify_source(struct pki *p, EVP_PKEY *key, const struct id *source, int64_t lifetime_ns, int64_t now_ns)
+certify_source(const struct key_pair *ca, EVP_PKEY *key, const struct id *source, int64_t lifetime_ns, int64_t now_ns)
 {
-	int64_t end_ns = now_ns + lifetime_ns, ca_end_ns = certificate_time_ns(X509_get0_notAfter(p->ca.certificate));
+	int64_t end_ns = now_ns + lifetime_ns, ca_end_ns = certificate_time_ns(X509_get0_notAfter(ca->certificate));
 
 	return certificate_make(&(struct certificate_recipe){
 	    .common_name = source->text,
 	    .key = key,
-	    .issuer = &p->ca,
+	    .issuer = ca,
 	    .not_before_ns = now_ns - PKI_CLOCK_LEEWAY_NS,
 	    .not_after_ns = end_ns < ca_end_ns ? end_ns : ca_end_ns,
 	    .constraints = "critical,CA:FALSE",
@@ -439,34 +606,38 @@ certify_source(struct pki *p, EVP_PKEY *key, const struct id *source, int64_t li
 }
 
 static void
-describe_certificate(const struct pki *p, X509 *x, const struct id *source, struct registry_certificate *ret_record)
+describe_certificate(
+    const struct key_pair *ca, X509 *x, const struct id *source, struct registry_certificate *ret_record)
 {
 	memset(ret_record, 0, sizeof *ret_record);
 	certificate_get_fingerprint(x, ret_record->fingerprint);
 	certificate_serial(x, ret_record->serial, sizeof ret_record->serial);
-	memcpy(ret_record->issuer, p->ca_fingerprint, sizeof ret_record->issuer);
+	fingerprint_format(ca->certificate, ret_record->issuer);
 	ret_record->source = *source;
 	ret_record->not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
 	ret_record->not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
 }
 
 int
-pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
-    struct message_blob *ret_certificate, struct registry_certificate *ret_record, struct hf_error *err)
+pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source, bool takes_next, int64_t lifetime_ns,
+    int64_t now_ns, struct message_blob *ret_certificate, struct registry_certificate *ret_record, struct hf_error *err)
 {
 	X509_REQ *request = request_read(csr, err);
+	const struct key_pair *ca;
 	X509 *x;
+	HOLD(p);
 
 	if (request == NULL)
 		return -HF_EPROTOCOL;
 	assert(id_valid("s", source->text));
-	x = certify_source(p, X509_REQ_get0_pubkey(request), source, lifetime_ns, now_ns);
+	ca = takes_next && p->next.certificate != NULL ? &p->next : &p->ca;
+	x = certify_source(ca, X509_REQ_get0_pubkey(request), source, lifetime_ns, now_ns);
 	X509_REQ_free(request);
 	if (x == NULL || !certificate_encode(x, ret_certificate)) {
 		X509_free(x);
 		return tls_fail(err, -EIO, "sign a certificate");
 	}
-	describe_certificate(p, x, source, ret_record);
+	describe_certificate(ca, x, source, ret_record);
 	X509_free(x);
 	return 0;
 }
@@ -510,13 +681,10 @@ set_options(SSL_CTX *ctx)
 static bool
 set_own_chain(struct pki *p, SSL_CTX *ctx)
 {
-	bool good;
+	HOLD(p);
 
-	pthread_mutex_lock(&p->mutex);
-	good = SSL_CTX_use_certificate(ctx, p->server.certificate) == 1 &&
+	return SSL_CTX_use_certificate(ctx, p->server.certificate) == 1 &&
 	       SSL_CTX_use_PrivateKey(ctx, p->server.key) == 1 && SSL_CTX_add1_chain_cert(ctx, p->ca.certificate) == 1;
-	pthread_mutex_unlock(&p->mutex);
-	return good;
 }
 
 /* NULL: OpenSSL says why. */
@@ -537,11 +705,18 @@ make_ctx(struct pki *p)
 }
 
 static bool
+trust(SSL_CTX *ctx, X509 *ca)
+{
+	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), ca) == 1 && SSL_CTX_add_client_CA(ctx, ca) == 1;
+}
+
+static bool
 demand_client(struct pki *p, SSL_CTX *ctx)
 {
+	HOLD(p);
+
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
-	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), p->ca.certificate) == 1 &&
-	       SSL_CTX_add_client_CA(ctx, p->ca.certificate) == 1 &&
+	return trust(ctx, p->ca.certificate) && (p->next.certificate == NULL || trust(ctx, p->next.certificate)) &&
 	       SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT) == 1;
 }
 
@@ -643,11 +818,11 @@ pki_hash_token(const unsigned char *secret, unsigned char *ret_hash)
 }
 
 void
-pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
+pki_make_token(struct pki *p, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
     struct registry_token *ret_token, char *ret_text)
 {
 	unsigned char secret[TOKEN_SECRET_BYTES];
-	char text[TOKEN_SECRET_BYTES * 8 / 5 + 1];
+	char text[TOKEN_SECRET_BYTES * 8 / 5 + 1], ca[FINGERPRINT_TEXT_BYTES];
 
 	random_bytes(secret, sizeof secret);
 	memset(ret_token, 0, sizeof *ret_token);
@@ -658,7 +833,7 @@ pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns
 		ret_token->source = *source;
 	pki_hash_token(secret, ret_token->hash);
 	base32_format(secret, sizeof secret, text);
-	snprintf(ret_text, TOKEN_TEXT_BYTES, "hf1.%s.%s", text, p->ca_fingerprint);
+	snprintf(ret_text, TOKEN_TEXT_BYTES, "hf1.%s.%s", text, pki_ca_fingerprint(p, ca));
 	OPENSSL_cleanse(secret, sizeof secret);
 	OPENSSL_cleanse(text, sizeof text);
 }

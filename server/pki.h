@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pki.h: <data>/pki/ (0700): our own certificate authority and the server's key. Made on first
  * start, all or nothing; a CA whose key is missing is refused, never replaced: every agent trusts
- * this one CA and nothing else. Any thread; calls take a mutex, and only pki_open() and pki_renew()
- * touch the disk. */
+ * this one CA and nothing else.
+ *
+ * A change of CA: pki_rotate() makes the next one beside it. The server goes on with a certificate
+ * of the old, and takes those of both; agents are told of the next, and given certificates of it.
+ * When all have come with one, pki_retire() puts it in the place of the old.
+ *
+ * Any thread; calls take a mutex. Those that touch the disk: open, renew, rotate, retire. */
 #ifndef HF_SERVER_PKI_H
 #define HF_SERVER_PKI_H
 
@@ -34,12 +39,20 @@ struct pki_certificate {
 	char issuer[FINGERPRINT_TEXT_BYTES]; /* fingerprint of the CA */
 	int64_t not_before_ns, not_after_ns;
 };
-enum pki_role { PKI_CA, PKI_SERVER, PKI_ROLES };
-void pki_describe(struct pki *p, enum pki_role role, struct pki_certificate *ret_certificate);
+enum pki_role { PKI_CA, PKI_NEXT_CA, PKI_SERVER, PKI_ROLES };
+/* False, and all zero: there is none. */
+bool pki_describe(struct pki *p, enum pki_role role, struct pki_certificate *ret_certificate);
 
-/* SHA-256 of the CA certificate's DER, lower-case hex. */
-const char *pki_ca_fingerprint(const struct pki *p);
-void pki_get_ca(const struct pki *p, struct message_blob *ret_certificate);
+/* SHA-256 of the CA certificate's DER, lower-case hex, into FINGERPRINT_TEXT_BYTES; returns buf. */
+const char *pki_ca_fingerprint(struct pki *p, char *buf);
+void pki_get_ca(struct pki *p, struct message_blob *ret_certificate);
+/* Of no bytes if there is none. */
+void pki_get_next_ca(struct pki *p, struct message_blob *ret_certificate);
+
+/* How often the CAs have changed since the start. Does not block. */
+unsigned pki_generation(const struct pki *p);
+/* There is a next CA, and a certificate of this issuer is not of it. */
+bool pki_outdates(struct pki *p, const char *issuer_fingerprint);
 
 /* Renew the server's certificate if 2/3 of its life is over, or anyway if it is wanted. 1: renewed, so contexts made
  * before should be replaced; 0: not due; or negative. Blocks. */
@@ -49,14 +62,21 @@ int pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err);
  * fit together, or our CA did not sign them: then those in memory stay. Blocks. */
 int pki_reload(struct pki *p, struct hf_error *err);
 
-/* Sign the key of a certificate request for a source. Nothing of the request is used but its key,
+/* Make the next CA. -EALREADY: there is one. Contexts made before should be replaced. Blocks. */
+int pki_rotate(struct pki *p, int64_t now_ns, struct hf_error *err);
+/* The next CA becomes the only one, with a certificate of it for the server. -ENOENT: there is no next one. The
+ * same. */
+int pki_retire(struct pki *p, int64_t now_ns, struct hf_error *err);
+
+/* Sign the key of a certificate request for a source, with the next CA if there is one and the
+ * agent takes it. Nothing of the request is used but its key,
  * which must be P-256 and have signed it. Both outputs are written on success only. -HF_EPROTOCOL:
  * the request is no good; -EIO. */
-int pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source, int64_t lifetime_ns,
-    int64_t now_ns, struct message_blob *ret_certificate, struct registry_certificate *ret_record,
+int pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source, bool takes_next,
+    int64_t lifetime_ns, int64_t now_ns, struct message_blob *ret_certificate, struct registry_certificate *ret_record,
     struct hf_error *err);
 
-/* TLS context of the data port: TLS 1.3, a client certificate of our CA made for clients is
+/* TLS context of the data port: TLS 1.3, a client certificate of our CAs made for clients is
  * demanded, nothing resumes. An expired one comes through the handshake, so that its owner can be
  * told what to do: ask pki_get_peer(). One context per thread; gives it (SSL_CTX_free). */
 int pki_data_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err);
@@ -81,7 +101,7 @@ const char *pki_cure(const struct id *source, char *buf);
 
 /* A new token, bound to a source unless that is NULL; ret_text (TOKEN_TEXT_BYTES) is told to a
  * person once and not kept. */
-void pki_make_token(const struct pki *p, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
+void pki_make_token(struct pki *p, const struct id *source, int64_t lifetime_ns, int64_t now_ns,
     struct registry_token *ret_token, char *ret_text);
 
 /* The hash by which the registry knows a token. secret is TOKEN_SECRET_BYTES, ret_hash

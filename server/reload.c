@@ -142,6 +142,8 @@ adopt(struct reload *r)
 	r->answer.restart_required = restart;
 	if (r->answer.certificate_changed)
 		status = server_use_certificate(sv, &err);
+	if (r->answer.certificate_changed && status == 0)
+		server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
 	snprintf(r->answer.text, sizeof r->answer.text, "%s", err.text);
 	if (status == 0 && r->answer.changed != 0 && !publish(sv, &r->config))
 		status = -ENOMEM;

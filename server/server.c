@@ -219,7 +219,6 @@ server_use_certificate(struct server *sv, struct hf_error *err)
 		enroll_use_ctx(sv->enroll, c.enroll);
 	else
 		SSL_CTX_free(c.enroll);
-	server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
 	return 0;
 }
 
@@ -232,8 +231,8 @@ on_upkeep(struct job *job)
 	sv->staging_asked = false;
 	if (u->renewed < 0)
 		server_event(sv, NULL, "server_certificate_not_renewed", "%s", u->err.text);
-	else if (u->renewed > 0 && !sv->draining)
-		(void)server_use_certificate(sv, &u->err); /* said in the log; it is what the next start has */
+	if (u->renewed > 0 && !sv->draining && server_use_certificate(sv, &u->err) == 0)
+		server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
 	free(u);
 	server_answered(sv);
 }
@@ -655,9 +654,11 @@ start_api(struct server *sv, struct hf_error *err)
 static void
 say_hello(const struct server *sv)
 {
+	char ca[FINGERPRINT_TEXT_BYTES];
+
 	log_notice("listening", "address=%s enroll=%s data_dir=%s workers=%u", sv->listen_address,
 	    sv->enroll_address[0] != '\0' ? sv->enroll_address : "off", data_dir_path(sv->data_dir), sv->worker_count);
-	log_notice("certificate_authority", "sha256=%s", pki_ca_fingerprint(sv->pki));
+	log_notice("certificate_authority", "sha256=%s", pki_ca_fingerprint(sv->pki, ca));
 	if (geteuid() != 0)
 		log_notice(
 		    "ordinary_user", "runtime_dir=%s msg=\"sockets are for this user alone\"", sv->config->runtime_dir);

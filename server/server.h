@@ -109,8 +109,8 @@ bool server_thins(const struct server *sv);
 /* Main thread: something that was under way for it has ended (see answers_out). */
 void server_answered(struct server *sv);
 
-/* Main thread: the server's certificate is another one; whoever connects from now on is shown it, and nobody is cut. On
- * failure, which is logged, they go on with the one before. */
+/* Main thread: the server's certificate, or a CA, is another one: it holds for whoever connects from now on, and nobody
+ * is cut. On failure, which is logged, they go on with the one before. */
 int server_use_certificate(struct server *sv, struct hf_error *err);
 
 /* server_enroll.c: listen for newcomers, unless that is switched off. */

@@ -28,6 +28,7 @@ struct admission {
 	uint64_t incarnation;
 	struct message_hints hints;
 	uint64_t admit_number;
+	unsigned ca_generation;
 	int status;
 	struct hf_error err;
 };
@@ -73,6 +74,7 @@ run_admission(struct job *job, struct disk *d, struct run_cache *cache)
 		    registry_use_certificate(sv->registry, a->certificate.fingerprint, clock_real_ns(), &a->err);
 	if (a->status == 0 && a->hello)
 		a->admit_number = ++sv->admit_number;
+	a->ca_generation = pki_generation(sv->pki) - pki_outdates(sv->pki, a->certificate.issuer);
 }
 
 /* Tell the source's owner, so that its state says why nothing arrives. */
@@ -118,6 +120,7 @@ on_admission(struct job *job)
 		tls_want_read(s->tls, true);
 	} else {
 		s->admit_number = a->admit_number;
+		s->ca_generation = a->ca_generation;
 		session_hand_over(s);
 	}
 	free(a);

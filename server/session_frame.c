@@ -480,10 +480,17 @@ session_request_renewal(struct session *s)
 	session_send(s, FRAME_RENEW_REQUEST, 0, NULL, 0);
 }
 
+/* The CAs are others than those its agent was told of. */
+static bool
+knows_old_cas(const struct session *s)
+{
+	return (s->hello.features & MESSAGE_CA_CHANGE) != 0 && s->ca_generation != pki_generation(s->server->pki);
+}
+
 void
 session_ask_renewal(struct session *s)
 {
-	if (s->worker->now_ns >= s->renew_ns && clock_real_ns() >= renewal_due_ns(s))
+	if (s->worker->now_ns >= s->renew_ns && (knows_old_cas(s) || clock_real_ns() >= renewal_due_ns(s)))
 		session_request_renewal(s);
 }
 
@@ -494,6 +501,8 @@ struct renewal {
 	struct message_blob csr;
 	struct message_renewed answer;
 	struct registry_certificate record;
+	bool takes_next;
+	unsigned ca_generation;
 	int status;
 	struct hf_error err;
 };
@@ -504,11 +513,14 @@ run_renewal(struct job *job, struct disk *d, struct run_cache *cache)
 	struct renewal *n = (struct renewal *)job;
 	struct server *sv = n->session->server;
 
-	n->status = pki_sign(sv->pki, &n->csr, &n->source, sv->config->certificate_lifetime_ns, clock_real_ns(),
-	    &n->answer.certificate, &n->record, &n->err);
+	n->ca_generation = pki_generation(sv->pki);
+	n->status = pki_sign(sv->pki, &n->csr, &n->source, n->takes_next, sv->config->certificate_lifetime_ns,
+	    clock_real_ns(), &n->answer.certificate, &n->record, &n->err);
 	if (n->status == 0)
 		n->status = registry_put_certificate(sv->registry, &n->record, &n->err);
 	pki_get_ca(sv->pki, &n->answer.ca_certificate);
+	if (n->takes_next)
+		pki_get_next_ca(sv->pki, &n->answer.next_ca_certificate);
 }
 
 /* The session goes on under the old certificate; that it was renewed is known to it, so that it does not ask again. */
@@ -522,6 +534,7 @@ on_renewed(struct job *job)
 	if (s->state == SESSION_STREAMING && n->status == 0) {
 		s->certificate.not_before_ns = n->record.not_before_ns;
 		s->certificate.not_after_ns = n->record.not_after_ns;
+		s->ca_generation = n->ca_generation;
 		source_renewed(s->source, n->record.not_after_ns);
 		server_event(s->server, &n->source, "certificate_renewed", "the agent's certificate was renewed");
 		session_send(
@@ -554,6 +567,7 @@ on_renew(struct session *s, const unsigned char *message, size_t len)
 	n->session = s;
 	n->source = s->certificate.source;
 	n->csr = m.csr;
+	n->takes_next = (s->hello.features & MESSAGE_CA_CHANGE) != 0;
 	s->jobs_out++;
 	jobs_post(s->server->catalog, &n->job);
 	return 0;

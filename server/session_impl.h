@@ -41,6 +41,7 @@ struct session {
 	int64_t heard_ns;    /* when the last byte came */
 	bool shut;           /* CLOSING: our direction is ended */
 	bool renew_asked;
+	unsigned ca_generation; /* up to which its agent knows the CAs: see pki_generation() */
 
 	struct pki_peer certificate;
 	struct source *source; /* QUEUED..STREAMING; NULL once it has left it */

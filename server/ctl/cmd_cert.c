@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cert ..., ca ...: what proves who is who, and how long it does. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "proto/common/units.h"
@@ -121,7 +122,22 @@ run_cert_renew(struct ctl *ctl)
 	return code;
 }
 
-/* ---- ca show ---- */
+/* ---- the CA ---- */
+
+static void
+show_next(const json_t *next)
+{
+	json_t *source;
+	size_t i;
+
+	printf("\nnext CA: SHA-256 %s\n%sagents that trust it: %" PRId64 "; that need the old one: %" PRId64 "\n",
+	    pick_text(next, "fingerprint"), pick_text(next, "certificate"), pick_integer(next, "agentsMoved"),
+	    pick_integer(next, "agentsWaiting"));
+	json_array_foreach (pick(next, "waiting"), i, source)
+		printf("  %s  %s\n", pick_text(source, "sourceServerID"), pick_text(source, "hostname"));
+	if (pick_integer(next, "agentsWaiting") == 0)
+		ctl_note("nobody needs the old CA: holdfastctl ca retire lets it go");
+}
 
 int
 run_ca_show(struct ctl *ctl)
@@ -134,6 +150,41 @@ run_ca_show(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(ca);
 	printf("SHA-256 %s\n%s", pick_text(ca, "fingerprint"), pick_text(ca, "certificate"));
+	if (pick(ca, "next") != NULL)
+		show_next(pick(ca, "next"));
 	json_decref(ca);
 	return EXIT_DONE;
+}
+
+/* Takes body. */
+static int
+change_ca(struct ctl *ctl, const char *path, json_t *body, const char *key, const char *what)
+{
+	json_t *answer;
+	int code = client_change(ctl->client, "POST", body, &answer, "%s", path);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (ctl_given(ctl, OPT_JSON))
+		return print_json(answer);
+	printf("SHA-256 %s %s\n", pick_text(answer, key), what);
+	json_decref(answer);
+	return EXIT_DONE;
+}
+
+int
+run_ca_rotate(struct ctl *ctl)
+{
+	return change_ca(ctl, "/v1/ca/rotate", NULL, "nextFingerprint",
+	    "is made; agents that are connected take it at once; holdfastctl ca show says how far it is");
+}
+
+int
+run_ca_retire(struct ctl *ctl)
+{
+	if (!ctl_confirm(ctl, "The old CA goes, for ever, and tokens that were not used yet with it%s.",
+		ctl_given(ctl, OPT_FORCE) ? "; agents that know no other must be enrolled again" : ""))
+		return EXIT_USAGE;
+	return change_ca(ctl, "/v1/ca/retire", json_pack("{s:b}", "force", ctl_given(ctl, OPT_FORCE)), "fingerprint",
+	    "is the only CA now");
 }

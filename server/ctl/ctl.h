@@ -170,6 +170,8 @@ int run_cert_list(struct ctl *ctl);
 int run_reload(struct ctl *ctl);
 int run_cert_renew(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
+int run_ca_rotate(struct ctl *ctl);
+int run_ca_retire(struct ctl *ctl);
 int run_identity_backup(struct ctl *ctl);
 int run_identity_restore(struct ctl *ctl);
 int run_events(struct ctl *ctl);

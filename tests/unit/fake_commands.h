@@ -240,6 +240,18 @@ command_adopt(struct server *sv, const struct id *source, command_done *done, vo
 }
 
 void
+command_rotate_ca(struct server *sv, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "", done, arg);
+}
+
+void
+command_retire_ca(struct server *sv, bool force, command_done *done, void *arg)
+{
+	fake_answer(sv, 0, "", done, arg);
+}
+
+void
 command_take_identity(struct server *sv, command_done *done, void *arg)
 {
 	fake_answer(sv, -EAGAIN, "not here", done, arg);

@@ -241,6 +241,8 @@ reports_and_ends_come_back_as_they_were(void **state)
 	blob_set(&d.certificate, CERTIFICATE_BYTES_MAX);
 	blob_set(&d.ca_certificate, CERTIFICATE_BYTES_MAX);
 	assert_round_trip(renewed, &d);
+	blob_set(&d.next_ca_certificate, CERTIFICATE_BYTES_MAX);
+	assert_round_trip(renewed, &d);
 	r.activity = ACTIVITY_IDLE;
 	r.pass = 3;
 	r.count = VOLUMES_MAX;

@@ -32,6 +32,7 @@ struct fixture {
 	struct pki *pki;
 	EVP_PKEY *key; /* of an agent */
 	struct id source;
+	bool takes_next; /* the agent does */
 	struct hf_error err;
 };
 
@@ -126,7 +127,8 @@ static X509 *
 sign_at(struct fixture *f, int64_t lifetime_ns, int64_t now_ns, struct registry_certificate *ret_record)
 {
 	struct message_blob csr = make_request(f->key, f->key), certificate;
-	int r = pki_sign(f->pki, &csr, &f->source, lifetime_ns, now_ns, &certificate, ret_record, &f->err);
+	int r =
+	    pki_sign(f->pki, &csr, &f->source, f->takes_next, lifetime_ns, now_ns, &certificate, ret_record, &f->err);
 
 	if (r < 0)
 		fail_msg("%s", f->err.text);
@@ -184,7 +186,7 @@ fingerprint_is_the_sha256_of_the_ca(void **state)
 	SHA256(ca.bytes, ca.len, digest);
 	for (int i = 0; i < 32; i++)
 		sprintf(text + 2 * i, "%02x", digest[i]);
-	assert_string_equal(pki_ca_fingerprint(f->pki), text);
+	assert_string_equal(pki_ca_fingerprint(f->pki, (char[FINGERPRINT_TEXT_BYTES]){0}), text);
 }
 
 static void
@@ -194,9 +196,9 @@ second_start_finds_the_same_pki(void **state)
 	char fingerprint[FINGERPRINT_TEXT_BYTES];
 	X509 *before = load(f, "server.pem"), *after;
 
-	strcpy(fingerprint, pki_ca_fingerprint(f->pki));
+	strcpy(fingerprint, pki_ca_fingerprint(f->pki, (char[FINGERPRINT_TEXT_BYTES]){0}));
 	assert_int_equal(reopen_at(f, f->now), 0);
-	assert_string_equal(pki_ca_fingerprint(f->pki), fingerprint);
+	assert_string_equal(pki_ca_fingerprint(f->pki, (char[FINGERPRINT_TEXT_BYTES]){0}), fingerprint);
 	after = load(f, "server.pem");
 	assert_int_equal(X509_cmp(before, after), 0);
 	X509_free(before);
@@ -370,7 +372,8 @@ check_refused(struct fixture *f, const struct message_blob *csr, const char *rea
 	struct registry_certificate record;
 	struct message_blob certificate;
 
-	assert_int_equal(pki_sign(f->pki, csr, &f->source, DAY, f->now, &certificate, &record, &f->err), -HF_EPROTOCOL);
+	assert_int_equal(
+	    pki_sign(f->pki, csr, &f->source, false, DAY, f->now, &certificate, &record, &f->err), -HF_EPROTOCOL);
 	if (strstr(f->err.text, reason) == NULL)
 		fail_msg("expected \"%s\" in \"%s\"", reason, f->err.text);
 }
@@ -477,6 +480,91 @@ agent_is_known_after_the_handshake(void **state)
 	assert_int_equal(peer.not_after_ns, record.not_after_ns);
 	assert_false(peer.expired);
 	X509_free(c.certificate);
+}
+
+/* ---- a change of CA ---- */
+
+static void
+fingerprint_of(struct fixture *f, enum pki_role role, char ret_text[FINGERPRINT_TEXT_BYTES])
+{
+	struct pki_certificate c;
+
+	assert_true(pki_describe(f->pki, role, &c));
+	memcpy(ret_text, c.fingerprint, FINGERPRINT_TEXT_BYTES);
+}
+
+static void
+agents_of_both_cas_come_in_until_the_old_one_retires(void **state)
+{
+	struct fixture *f = *state;
+	struct registry_certificate old_record, new_record;
+	struct client old = {.certificate = sign_at(f, DAY, f->now, &old_record), .key = f->key},
+		      fresh = {.key = f->key};
+	char first[FINGERPRINT_TEXT_BYTES], next[FINGERPRINT_TEXT_BYTES], now[FINGERPRINT_TEXT_BYTES];
+	struct pki_certificate none;
+	struct pki_peer peer;
+
+	fingerprint_of(f, PKI_CA, first);
+	assert_false(pki_describe(f->pki, PKI_NEXT_CA, &none));
+	assert_int_equal(pki_retire(f->pki, f->now, &f->err), -ENOENT);
+	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), 0);
+	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), -EALREADY);
+	fingerprint_of(f, PKI_NEXT_CA, next);
+	assert_true(pki_outdates(f->pki, first));
+	assert_false(pki_outdates(f->pki, next));
+	assert_int_equal(reopen_at(f, f->now), 0); /* both are on disk */
+	fingerprint_of(f, PKI_CA, now);
+	assert_string_equal(now, first);
+	X509_free(sign_at(f, DAY, f->now, &new_record));
+	assert_string_equal(new_record.issuer, first); /* of an agent that knows nothing of this */
+	f->takes_next = true;
+	fresh.certificate = sign_at(f, DAY, f->now, &new_record);
+	assert_string_equal(new_record.issuer, next);
+	assert_int_equal(shake_data(f, &old, &peer), 0);
+	assert_string_equal(peer.issuer, first);
+	assert_int_equal(shake_data(f, &fresh, &peer), 0);
+	assert_string_equal(peer.issuer, next);
+	assert_string_equal(peer.serial, new_record.serial);
+
+	assert_int_equal(pki_retire(f->pki, f->now, &f->err), 0);
+	for (int i = 0; i < 2; i++) {
+		fingerprint_of(f, PKI_CA, now);
+		assert_string_equal(now, next);
+		assert_false(pki_describe(f->pki, PKI_NEXT_CA, &none));
+		assert_int_equal(shake_data(f, &fresh, &peer), 0);
+		assert_string_equal(peer.issuer, next);
+		peer.issuer[0] = '\0';
+		(void)shake_data(f, &old, &peer);
+		assert_string_equal(peer.issuer, ""); /* it did not get through */
+		assert_int_equal(reopen_at(f, f->now), 0);
+	}
+	X509_free(old.certificate);
+	X509_free(fresh.certificate);
+}
+
+static void
+what_a_cut_change_of_ca_leaves_is_put_right_at_the_next_start(void **state)
+{
+	struct fixture *f = *state;
+	char first[FINGERPRINT_TEXT_BYTES], now[FINGERPRINT_TEXT_BYTES], path[200];
+	struct pki_certificate none;
+
+	fingerprint_of(f, PKI_CA, first);
+	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), 0);
+	assert_int_equal(unlink(path_of(f, "ca-next.pem")), 0); /* cut between key and certificate */
+	snprintf(path, sizeof path, "%s.new", f->dir);
+	assert_int_equal(mkdir(path, 0700), 0); /* cut before the exchange, or after it: then the old key is in there */
+	snprintf(path, sizeof path, "%s.new/ca.key", f->dir);
+	assert_int_equal(symlink("/nowhere", path), 0);
+	assert_int_equal(reopen_at(f, f->now), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	fingerprint_of(f, PKI_CA, now);
+	assert_string_equal(now, first);
+	assert_false(pki_describe(f->pki, PKI_NEXT_CA, &none));
+	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), 0);
+	assert_int_equal(unlink(path_of(f, "ca-next.key")), 0);
+	assert_int_equal(reopen_at(f, f->now), -HF_ECORRUPT); /* agents may have certificates of it */
+	assert_non_null(strstr(f->err.text, "ca-next.key"));
 }
 
 static void
@@ -634,7 +722,7 @@ token_text_carries_secret_and_fingerprint(void **state)
 	assert_int_equal(strlen(text), 4 + 32 + 1 + 64);
 	assert_memory_equal(text, "hf1.", 4);
 	assert_int_equal(text[36], '.');
-	assert_string_equal(text + 37, pki_ca_fingerprint(f->pki));
+	assert_string_equal(text + 37, pki_ca_fingerprint(f->pki, (char[FINGERPRINT_TEXT_BYTES]){0}));
 	for (int i = 0; i < 32; i++) { /* the secret, read back bit by bit */
 		const char *letter = strchr(letters, text[4 + i]);
 
@@ -687,6 +775,8 @@ main(void)
 	    T(bad_requests_are_refused),
 	    T(every_cut_request_is_refused),
 	    T(agent_is_known_after_the_handshake),
+	    T(agents_of_both_cas_come_in_until_the_old_one_retires),
+	    T(what_a_cut_change_of_ca_leaves_is_put_right_at_the_next_start),
 	    T(expired_agent_comes_through_and_is_flagged),
 	    T(clock_set_back_does_not_lock_agents_out),
 	    T(strangers_do_not_get_through_the_handshake),
