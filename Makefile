@@ -225,7 +225,7 @@ tidy: deps ## formatting, linters, and the rule of which folder may include whic
 	@clang-format-14 --dry-run --Werror $(shell find $(FOLDERS) -name '*.[ch]')
 	@cppcheck -j2 --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. -I$(BUILD) \
 		--suppress=missingInclude $(shell find $(FOLDERS) -name '*.c')
-	@sh -n deploy/install-deps
+	@for script in deploy/install-deps deploy/agent/install.sh deploy/first-boot/first-boot deploy/debian/*.postrm; do sh -n $$script || exit 1; done
 
 TO = $(DESTDIR)$(PREFIX)
 UNITDIR ?= $(PREFIX)/lib/systemd/system

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian packages: built, looked at by lintian, and then a life of them in a root of their own: a copy of this machine's that
 forgets what was done to it. Without systemd in it the service program is started as the unit says."""
+import pathlib
 import re
 import shutil
 
 import pytest
 
-from harness import IS_ROOT, MIB, ROOT, first_difference, free_port, patchwork, run, wait_for
+from harness import IS_ROOT, MIB, ROOT, first_difference, free_port, patchwork, run, unmount, wait_for
 from root import Root
 
 NAMES = ["holdfast-server", "holdfast-client", "holdfast-agent", "holdfast-monitoring"]
@@ -49,7 +50,7 @@ class Packaged(Root):
 
     def dpkg(self, *arguments):
         """Its output. Packages that this machine lacks to build with are none of our business, those to run with are."""
-        done = self.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", *arguments)
+        done = self.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-unsafe-io", *arguments)
         return done.stdout + done.stderr
 
     def install(self, debs):
@@ -170,3 +171,73 @@ def test_an_area_without_sources_is_purged(rig, built):
     assert root.path(DATA + "/holdfast.db").exists()
     assert "stays" not in root.dpkg("--purge", "holdfast-server")
     assert not root.path(DATA).exists()
+
+
+# ---- the first boot of an instance ----
+
+def instance(rig, built, *images):
+    """A root with the packages in /root/holdfast and a disk for each image: its lsblk knows of no others."""
+    root = Packaged(rig)
+    run("mount", "-t", "sysfs", "sysfs", root.path("/sys"))
+    rig.on_end(unmount, root.path("/sys"))
+    rig.on_end(unmount, root.path(DATA))
+    shutil.rmtree(root.path("/run/systemd"), ignore_errors=True)
+    root.write("/etc/fstab", "")
+    disks = [rig.loop(image) for image in images]
+    root.write("/usr/local/bin/lsblk", "#!/bin/sh\ncase $* in *--nodeps*) printf '%%s disk 0\\n' %s ;; *) exec /usr/bin/lsblk \"$@\" ;; esac\n"
+               % " ".join(disks), 0o755)
+    inside = root.path("/root/holdfast")
+    inside.mkdir(parents=True)
+    for deb in packages(built):
+        shutil.copy(deb, inside)
+    shutil.copy(ROOT / "deploy/first-boot/first-boot", inside)
+    return root, disks
+
+
+def first_boot(root, *arguments, **options):
+    return root.run("env", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "sh", "/root/holdfast/first-boot", "--packages", "/root/holdfast",
+                    "--address", "hold1.example", *arguments, **options)
+
+
+def test_a_first_boot_makes_a_server_and_the_next_changes_nothing(rig, built):
+    root, (full, empty) = instance(rig, built, rig.file("full", b"\0" * (64 * MIB - 4096) + b"x" * 4096), rig.empty_file("empty", 400 * MIB))
+    said = first_boot(root).stdout
+    assert said.endswith("  holdfastctl token create --address hold1.example\n") and "making a file system on %s" % empty in said
+    assert root.run("findmnt", "-n", "-o", "SOURCE,FSTYPE", DATA).stdout.split() == [empty, "xfs"]
+    assert root.run("stat", "-c", "%U %a", DATA).stdout == "holdfast 700\n"
+    daemon = root.start_service(free_port(), free_port())
+    identity, table = root.path(DATA + "/IDENTITY").read_text(), root.path("/etc/fstab").read_text()
+    assert daemon.stop() == 0
+
+    root.write("/etc/holdfast/holdfastd.conf", "# mine\n")
+    unmount(root.path(DATA))  # as after a boot that did not get far
+    assert "making a file system" not in first_boot(root).stdout
+    assert root.path(DATA + "/IDENTITY").read_text() == identity
+    assert root.path("/etc/fstab").read_text() == table and table.count("\n") == 1
+    assert root.path(CONFIG).read_text() == "# mine\n"
+    assert pathlib.Path(full).read_bytes().endswith(b"x")
+
+
+def test_a_disk_that_is_not_empty_is_never_formatted(rig, built):
+    signed = rig.empty_file("signed", 64 * MIB)
+    run("mkfs.ext4", "-q", "-F", signed)
+    root, (signed, full) = instance(rig, built, signed, rig.file("full", b"x" + b"\0" * (64 * MIB - 1)))
+    before = [run("sha256sum", disk).stdout for disk in (signed, full)]
+    for words, said in (((), "there is no empty disk"), (("--disk", signed), "has something on it"), (("--disk", full), "has something on it"),
+                        (("--disk", "/dev/null"), "is no disk")):
+        done = first_boot(root, *words, check=False)
+        assert done.returncode == 1 and said in done.stderr
+    assert [run("sha256sum", disk).stdout for disk in (signed, full)] == before
+
+
+def test_two_empty_disks_are_a_question(rig, built):
+    root, disks = instance(rig, built, rig.empty_file("one", 400 * MIB), rig.empty_file("two", 400 * MIB))
+    done = first_boot(root, check=False)
+    assert done.returncode == 1 and all(disk in done.stderr for disk in disks)
+    assert run("blkid", *disks, check=False).stdout == ""
+
+
+def test_the_example_of_user_data_is_understood():
+    yaml = pytest.importorskip("yaml")
+    data = yaml.safe_load((ROOT / "deploy/first-boot/user-data.yaml").read_text())
+    assert data["runcmd"][-1] == "sh /root/holdfast/first-boot --packages /root/holdfast"
