@@ -242,6 +242,12 @@ get_events(struct call *call)
 	struct feed *f = calloc(1, sizeof *f);
 	uint64_t follow = 0;
 
+	if (!http_request_lasts(call->req)) {
+		free(f);
+		call_reply_error(
+		    call, -EAGAIN, "too many are reading events here", "end some of them, or ask the other socket");
+		return;
+	}
 	if (f != NULL)
 		f->timer = evtimer_new(server_base(call->api->sv), on_timer, f);
 	if (f == NULL || f->timer == NULL) {

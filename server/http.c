@@ -26,6 +26,7 @@ enum {
 	INPUT_BYTES_MAX = HTTP_HEAD_BYTES_MAX + HTTP_BODY_BYTES_MAX, /* one request, whole */
 	LINGER_SECONDS = 2,       /* for a refused peer to read why before the connection is cut */
 	ACCEPT_PAUSE_SECONDS = 1, /* after EMFILE and the like */
+	BACKLOG = 1024,           /* one who connects all at once, again and again, must not turn others away */
 };
 
 enum connection_state {
@@ -42,6 +43,7 @@ struct http_request {
 	struct http_head head;
 	char *body;
 	bool head_done, chunked;
+	bool lasts; /* counted in lasting_count */
 	void (*gone)(void *arg);
 	void *gone_arg;
 	void (*room)(void *arg);
@@ -72,7 +74,7 @@ struct http_server {
 	dev_t device;               /* of our socket file: another's is not removed */
 	ino_t inode;
 	LIST_HEAD(connection_list, connection) connections;
-	unsigned connection_count;
+	unsigned connection_count, lasting_count;
 };
 
 /* ---- connections ---- */
@@ -88,6 +90,13 @@ free_connection(struct connection *c)
 	free(c);
 }
 
+static void
+end_lasting(struct connection *c)
+{
+	c->server->lasting_count -= c->request.lasts;
+	c->request.lasts = false;
+}
+
 /* Cut. The request, if the handler has it, is told. */
 static void
 kill_connection(struct connection *c)
@@ -100,6 +109,7 @@ kill_connection(struct connection *c)
 	bufferevent_disable(c->bev, EV_READ | EV_WRITE);
 	bufferevent_setcb(c->bev, NULL, NULL, NULL, NULL);
 	event_del(c->deadline);
+	end_lasting(c);
 	if (asked && c->request.gone != NULL)
 		c->request.gone(c->request.gone_arg);
 }
@@ -133,6 +143,7 @@ reset_request(struct connection *c)
 {
 	struct http_request *req = &c->request;
 
+	end_lasting(c);
 	free(req->body);
 	req->body = NULL;
 	req->head_done = req->chunked = false;
@@ -155,10 +166,7 @@ finish_request(struct connection *c)
 
 	reset_request(c);
 	if (keep) {
-		c->state = CONNECTION_IDLE;
-		set_deadline(c, c->server->config.request_timeout_s);
-		/* Pipelined requests may already be here; never from inside the handler. */
-		bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		c->state = CONNECTION_IDLE; /* see on_write() for what comes next */
 		return;
 	}
 	linger(c);
@@ -271,6 +279,12 @@ ask_handler(struct connection *c)
 	c->server->config.handler(c->server->config.arg, &c->request);
 }
 
+static bool
+has_output(const struct connection *c)
+{
+	return evbuffer_get_length(bufferevent_get_output(c->bev)) > 0;
+}
+
 static void
 on_read(struct bufferevent *bev, void *arg)
 {
@@ -280,6 +294,8 @@ on_read(struct bufferevent *bev, void *arg)
 	hold(c);
 	switch (c->state) {
 	case CONNECTION_IDLE:
+		if (has_output(c))
+			break; /* who does not take answers gets no more of them: they would fill our memory */
 		r = take_request(c);
 		if (r == 1)
 			ask_handler(c);
@@ -307,7 +323,10 @@ on_write(struct bufferevent *bev, void *arg)
 	if (c->state == CONNECTION_STREAMING && room != NULL) {
 		c->request.room = NULL;
 		room(c->request.room_arg);
-	} else if (c->state == CONNECTION_LINGERING && evbuffer_get_length(bufferevent_get_output(bev)) == 0) {
+	} else if (c->state == CONNECTION_IDLE && !has_output(c)) {
+		set_deadline(c, c->server->config.request_timeout_s);
+		on_read(bev, arg); /* pipelined requests may already be here */
+	} else if (c->state == CONNECTION_LINGERING && !has_output(c)) {
 		shutdown(bufferevent_getfd(bev), SHUT_WR);
 		set_deadline(c, LINGER_SECONDS);
 		if (c->half_closed)
@@ -330,7 +349,7 @@ static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct connection *c = arg;
-	bool said_all = c->state == CONNECTION_LINGERING && evbuffer_get_length(bufferevent_get_output(bev)) == 0;
+	bool said_all = c->state == CONNECTION_LINGERING && !has_output(c);
 
 	hold(c);
 	if ((what & BEV_EVENT_EOF) && !said_all && peer_listens(c)) {
@@ -449,6 +468,19 @@ http_stream_wait(struct http_request *req, size_t low_bytes, void (*room)(void *
 	bufferevent_setwatermark(c->bev, EV_WRITE, low_bytes, 0);
 	if (evbuffer_get_length(bufferevent_get_output(c->bev)) <= low_bytes)
 		bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+}
+
+bool
+http_request_lasts(struct http_request *req)
+{
+	struct http_server *s = req->connection->server;
+
+	assert(req->magic == REQUEST_MAGIC && !req->lasts);
+	if (s->lasting_count >= s->config.connections_max / 2)
+		return false;
+	s->lasting_count++;
+	req->lasts = true;
+	return true;
 }
 
 void
@@ -665,7 +697,7 @@ start_accepting(struct http_server *s, struct hf_error *err)
 	r = s->config.path != NULL ? listen_unix(s, &fd, err) : listen_open(s->config.address, &fd, s->name, err);
 	if (r < 0)
 		return r;
-	s->listener = evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, 128, fd);
+	s->listener = evconnlistener_new(s->base, on_accept, s, LEV_OPT_CLOSE_ON_FREE, BACKLOG, fd);
 	if (s->listener == NULL) {
 		close(fd);
 		return hf_error_set(err, -ENOMEM, "%s", s->name);

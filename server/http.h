@@ -8,10 +8,11 @@
  *
  * A request lives from the handler's call to its single end: http_reply(), http_stream_end(),
  * http_stream_abort(), or the watch's gone(). After that it must not be touched. Pipelined requests
- * wait for each other. */
+ * wait for each other, and for the answer before them to be taken. */
 #ifndef HF_SERVER_HTTP_H
 #define HF_SERVER_HTTP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -58,6 +59,10 @@ void http_server_close(struct http_server *s);
 const struct http_head *http_request_head(const struct http_request *req);
 const char *http_request_body(const struct http_request *req); /* head.body_bytes bytes and a NUL */
 const struct http_peer *http_request_peer(const struct http_request *req);
+
+/* It will take long, by its nature: events that go on. False: half of the connections are taken by such requests, and
+ * the rest is for those that are soon over; refuse it. */
+bool http_request_lasts(struct http_request *req);
 
 /* gone(arg): the peer went away, or the server closes; that was the request's end. */
 void http_request_watch(struct http_request *req, void (*gone)(void *arg), void *arg);

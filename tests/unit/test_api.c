@@ -782,6 +782,63 @@ idle_connections_make_room_for_new_ones(void **state)
 		close(fds[i]);
 }
 
+/* Requests that go into fd before nobody takes any more, the last of them perhaps in part. */
+static size_t
+ask_without_listening(int fd, const char *request, size_t max)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	size_t len = strlen(request), sent = 0;
+
+	while (sent < max * len && poll(&p, 1, 500) == 1) {
+		ssize_t n = send(fd, request + sent % len, len - sent % len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		assert_true(n > 0 || errno == EAGAIN);
+		sent += n > 0 ? (size_t)n : 0;
+	}
+	return sent;
+}
+
+static void
+who_takes_no_answers_gets_no_more_of_them_but_all_in_the_end(void **state)
+{
+	static const char request[] = "GET /v1/version HTTP/1.1\r\n\r\n";
+	enum { MANY = 200000 };
+	int fd = dial(*state, "monitor.sock");
+	size_t sent = ask_without_listening(fd, request, MANY), whole = sent / strlen(request), answers = 0;
+	char *reply;
+
+	assert_true(whole > 0 && whole < MANY); /* what they would all take: hundreds of megabytes */
+	shutdown(fd, SHUT_WR);
+	reply = hear_all(fd, NULL);
+	for (const char *p = reply; (p = strstr(p, "HTTP/1.1 200 ")) != NULL; p++)
+		answers++;
+	assert_int_equal(answers, whole);
+	free(reply);
+	close(fd);
+}
+
+static void
+followers_leave_room_for_questions(void **state)
+{
+	enum { FOLLOWERS = 100, ROOM = 32 };
+	int fds[FOLLOWERS], followed = 0;
+	char head[16] = {0};
+
+	for (int i = 0; i < FOLLOWERS; i++) {
+		fds[i] = dial(*state, "monitor.sock");
+		say(fds[i], "GET /v1/events?follow=1 HTTP/1.1\r\n\r\n");
+		assert_int_equal(recv(fds[i], head, 12, MSG_WAITALL), 12);
+		followed += strcmp(head, "HTTP/1.1 200") == 0;
+		assert_true(followed == i + 1 || strcmp(head, "HTTP/1.1 503") == 0);
+	}
+	assert_int_equal(followed, ROOM);
+	json_decref(ask(*state, "monitor.sock", 200, "GET /v1/version", ""));
+	for (int i = 0; i < ROOM; i++)
+		assert_int_equal(recv(fds[i], head, 1, MSG_PEEK | MSG_DONTWAIT) == 0, false); /* nobody was cut */
+	for (int i = 0; i < FOLLOWERS; i++)
+		close(fds[i]);
+}
+
 static void
 stale_socket_is_replaced_but_a_live_one_is_not(void **state)
 {
@@ -915,6 +972,8 @@ main(int argc, char **argv)
 	    T(pipelined_requests_are_answered_in_order),
 	    T(half_closed_peer_still_gets_its_answer),
 	    T(idle_connections_make_room_for_new_ones),
+	    T(who_takes_no_answers_gets_no_more_of_them_but_all_in_the_end),
+	    T(followers_leave_room_for_questions),
 	    T(stale_socket_is_replaced_but_a_live_one_is_not),
 	    cmocka_unit_test(man_page_tells_of_every_route),
 	};
