@@ -9,7 +9,7 @@
 
 #include "proto/common/error.h"
 
-enum { FILE_BYTES_MAX = 64 * 1024 }; /* nothing the agent keeps is larger */
+enum { FILE_BYTES_MAX = 128 * 1024 }; /* nothing the agent keeps is larger */
 
 /* Replace (or make) path with len bytes: written beside it, synced, renamed over it, directory
  * synced. Blocks. 0 or -errno, and then the old file stands. */

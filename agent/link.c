@@ -571,6 +571,17 @@ link_set_backlog(struct link *l, uint64_t bytes)
 	pthread_mutex_unlock(&l->lock);
 }
 
+enum new_disks_wish
+link_new_disks(struct link *l)
+{
+	enum new_disks_wish wish;
+
+	pthread_mutex_lock(&l->lock);
+	wish = l->new_disks;
+	pthread_mutex_unlock(&l->lock);
+	return wish;
+}
+
 void
 link_set_unchanged_until(struct link *l, int64_t clock_ns)
 {

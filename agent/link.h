@@ -92,6 +92,9 @@ void link_set_unchanged_until(struct link *l, int64_t clock_ns);
 /* The caller waited so long for a disk. Never blocks. */
 void link_note_source_wait(struct link *l, int64_t ns);
 
+/* What is to be done with a disk that appears here, as the server said last; 0: nothing yet. Never blocks. */
+enum new_disks_wish link_new_disks(struct link *l);
+
 /* Never block; sent at the next chance, reports at most once a second. Notices queued while offline
  * are kept, up to 64. */
 void link_report(struct link *l, const struct message_report *report);

@@ -109,6 +109,7 @@ struct link {
 	size_t request_count;
 	bool compare_requested; /* by one of them */
 
+	enum new_disks_wish new_disks; /* as the server said last */
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;
 	struct message_waits waits;

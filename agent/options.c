@@ -25,6 +25,7 @@ enum option_id {
 	OPTION_READ_LIMIT,
 	OPTION_FREEZE,
 	OPTION_FREEZE_TIMEOUT,
+	OPTION_NEW_DISKS,
 	OPTION_COMPRESS,
 	OPTION_PROGRESS,
 	OPTION_LOG_LEVEL,
@@ -56,6 +57,8 @@ static const struct description {
 	"freeze this file system for each checkpoint; may be repeated"},
     {OPTION_FREEZE_TIMEOUT, IN(COMMAND_RUN), "freeze-timeout", "TIME",
 	"thaw after so long, whatever happens (default 5s)"},
+    {OPTION_NEW_DISKS, IN(COMMAND_RUN), "new-disks", "PATTERN",
+	"paths of disks that count as new, too, when they appear (\"/dev/dm-*\")"},
     {OPTION_COMPRESS, IN(COMMAND_RUN), "compress", "none|lz4|zstd", "what may be used on the wire (default none)"},
     {OPTION_PROGRESS, IN(COMMAND_RUN), "progress", "auto|bar|plain|lines|none", "how to show the first fill"},
     {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "LEVEL", "err, warning, notice, info (default) or debug"},
@@ -191,6 +194,7 @@ set_option(struct options *o, enum option_id id, const char *value)
 	case OPTION_FREEZE: return add(o->freeze, &o->freeze_count, OPTIONS_FREEZE_MAX, value, "freeze");
 	case OPTION_INTERVAL: return parse_time(value, 0, &o->interval_ns);
 	case OPTION_FREEZE_TIMEOUT: return parse_time(value, NS_PER_SECOND / 10, &o->freeze_timeout_ns);
+	case OPTION_NEW_DISKS: o->new_disks = value; return true;
 	case OPTION_COMPRESS: return parse_compress(value, &o->compressions);
 	case OPTION_PROGRESS: return parse_progress(value, &o->progress);
 	case OPTION_READ_LIMIT:

@@ -37,6 +37,7 @@ struct options { /* texts are borrowed from argv */
 	uint64_t read_limit_bytes;
 	const char *freeze[OPTIONS_FREEZE_MAX];
 	size_t freeze_count;
+	const char *new_disks; /* a pattern of paths; NULL = none */
 	unsigned compressions; /* bits of enum frame_flag */
 	enum progress_mode progress;
 	int log_level;

@@ -153,6 +153,17 @@ refuse_once(struct passer *p, const struct volume *v)
 	    state < sizeof why / sizeof *why && why[state] != NULL ? why[state] : "not usable");
 }
 
+static void
+add_new_disks(struct passer *p)
+{
+	const struct pass_config *config = p->config;
+	struct pass_volume volume;
+
+	while (config->next_new_disk != NULL && config->next_new_disk(config->arg, &volume))
+		if (!volumes_add(p->volumes, &volume))
+			return;
+}
+
 /* Bind, declare, and say what is to be done. */
 static int
 begin_round(struct passer *p)
@@ -160,6 +171,7 @@ begin_round(struct passer *p)
 	const struct volume *bad;
 	int r = 0;
 
+	add_new_disks(p);
 	volumes_bind(p->volumes);
 	if (!p->has_stream)
 		r = begin_stream(p);

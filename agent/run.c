@@ -15,6 +15,7 @@
 
 #include "agent/hints.h"
 #include "agent/link.h"
+#include "agent/new_disks.h"
 #include "agent/pass.h"
 #include "agent/state.h"
 #include "agent/status.h"
@@ -32,6 +33,7 @@ struct run {
 	struct state *state; /* the main thread's, but for what the lock guards */
 	struct link *link;
 	struct status_server *status;
+	struct new_disks *new_disks;
 	struct pass_volume volumes[VOLUMES_MAX];
 	int64_t saved_ns;
 	atomic_int refused; /* --once: the server's reason to turn us away */
@@ -225,6 +227,56 @@ on_volume_changed(void *arg, size_t volume, const char *path, uint64_t size_byte
 	save(r);
 }
 
+/* Before anybody is told: a process that follows must know it, too. */
+static const struct state_volume *
+add_volume(struct run *r, const struct disk_info *d)
+{
+	struct state *st = r->state;
+	struct state_volume *v = &st->volumes[st->volume_count];
+
+	pthread_mutex_lock(&r->lock);
+	new_disks_name(st, d, v->name);
+	snprintf(v->identity, sizeof v->identity, "%s", d->identity);
+	snprintf(v->path, sizeof v->path, "%s", d->path);
+	v->size_bytes = d->size_bytes;
+	st->volume_count++;
+	pthread_mutex_unlock(&r->lock);
+	save(r);
+	link_notice(
+	    r->link, "volume_added", "%s (%s) is new, and replicated as volume %s", d->path, d->identity, v->name);
+	return v;
+}
+
+static void
+report_new_disk(struct run *r, const struct disk_info *d)
+{
+	char size[UNITS_TEXT_BYTES];
+
+	new_disks_told(r->new_disks, d);
+	link_notice(r->link, "new_disk",
+	    "%s (%s, %s) is new and not replicated; to take it: holdfastctl source set %s auto-replicate-new-disks=on",
+	    d->path, size_format(d->size_bytes, size), d->identity, r->state->source_id.text);
+}
+
+static bool
+next_new_disk(void *arg, struct pass_volume *ret_volume)
+{
+	struct run *r = arg;
+	enum new_disks_wish wish = link_new_disks(r->link);
+	bool take = wish == NEW_DISKS_REPLICATE && r->state->volume_count < VOLUMES_MAX;
+	const struct state_volume *v;
+	struct disk_info d;
+
+	if (take && new_disks_find(r->new_disks, false, &d)) {
+		v = add_volume(r, &d);
+		*ret_volume = (struct pass_volume){v->name, v->identity, v->path, v->size_bytes};
+		return true;
+	}
+	while (wish != 0 && !take && new_disks_find(r->new_disks, true, &d))
+		report_new_disk(r, &d);
+	return false;
+}
+
 /* What was acknowledged, for the server to be told by the next process; soon after a stream has begun, then when it is
  * due, once a minute: the state lies on a disk that is replicated, and each write of it is a change to replicate.
  * Returns whether it is to be saved. */
@@ -323,7 +375,7 @@ open_state(struct run *r, struct hf_error *err)
 		return e;
 	raise_incarnation(r->state);
 	r->saved_ns = clock_monotonic_ns();
-	return state_save(r->state, err);
+	return 0;
 }
 
 static int
@@ -331,6 +383,10 @@ start(struct run *r, struct hf_error *err)
 {
 	int e = open_state(r, err);
 
+	if (e == 0)
+		e = new_disks_create(r->state, r->o->new_disks, &r->new_disks, err);
+	if (e == 0)
+		e = state_save(r->state, err);
 	if (e == 0)
 		e = open_link(r, err);
 	if (e < 0)
@@ -356,6 +412,7 @@ replicate(struct run *r, struct hf_error *err)
 	    .progress = o->progress,
 	    .stop = &stop,
 	    .on_volume_changed = on_volume_changed,
+	    .next_new_disk = next_new_disk,
 	    .on_checkpoint = on_checkpoint,
 	    .arg = r,
 	};
@@ -422,6 +479,7 @@ finish(struct run *r)
 	}
 	status_server_stop(r->status);
 	link_destroy(r->link);
+	new_disks_destroy(r->new_disks);
 	state_close(r->state);
 	pthread_mutex_destroy(&r->lock);
 	free(r);

@@ -148,6 +148,7 @@ on_heartbeat(struct session *s, const struct wire_frame *f)
 
 	if (!decoded(s, message_heartbeat_decode(f->message, f->header.message_bytes, &m), "Heartbeat"))
 		return;
+	s->l->new_disks = m.new_disks;
 	s->peer_clock_ns = m.clock_ns;
 	s->peer_clock_heard_ns = clock_monotonic_ns();
 }

@@ -71,6 +71,16 @@ pack_earlier(const struct state *st)
 	return list;
 }
 
+static json_t *
+pack_known(const struct state *st)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < st->known_count; i++)
+		json_array_append_new(list, json_string(st->known[i]));
+	return list;
+}
+
 /* The text of agent.json; malloced. NULL if a text is not UTF-8 or there is no memory. */
 static char *
 state_text(const struct state *st)
@@ -85,6 +95,8 @@ state_text(const struct state *st)
 	    st->source_id.text, "servers", pack_servers(st), "nonce", nonce, "incarnation", (json_int_t)st->incarnation,
 	    "lastStream", stream, "lastAckedSequence", (json_int_t)st->last_acked_sequence, "earlierStreams",
 	    pack_earlier(st), "volumes", pack_volumes(st));
+	if (root != NULL && st->knows_disks)
+		json_object_set_new(root, "knownDisks", pack_known(st));
 	if (root != NULL)
 		text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
@@ -156,6 +168,22 @@ parse_earlier(const json_t *list, struct state *st)
 	return true;
 }
 
+/* Not there in what earlier versions wrote, either. */
+static bool
+parse_known(const json_t *list, struct state *st)
+{
+	size_t n = json_array_size(list);
+
+	if (n > STATE_KNOWN_MAX)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!copy_text(st->known[i], NAME_BYTES, json_string_value(json_array_get(list, i))))
+			return false;
+	st->known_count = n;
+	st->knows_disks = list != NULL;
+	return true;
+}
+
 static bool
 parse_volumes(json_t *list, struct state *st)
 {
@@ -213,7 +241,8 @@ parse_state(json_t *root, struct state *st)
 		return -EBADMSG;
 	if (!id_parse("s", source_id, &st->source_id) || !parse_hex(nonce, st->nonce, NONCE_BYTES) ||
 	    !parse_servers(servers, st) || !parse_volumes(volumes, st) ||
-	    !parse_earlier(json_object_get(root, "earlierStreams"), st))
+	    !parse_earlier(json_object_get(root, "earlierStreams"), st) ||
+	    !parse_known(json_object_get(root, "knownDisks"), st))
 		return -EBADMSG;
 	st->incarnation = (uint64_t)incarnation;
 	st->last_acked_sequence = (uint64_t)acked;

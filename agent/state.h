@@ -17,7 +17,7 @@
 
 #define STATE_DIRECTORY_DEFAULT "/var/lib/holdfast-agent"
 
-enum { STATE_SERVERS_MAX = 16, STATE_DIRECTORY_BYTES = 4000 };
+enum { STATE_SERVERS_MAX = 16, STATE_DIRECTORY_BYTES = 4000, STATE_KNOWN_MAX = 256 };
 
 struct state_volume {
 	char name[NAME_BYTES];
@@ -40,6 +40,9 @@ struct state {
 	struct earlier_streams earlier;
 	struct state_volume volumes[VOLUMES_MAX];
 	size_t volume_count;
+	bool knows_disks;                        /* `known` was taken: at the first start */
+	char known[STATE_KNOWN_MAX][NAME_BYTES]; /* identities of the disks that were there then */
+	size_t known_count;
 
 	char *written; /* agent.json as it is on disk; NULL = not there */
 };

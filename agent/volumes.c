@@ -22,18 +22,26 @@ volumes_create(struct link *l, const struct pass_config *config)
 	assert(config->volume_count <= VOLUMES_MAX);
 	vs->link = l;
 	vs->config = config;
-	vs->count = config->volume_count;
-	for (size_t i = 0; i < vs->count; i++) {
-		struct volume *v = &vs->list[i];
-
-		v->index = i;
-		v->name = config->volumes[i].name;
-		v->identity = config->volumes[i].identity;
-		v->size_bytes = config->volumes[i].size_bytes;
-		v->file.fd = -1;
-		snprintf(v->disk.path, sizeof v->disk.path, "%s", config->volumes[i].path);
-	}
+	for (size_t i = 0; i < config->volume_count; i++)
+		(void)volumes_add(vs, &config->volumes[i]); /* there is room for so many */
 	return vs;
+}
+
+bool
+volumes_add(struct volumes *vs, const struct pass_volume *volume)
+{
+	struct volume *v = &vs->list[vs->count];
+
+	if (vs->count == VOLUMES_MAX)
+		return false;
+	v->index = vs->count++;
+	v->name = volume->name;
+	v->identity = volume->identity;
+	v->size_bytes = volume->size_bytes;
+	v->file.fd = -1;
+	snprintf(v->disk.path, sizeof v->disk.path, "%s", volume->path);
+	vs->declared = false;
+	return true;
 }
 
 void

@@ -64,6 +64,9 @@ volume_is_ok(const struct volume *v)
 struct volumes *volumes_create(struct link *l, const struct pass_config *config);
 void volumes_destroy(struct volumes *vs);
 
+/* One more volume, to be bound and declared. Borrows its texts. False: there is no room for it. */
+bool volumes_add(struct volumes *vs, const struct pass_volume *volume);
+
 /* Find and open every volume's disk; tell the server, by notice, what moved or went. Clears
  * vs->declared if anything changed. */
 void volumes_bind(struct volumes *vs);

@@ -563,6 +563,8 @@ heartbeat_convert(struct conversion *c, Holdfast__V1__Heartbeat *w, struct messa
 	convert_u64(c, &w->tls_ns, &m->waits.tls_ns);
 	convert_u64(c, &w->network_wait_ns, &m->waits.network_ns);
 	convert_u64(c, &w->server_wait_ns, &m->waits.server_ns);
+	convert_u32(c, (uint32_t *)&w->new_disks, (uint32_t *)&m->new_disks);
+	require(c, (unsigned)m->new_disks <= NEW_DISKS_REPLICATE);
 }
 
 static void

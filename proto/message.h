@@ -177,11 +177,14 @@ struct message_waits {       /* of an agent, since its process began: how long w
 	uint64_t server_ns;  /* waited for credit or acknowledgement, while nothing of it was on its way */
 };
 
+enum new_disks_wish { NEW_DISKS_REPORT = 1, NEW_DISKS_REPLICATE = 2 }; /* 0: the server did not say */
+
 struct message_heartbeat {
 	int64_t clock_ns, echo_clock_ns, echo_hold_ns;
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;
 	struct message_waits waits;
+	enum new_disks_wish new_disks;
 };
 
 struct message_checkpoint_request {

@@ -369,7 +369,7 @@ session_send_ack(struct session *s)
 void
 session_send_heartbeat(struct session *s)
 {
-	struct message_heartbeat m = {.clock_ns = clock_real_ns()};
+	struct message_heartbeat m = {.clock_ns = clock_real_ns(), .new_disks = source_new_disks(s->source)};
 
 	if (s->echo_clock_ns != 0) {
 		m.echo_clock_ns = s->echo_clock_ns;

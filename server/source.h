@@ -37,6 +37,9 @@ void source_leave(struct source *src, struct session *s); /* the session is endi
 void source_flush(struct source *src);                    /* nothing more to read just now */
 void source_output_drained(struct source *src);           /* the session's answers have gone out */
 
+/* What its agent is to do with disks that appear. */
+enum new_disks_wish source_new_disks(const struct source *src);
+
 /* Its settings were changed. Takes tags (a JSON object; NULL: none). */
 void source_set_settings(struct source *src, const struct source_settings *settings, char *tags);
 

@@ -65,6 +65,12 @@ source_adopted(struct source *src)
 	src->dirty = true;
 }
 
+enum new_disks_wish
+source_new_disks(const struct source *src)
+{
+	return src->settings.auto_replicate_new_disks ? NEW_DISKS_REPLICATE : NEW_DISKS_REPORT;
+}
+
 void
 source_set_settings(struct source *src, const struct source_settings *settings, char *tags)
 {

@@ -86,6 +86,10 @@ fill_in(struct state *st)
 		snprintf(st->volumes[i].path, PATH_BYTES, "/dev/sd%c", 'a' + i);
 		st->volumes[i].size_bytes = (1ull << 60) - 1 - (uint64_t)i;
 	}
+	st->knows_disks = true;
+	st->known_count = STATE_KNOWN_MAX;
+	for (int i = 0; i < STATE_KNOWN_MAX; i++)
+		snprintf(st->known[i], NAME_BYTES, "serial:%0*d", NAME_BYTES - 8, i);
 }
 
 static void
@@ -110,6 +114,9 @@ what_was_saved_is_read_back(void **state)
 	assert_memory_equal(a->servers, b->servers, sizeof a->servers);
 	assert_int_equal(b->volume_count, 2);
 	assert_memory_equal(a->volumes, b->volumes, sizeof a->volumes);
+	assert_true(b->knows_disks);
+	assert_int_equal(b->known_count, STATE_KNOWN_MAX);
+	assert_memory_equal(a->known, b->known, sizeof a->known);
 	state_close(a);
 	state_close(b);
 }
