@@ -41,9 +41,9 @@ ask_terminal(FILE *tty, const char *question, char ret_line[PASSPHRASE_BYTES])
 		return false;
 	hidden = shown;
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
+	(void)tcsetattr(fileno(tty), TCSAFLUSH, &hidden); /* first: whoever is quick is not seen either */
 	fprintf(tty, "%s: ", question);
 	fflush(tty);
-	(void)tcsetattr(fileno(tty), TCSAFLUSH, &hidden);
 	good = read_line(tty, ret_line);
 	(void)tcsetattr(fileno(tty), TCSAFLUSH, &shown);
 	fputc('\n', tty);

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The staging server is gone, with all its data: from the backup of its identity another one is made, and the agents come to it."""
+import fcntl
 import os
+import pty
+import select
 import shutil
+import subprocess
+import termios
+import time
 
-from harness import BUILD, first_difference, random_bytes, ready_agent, run, wait_for
+import pytest
+
+from harness import BUILD, IS_ROOT, first_difference, random_bytes, ready_agent, run, wait_for
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -110,3 +118,54 @@ def test_a_backup_is_refused_with_the_wrong_passphrase_cut_off_changed_or_into_a
     assert "does not exist" in restore(rig, path, rig.path("nowhere"), check=4)
     restore(rig, path, to)
     assert "not empty" in restore(rig, path, to, check=1)
+
+
+def typed(command, *lines):
+    """Run it with a terminal of its own, on which these lines are typed, each after a question: (exit status, what the terminal showed)."""
+    master, slave = pty.openpty()
+    until = time.monotonic() + 60
+    program = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(slave)
+    shown, asked = b"", 0
+    while True:
+        if not select.select([master], [], [], max(0, until - time.monotonic()))[0]:
+            program.kill()
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # the program is gone
+            break
+        if not piece:
+            break
+        shown += piece
+        if shown.count(b": ") > asked and asked < len(lines) and shown.endswith(b": "):
+            os.write(master, lines[asked].encode() + b"\n")
+            asked += 1
+    os.close(master)
+    return program.wait(30), shown.decode()
+
+
+def test_the_passphrase_is_asked_for_twice_and_not_shown(rig):
+    daemon = rig.daemon()
+    path = rig.path("identity")
+    command = [BUILD / "holdfastctl", "identity", "backup", path, "--socket", daemon.run_dir]
+    code, shown = typed(command, PASSPHRASE, PASSPHRASE + "x")
+    assert code == 1 and "two different" in shown and not path.exists()
+    code, shown = typed(command, PASSPHRASE, PASSPHRASE)
+    assert code == 0 and PASSPHRASE not in shown, shown
+    assert "0 sources" in restore(rig, path, empty_dir(rig, "new"))
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root makes files for others")
+def test_what_root_restores_belongs_to_the_owner_of_the_directory(rig):
+    daemon = rig.daemon()
+    rig.agent(daemon, {"root": rig.file("disk", bytes(4096))})
+    path = backup(rig, daemon)
+    to = empty_dir(rig, "new")
+    os.chown(to, 65534, 65534)
+    for parent in to.parents[:-1]:
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(0o711)
+    restore(rig, path, to)
+    owners = {(p.stat().st_uid, p.stat().st_gid) for p in to.rglob("*")}
+    assert owners == {(65534, 65534)} and (to / "sources").exists() and (to / "pki" / "ca.key").exists()
