@@ -40,6 +40,8 @@ static const struct route routes[] = {
     {HTTP_GET, "/v1/certificates", NULL, ROUTE_TELLS, NULL, get_certificates, "certificates, and when they expire"},
     {HTTP_GET, "/v1/identity", "identity.backup", ROUTE_GOES_ON, NULL, get_identity,
 	"what the server is to its agents, keys included"},
+    {HTTP_GET, "/v1/audit", NULL, ROUTE_CONFIDES, prepare_audit, get_audit, "who asked for what, and what came of it"},
+    {HTTP_GET, "/v1/audit/check", NULL, ROUTE_CONFIDES, NULL, get_audit_check, "is all of it as it was written?"},
     {HTTP_GET, "/metrics", NULL, ROUTE_TELLS, NULL, get_metrics, "Prometheus text"},
     {HTTP_POST, "/v1/tokens", "token.create", ROUTE_CHANGES, prepare_token_create, post_token,
 	"make an enrolment token"},
@@ -167,46 +169,6 @@ check_permission(const struct call *call, enum door door, struct hf_error *err)
 	return hf_error_say(err, -EPERM, "uid %u may not; only root and the daemon's own user may", uid);
 }
 
-/* ---- the audit: a change is on record before it happens ---- */
-
-static void
-audit_work(struct helper_job *job)
-{
-	struct call *call = call_from_job(job);
-	bool goes_on = call->route->kind == ROUTE_GOES_ON;
-	struct server *sv = call->api->sv;
-	struct registry_audit audit = {.time_ns = clock_real_ns(), .uid = call->peer.uid, .pid = call->peer.pid};
-
-	snprintf(audit.verb, sizeof audit.verb, "%s", call->route->verb);
-	memcpy(audit.object, call->object, sizeof audit.object);
-	do
-		call->status = ledger_add_audit(server_ledger(sv), &audit, goes_on, &call->err);
-	while (call->status == -HF_EFULL && !goes_on && server_make_room(sv));
-}
-
-/* Where there is no room for the row this line is the audit, until there is. */
-static void
-log_control(const struct call *call)
-{
-	bool kept = call->status == 0;
-
-	log_line(kept ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "control", "verb=%s object=\"%s\" uid=%u pid=%d%s",
-	    call->route->verb, call->object, call->peer.uid, (int)call->peer.pid,
-	    kept ? "" : " msg=\"there is no room for its row in the audit: this line stands for it\"");
-}
-
-static void
-finish_audit(struct call *call)
-{
-	if (call->status < 0 && !(call->status == -HF_EFULL && call->route->kind == ROUTE_GOES_ON)) {
-		call_reply_error(
-		    call, call->status, call->err.text, "nothing was changed: the audit cannot be written");
-		return;
-	}
-	log_control(call);
-	call->route->run(call);
-}
-
 /* ---- one request ---- */
 
 static const char *
@@ -234,7 +196,7 @@ serve(struct api *api, struct http_request *req, enum door door)
 	if (r < 0)
 		call_reply_error(call, r, err.text, refusal_hint(r));
 	else if (call->route->verb != NULL)
-		call_work(call, audit_work, finish_audit);
+		call_run_audited(call);
 	else
 		call->route->run(call);
 }

@@ -38,6 +38,7 @@ call_create(struct api *api, struct http_request *req)
 	if (call == NULL)
 		return NULL;
 	call->magic = CALL_MAGIC;
+	call->sv = api->sv;
 	call->api = api;
 	call->req = req;
 	call->peer = *http_request_peer(req);
@@ -54,6 +55,7 @@ call_from_job(struct helper_job *job)
 void
 call_free(struct call *call)
 {
+	call_audit_outcome(call);
 	free(call->result);
 	json_decref(call->patch);
 	call->magic = 0;
@@ -101,6 +103,7 @@ reply_json(struct call *call, int http_status, const char *content_type, json_t 
 void
 call_reply_json(struct call *call, int http_status, json_t *json)
 {
+	call->outcome = 0;
 	reply_json(call, http_status, "application/json", json);
 }
 
@@ -109,6 +112,7 @@ call_reply_error(struct call *call, int code, const char *detail, const char *hi
 {
 	int status = api_http_status(code);
 
+	call->outcome = code;
 	reply_json(call, status, "application/problem+json", api_json_problem(status, code, detail, hint));
 }
 

@@ -28,15 +28,16 @@ struct api {
 struct call;
 
 enum route_kind {
-	ROUTE_TELLS,   /* on either socket, and not audited */
-	ROUTE_CHANGES, /* on admin.sock, and only if the audit has it */
-	ROUTE_GOES_ON, /* on admin.sock, and also where the audit finds no room: it only reads, or it makes room */
+	ROUTE_TELLS,    /* on either socket, and not audited */
+	ROUTE_CONFIDES, /* on admin.sock, and not audited */
+	ROUTE_CHANGES,  /* on admin.sock, and only if the audit has it */
+	ROUTE_GOES_ON,  /* on admin.sock, and also where the audit finds no room: it only reads, or it makes room */
 };
 
 struct route {
 	enum http_method method;
 	const char *path; /* '*' stands for one segment: call->args */
-	const char *verb; /* as audited; NULL: ROUTE_TELLS */
+	const char *verb; /* as audited; NULL: it is not */
 	enum route_kind kind;
 	int (*prepare)(struct call *call, struct hf_error *err); /* check all that was asked; may be NULL */
 	void (*run)(struct call *call);
@@ -50,12 +51,15 @@ enum { CALL_ARGS_MAX = 3 };
 
 struct call {
 	unsigned magic;
-	struct api *api;
+	struct server *sv;
+	struct api *api;          /* not when the peer is gone: it may be, too */
 	struct http_request *req; /* NULL: the peer is gone */
 	const struct route *route;
 	const char *args[CALL_ARGS_MAX]; /* borrowed from the request */
 	struct http_peer peer;
 	char object[AUDIT_OBJECT_BYTES]; /* what is changed, for the audit */
+	struct registry_audit audit;     /* its row; request 0: it has none */
+	int outcome;                     /* what comes of it, for the audit */
 	bool tried;                      /* it found no room once, and was given some */
 
 	/* what prepare() found in arguments and body */
@@ -112,7 +116,17 @@ int call_param_source(struct call *call, bool required, struct hf_error *err);
 /* args[index] as an id into *ret_id. */
 int call_arg_id(const struct call *call, size_t index, const char *prefix, struct id *ret_id, struct hf_error *err);
 
+/* api_audit.c: put it on record, then run its route. Ends the call if it cannot be put on record. */
+void call_run_audited(struct call *call);
+/* Put on record what came of it. */
+void call_audit_outcome(struct call *call);
+
 /* ---- the routes' two halves, by file ---- */
+
+/* api_audit.c */
+int prepare_audit(struct call *call, struct hf_error *err);
+void get_audit(struct call *call);
+void get_audit_check(struct call *call);
 
 /* api_read.c */
 void get_version(struct call *call);

@@ -92,6 +92,7 @@ reply_refused(struct call *call, const struct command_answer *answer)
 {
 	if (call_try_again(call, answer->status))
 		return true;
+	call->outcome = answer->status;
 	if (call->req == NULL) {
 		call_free(call);
 		return true;

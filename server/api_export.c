@@ -82,6 +82,7 @@ on_chunk(void *arg, const struct export_chunk *chunk)
 	send_chunk(s->call->req, chunk);
 	if (chunk->kind == EXPORT_END || chunk->kind == EXPORT_ERROR) {
 		http_stream_end(s->call->req);
+		s->call->outcome = chunk->kind == EXPORT_END ? 0 : chunk->status;
 		free_sending(s);
 		return;
 	}

@@ -863,6 +863,42 @@ api_json_event(const struct registry_event *e)
 	    "text", api_json_text(e->text));
 }
 
+/* ---- audit ---- */
+
+static json_t *
+json_digest(const unsigned char *digest)
+{
+	char text[2 * AUDIT_DIGEST_BYTES + 1];
+
+	hex_format(digest, AUDIT_DIGEST_BYTES, text);
+	return json_string(text);
+}
+
+json_t *
+api_json_audit(const struct registry_audit *a)
+{
+	json_t *request = a->request != 0 ? json_sprintf("%016" PRIx64, a->request) : json_null();
+
+	return json_pack("{s:o, s:o, s:I, s:i, s:s, s:o, s:o, s:o, s:o}", "number", json_bytes(a->number), "dateTime",
+	    api_json_time(a->time_ns), "uid", (json_int_t)a->uid, "pid", a->pid, "verb", a->verb, "object",
+	    api_json_text(a->object), "requestID", request, "result", text_or_null(a->result), "digest",
+	    a->chained ? json_digest(a->digest) : json_null());
+}
+
+json_t *
+api_json_audit_report(const struct audit_report *report)
+{
+	json_t *faults = json_array();
+
+	for (uint64_t i = 0; i < report->fault_count && i < AUDIT_FAULTS_MAX; i++)
+		json_array_append_new(faults, json_pack("{s:o, s:s}", "number", json_bytes(report->faults[i].number),
+						  "text", report->faults[i].text));
+	return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "intact", report->fault_count == 0, "rows",
+	    json_bytes(report->rows), "unchainedRows", json_bytes(report->unchained), "newestNumber",
+	    json_bytes(report->newest), "newestDigest", json_digest(report->newest_digest), "faultCount",
+	    json_bytes(report->fault_count), "faults", faults);
+}
+
 /* ---- refusals ---- */
 
 int

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "server/audit.h"
 #include "server/command.h"
 #include "server/fleet.h"
 
@@ -29,6 +30,8 @@ json_t *api_json_token(const struct registry_token *token, int64_t now_ns);
 json_t *api_json_certificate(const struct registry_certificate *c, bool replaced, int64_t now_ns);
 json_t *api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, int64_t now_ns);
 json_t *api_json_event(const struct registry_event *event);
+json_t *api_json_audit(const struct registry_audit *row);
+json_t *api_json_audit_report(const struct audit_report *report);
 
 /* {status: "ok"|"failing", reasons: [{code, text, sourceServerID}]}. What is wrong with the server itself; a source
  * that lags is not. The reasons: the server's own (a new array), then those that a source knows, added for each; health

@@ -101,6 +101,39 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	*ret_facts = f;
 }
 
+/* ---- audit ---- */
+
+struct audit_job {
+	struct job job;
+	struct server *server;
+	struct registry_audit audit;
+};
+
+static void
+run_audit(struct job *job, struct disk *d, struct run_cache *cache)
+{
+	struct audit_job *a = (struct audit_job *)job;
+	struct hf_error err;
+
+	if (ledger_add_audit(a->server->ledger, &a->audit, true, &err) < 0)
+		log_warning("result_not_kept", "verb=%s object=\"%s\" result=%s msg=\"%s\"", a->audit.verb,
+		    a->audit.object, a->audit.result, err.text);
+	free(a);
+}
+
+void
+server_add_audit(struct server *sv, const struct registry_audit *audit)
+{
+	struct audit_job *a = calloc(1, sizeof *a);
+
+	if (a == NULL)
+		return; /* no memory: it stays without a result */
+	a->job.run = run_audit;
+	a->server = sv;
+	a->audit = *audit;
+	jobs_post(sv->catalog, &a->job);
+}
+
 /* ---- a command on its way ---- */
 
 struct command {

@@ -42,6 +42,9 @@ struct server_facts {
 /* What a new source begins with where nothing is set: the configuration's. */
 void server_default_settings(const struct server *sv, struct settings *ret_settings);
 
+/* Keep a row of the audit that nobody waits for. Main thread; never blocks. */
+void server_add_audit(struct server *sv, const struct registry_audit *audit);
+
 /* Of the data directory's reserve, for a change that found no room: as area_make_room(). Blocks; any thread. */
 bool server_make_room(struct server *sv);
 

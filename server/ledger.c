@@ -46,15 +46,12 @@ ledger_destroy(struct ledger *l)
 	free(l);
 }
 
+/* It gets its number. */
 static int
-write_row(struct ledger *l, const struct row *row, struct hf_error *err)
+write_row(struct ledger *l, struct row *row, struct hf_error *err)
 {
-	struct registry_event event;
-
-	if (row->is_audit)
-		return registry_add_audit(l->registry, &row->audit, err);
-	event = row->event; /* gets its number */
-	return registry_add_event(l->registry, &event, err);
+	return row->is_audit ? registry_add_audit(l->registry, &row->audit, err)
+			     : registry_add_event(l->registry, &row->event, err);
 }
 
 /* Oldest first, up to one that cannot be written. */
@@ -78,7 +75,7 @@ has_place(const struct ledger *l, const struct row *row)
 }
 
 static int
-add_row(struct ledger *l, const struct row *row, bool may_wait, struct hf_error *err)
+add_row(struct ledger *l, struct row *row, bool may_wait, struct hf_error *err)
 {
 	int r;
 
@@ -97,17 +94,20 @@ add_row(struct ledger *l, const struct row *row, bool may_wait, struct hf_error 
 int
 ledger_add_event(struct ledger *l, const struct registry_event *event, struct hf_error *err)
 {
-	const struct row row = {.event = *event};
+	struct row row = {.event = *event};
 
 	return add_row(l, &row, true, err);
 }
 
 int
-ledger_add_audit(struct ledger *l, const struct registry_audit *audit, bool may_wait, struct hf_error *err)
+ledger_add_audit(struct ledger *l, struct registry_audit *audit, bool may_wait, struct hf_error *err)
 {
-	const struct row row = {.is_audit = true, .audit = *audit};
+	struct row row = {.is_audit = true, .audit = *audit};
+	int r = add_row(l, &row, may_wait, err);
 
-	return add_row(l, &row, may_wait, err);
+	if (r == 0)
+		*audit = row.audit;
+	return r;
 }
 
 int

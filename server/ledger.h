@@ -22,8 +22,8 @@ void ledger_destroy(struct ledger *l); /* NULL allowed; what waits is lost */
  */
 int ledger_add_event(struct ledger *l, const struct registry_event *event, struct hf_error *err);
 
-/* As ledger_add_event(); may_wait false: -HF_EFULL where that waits. */
-int ledger_add_audit(struct ledger *l, const struct registry_audit *audit, bool may_wait, struct hf_error *err);
+/* As ledger_add_event(); may_wait false: -HF_EFULL where that waits. 0: its number is filled in. */
+int ledger_add_audit(struct ledger *l, struct registry_audit *audit, bool may_wait, struct hf_error *err);
 
 /* Write what waits: 0, or why the rest goes on waiting. */
 int ledger_settle(struct ledger *l, struct hf_error *err);

@@ -13,6 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/audit.h"
 #include "storage/db_copy.h"
 #include "storage/sql.h"
 
@@ -63,6 +64,12 @@ static const char *const schemas[] = {
     "ALTER TABLE source ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
     /* version 6: since when it is in its phase */
     "ALTER TABLE source ADD COLUMN phase_ns INTEGER NOT NULL DEFAULT 0",
+    /* version 7: results and a chain (audit.h) of the audit; digest NULL = added before */
+    "ALTER TABLE audit ADD COLUMN request INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE audit ADD COLUMN result TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE audit ADD COLUMN digest BLOB;"
+    "CREATE TABLE audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, digest BLOB NOT NULL) "
+    "STRICT;",
     NULL,
 };
 
@@ -113,7 +120,7 @@ on_change(void *arg, int operation, const char *database, const char *table, sql
 {
 	struct registry *r = arg;
 
-	if (strcmp(table, "event") != 0 && strcmp(table, "audit") != 0)
+	if (strcmp(table, "event") != 0 && strcmp(table, "audit") != 0 && strcmp(table, "audit_head") != 0)
 		r->changes++;
 }
 
@@ -1024,14 +1031,117 @@ registry_list_events(struct registry *r, uint64_t after, size_t max, struct regi
 	return status;
 }
 
+/* Without a head the newest row, which is of the time before there was a chain. */
+static int
+get_head(struct sql *s, uint64_t *ret_number, unsigned char *ret_digest, struct hf_error *err)
+{
+	sqlite3_stmt *row;
+	int r = sql_query(s, &row, err,
+	    "SELECT number, digest FROM audit_head UNION ALL SELECT max(number), zeroblob(32) FROM audit "
+	    "WHERE NOT EXISTS (SELECT 1 FROM audit_head)",
+	    "");
+
+	if (r == 0)
+		r = sql_next(s, row, err);
+	if (r <= 0)
+		return r < 0 ? r : hf_error_set(err, -HF_ECORRUPT, "the head of the audit");
+	*ret_number = (uint64_t)sqlite3_column_int64(row, 0);
+	r = sql_get_blob(row, 1, ret_digest, AUDIT_DIGEST_BYTES);
+	sql_done(row);
+	return r < 0 ? hf_error_set(err, r, "the head of the audit") : 0;
+}
+
+static int
+set_head(struct sql *s, const struct registry_audit *audit, struct hf_error *err)
+{
+	int r = sql_run(s, err,
+	    "INSERT INTO audit_head (one, number, digest) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET number = "
+	    "excluded.number, digest = excluded.digest",
+	    "ub", audit->number, audit->digest, sizeof audit->digest);
+
+	return r < 0 ? r : 0;
+}
+
+static int
+add_audit(struct sql *s, struct registry_audit *audit, struct hf_error *err)
+{
+	unsigned char before[AUDIT_DIGEST_BYTES];
+	uint64_t newest;
+	int r = get_head(s, &newest, before, err);
+
+	if (r < 0)
+		return r;
+	audit->number = newest + 1;
+	audit->chained = true;
+	audit_digest(before, audit, audit->digest);
+	r = sql_run(s, err,
+	    "INSERT INTO audit (number, time_ns, uid, pid, request, verb, object, result, digest) VALUES (?, ?, ?, ?, "
+	    "?, "
+	    "?, ?, ?, ?)",
+	    "uiiiutttb", audit->number, audit->time_ns, (int64_t)audit->uid, (int64_t)audit->pid, audit->request,
+	    audit->verb, audit->object, audit->result, audit->digest, sizeof audit->digest);
+	return r < 0 ? r : set_head(s, audit, err);
+}
+
 int
-registry_add_audit(struct registry *r, const struct registry_audit *audit, struct hf_error *err)
+registry_add_audit(struct registry *r, struct registry_audit *audit, struct hf_error *err)
 {
 	HOLD(r);
-	int status = sql_run(&r->sql, err, "INSERT INTO audit (time_ns, uid, pid, verb, object) VALUES (?, ?, ?, ?, ?)",
-	    "iiitt", audit->time_ns, (int64_t)audit->uid, (int64_t)audit->pid, audit->verb, audit->object);
+	int status = sql_begin(&r->sql, err);
 
-	return status < 0 ? status : 0;
+	return status < 0 ? status : sql_end(&r->sql, add_audit(&r->sql, audit, err), err);
+}
+
+static int
+read_audit(sqlite3_stmt *row, void *ret_item)
+{
+	struct registry_audit *audit = ret_item;
+
+	audit->number = (uint64_t)sqlite3_column_int64(row, 0);
+	audit->time_ns = sqlite3_column_int64(row, 1);
+	audit->uid = (unsigned)sqlite3_column_int64(row, 2);
+	audit->pid = (int)sqlite3_column_int64(row, 3);
+	audit->request = (uint64_t)sqlite3_column_int64(row, 4);
+	if (sql_get_text(row, 5, audit->verb, sizeof audit->verb) < 0 ||
+	    sql_get_text(row, 6, audit->object, sizeof audit->object) < 0 ||
+	    sql_get_text(row, 7, audit->result, sizeof audit->result) < 0)
+		return -HF_ECORRUPT;
+	audit->chained = sql_get_blob(row, 8, audit->digest, sizeof audit->digest) == 0;
+	return 0;
+}
+
+static int64_t
+as_rowid(uint64_t number)
+{
+	return (int64_t)(number > INT64_MAX ? INT64_MAX : number);
+}
+
+int
+registry_list_audit(struct registry *r, uint64_t after, uint64_t before, size_t max, struct registry_audit **ret_rows,
+    size_t *ret_count, struct hf_error *err)
+{
+	struct list list = {.item_bytes = sizeof **ret_rows, .read = read_audit};
+	sqlite3_stmt *statement;
+	void *items;
+	HOLD(r);
+	int status = sql_query(&r->sql, &statement, err,
+	    "SELECT * FROM (SELECT number, time_ns, uid, pid, request, verb, object, result, digest FROM audit WHERE "
+	    "number > ? AND number < ? ORDER BY number DESC LIMIT ?) ORDER BY number",
+	    "iii", as_rowid(after), as_rowid(before), as_rowid(max));
+
+	if (status == 0)
+		status = collect(&r->sql, statement, list, &items, ret_count, err);
+	if (status == 0)
+		*ret_rows = items;
+	return status;
+}
+
+int
+registry_get_audit_head(struct registry *r, uint64_t *ret_number, unsigned char *ret_digest, struct hf_error *err)
+{
+	HOLD(r);
+
+	return get_head(&r->sql, ret_number, ret_digest, err);
 }
 
 /* ---- settings ---- */

@@ -137,15 +137,28 @@ int registry_add_event(struct registry *r, struct registry_event *event,
 int registry_list_events(struct registry *r, uint64_t after, size_t max, struct registry_event **ret_events,
     size_t *ret_count, struct hf_error *err);
 
-enum { AUDIT_OBJECT_BYTES = 256 };
+enum { AUDIT_OBJECT_BYTES = 256, AUDIT_DIGEST_BYTES = 32 };
 
-struct registry_audit { /* who asked for what */
+/* Who asked for what; and, as a row of its own with the same request, what came of it. Rows are added, never changed;
+ * see audit.h for their chain. */
+struct registry_audit {
+	uint64_t number; /* from 1, without gaps */
 	int64_t time_ns;
 	unsigned uid;
 	int pid;
+	uint64_t request;        /* random; 0 in rows from before there were results */
+	char result[NAME_BYTES]; /* "" = asked; "OK", or the name of a status */
 	char verb[NAME_BYTES], object[AUDIT_OBJECT_BYTES];
+	bool chained; /* digest is one; false in rows from before there was a chain */
+	unsigned char digest[AUDIT_DIGEST_BYTES];
 };
-int registry_add_audit(struct registry *r, const struct registry_audit *audit, struct hf_error *err);
+int registry_add_audit(
+    struct registry *r, struct registry_audit *audit, struct hf_error *err); /* number and digest are filled in */
+/* The newest `max` rows with a number between after and before (neither is given), in their order. */
+int registry_list_audit(struct registry *r, uint64_t after, uint64_t before, size_t max,
+    struct registry_audit **ret_rows, size_t *ret_count, struct hf_error *err);
+/* Number (0 = there is none) and digest (AUDIT_DIGEST_BYTES) of the row that was added last. */
+int registry_get_audit_head(struct registry *r, uint64_t *ret_number, unsigned char *ret_digest, struct hf_error *err);
 
 /* ---- settings ---- */
 int registry_get_setting(struct registry *r, const char *key, char *ret_value, size_t size); /* -ENOENT */

@@ -391,9 +391,10 @@ prepend(json_t *items, json_t *older)
 		json_array_insert(items, 0, json_array_get(older, i - 1));
 }
 
-int
-client_list(struct client *c, json_t **ret_items, const char *path)
+static int
+list(struct client *c, const char *socket, json_t **ret_items, const char *path)
 {
+	char with_cursor[PATH_BYTES_MAX];
 	json_t *items = json_array(), *page = NULL;
 	char cursor[64] = "";
 	int code;
@@ -401,11 +402,11 @@ client_list(struct client *c, json_t **ret_items, const char *path)
 	do {
 		const char *next;
 
-		code = client_get(c, &page, "%s%s%s", path, cursor[0] == '\0' ? "" : "&cursor=", cursor);
+		snprintf(with_cursor, sizeof with_cursor, "%s%s%s", path, cursor[0] == '\0' ? "" : "&cursor=", cursor);
+		code = ask(c, socket, "GET", with_cursor, NULL, &page);
 		if (code == EXIT_DONE && !json_is_array(json_object_get(page, "items"))) {
 			json_decref(page);
-			code = ctl_fail(
-			    EXIT_FAILED, "%s: the answer is no list (is this holdfastd's socket?)", c->monitor);
+			code = ctl_fail(EXIT_FAILED, "%s: the answer is no list (is this holdfastd's socket?)", socket);
 		}
 		if (code != EXIT_DONE) {
 			json_decref(items);
@@ -418,6 +419,18 @@ client_list(struct client *c, json_t **ret_items, const char *path)
 	} while (cursor[0] != '\0');
 	*ret_items = items;
 	return EXIT_DONE;
+}
+
+int
+client_list(struct client *c, json_t **ret_items, const char *path)
+{
+	return list(c, c->monitor, ret_items, path);
+}
+
+int
+client_list_confided(struct client *c, json_t **ret_items, const char *path)
+{
+	return list(c, c->admin, ret_items, path);
 }
 
 int

@@ -25,6 +25,9 @@ int client_change(struct client *c, const char *method, json_t *body, json_t **r
 /* All items of a list, over its pages (path already holds a '?'). Gives a JSON array. */
 int client_list(struct client *c, json_t **ret_items, const char *path);
 
+/* The same, of one that only the admin socket tells. */
+int client_list_confided(struct client *c, json_t **ret_items, const char *path);
+
 /* Percent-encode. Gives. */
 char *client_escape(struct client *c, const char *text);
 

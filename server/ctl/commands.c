@@ -93,6 +93,8 @@ static const struct command commands[] = {
 	OPT_BIT(OPT_PASSPHRASE_FILE) | OPT_BIT(OPT_FORCE), run_identity_backup},
     {"identity", "restore", "FILE", 1, 1, "make an empty directory the staging area of those agents",
 	OPT_BIT(OPT_PASSPHRASE_FILE) | OPT_BIT(OPT_DATA_DIR), run_identity_restore},
+    {"audit", NULL, "", 0, 0, "who asked for what, and what came of it",
+	TABLE | OPT_BIT(OPT_TAIL) | OPT_BIT(OPT_VERIFY), run_audit},
     {"reload", NULL, "", 0, 0, "have holdfastd read its configuration and certificate again", 0, run_reload},
     {"events", NULL, "", 0, 0, "what happened, oldest first",
 	OPT_BIT(OPT_FOLLOW) | OPT_BIT(OPT_TAIL) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_NO_HEADER), run_events},

@@ -49,6 +49,7 @@ enum option_id {
 	OPT_ADDRESS,
 	OPT_FOLLOW,
 	OPT_TAIL,
+	OPT_VERIFY,
 	OPT_WAIT,
 	OPT_WITH_POINTS,
 	OPT_WHEN_FULL,
@@ -168,6 +169,7 @@ int run_token_list(struct ctl *ctl);
 int run_token_revoke(struct ctl *ctl);
 int run_cert_list(struct ctl *ctl);
 int run_reload(struct ctl *ctl);
+int run_audit(struct ctl *ctl);
 int run_cert_renew(struct ctl *ctl);
 int run_ca_show(struct ctl *ctl);
 int run_ca_rotate(struct ctl *ctl);

@@ -242,9 +242,9 @@ def eat_up(rig, daemon):
 
 
 def audited(daemon):
-    """[(verb, object)]. The daemon is stopped."""
+    """[(verb, object, result)]. The daemon is stopped."""
     with contextlib.closing(sqlite3.connect(daemon.data / "holdfast.db")) as database:
-        return database.execute("SELECT verb, object FROM audit ORDER BY number").fetchall()
+        return database.execute("SELECT verb, object, result FROM audit ORDER BY number").fetchall()
 
 
 @needs_root
@@ -268,8 +268,10 @@ def test_on_a_disk_full_beyond_the_reserve_points_are_readable_and_all_is_audite
     wait_for(lambda: daemon.get("/v1/version")["rowsWaiting"] == 0, 60, "the rows to be written")
     daemon.stop()
     rows = audited(daemon)
-    assert len([verb for verb, what in rows if verb == "export" and stays in what]) == 6
-    assert ("pit.delete", goes) in rows
+    exports = [result for verb, what, result in rows if verb == "export" and stays in what]
+    assert exports.count("") == 6 and exports.count("OK") == 6
+    assert ("pit.delete", goes, "") in rows
+    assert daemon.start().ctl("audit", "--verify").stdout.startswith("intact: ")
 
 
 @needs_root

@@ -258,6 +258,15 @@ command_take_identity(struct server *sv, command_done *done, void *arg)
 }
 
 void
+server_add_audit(struct server *sv, const struct registry_audit *audit)
+{
+	struct registry_audit row = *audit;
+	struct hf_error err;
+
+	(void)ledger_add_audit(sv->ledger, &row, true, &err);
+}
+
+void
 command_reload(struct server *sv, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, "", done, arg);

@@ -56,7 +56,7 @@ add_event(struct fixture *f, int64_t time_ns)
 static int
 add_audit(struct fixture *f, int64_t time_ns, bool may_wait)
 {
-	const struct registry_audit audit = {.time_ns = time_ns, .uid = 7, .pid = 42, .verb = "export", .object = "it"};
+	struct registry_audit audit = {.time_ns = time_ns, .uid = 7, .pid = 42, .verb = "export", .object = "it"};
 
 	return ledger_add_audit(f->ledger, &audit, may_wait, &f->err);
 }

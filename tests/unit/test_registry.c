@@ -695,7 +695,7 @@ events_beyond_the_bound_go_oldest_first(void **state)
 static void
 settings_and_audit_survive(void **state)
 {
-	const struct registry_audit audit = {.time_ns = 7, .pid = 42, .verb = "token create", .object = "tok-1"};
+	struct registry_audit audit = {.time_ns = 7, .pid = 42, .verb = "token create", .object = "tok-1"};
 	struct fixture *f = *state;
 	char value[16], small[3];
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit: who asked for what, what came of it, and that nobody changes it unseen."""
+import json
+import os
+import sqlite3
+
+import pytest
+
+from harness import Refusal, wait_for
+
+
+def rows(daemon, *options):
+    return json.loads(daemon.ctl("audit", "--json", *options).stdout)["items"]
+
+
+def results(daemon):
+    return {row["requestID"]: row["result"] for row in rows(daemon) if row["result"]}
+
+
+def requests(daemon):
+    return [row for row in rows(daemon) if not row["result"]]
+
+
+def tamper(daemon, statement):
+    """With a database editor, while nobody looks."""
+    daemon.stop()
+    with sqlite3.connect(daemon.data / "holdfast.db") as database:
+        database.execute(statement)
+    database.close()
+    daemon.start()
+
+
+def test_who_asked_for_what_and_what_came_of_it(rig):
+    daemon = rig.daemon()
+    token = daemon.request("POST", "/v1/tokens", {}, admin=True)["tokenID"]
+    daemon.request("DELETE", "/v1/tokens/%s" % token, admin=True)
+    with pytest.raises(Refusal):
+        daemon.request("DELETE", "/v1/tokens/tok-00000000000000000", admin=True)
+    wait_for(lambda: len(results(daemon)) == 3, 20, "the results")
+    asked = requests(daemon)
+    assert [(row["verb"], results(daemon)[row["requestID"]]) for row in asked] == [
+        ("token.create", "OK"), ("token.revoke", "OK"), ("token.revoke", "ENOENT")]
+    assert asked[1]["object"] == token and {row["uid"] for row in asked} == {os.geteuid()} and asked[0]["pid"] == os.getpid()
+    shown = daemon.ctl("audit", "-H", "-o", "verb,object,result").stdout.splitlines()
+    assert shown[1:] == ["token.revoke\t%s\tOK" % token, "token.revoke\ttok-00000000000000000\tENOENT"]
+    assert daemon.ctl("audit", "-H", "--tail", "1", "-o", "result").stdout == "ENOENT\n"
+    log = daemon.program.log.read_text()
+    assert all("audit=%d digest=%s" % (row["number"], row["digest"]) in log for row in asked)
+    with pytest.raises(Refusal) as refused:
+        daemon.get("/v1/audit")
+    assert refused.value.status == 403, "it is nothing for the monitor socket"
+
+
+def test_who_changes_it_afterwards_is_found_out(rig):
+    daemon = rig.daemon()
+    for _ in range(4):
+        daemon.token()
+    wait_for(lambda: len(results(daemon)) == 4, 20, "the results")
+    newest = rows(daemon)[-1]
+    assert daemon.ctl("audit", "--verify").stdout == "intact: 8 rows; the newest is 8, digest %s\n" % newest["digest"]
+    tamper(daemon, "UPDATE audit SET uid = 4711 WHERE number = 3")
+    assert daemon.ctl("audit", "--verify", check=6).stdout.startswith("row 3 is not what was written")
+    tamper(daemon, "DELETE FROM audit WHERE number = 3")
+    done = daemon.ctl("audit", "--verify", check=6)
+    assert "row 3 is missing" in done.stdout and "NOT INTACT: 1 faults in 7 rows" in done.stdout
+    daemon.token()  # it goes on behind what was there
+    wait_for(lambda: rows(daemon)[-1]["number"] == 10, 20, "the result")
+    assert json.loads(daemon.ctl("audit", "--verify", "--json", check=6).stdout)["faultCount"] == 1
