@@ -278,14 +278,14 @@ install-monitoring: $(BUILD)/check_holdfast $(monitoring_MANS)
 	$(install_mans)
 
 DEB_TREE = $(BUILD)/deb/holdfast-$(VERSION)
-deb: ## Debian packages, into $(BUILD)/deb
+deb: deps ## Debian packages, into build/deb
 	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
 	@cp -r Makefile LICENSE README.md agent deploy docs proto server storage $(DEB_TREE)/
 	@cp -r deploy/debian $(DEB_TREE)/debian
 	@test "$$(dpkg-parsechangelog -l deploy/debian/changelog -S Version)" = $(VERSION) || \
 		{ echo 'deploy/debian/changelog is not of version $(VERSION)' >&2; exit 1; }
 	@cd $(DEB_TREE) && env -i PATH="$$PATH" HOME="$$HOME" dpkg-buildpackage -us -uc -b $(JOBS) >../build.log 2>&1 || { tail -n 40 ../build.log >&2; exit 1; }
-	@ls $(BUILD)/deb/*.deb
+	@rm -r $(DEB_TREE) && ls $(BUILD)/deb/*.deb
 
 # One program for every Linux since 3.10, with no library: the objects of the agent, and the one that knows it is static.
 STATIC_LIBS = $(shell pkg-config --static --libs libevent openssl libprotobuf-c jansson libxxhash liblz4 libzstd 2>/dev/null)
@@ -300,12 +300,16 @@ $(BUILD)/static/%.o: %.c | $(PB_C)
 	$(Q)$(CC) $(ALL_CFLAGS) -DHOLDFAST_STATIC -MMD -MP -c -o $@ $<
 
 TARBALL = holdfast-agent-$(VERSION)-x86_64
-agent-tarball: $(BUILD)/holdfast-agent-static $(agent_MANS) ## a static agent with an installer, for where there is no package
+agent-tarball: deps ## a static agent with an installer, for where there is no package
+	@$(SUBMAKE) $(BUILD)/$(TARBALL).tar.gz
+	@ls $(BUILD)/$(TARBALL).tar.gz
+
+$(BUILD)/$(TARBALL).tar.gz: $(BUILD)/holdfast-agent-static $(agent_MANS) deploy/agent/install.sh deploy/systemd/holdfast-agent.service
 	@rm -rf $(BUILD)/$(TARBALL) && mkdir $(BUILD)/$(TARBALL)
 	@cp $< $(BUILD)/$(TARBALL)/holdfast-agent
-	@cp $(agent_MANS) deploy/agent/install.sh deploy/systemd/holdfast-agent.service LICENSE $(BUILD)/$(TARBALL)/
+	@cp $(filter-out $<,$^) LICENSE $(BUILD)/$(TARBALL)/
 	@tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -czf $(BUILD)/$(TARBALL).tar.gz $(TARBALL)
-	@rm -r $(BUILD)/$(TARBALL) && ls $(BUILD)/$(TARBALL).tar.gz
+	@rm -r $(BUILD)/$(TARBALL)
 
 dist: ## a source tarball of the committed tree
 	@mkdir -p $(BUILD)
@@ -317,4 +321,4 @@ clean: ## remove what was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -type f -name '*.d' -print 2>/dev/null)
