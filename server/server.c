@@ -660,8 +660,8 @@ say_hello(const struct server *sv)
 	    sv->enroll_address[0] != '\0' ? sv->enroll_address : "off", data_dir_path(sv->data_dir), sv->worker_count);
 	log_notice("certificate_authority", "sha256=%s", pki_ca_fingerprint(sv->pki, ca));
 	if (geteuid() != 0)
-		log_notice(
-		    "ordinary_user", "runtime_dir=%s msg=\"sockets are for this user alone\"", sv->config->runtime_dir);
+		log_notice("ordinary_user", "runtime_dir=%s msg=\"sockets are for this user, and the groups it is in\"",
+		    sv->config->runtime_dir);
 	log_notice("next", "msg=\"to enrol a source: holdfastctl token create\"");
 }
 
