@@ -340,15 +340,19 @@ on_renew(struct visit *v, const unsigned char *message, size_t len)
 {
 	static struct message_renew m;
 	static struct message_renewed a;
+	const struct fake_server *s = v->s;
 	X509 *x;
 
 	if (message_renew_decode(message, len, &m) < 0) {
 		trouble(v, "bad Renew");
 		return;
 	}
-	x = fake_pki_sign_request(&v->s->ca, &m.csr, "s-0123456789abcdef0");
+	x = fake_pki_sign_request(s->next_ca != NULL ? s->next_ca : &s->ca, &m.csr, "s-0123456789abcdef0");
 	fake_pki_to_blob(x, &a.certificate);
-	fake_pki_to_blob(v->s->ca.certificate, &a.ca_certificate);
+	fake_pki_to_blob(s->named_ca != NULL ? s->named_ca->certificate : s->ca.certificate, &a.ca_certificate);
+	a.next_ca_certificate.len = 0;
+	if (s->next_ca != NULL)
+		fake_pki_to_blob(s->next_ca->certificate, &a.next_ca_certificate);
 	X509_free(x);
 	SEND(v, RENEWED, renewed, &a);
 }

@@ -37,19 +37,21 @@ struct fake_server {
 	unsigned compression;
 
 	/* knobs, under the lock */
-	uint64_t credit_window; /* credit = stream bytes received on the connection + this */
-	uint64_t durable_max;   /* frames up to it become durable as they arrive */
-	uint64_t ack_max;       /* ... and up to it the agent is told */
-	uint64_t cut_at;        /* drop the connection when this sequence arrived, once; 0 = never */
-	uint32_t first_volume;  /* number of the first volume declared */
-	uint64_t chain_lie;     /* added to the chain in Welcome */
-	bool mute;              /* send nothing */
-	bool deaf;              /* read nothing */
-	bool cut_at_compare;    /* drop the connection at the next COMPARE, once */
-	bool cut_now;           /* drop the connection, once */
-	int goodbye;            /* answer HELLO with this status */
-	uint64_t request_id;    /* send a CHECKPOINT_REQUEST, once */
-	bool renew;             /* send a RENEW_REQUEST, once */
+	uint64_t credit_window;               /* credit = stream bytes received on the connection + this */
+	uint64_t durable_max;                 /* frames up to it become durable as they arrive */
+	uint64_t ack_max;                     /* ... and up to it the agent is told */
+	uint64_t cut_at;                      /* drop the connection when this sequence arrived, once; 0 = never */
+	uint32_t first_volume;                /* number of the first volume declared */
+	uint64_t chain_lie;                   /* added to the chain in Welcome */
+	bool mute;                            /* send nothing */
+	bool deaf;                            /* read nothing */
+	bool cut_at_compare;                  /* drop the connection at the next COMPARE, once */
+	bool cut_now;                         /* drop the connection, once */
+	int goodbye;                          /* answer HELLO with this status */
+	uint64_t request_id;                  /* send a CHECKPOINT_REQUEST, once */
+	bool renew;                           /* send a RENEW_REQUEST, once */
+	const struct fake_identity *named_ca; /* RENEWED names this CA; NULL = ours */
+	const struct fake_identity *next_ca;  /* RENEWED brings this one, and a certificate of it; NULL = none */
 
 	/* books, under the lock */
 	uint64_t stream_id, received, durable, chain, durable_chain;

@@ -779,6 +779,79 @@ a_renewed_certificate_is_stored_and_used_next(void **state)
 	assert_int_equal(connection(f, 1)->certificate_serial, renewed);
 }
 
+static bool
+is_signed_by(const char *path, const struct fake_identity *ca)
+{
+	FILE *file = fopen(path, "r");
+	X509 *x;
+	bool good;
+
+	assert_non_null(file);
+	x = PEM_read_X509(file, NULL, NULL, NULL);
+	fclose(file);
+	good = x != NULL && X509_verify(x, ca->key) == 1;
+	X509_free(x);
+	return good;
+}
+
+static int
+count_certificates(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	int count = 0;
+	X509 *x;
+
+	assert_non_null(file);
+	for (; (x = PEM_read_X509(file, NULL, NULL, NULL)) != NULL; count++)
+		X509_free(x);
+	fclose(file);
+	return count;
+}
+
+static bool
+notice_came(const struct fake_server *s, uint64_t arg)
+{
+	return s->notice.event[0] != '\0';
+}
+
+static void
+the_next_ca_is_trusted_beside_the_one_that_vouches_for_it(void **state)
+{
+	struct fixture *f = *state;
+	struct fake_identity next = fake_identity_make(NULL, "next", FAKE_CA, 90);
+
+	begin_stream(f);
+	SET(f, next_ca, &next);
+	SET(f, renew, true);
+	assert_true(fake_server_wait(&f->server, connected_times, 2)); /* to show what it has */
+	assert_int_equal(count_certificates(f->ca), 2);
+	assert_true(is_signed_by(f->ca, &f->server.ca)); /* the first of them */
+	assert_true(is_signed_by(f->certificate, &next));
+	SET(f, next_ca, NULL);
+	fake_identity_free(&next);
+}
+
+static void
+a_ca_that_nobody_vouches_for_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct fake_identity foreign = fake_identity_make(NULL, "foreign", FAKE_CA, 90);
+	long first = serial_in_file(f->certificate);
+
+	begin_stream(f);
+	SET(f, named_ca, &foreign);
+	SET(f, next_ca, &foreign);
+	SET(f, renew, true);
+	assert_true(fake_server_wait(&f->server, notice_came, 0));
+	assert_string_equal(f->server.notice.event, "renew_failed");
+	assert_int_equal(count_certificates(f->ca), 1);
+	assert_true(is_signed_by(f->ca, &f->server.ca));
+	assert_int_equal(serial_in_file(f->certificate), first);
+	SET(f, named_ca, NULL);
+	SET(f, next_ca, NULL);
+	fake_identity_free(&foreign);
+}
+
 static void
 volumes_can_be_declared_again_in_mid_stream(void **state)
 {
@@ -831,6 +904,8 @@ main(void)
 	    T(a_checkpoint_waits_until_it_is_durable),
 	    T(notices_are_kept_until_there_is_a_server),
 	    T(a_renewed_certificate_is_stored_and_used_next),
+	    T(the_next_ca_is_trusted_beside_the_one_that_vouches_for_it),
+	    T(a_ca_that_nobody_vouches_for_changes_nothing),
 	    T(volumes_can_be_declared_again_in_mid_stream),
 	};
 
