@@ -305,6 +305,8 @@ free_api(struct api *api)
 	http_server_close(api->admin);
 	http_server_close(api->monitor);
 	helper_stop(api->helper);
+	for (int i = 0; i < KEPTS; i++)
+		kept_drop(&api->kept[i]);
 	free(api);
 }
 

@@ -11,6 +11,7 @@
 #include <event2/buffer.h>
 
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 #include "server/api_json.h"
 
 enum { CALL_MAGIC = 0x43414c4c };
@@ -62,9 +63,76 @@ call_free(struct call *call)
 	free(call);
 }
 
+/* ---- answers that are kept ---- */
+
+#define KEPT_NS (NS_PER_SECOND / 10)
+
+void
+kept_drop(struct kept_answer *k)
+{
+	if (k->body != NULL)
+		evbuffer_free(k->body);
+	k->body = NULL;
+}
+
+static bool
+is_fresh(const struct kept_answer *k, uint64_t version, int64_t now_ns)
+{
+	return k->body != NULL && k->version == version && now_ns - k->made_ns < KEPT_NS;
+}
+
+/* A copy that shares the bytes. */
+static struct evbuffer *
+copy_body(struct evbuffer *body)
+{
+	struct evbuffer *copy = evbuffer_new();
+
+	if (copy != NULL && evbuffer_add_buffer_reference(copy, body) < 0) {
+		evbuffer_free(copy);
+		copy = NULL;
+	}
+	return copy;
+}
+
+bool
+call_reply_kept(struct call *call, enum kept which)
+{
+	struct kept_answer *k = &call->api->kept[which];
+	uint64_t version = status_version(server_status(call->api->sv));
+	int64_t now_ns = clock_monotonic_ns();
+	struct evbuffer *copy;
+
+	if (call->req == NULL || http_request_head(call->req)->param_count > 0)
+		return false; /* that is another question */
+	copy = is_fresh(k, version, now_ns) ? copy_body(k->body) : NULL;
+	if (copy != NULL) {
+		call_reply_body(call, 200, k->content_type, copy);
+		return true;
+	}
+	kept_drop(k);
+	k->version = version; /* as it was before a source is looked at */
+	k->made_ns = now_ns;
+	call->keep = k;
+	return false;
+}
+
+static void
+keep(struct kept_answer *k, const char *content_type, struct evbuffer **body)
+{
+	struct evbuffer *copy = copy_body(*body);
+
+	if (copy == NULL)
+		return;
+	k->body = *body; /* a copy cannot be copied again */
+	k->content_type = content_type;
+	*body = copy;
+}
+
 void
 call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body)
 {
+	if (call->keep != NULL && http_status == 200)
+		keep(call->keep, content_type, &body);
 	if (call->req != NULL)
 		http_reply(call->req, http_status, content_type, body);
 	if (body != NULL)

@@ -16,8 +16,20 @@
 
 struct evbuffer;
 
+/* Answers that many ask for, again and again, and that take long to write: the same one serves all who ask before
+ * anything is published, for a tenth of a second. */
+enum kept { KEPT_SOURCES, KEPT_METRICS, KEPT_OPENMETRICS, KEPTS };
+
+struct kept_answer {
+	struct evbuffer *body; /* NULL: none */
+	const char *content_type;
+	uint64_t version; /* of the status table */
+	int64_t made_ns;  /* monotonic */
+};
+
 struct api {
 	struct server *sv;
+	struct kept_answer kept[KEPTS];
 	struct helper *helper;
 	struct http_server *monitor, *admin, *metrics; /* metrics: NULL, unless it is configured */
 	bool admin_group;      /* admin.sock belongs to group holdfast-admin: its mode lets only the
@@ -57,6 +69,7 @@ struct call {
 	const struct route *route;
 	const char *args[CALL_ARGS_MAX]; /* borrowed from the request */
 	struct http_peer peer;
+	struct kept_answer *keep;        /* where its answer is kept; NULL: nowhere */
 	char object[AUDIT_OBJECT_BYTES]; /* what is changed, for the audit */
 	struct registry_audit audit;     /* its row; request 0: it has none */
 	int outcome;                     /* what comes of it, for the audit */
@@ -93,6 +106,13 @@ bool call_try_again(struct call *call, int status);
 /* Each ends the call. json and body are taken. */
 void call_reply_json(struct call *call, int http_status, json_t *json);
 void call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body);
+
+void kept_drop(struct kept_answer *k);
+
+/* Answer with the one that is kept, and end the call. False: there is none that is good enough; the answer that
+ * call_reply_body() is given will be kept. */
+bool call_reply_kept(struct call *call, enum kept which);
+
 /* Append json's text, or nothing. Takes json (NULL: out of memory). 0 or -ENOMEM. */
 int call_add_json(struct evbuffer *body, json_t *json);
 

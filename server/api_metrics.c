@@ -467,15 +467,19 @@ write_metrics(struct metrics *m, struct server *sv)
 void
 get_metrics(struct call *call)
 {
-	struct metrics *m = calloc(1, sizeof *m);
+	bool open = metrics_are_open(http_request_head(call->req)->accept);
+	struct metrics *m;
 
+	if (call_reply_kept(call, open ? KEPT_OPENMETRICS : KEPT_METRICS))
+		return;
+	m = calloc(1, sizeof *m);
 	if (m == NULL || !make_buffers(m)) {
 		call_reply_error(call, -ENOMEM, "metrics", NULL);
 	} else {
 		m->now_ns = clock_real_ns();
-		m->open = metrics_are_open(http_request_head(call->req)->accept);
+		m->open = open;
 		write_metrics(m, call->api->sv);
-		call_reply_body(call, 200, metrics_content_type(m->open), m->out);
+		call_reply_body(call, 200, metrics_content_type(open), m->out);
 		m->out = NULL;
 	}
 	if (m != NULL)

@@ -183,7 +183,8 @@ add_source(struct list *l, const struct source_status *s)
 void
 get_sources(struct call *call)
 {
-	reply_for_each(call, add_source);
+	if (!call_reply_kept(call, KEPT_SOURCES))
+		reply_for_each(call, add_source);
 }
 
 void

@@ -323,6 +323,52 @@ metrics_are_one_block_a_family(void **state)
 	free(text);
 }
 
+/* What is answered to it twice in a row is the same, to the last digit of what grows with the clock. */
+static bool
+is_kept(struct world *w, const char *request_line)
+{
+	bool same = false;
+
+	for (int i = 0; i < 50 && !same; i++) { /* a tenth of a second may end between the two */
+		char *one = ask_text(w, "monitor.sock", request_line, ""), *two;
+
+		usleep(5000); /* lags have three digits */
+		two = ask_text(w, "monitor.sock", request_line, "");
+		same = strcmp(one, two) == 0;
+		free(one);
+		free(two);
+	}
+	return same;
+}
+
+static void
+an_answer_serves_all_who_ask_within_a_moment(void **state)
+{
+	assert_true(is_kept(*state, "GET /metrics"));
+	assert_true(is_kept(*state, "GET /v1/source-servers"));
+}
+
+static void
+an_answer_is_not_kept_when_anything_is_published(void **state)
+{
+	struct world *w = *state;
+	struct source_status *s = calloc(1, sizeof *s);
+
+	assert_true(status_get(w->sv.status, &(struct id){FAKE_READY}, s));
+	for (unsigned i = 1; i < 100; i++) {
+		char wanted[96], *text;
+
+		s->received_frames = i;
+		status_publish(w->sv.status, s);
+		snprintf(
+		    wanted, sizeof wanted, "holdfast_source_received_frames_total{source=\"" FAKE_READY "\"} %u\n", i);
+		text = ask_text(w, "monitor.sock", "GET /metrics", "");
+		assert_non_null(strstr(text, wanted));
+		free(text);
+	}
+	free(s);
+}
+
 static void
 metrics_never_tell_what_is_not_known(void **state)
 {
@@ -952,6 +998,8 @@ main(int argc, char **argv)
 	    T(points_come_in_pages_that_join_up),
 	    T(metrics_are_one_block_a_family),
 	    T(metrics_never_tell_what_is_not_known),
+	    T(an_answer_serves_all_who_ask_within_a_moment),
+	    T(an_answer_is_not_kept_when_anything_is_published),
 	    T(point_is_made_held_and_deleted),
 	    T(on_a_full_disk_what_reads_and_what_makes_room_goes_on_and_is_audited_later),
 	    T(a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once),
