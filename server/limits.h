@@ -17,6 +17,9 @@ enum {
 	 * that 64 busy sessions all get their turn within some milliseconds. */
 	READ_BUDGET_BYTES = 1024 * 1024,
 
+	/* Least that an agent may have on its way: one frame of the largest size fits, as docs/protocol.md promises. */
+	CREDIT_MIN_BYTES = 2 * 1024 * 1024,
+
 	/* Answers waiting for a slow reader. Above HIGH nothing more is computed for the session until it is below LOW;
 	 * HARD is never reached by what we send unasked (acks, heartbeats), so reaching it is a fault of the peer. */
 	OUTPUT_LOW_BYTES = 64 * 1024,

@@ -22,6 +22,7 @@
 #include "server/listen.h"
 #include "server/mailbox.h"
 #include "server/pki.h"
+#include "server/precedence.h"
 #include "server/registry.h"
 #include "server/status.h"
 #include "server/tally.h"
@@ -77,6 +78,7 @@ struct server {
 	struct area_facts areas_told[AREAS]; /* as events have told them */
 	int64_t expiry_told_ns;              /* see expiry_look() */
 
+	struct precedence precedence;
 	_Atomic unsigned session_count;
 	_Atomic uint64_t session_number; /* for logs */
 	_Atomic unsigned events_pending;

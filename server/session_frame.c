@@ -356,6 +356,7 @@ session_send_ack(struct session *s)
 
 	credit_acked(&s->credit, m.durable_sequence);
 	m.credit_bytes = credit_grant(&s->credit, source_window(s->source, s->credit.window_bytes));
+	source_note_credit(s->source, s->credit.granted_bytes - s->credit.received_bytes);
 	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit && m.hold == s->acked_hold)
 		return;
 	s->acked_hold = m.hold;

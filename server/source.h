@@ -72,9 +72,10 @@ struct message_heartbeat;
 struct message_report;
 
 struct store *source_store(struct source *src);
-uint64_t source_window(const struct source *src, uint64_t most); /* bytes that its agent may have on their way */
-uint64_t source_durable_sequence(const struct source *src);      /* of the stream begun */
-int source_request_renewal(struct source *src);                  /* of its agent\'s certificate, now; -ENOTCONN */
+uint64_t source_window(const struct source *src, uint64_t most);  /* bytes that its agent may have on their way */
+void source_note_credit(struct source *src, uint64_t left_bytes); /* so many of them it may still send */
+uint64_t source_durable_sequence(const struct source *src);       /* of the stream begun */
+int source_request_renewal(struct source *src);                   /* of its agent\'s certificate, now; -ENOTCONN */
 void source_renewed(struct source *src, int64_t not_after_ns);
 int source_declare(struct source *src,
     const struct message_declare *m); /* -EAGAIN: one is under way; answered by the session's VOLUMES */

@@ -133,7 +133,9 @@ struct source {
 	int64_t received_at_ns; /* our time of the newest moment received */
 	int64_t checkpoint_received_ns;
 	struct throttle_gate gate; /* of its throttle: see source_pace.c */
-	struct {                   /* as declared: kept for status and for what is not OK */
+	int64_t held_up_ns;        /* monotonic: its agent was out of credit; 0 = never */
+	int64_t due_ns; /* real clock: when its newest point is older than its RPO target; INT64_MAX: never */
+	struct {        /* as declared: kept for status and for what is not OK */
 		char identity[NAME_BYTES], name[NAME_BYTES];
 		enum volume_state state;
 		uint32_t volume;
@@ -250,7 +252,7 @@ void source_gather_scrub(const struct source *src, struct source_status *s, stru
 void source_watch_retention(struct source *src); /* once a second */
 
 /* source_pace.c */
-void source_tick_pace(struct source *src); /* once a second: the hour may say something else */
+void source_tick_pace(struct source *src); /* once a second: the hour, and how late it is, may say something else */
 
 /* source_target.c */
 void source_watch_target(struct source *src); /* once a second */

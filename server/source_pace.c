@@ -1,19 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much of a source is taken, and how fast. Two things decide:
+/* How much of a source is taken, and how fast.
  *
- *	credit	what its agent may have on its way (source_window()): nothing while there is no room, or it is paused;
- *in that case it is also told to hold what it was granted before gate	what is read of it (server/throttle.h): TCP then
- *holds the agent back, so a throttle counts at once, also for what was granted before. With less credit than ever
- *without one, heartbeats are not stuck for long behind data that waits in the network. */
+ * Credit is what its agent may have on its way. There is none while there is no room, or while it is paused; then the
+ * agent is also told to hold what it was granted before. All have the same, and so, where many wait for one disk, the
+ * same share of it; but while one that is late is held up by the server, those with more time have as little as the
+ * protocol allows (server/precedence.h).
+ *
+ * The gate is a throttle (server/throttle.h): what is read of the socket. TCP then holds the agent back, so a throttle
+ * counts at once, also for what was granted before. There is less credit than without one, so that heartbeats are not
+ * stuck for long behind data that waits in the network. */
+#include <stdint.h>
 #include <time.h>
 
 #include "proto/common/units.h"
 #include "server/source_impl.h"
 
+enum {
+	LATE_PART = 2,   /* of its RPO target: then a source may claim to go first */
+	ALIKE_PART = 10, /* of it: sources whose lateness differs by less are as late as each other */
+};
+
 uint64_t
 source_window(const struct source *src, uint64_t most)
 {
-	return source_is_full(src) || source_is_paused(src) ? 0 : throttle_gate_window(&src->gate, most);
+	if (source_is_full(src) || source_is_paused(src))
+		return 0;
+	if (precedence_yields(&src->server->precedence, src->due_ns, src->worker->now_ns) && most > CREDIT_MIN_BYTES)
+		most = CREDIT_MIN_BYTES;
+	return throttle_gate_window(&src->gate, most);
 }
 
 bool
@@ -53,9 +67,45 @@ mbps_now(const struct throttle *t)
 }
 
 void
+source_note_credit(struct source *src, uint64_t left_bytes)
+{
+	if (left_bytes < CREDIT_MIN_BYTES && source_window(src, CREDIT_MIN_BYTES) > 0)
+		src->held_up_ns = src->worker->now_ns;
+}
+
+/* What it sent lately waited here for the disk until its agent had no credit left. */
+static bool
+is_held_up(const struct source *src)
+{
+	return src->session != NULL && src->worker->now_ns - src->held_up_ns < NS_PER_SECOND;
+}
+
+/* A source without a target, or without a point, is never late. */
+static int64_t
+due_ns(const struct source *src)
+{
+	const struct checkpoint *newest = src->life == SOURCE_OPEN ? store_newest_consistent(src->store) : NULL;
+
+	if (newest == NULL || src->settings.rpo_target_ns == 0)
+		return INT64_MAX;
+	return source_until_ns(newest) + src->settings.rpo_target_ns;
+}
+
+static void
+claim_precedence(struct source *src)
+{
+	int64_t target_ns = src->settings.rpo_target_ns;
+
+	src->due_ns = due_ns(src);
+	if (src->due_ns < clock_real_ns() + target_ns / LATE_PART && is_held_up(src))
+		precedence_claim(&src->server->precedence, src->due_ns + target_ns / ALIKE_PART, src->worker->now_ns);
+}
+
+void
 source_tick_pace(struct source *src)
 {
 	throttle_gate_set(&src->gate, mbps_now(&src->facts.throttle), clock_monotonic_ns());
+	claim_precedence(src);
 }
 
 void

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/limits.h"
 
 /* ---- days ---- */
 
@@ -183,10 +184,9 @@ throttle_mbps_at(const struct throttle *t, unsigned day, unsigned minute)
 
 enum {
 	BYTES_PER_SECOND_PER_MBPS = 1000 * 1000 / 8,
-	CHUNK_MIN_BYTES = 64 * 1024,        /* four TLS records: less is not worth a timer */
-	CHUNKS_PER_SECOND = 20,             /* at most so many timers a second and source */
-	CHUNKS_KEPT = 2,                    /* a timer may be one chunk late, and nothing is lost */
-	WINDOW_MIN_BYTES = 2 * 1024 * 1024, /* one frame of the largest size must fit: see docs/protocol.md */
+	CHUNK_MIN_BYTES = 64 * 1024, /* four TLS records: less is not worth a timer */
+	CHUNKS_PER_SECOND = 20,      /* at most so many timers a second and source */
+	CHUNKS_KEPT = 2,             /* a timer may be one chunk late, and nothing is lost */
 	WINDOW_SECONDS = 2,
 };
 
@@ -293,7 +293,7 @@ throttle_gate_window(const struct throttle_gate *g, uint64_t window)
 {
 	uint64_t own = g->bytes_per_second * WINDOW_SECONDS;
 
-	if (own < WINDOW_MIN_BYTES)
-		own = WINDOW_MIN_BYTES;
+	if (own < CREDIT_MIN_BYTES)
+		own = CREDIT_MIN_BYTES;
 	return g->bytes_per_second != 0 && own < window ? own : window;
 }

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources that want more than the disk of the staging area gives: all the same, but one that is late goes first."""
+import time
+
+import pytest
+
+from faulty_disk import FaultyDisk
+from harness import IS_ROOT, MIB, random_bytes, run, wait_for
+
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason="a file system of its own needs root")
+
+SIZE = 64 * MIB  # of a disk: much more than is on its way
+
+
+@pytest.fixture(name="slow")
+def slow_fixture(rig):
+    """A daemon whose disk writes one request after the other, and can be made slow."""
+    image = rig.empty_file("area.img", 512 * MIB)
+    rig.disk = FaultyDisk(rig, image)
+    device = rig.loop(rig.disk.path)
+    run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=0", device)
+    where = rig.mount(device, "area")
+    data = where / "data"
+    data.mkdir()
+    rig.served = rig.daemon(data=data, ingest__credit="8MiB")
+    return rig
+
+
+def durable(daemon, source):
+    return daemon.source(source)["counters"]["durableBytes"]
+
+
+def gains(daemon, sources, megabytes):
+    """What each got while all of them together got so much."""
+    before = [durable(daemon, s) for s in sources]
+
+    def enough():
+        now = [durable(daemon, s) - b for s, b in zip(sources, before)]
+        return now if sum(now) >= megabytes * MIB else None
+    return wait_for(enough, 60, "%d MiB to be durable" % megabytes)
+
+
+def test_who_wants_as_much_gets_as_much(slow):
+    daemon = slow.served
+    agents = [slow.agent(daemon, {"root": slow.file("disk%d" % i, random_bytes(slow.random, SIZE))}) for i in range(2)]
+    slow.disk.delay("write", 0.01)
+    for agent in agents:
+        agent.start()
+    wait_for(lambda: all(durable(daemon, a.source) > 0 for a in agents), 60, "both to be under way")
+    one, other = gains(daemon, [a.source for a in agents], 24)
+    assert one < 2 * other and other < 2 * one
+    slow.disk.heal()
+
+
+def test_who_is_nearer_to_its_target_goes_first(slow):
+    daemon = slow.served
+    disks = [slow.file("disk%d" % i, random_bytes(slow.random, SIZE)) for i in range(2)]
+    agents = [slow.agent(daemon, {"root": disk}).start() for disk in disks]
+    late, other = (agent.source for agent in agents)
+    for agent in agents:
+        daemon.wait_ready(agent.source)
+    daemon.ctl("source", "set", late, "rpo-target=1s")
+    daemon.ctl("source", "set", other, "rpo-target=1d")
+    changed = [random_bytes(slow.random, SIZE) for _ in disks]
+    slow.disk.delay("write", 0.01)
+    before = [durable(daemon, source) for source in (late, other)]
+    for disk, data in reversed(list(zip(disks, changed))):  # the late one has no start of the other
+        with open(disk, "r+b") as f:
+            f.write(data)
+    wait_for(lambda: daemon.events("rpo_missed"), 60, "one to be late")
+    wait_for(lambda: durable(daemon, late) - before[0] >= SIZE, 60, "it to have come through")
+    assert durable(daemon, other) - before[1] < 0.85 * SIZE  # with the same share, and the start, it would be through
+    assert durable(daemon, other) > before[1], "whoever gives way still goes on"
+    slow.disk.heal()
+    daemon.wait_state(other, "CONTINUOUS", seconds=60)

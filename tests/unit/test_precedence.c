@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/precedence.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { NOW = 1000 };
+
+static void
+without_a_claim_nobody_gives_way(void **state)
+{
+	struct precedence p = {0};
+
+	assert_false(precedence_yields(&p, INT64_MAX, NOW));
+}
+
+static void
+who_is_due_later_gives_way_and_who_is_due_as_soon_does_not(void **state)
+{
+	struct precedence p = {0};
+
+	precedence_claim(&p, 50, NOW);
+	assert_true(precedence_yields(&p, 51, NOW));
+	assert_true(precedence_yields(&p, INT64_MAX, NOW));
+	assert_false(precedence_yields(&p, 50, NOW));
+	assert_false(precedence_yields(&p, 49, NOW));
+}
+
+static void
+the_earliest_claim_stands_while_it_lasts(void **state)
+{
+	struct precedence p = {0};
+
+	precedence_claim(&p, 50, NOW);
+	precedence_claim(&p, 70, NOW);
+	assert_true(precedence_yields(&p, 60, NOW));
+	precedence_claim(&p, 40, NOW);
+	assert_true(precedence_yields(&p, 45, NOW));
+	precedence_claim(&p, 70, NOW + PRECEDENCE_NS);
+	assert_false(precedence_yields(&p, 60, NOW + PRECEDENCE_NS));
+	assert_true(precedence_yields(&p, 71, NOW + PRECEDENCE_NS));
+}
+
+static void
+a_claim_ends_unless_it_is_made_again(void **state)
+{
+	struct precedence p = {0};
+
+	precedence_claim(&p, 50, NOW);
+	precedence_claim(&p, 50, NOW + PRECEDENCE_NS - 1);
+	assert_true(precedence_yields(&p, 51, NOW + PRECEDENCE_NS));
+	assert_false(precedence_yields(&p, 51, NOW + 2 * PRECEDENCE_NS));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(without_a_claim_nobody_gives_way),
+	    cmocka_unit_test(who_is_due_later_gives_way_and_who_is_due_as_soon_does_not),
+	    cmocka_unit_test(the_earliest_claim_stands_while_it_lasts),
+	    cmocka_unit_test(a_claim_ends_unless_it_is_made_again),
+	};
+
+	return cmocka_run_group_tests_name("precedence", tests, NULL, NULL);
+}
