@@ -185,8 +185,9 @@ offer_list(struct line *l, const char *path, const char *id_path, const char *na
 	json_t *items = ask(l, path), *item;
 	size_t i;
 
-	json_array_foreach (items, i, item)
+	json_array_foreach (items, i, item) {
 		offer_item(l, item, id_path, name_path, text_path);
+	}
 	json_decref(items);
 }
 

@@ -20,7 +20,7 @@ SPDX = "SPDX-License-Identifier: Apache-2.0"
 # How a comment looks, and the line it stands in; scdoc and scripts want the first for themselves.
 C, HASH = ("/* %s */", 1), ("# %s", 1)
 SPDX_LINE = {".c": C, ".h": C, ".proto": ("// %s", 1), ".md": ("<!-- %s -->", 1), ".scd": ("; %s", 2)}
-NO_COMMENTS = {"LICENSE", "holdfast.dashboard.json", "samples", "corpus"}  # a name of the file or of a folder it is in
+NO_COMMENTS = {"LICENSE", "debian", "holdfast.dashboard.json", "samples", "corpus"}  # a name of the file or of a folder it is in
 
 
 def layer_of(path):
@@ -57,7 +57,7 @@ def files():
 
 def says_licence(path, text):
     comment, at = SPDX_LINE.get(path.suffix, HASH)
-    if text.startswith("#!"):
+    if text.startswith(("#!", "#cloud-config\n")):
         at = 2
     return text.splitlines()[at - 1:at] == [comment % SPDX]
 
