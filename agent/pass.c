@@ -157,11 +157,15 @@ static void
 add_new_disks(struct passer *p)
 {
 	const struct pass_config *config = p->config;
-	struct pass_volume volume;
+	struct pass_volume disk;
+	bool take;
 
-	while (config->next_new_disk != NULL && config->next_new_disk(config->arg, &volume))
-		if (!volumes_add(p->volumes, &volume))
+	while (config->next_new_disk != NULL && config->next_new_disk(config->arg, &disk, &take)) {
+		if (!take)
+			volumes_leave_out(p->volumes, &disk);
+		else if (!volumes_add(p->volumes, &disk))
 			return;
+	}
 }
 
 /* Bind, declare, and say what is to be done. */

@@ -46,8 +46,9 @@ struct pass_config {
 	/* Called from within pass_run(), on its thread; each may be NULL.
 	 * A disk was found elsewhere, or has grown: remember path and size. */
 	void (*on_volume_changed)(void *arg, size_t volume, const char *path, uint64_t size_bytes);
-	/* A disk appeared that is to be a volume from now on, and is remembered as one. False: there is none (more). */
-	bool (*next_new_disk)(void *arg, struct pass_volume *ret_volume);
+	/* A disk appeared. ret_take: it is to be a volume from now on, and is remembered as one; else it is only told
+	 * of. False: there is none (more). */
+	bool (*next_new_disk)(void *arg, struct pass_volume *ret_disk, bool *ret_take);
 	/* A checkpoint is durable on the server. */
 	void (*on_checkpoint)(void *arg, const struct message_checkpoint *checkpoint);
 	/* What it is doing now, at most once a second and at every change of activity. */

@@ -34,6 +34,7 @@ struct run {
 	struct link *link;
 	struct status_server *status;
 	struct new_disks *new_disks;
+	struct disk_info new_disk; /* found last */
 	struct pass_volume volumes[VOLUMES_MAX];
 	int64_t saved_ns;
 	atomic_int refused; /* --once: the server's reason to turn us away */
@@ -259,22 +260,24 @@ report_new_disk(struct run *r, const struct disk_info *d)
 }
 
 static bool
-next_new_disk(void *arg, struct pass_volume *ret_volume)
+next_new_disk(void *arg, struct pass_volume *ret_disk, bool *ret_take)
 {
 	struct run *r = arg;
 	enum new_disks_wish wish = link_new_disks(r->link);
 	bool take = wish == NEW_DISKS_REPLICATE && r->state->volume_count < VOLUMES_MAX;
 	const struct state_volume *v;
-	struct disk_info d;
 
-	if (take && new_disks_find(r->new_disks, false, &d)) {
-		v = add_volume(r, &d);
-		*ret_volume = (struct pass_volume){v->name, v->identity, v->path, v->size_bytes};
+	if (wish == 0 || !new_disks_find(r->new_disks, !take, &r->new_disk))
+		return false;
+	*ret_take = take;
+	if (take) {
+		v = add_volume(r, &r->new_disk);
+		*ret_disk = (struct pass_volume){v->name, v->identity, v->path, v->size_bytes};
 		return true;
 	}
-	while (wish != 0 && !take && new_disks_find(r->new_disks, true, &d))
-		report_new_disk(r, &d);
-	return false;
+	report_new_disk(r, &r->new_disk);
+	*ret_disk = (struct pass_volume){"", r->new_disk.identity, r->new_disk.path, r->new_disk.size_bytes};
+	return true;
 }
 
 /* What was acknowledged, for the server to be told by the next process; soon after a stream has begun, then when it is

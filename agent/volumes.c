@@ -27,6 +27,30 @@ volumes_create(struct link *l, const struct pass_config *config)
 	return vs;
 }
 
+/* It is a volume now. */
+static void
+forget_left_out(struct message_declare *d, const char *identity)
+{
+	for (size_t i = 0; i < d->new_disk_count; i++)
+		if (strcmp(d->new_disks[i].identity, identity) == 0)
+			d->new_disks[i--] = d->new_disks[--d->new_disk_count];
+}
+
+void
+volumes_leave_out(struct volumes *vs, const struct pass_volume *disk)
+{
+	struct message_declare *d = &vs->declare;
+	struct message_new_disk *n = &d->new_disks[d->new_disk_count];
+
+	if (d->new_disk_count == NEW_DISKS_MAX)
+		return;
+	d->new_disk_count++;
+	snprintf(n->device_name, sizeof n->device_name, "%s", disk->path);
+	snprintf(n->identity, sizeof n->identity, "%s", disk->identity);
+	n->size_bytes = disk->size_bytes;
+	vs->declared = false;
+}
+
 bool
 volumes_add(struct volumes *vs, const struct pass_volume *volume)
 {
@@ -40,6 +64,7 @@ volumes_add(struct volumes *vs, const struct pass_volume *volume)
 	v->size_bytes = volume->size_bytes;
 	v->file.fd = -1;
 	snprintf(v->disk.path, sizeof v->disk.path, "%s", volume->path);
+	forget_left_out(&vs->declare, volume->identity);
 	vs->declared = false;
 	return true;
 }

@@ -67,6 +67,9 @@ void volumes_destroy(struct volumes *vs);
 /* One more volume, to be bound and declared. Borrows its texts. False: there is no room for it. */
 bool volumes_add(struct volumes *vs, const struct pass_volume *volume);
 
+/* The server is told of this disk, which is none of them; as far as there is room. */
+void volumes_leave_out(struct volumes *vs, const struct pass_volume *disk);
+
 /* Find and open every volume's disk; tell the server, by notice, what moved or went. Clears
  * vs->declared if anything changed. */
 void volumes_bind(struct volumes *vs);

@@ -477,6 +477,15 @@ volumes_distinct(const struct message_declared_volume *a, const struct message_d
 }
 
 static void
+new_disk_convert(struct conversion *c, Holdfast__V1__NewDisk *w, struct message_new_disk *m)
+{
+	convert_text(c, &w->device_name, m->device_name);
+	convert_text(c, &w->identity, m->identity);
+	convert_u64(c, &w->size_bytes, &m->size_bytes);
+	require(c, m->size_bytes < SIZE_END);
+}
+
+static void
 declare_convert(struct conversion *c, Holdfast__V1__Declare *w, struct message_declare *m)
 {
 	if (!convert_items(
@@ -487,6 +496,11 @@ declare_convert(struct conversion *c, Holdfast__V1__Declare *w, struct message_d
 		for (size_t j = 0; j < i; j++)
 			require(c, volumes_distinct(&m->volumes[i], &m->volumes[j]));
 	}
+	if (!convert_items(c, &holdfast__v1__new_disk__descriptor, &w->n_new_disks, &w->new_disks, &m->new_disk_count,
+		NEW_DISKS_MAX))
+		return;
+	for (size_t i = 0; i < m->new_disk_count; i++)
+		new_disk_convert(c, w->new_disks[i], &m->new_disks[i]);
 }
 
 static void

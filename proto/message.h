@@ -117,9 +117,19 @@ struct message_declared_volume {
 	bool boot_disk;
 };
 
+enum { NEW_DISKS_MAX = 16 };
+
+struct message_new_disk {
+	char device_name[PATH_BYTES];
+	char identity[NAME_BYTES];
+	uint64_t size_bytes;
+};
+
 struct message_declare {
 	size_t count;
 	struct message_declared_volume volumes[VOLUMES_MAX];
+	size_t new_disk_count;
+	struct message_new_disk new_disks[NEW_DISKS_MAX]; /* not replicated: for people */
 };
 
 struct message_volume_answer {

@@ -671,6 +671,14 @@ json_own_source(const struct source_status *s, int64_t now_ns)
 	    json_retention(s));
 }
 
+static json_t *
+json_new_disks(const struct source_status *s)
+{
+	json_t *list = s->new_disks[0] != '\0' ? json_loads(s->new_disks, 0, NULL) : NULL;
+
+	return list != NULL ? list : json_array();
+}
+
 /* null: there is no target, or no point yet. */
 static json_t *
 json_target_met(const struct source_status *s, int64_t now_ns)
@@ -687,6 +695,7 @@ api_json_source(const struct source_status *s, int64_t now_ns)
 	struct settings settings = {.source = s->settings};
 
 	json_object_update_new(own, settings_json(&settings, SETTINGS_OF_SOURCE));
+	json_object_set_new(own, "newDisks", json_new_disks(s));
 	json_object_set_new(own, "rpoTargetMet", json_target_met(s, now_ns));
 	if (json_object_update_missing(source, own) < 0) {
 		json_decref(source);

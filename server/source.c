@@ -333,6 +333,7 @@ static void
 free_source(struct source *src)
 {
 	free(src->tags);
+	free(src->new_disks);
 	free(src->declared);
 	free(src->proof);
 	free(src->damage);

@@ -84,6 +84,7 @@ struct source {
 	struct source_settings settings;
 	bool target_missed; /* as told */
 	char *tags;         /* a JSON object; NULL = none */
+	char *new_disks;    /* a JSON array, as declared; NULL = none */
 	enum source_life life;
 	struct store *store;  /* NULL while OPENING and BROKEN */
 	struct mail *waiting; /* for the store to be opened, oldest first */

@@ -12,6 +12,7 @@
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "server/session.h"
+#include "server/api_json.h"
 #include "server/session_impl.h"
 #include "server/source_impl.h"
 #include "server/stream_end.h"
@@ -506,6 +507,22 @@ on_declared(void *arg, struct store_job *job)
 	source_touch(src);
 }
 
+/* What people are shown. */
+static void
+keep_new_disks(struct source *src, const struct message_declare *m)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < m->new_disk_count; i++)
+		json_array_append_new(list,
+		    json_pack("{s:o, s:o, s:I}", "deviceName", api_json_text(m->new_disks[i].device_name), "identity",
+			api_json_text(m->new_disks[i].identity), "bytes", (json_int_t)m->new_disks[i].size_bytes));
+	free(src->new_disks);
+	src->new_disks = m->new_disk_count > 0 ? json_dumps(list, JSON_COMPACT) : NULL;
+	json_decref(list);
+	src->dirty = true;
+}
+
 int
 source_declare(struct source *src, const struct message_declare *m)
 {
@@ -534,5 +551,6 @@ source_declare(struct source *src, const struct message_declare *m)
 		return r;
 	}
 	src->declaring = true;
+	keep_new_disks(src, m);
 	return 0;
 }

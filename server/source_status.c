@@ -261,6 +261,7 @@ gather_settings(const struct source *src, struct source_status *s)
 {
 	s->settings = src->settings;
 	snprintf(s->tags, sizeof s->tags, "%s", src->tags != NULL ? src->tags : "");
+	snprintf(s->new_disks, sizeof s->new_disks, "%s", src->new_disks != NULL ? src->new_disks : "");
 }
 
 static void

@@ -14,7 +14,7 @@
 struct snapshot {
 	struct source_status *head; /* only up to `volumes`: see head_bytes */
 	struct volume_status *volumes;
-	char *tags;
+	char *tags, *new_disks;
 };
 
 struct status_table {
@@ -89,6 +89,7 @@ free_snapshot(struct snapshot *e)
 	free(e->head);
 	free(e->volumes);
 	free(e->tags);
+	free(e->new_disks);
 }
 
 void
@@ -143,10 +144,12 @@ insert_slot(struct status_table *t, size_t slot)
 static bool
 pack(const struct source_status *s, struct snapshot *ret_entry)
 {
-	struct snapshot e = {
-	    .head = malloc(head_bytes), .volumes = malloc(volumes_bytes(s) + 1), .tags = strdup(s->tags)};
+	struct snapshot e = {.head = malloc(head_bytes),
+	    .volumes = malloc(volumes_bytes(s) + 1),
+	    .tags = strdup(s->tags),
+	    .new_disks = strdup(s->new_disks)};
 
-	if (e.head == NULL || e.volumes == NULL || e.tags == NULL) {
+	if (e.head == NULL || e.volumes == NULL || e.tags == NULL || e.new_disks == NULL) {
 		free_snapshot(&e);
 		return false;
 	}
@@ -162,6 +165,7 @@ unpack(const struct snapshot *e, struct source_status *ret_status)
 	memcpy(ret_status, e->head, head_bytes);
 	memcpy(ret_status->volumes, e->volumes, volumes_bytes(e->head));
 	strcpy(ret_status->tags, e->tags);
+	strcpy(ret_status->new_disks, e->new_disks);
 }
 
 void

@@ -94,6 +94,8 @@ struct damage_report { /* what is damaged now, as far as there is room, and whom
 	bool newest;   /* the newest to recover from is one */
 };
 
+enum { NEW_DISKS_TEXT_BYTES = 16 * 1024 }; /* NEW_DISKS_MAX of them as JSON */
+
 struct source_status {
 	struct id id;
 	struct message_hints hints;
@@ -165,6 +167,7 @@ struct source_status {
 	size_t volume_count, retired_count;
 	struct volume_status volumes[STORE_VOLUMES_MAX]; /* those declared, then those retired */
 	char tags[SETTINGS_TEXT_BYTES];                  /* a JSON object; "" = none */
+	char new_disks[NEW_DISKS_TEXT_BYTES];            /* a JSON array; "" = none */
 };
 
 /* Seconds of lag at now_ns for one of the *_at_ns fields; -1 if the field is 0. Never negative otherwise. */

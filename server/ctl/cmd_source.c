@@ -327,6 +327,22 @@ show_verification(const json_t *source)
 }
 
 static void
+show_new_disks(const json_t *source)
+{
+	char size[UNITS_TEXT_BYTES], text[512];
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach (pick(source, "newDisks"), i, disk) {
+		snprintf(text, sizeof text,
+		    "%s, %s, not replicated; to take it: holdfastctl source set %s auto-replicate-new-disks=on",
+		    pick_text(disk, "deviceName"), size_format((uint64_t)pick_integer(disk, "bytes"), size),
+		    pick_text(source, "sourceServerID"));
+		show("new disk", text);
+	}
+}
+
+static void
 show_settings(const json_t *source)
 {
 	const char *key;
@@ -370,6 +386,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_space(source);
 	show_rot(source, now_ns);
 	show_settings(source);
+	show_new_disks(source);
 	show_verification(source);
 }
 

@@ -78,8 +78,12 @@ def test_where_the_setting_is_off_it_is_told_once_and_taken_when_that_is_switche
     told = wait_for(lambda: events(house, agent, "new_disk"), 30, "the event")
     assert slot.device in told[0]["text"] and "auto-replicate-new-disks=on" in told[0]["text"]
     assert slot.device not in volumes(house, agent)
+    shown = wait_for(lambda: house.served.source(agent.source)["newDisks"], 20, "the disk to be listed")
+    assert [(disk["deviceName"], disk["bytes"]) for disk in shown] == [(slot.device, MIB)]
+    assert "new disk" in house.served.ctl("source", "show", agent.source).stdout
     house.served.ctl("source", "set", agent.source, "auto-replicate-new-disks=on")
     wait_for(lambda: is_filled(house, agent, slot.device), 30, "the new disk to be replicated")
+    assert house.served.source(agent.source)["newDisks"] == []
     assert len(events(house, agent, "new_disk")) == 1
 
 

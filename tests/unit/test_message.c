@@ -164,6 +164,11 @@ as_many_volumes_as_allowed_come_back(void **state)
 			id_set(&v.volumes[i].volume_id, "vol-00123456789abcdef");
 		v.count++;
 	}
+	for (unsigned i = 0; i < NEW_DISKS_MAX; i++) {
+		memset(d.new_disks[i].device_name, 'd', PATH_BYTES - 1);
+		memset(d.new_disks[i].identity, 'i', NAME_BYTES - 1);
+		d.new_disks[d.new_disk_count++].size_bytes = (UINT64_C(1) << 60) - 1;
+	}
 	assert_round_trip(declare, &d);
 	assert_round_trip(volumes, &v);
 }
@@ -179,6 +184,7 @@ stream_messages_come_back_as_they_were(void **state)
 	    .backlog_bytes = 4,
 	    .unchanged_until_ns = 5,
 	    .waits = {.source_ns = 6, .tls_ns = 7, .network_ns = 8, .server_ns = UINT64_MAX},
+	    .new_disks = NEW_DISKS_REPLICATE,
 	};
 	static const struct message_checkpoint_request r = {.request_id = 6, .compare = true};
 	static struct message_checkpoint c;
@@ -369,6 +375,13 @@ declared_volumes_that_make_no_sense_are_refused(void **state)
 	refused(declare, two, strcpy(m.volumes[1].name, m.volumes[0].name), -HF_EPROTOCOL);
 	refused(declare, two, strcpy(m.volumes[1].identity, m.volumes[0].identity), -HF_EPROTOCOL);
 #undef two
+}
+
+static void
+a_new_disk_has_a_size_that_can_be_and_a_wish_is_a_known_one(void **state)
+{
+	refused(declare, m.new_disk_count = 1, m.new_disks[0].size_bytes = UINT64_C(1) << 60, -HF_EPROTOCOL);
+	refused(heartbeat, m.new_disks = NEW_DISKS_REPLICATE, m.new_disks++, -HF_EPROTOCOL);
 }
 
 static void
@@ -753,6 +766,7 @@ main(void)
 	    cmocka_unit_test(hello_out_of_bounds_is_refused),
 	    cmocka_unit_test(enumerations_out_of_range_are_refused),
 	    cmocka_unit_test(declared_volumes_that_make_no_sense_are_refused),
+	    cmocka_unit_test(a_new_disk_has_a_size_that_can_be_and_a_wish_is_a_known_one),
 	    cmocka_unit_test(a_volume_that_is_not_sent_needs_neither_size_nor_identity),
 	    cmocka_unit_test(answers_name_their_volume_unless_it_is_refused),
 	    cmocka_unit_test(compare_out_of_bounds_is_refused),
