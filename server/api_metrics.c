@@ -104,7 +104,8 @@ static const struct source_family {
     {{"holdfast_source_newest_consistent_timestamp_seconds", "gauge",
 	 "The moment the newest restorable point describes, seconds since 1970; 0: there is none"},
 	get_newest_consistent},
-    {{"holdfast_source_rpo_target_seconds", "gauge", "How old the newest point may become"}, get_rpo_target},
+    {{"holdfast_source_rpo_target_seconds", "gauge", "How old the newest point may become: as set, or 900"},
+	get_rpo_target},
     {{"holdfast_source_certificate_expiry_timestamp_seconds", "gauge",
 	 "When the agent's certificate expires, seconds since 1970; 0: not known"},
 	get_certificate_expiry},
@@ -366,6 +367,18 @@ add_ca_expiry(const struct metrics *m, const struct metric_family *f)
 }
 
 static void
+add_reload_success(const struct metrics *m, const struct metric_family *f)
+{
+	metrics_add(m->out, f->name, "", !m->facts.reload_failed);
+}
+
+static void
+add_reload_time(const struct metrics *m, const struct metric_family *f)
+{
+	metrics_add(m->out, f->name, "", seconds(m->facts.reloaded_ns));
+}
+
+static void
 add_handshakes(const struct metrics *m, const struct metric_family *f)
 {
 	metrics_add(m->out, f->name, "result=\"ok\"", (double)m->facts.tally->handshakes);
@@ -402,6 +415,12 @@ static const struct server_family {
     {{"holdfast_ca_certificate_expiry_timestamp_seconds", "gauge",
 	 "When the CA certificate that every agent trusts expires, seconds since 1970"},
 	add_ca_expiry},
+    {{"holdfast_config_last_reload_successful", "gauge",
+	 "0 if the newest configuration was refused: the one before holds"},
+	add_reload_success},
+    {{"holdfast_config_last_reload_success_timestamp_seconds", "gauge",
+	 "When the configuration that holds was read, seconds since 1970"},
+	add_reload_time},
     {{"holdfast_staging_size_bytes", "gauge", "Size of the staging area's file systems"}, add_sizes},
     {{"holdfast_staging_free_bytes", "gauge", "What is free of them"}, add_frees},
     {{"holdfast_staging_room_bytes", "gauge",

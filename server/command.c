@@ -84,6 +84,8 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .workers = sv->worker_count,
 	    .pid = getpid(),
 	    .sessions = atomic_load(&sv->session_count),
+	    .reload_failed = sv->reload_failed,
+	    .reloaded_ns = sv->reloaded_ns,
 	    .tally = &sv->tally,
 	    .scrub_interval_ns = sv->config->scrub_interval_ns,
 	};

@@ -31,6 +31,8 @@ struct server_facts {
 	config_mask restart_required;   /* keys whose change was read, and waits for a restart */
 	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
 	unsigned sessions;              /* agents connected, those that shake hands included */
+	bool reload_failed;             /* the newest configuration was refused */
+	int64_t reloaded_ns;            /* when the one that holds was read */
 	const struct tally *tally;      /* it goes on counting */
 	int64_t scrub_interval_ns;      /* 0 = none begins by itself */
 	size_t rows_waiting;            /* of events and audit, for room */

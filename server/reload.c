@@ -58,6 +58,7 @@ publish(struct server *sv, const struct config *config)
 bool
 reload_begin(struct server *sv, const struct config *config)
 {
+	sv->reloaded_ns = clock_real_ns();
 	return publish(sv, config);
 }
 
@@ -184,6 +185,9 @@ on_reload(struct job *job)
 		r->answer.status = adopt(r);
 	if (r->answer.status < 0 && r->answer.text[0] == '\0')
 		snprintf(r->answer.text, sizeof r->answer.text, "%s", hf_status_text(r->answer.status));
+	sv->reload_failed = r->answer.status < 0;
+	if (!sv->reload_failed)
+		sv->reloaded_ns = clock_real_ns();
 	tell(&r->answer);
 	if (!sv->draining)
 		notify_send("READY=1");

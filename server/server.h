@@ -41,6 +41,8 @@ struct server {
 	struct config_version *configs;
 	struct config_origin origin;
 	config_mask restart_required;
+	int64_t reloaded_ns; /* when the configuration that holds was read */
+	bool reload_failed;  /* a newer one was refused */
 	struct event_base *base;
 	struct mailbox *mailbox; /* of the main thread */
 	struct data_dir *data_dir;

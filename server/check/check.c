@@ -65,7 +65,7 @@ rpo_target_seconds(const json_t *source)
 {
 	const json_t *target = pick(source, "rpoTargetSeconds");
 
-	return target != NULL ? json_number_value(target) : RPO_TARGET_S;
+	return json_number_value(target) > 0 ? json_number_value(target) : RPO_TARGET_S;
 }
 
 static void

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics in both of its forms, as Prometheus reads them; holdfast-metrics(7) has every family, and no other."""
 import re
+import signal
 import subprocess
 
 import pytest
@@ -70,6 +71,29 @@ def test_who_was_refused_is_counted_by_reason(house, source):
     wait_for(lambda: samples(scrape(house))[at] > before, 20, "the refusal to be counted")
     agent.program.kill()
     house.served.ctl("source", "delete", agent.source, "--yes")
+
+
+def test_a_configuration_that_is_refused_is_told(rig):
+    daemon = rig.daemon()
+    good = samples(scrape_from(daemon))
+    assert good["holdfast_config_last_reload_successful"] == 1
+    config = daemon.write_config()
+    text = config.read_text()
+    config.write_text(text + "nonsense = 1\n")
+    daemon.program.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: samples(scrape_from(daemon))["holdfast_config_last_reload_successful"] == 0, 20, "the refusal")
+    config.write_text(text)
+    daemon.program.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: samples(scrape_from(daemon))["holdfast_config_last_reload_successful"] == 1, 20, "it to be taken")
+    at = "holdfast_config_last_reload_success_timestamp_seconds"
+    assert samples(scrape_from(daemon))[at] > good[at] > 0
+
+
+def test_the_target_is_the_sources_own(house, source):
+    at = 'holdfast_source_rpo_target_seconds{source="%s"}' % source
+    assert samples(scrape(house))[at] == 900
+    house.served.ctl("source", "set", source, "rpo-target=5m")
+    wait_for(lambda: samples(scrape(house))[at] == 300, 20, "the target")
 
 
 def test_openmetrics_is_given_to_who_asks_for_it(house, source):
