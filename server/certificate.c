@@ -62,6 +62,15 @@ certificate_serial(const X509 *certificate, char *buf, size_t size)
 	return buf;
 }
 
+void
+certificate_format_fingerprint(const X509 *certificate, char *ret_text)
+{
+	unsigned char fingerprint[32];
+
+	certificate_get_fingerprint(certificate, fingerprint);
+	hex_format(fingerprint, sizeof fingerprint, ret_text);
+}
+
 int64_t
 certificate_time_ns(const ASN1_TIME *t)
 {

@@ -42,6 +42,9 @@ void hex_format(const unsigned char *bytes, size_t len, char *ret_text);
 /* Hexadecimal; "" if it does not fit into size. Returns buf. */
 const char *certificate_serial(const X509 *certificate, char *buf, size_t size);
 
+/* The fingerprint as hex_format() has it, 65 bytes. */
+void certificate_format_fingerprint(const X509 *certificate, char *ret_text);
+
 /* 0 for a time that makes no sense. */
 int64_t certificate_time_ns(const ASN1_TIME *t);
 

@@ -12,13 +12,11 @@
  * Certificates: the CA may sign leaves only (pathlen 0); the server's says serverAuth and an
  * agent's clientAuth, and each side demands that of the other, so that no agent can pose as the
  * server. */
-#include "server/pki.h"
+#include "server/pki_impl.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,34 +27,15 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
-#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
-#include "server/certificate.h"
-#include "server/pem.h"
 
 #define DAY_NS         (86400 * NS_PER_SECOND)
 #define CA_LIFE_NS     (3650 * DAY_NS)
 #define SERVER_LIFE_NS (90 * DAY_NS)
-
-struct pki {
-	pthread_mutex_t mutex; /* of all below */
-	char dir[PEM_PATH_BYTES];
-	struct key_pair ca, next, server; /* next: empty unless the CA is being changed */
-	_Atomic unsigned generation;
-};
-
-static void
-fingerprint_format(const X509 *x, char *ret_text)
-{
-	unsigned char fingerprint[FINGERPRINT_BYTES];
-
-	certificate_get_fingerprint(x, fingerprint);
-	hex_format(fingerprint, sizeof fingerprint, ret_text);
-}
 
 /* ---- making certificates ---- */
 
@@ -336,28 +315,12 @@ pki_close(struct pki *p)
 	free(p);
 }
 
-/* Holds the mutex until the end of the block. */
-static pthread_mutex_t *
-lock(struct pki *p)
-{
-	pthread_mutex_lock(&p->mutex);
-	return &p->mutex;
-}
-
-static void
-unlock(pthread_mutex_t **mutex)
-{
-	pthread_mutex_unlock(*mutex);
-}
-
-#define HOLD(p) pthread_mutex_t *held __attribute__((cleanup(unlock), unused)) = lock(p)
-
 const char *
 pki_ca_fingerprint(struct pki *p, char *buf)
 {
 	HOLD(p);
 
-	fingerprint_format(p->ca.certificate, buf);
+	certificate_format_fingerprint(p->ca.certificate, buf);
 	return buf;
 }
 
@@ -401,7 +364,7 @@ pki_outdates(struct pki *p, const char *issuer_fingerprint)
 
 	if (p->next.certificate == NULL)
 		return false;
-	fingerprint_format(p->next.certificate, next);
+	certificate_format_fingerprint(p->next.certificate, next);
 	return strcmp(next, issuer_fingerprint) != 0;
 }
 
@@ -416,8 +379,8 @@ describe(X509 *x, const X509 *issuer, struct pki_certificate *ret_certificate)
 	(void)X509_NAME_get_text_by_NID(
 	    X509_get_subject_name(x), NID_commonName, c.subject, sizeof c.subject); /* a name for people */
 	certificate_serial(x, c.serial, sizeof c.serial);
-	fingerprint_format(x, c.fingerprint);
-	fingerprint_format(issuer, c.issuer);
+	certificate_format_fingerprint(x, c.fingerprint);
+	certificate_format_fingerprint(issuer, c.issuer);
 	*ret_certificate = c;
 }
 
@@ -612,7 +575,7 @@ describe_certificate(
 	memset(ret_record, 0, sizeof *ret_record);
 	certificate_get_fingerprint(x, ret_record->fingerprint);
 	certificate_serial(x, ret_record->serial, sizeof ret_record->serial);
-	fingerprint_format(ca->certificate, ret_record->issuer);
+	certificate_format_fingerprint(ca->certificate, ret_record->issuer);
 	ret_record->source = *source;
 	ret_record->not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
 	ret_record->not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
@@ -642,148 +605,7 @@ pki_sign(struct pki *p, const struct message_blob *csr, const struct id *source,
 	return 0;
 }
 
-/* ---- TLS ---- */
-
-/* The registry, not the clock, decides who may come in, so two complaints about time do not end the
- * handshake: an expired certificate is refused after it, with words that help; "not yet valid"
- * means that our own clock was set back. */
-static int
-on_verify(int ok, X509_STORE_CTX *ctx)
-{
-	int error = X509_STORE_CTX_get_error(ctx);
-
-	if (!ok && error == X509_V_ERR_CERT_NOT_YET_VALID) {
-		X509_STORE_CTX_set_error(ctx, X509_V_OK);
-		return 1;
-	}
-	if (!ok && error == X509_V_ERR_CERT_HAS_EXPIRED && X509_STORE_CTX_get_error_depth(ctx) == 0)
-		return 1;
-	if (ok && X509_STORE_CTX_get_error_depth(ctx) == 0 &&
-	    !certificate_has_purpose(X509_STORE_CTX_get_current_cert(ctx), XKU_SSL_CLIENT)) {
-		X509_STORE_CTX_set_error(ctx, X509_V_ERR_INVALID_PURPOSE);
-		return 0;
-	}
-	return ok;
-}
-
-static void
-set_options(SSL_CTX *ctx)
-{
-	SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
-	SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION);
-	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_num_tickets(ctx, 0); /* a resumed session would not be asked who it is */
-	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-				  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
-}
-
-static bool
-set_own_chain(struct pki *p, SSL_CTX *ctx)
-{
-	HOLD(p);
-
-	return SSL_CTX_use_certificate(ctx, p->server.certificate) == 1 &&
-	       SSL_CTX_use_PrivateKey(ctx, p->server.key) == 1 && SSL_CTX_add1_chain_cert(ctx, p->ca.certificate) == 1;
-}
-
-/* NULL: OpenSSL says why. */
-static SSL_CTX *
-make_ctx(struct pki *p)
-{
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-
-	if (ctx == NULL)
-		return NULL;
-	set_options(ctx);
-	if (SSL_CTX_set_ciphersuites(
-		ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1 &&
-	    set_own_chain(p, ctx))
-		return ctx;
-	SSL_CTX_free(ctx);
-	return NULL;
-}
-
-static bool
-trust(SSL_CTX *ctx, X509 *ca)
-{
-	return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), ca) == 1 && SSL_CTX_add_client_CA(ctx, ca) == 1;
-}
-
-static bool
-demand_client(struct pki *p, SSL_CTX *ctx)
-{
-	HOLD(p);
-
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
-	return trust(ctx, p->ca.certificate) && (p->next.certificate == NULL || trust(ctx, p->next.certificate)) &&
-	       SSL_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT) == 1;
-}
-
-int
-pki_data_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err)
-{
-	SSL_CTX *ctx = make_ctx(p);
-
-	if (ctx == NULL || !demand_client(p, ctx)) {
-		SSL_CTX_free(ctx);
-		return tls_fail(err, -EIO, "TLS context of the data port");
-	}
-	*ret_ctx = ctx;
-	return 0;
-}
-
-int
-pki_enroll_ctx(struct pki *p, SSL_CTX **ret_ctx, struct hf_error *err)
-{
-	SSL_CTX *ctx = make_ctx(p);
-
-	if (ctx == NULL)
-		return tls_fail(err, -EIO, "TLS context of the enrolment port");
-	*ret_ctx = ctx;
-	return 0;
-}
-
-static bool
-read_common_name(X509 *x, struct id *ret_id)
-{
-	char text[64];
-	int len = X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, text, sizeof text);
-
-	return len > 0 && strlen(text) == (size_t)len && id_parse("s", text, ret_id);
-}
-
-/* The CA it was verified with: the last of the chain. */
-static void
-get_issuer(SSL *ssl, char *ret_fingerprint)
-{
-	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
-	unsigned char fingerprint[FINGERPRINT_BYTES];
-
-	ret_fingerprint[0] = '\0';
-	if (chain == NULL || sk_X509_num(chain) == 0)
-		return;
-	certificate_get_fingerprint(sk_X509_value(chain, sk_X509_num(chain) - 1), fingerprint);
-	hex_format(fingerprint, sizeof fingerprint, ret_fingerprint);
-}
-
-int
-pki_get_peer(SSL *ssl, struct pki_peer *ret_peer, struct hf_error *err)
-{
-	X509 *x = SSL_get0_peer_certificate(ssl);
-	struct pki_peer peer = {0};
-
-	if (x == NULL || !read_common_name(x, &peer.source))
-		return hf_error_say(err, -HF_EREVOKED, "the certificate is not one of a source");
-	certificate_get_fingerprint(x, peer.fingerprint);
-	certificate_serial(x, peer.serial, sizeof peer.serial);
-	get_issuer(ssl, peer.issuer);
-	peer.not_before_ns = certificate_time_ns(X509_get0_notBefore(x));
-	peer.not_after_ns = certificate_time_ns(X509_get0_notAfter(x));
-	peer.expired = SSL_get_verify_result(ssl) == X509_V_ERR_CERT_HAS_EXPIRED;
-	*ret_peer = peer;
-	return 0;
-}
+/* ---- tokens ---- */
 
 const char *
 pki_cure(const struct id *source, char *buf)
@@ -791,8 +613,6 @@ pki_cure(const struct id *source, char *buf)
 	snprintf(buf, SENTENCE_BYTES, "holdfastctl token create --source %s", source->text);
 	return buf;
 }
-
-/* ---- tokens ---- */
 
 /* RFC 4648, lower case, of a whole number of 40-bit groups. */
 static void
