@@ -65,8 +65,9 @@ run_cert_list(struct ctl *ctl)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", list));
 	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach (list, i, c)
+	json_array_foreach (list, i, c) {
 		add_certificate(t, c, now_ns);
+	}
 	json_decref(list);
 	return print_table(ctl, t);
 }
@@ -133,8 +134,9 @@ show_next(const json_t *next)
 	printf("\nnext CA: SHA-256 %s\n%sagents that trust it: %" PRId64 "; that need the old one: %" PRId64 "\n",
 	    pick_text(next, "fingerprint"), pick_text(next, "certificate"), pick_integer(next, "agentsMoved"),
 	    pick_integer(next, "agentsWaiting"));
-	json_array_foreach (pick(next, "waiting"), i, source)
+	json_array_foreach (pick(next, "waiting"), i, source) {
 		printf("  %s  %s\n", pick_text(source, "sourceServerID"), pick_text(source, "hostname"));
+	}
 	if (pick_integer(next, "agentsWaiting") == 0)
 		ctl_note("nobody needs the old CA: holdfastctl ca retire lets it go");
 }
