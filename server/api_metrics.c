@@ -44,6 +44,8 @@ VALUE(durable, s->durable_bytes)
 VALUE(written, s->store.written_bytes)
 VALUE(frames, s->received_frames)
 VALUE(resent_frames, s->resent_frames)
+VALUE(throttle, s->throttle.mbps != 0 ? s->throttle.mbps * 125e3 : NAN)
+VALUE(throttle_wait, (double)s->throttle.waited_ns / NS_PER_SECOND)
 VALUE(io_errors, s->store.io_errors)
 VALUE(failed, s->store.failed)
 VALUE(journal, s->store.journal_bytes)
@@ -86,6 +88,12 @@ static const struct source_family {
 	get_frames},
     {{"holdfast_source_resent_frames_total", "counter", "Those of them that a resuming agent sent again"},
 	get_resent_frames},
+    {{"holdfast_source_throttle_bytes_per_second", "gauge",
+	 "How fast it may be read at this hour; no sample: no throttle"},
+	get_throttle},
+    {{"holdfast_source_throttle_wait_seconds_total", "counter",
+	 "Time in which nothing was read of it because of its throttle, since the server started"},
+	get_throttle_wait},
     {{"holdfast_source_io_errors_total", "counter", "Writes and syncs of its journal that failed"}, get_io_errors},
     {{"holdfast_source_failed", "gauge", "1 if its store acknowledges nothing any more until the server is restarted"},
 	get_failed},

@@ -343,6 +343,18 @@ show_new_disks(const json_t *source)
 }
 
 static void
+show_throttle(const json_t *source)
+{
+	int64_t mbps = pick_integer(source, "throttle.bandwidthThrottlingNow");
+	char text[96];
+
+	if (mbps == 0 && json_array_size(pick(source, "throttle.windows")) == 0)
+		return;
+	snprintf(text, sizeof text, "%" PRId64 " Mbps at this hour; see holdfastctl throttle show", mbps);
+	show("throttle", mbps > 0 ? text : "none at this hour; see holdfastctl throttle show");
+}
+
+static void
 show_settings(const json_t *source)
 {
 	const char *key;
@@ -380,6 +392,7 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_catch_up(source, now_ns);
 	show_bytes("rate per second", source, "rates.bytesPerSecond10s");
 	show_bottleneck(source);
+	show_throttle(source);
 	show_bytes("journal", source, "counters.journalBytes");
 	show_policy(source);
 	show_retention(source, now_ns);

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import MIB, Refusal, random_bytes, wait_for
+from harness import MIB, Refusal, UnixConnection, random_bytes, wait_for
 
 FRAME = MIB  # largest payload: what is counted when its last byte came
 BURST = 256 * 1024
@@ -15,6 +15,14 @@ STALE = 0.5  # seconds by which the published counters may lag
 
 def throttle(daemon, source):
     return daemon.source(source)["throttle"]
+
+
+def metrics(daemon):
+    connection = UnixConnection(daemon.run_dir / "monitor.sock", 20)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return text
 
 
 def received(daemon, source):
@@ -64,6 +72,7 @@ def test_a_throttle_and_its_windows_are_kept_and_shown(rig):
     daemon.restart()
     kept = throttle(daemon, agent.source)
     assert (kept["bandwidthThrottling"], kept["windows"]) == (50, windows)
+    assert "see holdfastctl throttle show" in daemon.ctl("source", "show", agent.source).stdout
     table = daemon.ctl("throttle", "show").stdout
     assert agent.source in table and "50" in table and windows[0] in table
     shown = json.loads(daemon.ctl("throttle", "show", agent.source, "--json").stdout)["items"]
@@ -78,6 +87,9 @@ def test_the_window_of_this_hour_holds_and_a_later_one_waits(rig):
     assert throttle(daemon, agent.source)["bandwidthThrottlingNow"] == 50
     daemon.ctl("throttle", "set", agent.source, "50", "%s 00:00-24:00 7" % day, "Mon-Sun 00:00-24:00 20")
     assert throttle(daemon, agent.source)["bandwidthThrottlingNow"] == 20
+    assert 'holdfast_source_throttle_bytes_per_second{source="%s"} 2500000' % agent.source in metrics(daemon)
+    daemon.ctl("throttle", "set", agent.source, "none")
+    assert "holdfast_source_throttle_bytes_per_second{" not in metrics(daemon)
 
 
 @pytest.mark.parametrize("body", [
