@@ -58,6 +58,14 @@ def test_every_alarm_says_how_bad_it_is_and_what_to_do():
         assert re.search(r"^          summary: \S", block, re.M) and re.search(r"^          description: \S", block, re.M), name
 
 
+def test_the_configuration_in_the_admins_guide_is_one(tmp_path):
+    text = (ROOT / "docs" / "admin.md").read_text().split("<!-- prometheus.yml -->\n```\n")[1].split("```")[0]
+    path = tmp_path / "prometheus.yml"
+    path.write_text(text)
+    run("promtool", "check", "config", "--syntax-only", path)
+    assert 'job_name: holdfast\n' in text and 'job="holdfast"' in RULES.read_text()  # as the rules want it
+
+
 def test_every_alarm_asks_for_metrics_that_there_are(house):
     names = told(house)
     for name, block in alarms().items():
