@@ -212,13 +212,22 @@ gather_catch_up(struct source *src, struct source_status *s, struct state_facts 
 	f->never_converges = s->catch_up.state == CATCH_UP_NEVER;
 }
 
+/* What a first fill has still to bring we know better than the agent, which tells it once a second. */
+static uint64_t
+backlog_bytes(const struct source *src, const struct state_facts *f)
+{
+	uint64_t missing = f->total_bytes - f->replicated_bytes;
+
+	return missing > 0 ? missing : src->backlog_bytes;
+}
+
 static void
 gather_rates(struct source *src, struct source_status *s, struct state_facts *f, int64_t now_ns)
 {
 	s->rate_10s = rate_get(&src->rate, now_ns, 10);
 	s->rate_1m = rate_get(&src->rate, now_ns, 60);
 	s->rate_5m = rate_get(&src->rate, now_ns, 300);
-	s->backlog_bytes = src->backlog_bytes;
+	s->backlog_bytes = backlog_bytes(src, f);
 	s->received_frames = src->received_frames;
 	s->resent_frames = src->resent_frames;
 	s->waits_known = src->session != NULL && stages_get(&src->stages, s->waits);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* status, ready: the two questions that are asked all day. */
 #include <stdlib.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "proto/common/units.h"
@@ -165,6 +166,61 @@ print_stopped(const json_t *sources)
 }
 
 static void
+print_states(const json_t *sources)
+{
+	json_t *counts = json_object(), *source, *count;
+	const char *state, *separator = "";
+	size_t i;
+
+	json_array_foreach (sources, i, source) {
+		state = pick_text(source, "dataReplicationInfo.dataReplicationState");
+		json_object_set_new(counts, state, json_integer(pick_integer(counts, state) + 1));
+	}
+	json_object_foreach(counts, state, count)
+	{
+		printf("%s%" PRId64 " %s", separator, (int64_t)json_integer_value(count), state);
+		separator = ", ";
+	}
+	json_decref(counts);
+}
+
+/* As GET /v1/status has it: what is stopped is not late. NULL: none has a point. */
+static const json_t *
+find_worst(const json_t *sources)
+{
+	const json_t *worst = NULL, *lag;
+	json_t *source;
+	size_t i;
+
+	json_array_foreach (sources, i, source) {
+		lag = pick(source, "lag.consistentSeconds");
+		if (lag == NULL ||
+		    strcmp(pick_text(source, "dataReplicationInfo.dataReplicationState"), "STOPPED") == 0)
+			continue;
+		if (worst == NULL || json_number_value(lag) > json_number_value(pick(worst, "lag.consistentSeconds")))
+			worst = source;
+	}
+	return worst;
+}
+
+/* Of one source the table says it all. */
+static void
+print_fleet(const json_t *sources)
+{
+	const json_t *worst = find_worst(sources);
+	char lag[UNITS_TEXT_BYTES];
+
+	if (json_array_size(sources) < 2)
+		return;
+	print_states(sources);
+	if (worst != NULL)
+		printf("; worst lag %s, of %s",
+		    duration_format((int64_t)(json_number_value(pick(worst, "lag.consistentSeconds")) * 1e9), lag),
+		    pick_text(worst, "sourceServerID"));
+	putchar('\n');
+}
+
+static void
 print_summary(const struct ctl *ctl, const json_t *version, const json_t *sources, int64_t now_ns)
 {
 	size_t troubled = count_troubled(sources);
@@ -177,6 +233,7 @@ print_summary(const struct ctl *ctl, const json_t *version, const json_t *source
 	if (troubled > 0)
 		printf(", %zu in trouble", troubled);
 	putchar('\n');
+	print_fleet(sources);
 	print_area(ctl, "staging area", pick(version, "stagingArea"));
 	if (pick(version, "journalArea") != NULL)
 		print_area(ctl, "journals", pick(version, "journalArea"));

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import MIB, SLOW, BUILD, first_difference, random_bytes, ready_agent, wait_for
+from harness import MIB, SLOW, BUILD, first_difference, pick, random_bytes, ready_agent, wait_for
 from tcp_proxy import TcpProxy
 
 LAGS = ("receivedSeconds", "durableSeconds", "consistentSeconds")
@@ -135,6 +135,7 @@ def test_a_link_of_one_megabyte_a_second_shows_that_rate(house):
     assert off < 0.1, rates
     source = daemon.source(agent.source)
     assert source["dataReplicationInfo"]["dataReplicationState"] == "INITIAL_SYNC" and not source["ready"]
+    assert source["backlogBytes"] == pick(source, "dataReplicationInfo.replicatedDisks.0.backloggedStorageBytes") > 0
     wait_for(lambda: daemon.bottleneck(agent.source) == "NETWORK", 10, "the network to be named")
     assert re.search(r"held up by +NETWORK, \d+ % of the time", daemon.ctl("source", "show", agent.source).stdout)
     proxy.limit(None)
