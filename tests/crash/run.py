@@ -35,7 +35,7 @@ def commands(how, seed, states):
     if how == "short":
         return [["test_long_run", "--seed", seed, "--days", 60], *workloads(4, seed, "--every", 12), *lives(4, seed, 3)]
     if how == "full":
-        return [["test_long_run", "--seed", seed, "--days", 365], *workloads(11, seed, "--every", "1,4"), *lives(8, seed, 4, "--stride", 2)]
+        return [["test_long_run", "--seed", seed, "--days", 365], *workloads(4, seed, "--every", "1,4"), *lives(8, seed, 4, "--stride", 2)]
     return [["test_store_crash", "--seed", seed + i * 10**9, "--states", -(-states // cores), "--stride", 1, "--steps", 400]
             for i in range(cores)]
 
