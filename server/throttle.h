@@ -41,7 +41,7 @@ int throttle_window_parse(const char *text, struct throttle_window *ret_window, 
 /* The same, as short as it goes. ret_text: THROTTLE_WINDOW_TEXT_BYTES. Returns it. */
 char *throttle_window_format(const struct throttle_window *w, char *ret_text);
 
-/* All windows, with "; " between; "" is none. text is changed by parsing no longer than the call lasts. */
+/* All windows, with "; " between; "" is none. As throttle_window_parse(). */
 int throttle_windows_parse(const char *text, struct throttle *t, struct hf_error *err);
 char *throttle_windows_format(const struct throttle *t, char *ret_text); /* THROTTLE_TEXT_BYTES */
 
