@@ -70,7 +70,7 @@ INSTALLS := install-server install-client install-agent install-monitoring
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-planted check-asan crash-soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
+.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-deb check-planted check-asan crash-soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -204,6 +204,9 @@ STATES ?= 10000000
 crash-soak: all ## the same for hours: random lives until STATES=10000000 crash states were tried
 	@$(SUBMAKE) crashes
 	@$(PYTHON) tests/crash/run.py $(BUILD) soak $(STATES)
+
+check-deb: all ## the packages and the static agent alone: built, installed, used, upgraded, purged
+	@HOLDFAST_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_packages.py tests/integration/test_agent_tarball.py
 
 check-planted: all ## bugs planted on purpose: the crash test must catch every one
 	@$(PYTHON) tests/run.py --build $(BUILD) planted
