@@ -474,12 +474,6 @@ json_evidence(const struct source_status *s)
 }
 
 static json_t *
-json_policy(const struct policy *p)
-{
-	return settings_rules_json(p);
-}
-
-static json_t *
 json_tags(const struct source_status *s)
 {
 	json_t *tags = s->tags[0] != '\0' ? json_loads(s->tags, 0, NULL) : NULL;
@@ -665,7 +659,7 @@ json_own_source(const struct source_status *s, int64_t now_ns)
 	    "throttle", json_throttle(s), "readyEvidence", json_evidence(s), "catalogRepair", json_repair(s), "lag",
 	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "bottleneck",
 	    json_bottleneck(s), "catchUp", json_catch_up(s, now_ns), "ready", s->ready, "reasons", json_reasons(s),
-	    "newestPointInTime", json_newest(s), "pitPolicy", json_policy(&s->policy), "journalWindowSeconds",
+	    "newestPointInTime", json_newest(s), "pitPolicy", settings_rules_json(&s->policy), "journalWindowSeconds",
 	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
 	    "space", json_space(s), "verification", json_proof(s), "scrub", json_scrub(s), "retention",
 	    json_retention(s));

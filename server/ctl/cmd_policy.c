@@ -7,6 +7,7 @@
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
+#include "server/settings.h"
 #include "storage/policy.h"
 
 /* ---- show ---- */
@@ -96,19 +97,6 @@ run_policy_show(struct ctl *ctl)
 
 /* ---- set ---- */
 
-static json_t *
-rules_of(const struct policy *policy)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < policy->rule_count; i++)
-		json_array_append_new(
-		    list, json_pack("{s:i, s:s, s:i, s:i, s:b}", "ruleID", (int)policy->rules[i].rule_id, "units",
-			      policy->rules[i].unit, "interval", (int)policy->rules[i].interval, "retentionDuration",
-			      (int)policy->rules[i].retention, "enabled", 1));
-	return list;
-}
-
 /* The words behind SOURCE. */
 static int
 add_rules(const struct ctl *ctl, json_t *body)
@@ -124,7 +112,7 @@ add_rules(const struct ctl *ctl, json_t *body)
 		return ctl_fail(EXIT_USAGE, "these are too many rules");
 	if (policy_parse_rules(text, &policy, &err) < 0)
 		return ctl_fail(EXIT_USAGE, "%s", err.text);
-	json_object_set_new(body, "pitPolicy", rules_of(&policy));
+	json_object_set_new(body, "pitPolicy", settings_rules_json(&policy));
 	return EXIT_DONE;
 }
 
