@@ -226,6 +226,7 @@ service_tick(struct service *s)
 {
 	int64_t now_ns = clock_monotonic_ns();
 
+	log_settle();
 	if (watchdog_look(s->watchdog))
 		feed(s, now_ns);
 	else

@@ -2,10 +2,18 @@
 #include "proto/common/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "proto/common/units.h"
+
+enum { LINE_BYTES = 2048 };
 
 _Atomic enum log_level log_level_max = LOG_LEVEL_INFO;
 
@@ -21,26 +29,114 @@ log_level_parse(const char *text)
 	return -1;
 }
 
+/* ---- where it goes ---- */
+
+/* Is stderr the stream that the journal gave us? A shell below a service may have sent it elsewhere. */
+static bool
+to_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+	       st.st_dev == device && st.st_ino == inode;
+}
+
+static void
+put_line(enum log_level level, const char *text)
+{
+	char line[LINE_BYTES + 8];
+	int n = to_journal() ? snprintf(line, sizeof line, "<%d>%s\n", priorities[level], text)
+			     : snprintf(line, sizeof line, "%s\n", text);
+
+	(void)!write(STDERR_FILENO, line, (size_t)n); /* nowhere left to report it */
+}
+
+/* ---- repeated lines ---- */
+
+#define HOLD_NS (10 * NS_PER_SECOND)
+
+static struct {
+	pthread_mutex_t lock; /* over all of it; nothing that logs is done under it */
+	char text[LINE_BYTES];
+	char event[64];
+	enum log_level level;
+	int64_t told_ns; /* monotonic: when it was written out */
+	unsigned held;   /* how often it came again since then */
+} last = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void
+tell_held(void)
+{
+	char text[128];
+
+	if (last.held == 0)
+		return;
+	snprintf(text, sizeof text, "event=repeated level=%s of=%s count=%u", names[last.level], last.event, last.held);
+	put_line(last.level, text);
+	last.held = 0;
+}
+
+static void
+tell(enum log_level level, const char *event, const char *text, int64_t now_ns)
+{
+	tell_held();
+	snprintf(last.text, sizeof last.text, "%s", text);
+	snprintf(last.event, sizeof last.event, "%s", event);
+	last.level = level;
+	last.told_ns = now_ns;
+	put_line(level, text);
+}
+
+/* Who asks for debug lines wants each. */
+static void
+tell_or_hold(enum log_level level, const char *event, const char *text)
+{
+	int64_t now_ns = clock_monotonic_ns();
+
+	pthread_mutex_lock(&last.lock);
+	if (level < LOG_LEVEL_DEBUG && now_ns - last.told_ns < HOLD_NS && strcmp(text, last.text) == 0)
+		last.held++;
+	else
+		tell(level, event, text, now_ns);
+	pthread_mutex_unlock(&last.lock);
+}
+
+void
+log_settle(void)
+{
+	pthread_mutex_lock(&last.lock);
+	if (clock_monotonic_ns() - last.told_ns >= HOLD_NS)
+		tell_held();
+	pthread_mutex_unlock(&last.lock);
+}
+
+/* ---- a line ---- */
+
+/* A name from outside must not forge a line. */
+static void
+clean(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ')
+			*text = ' ';
+}
+
 void
 log_line(enum log_level level, const char *event, const char *format, ...)
 {
-	char line[2048];
-	int saved_errno = errno;
+	char text[LINE_BYTES];
+	int saved_errno = errno, n;
 	va_list ap;
-	int n;
 
 	if (level > log_level_max)
 		return;
-	n = snprintf(line, sizeof line - 1, "<%d>event=%s level=%s ", priorities[level], event, names[level]);
+	n = snprintf(text, sizeof text, "event=%s level=%s ", event, names[level]);
 	va_start(ap, format);
-	n += vsnprintf(line + n, sizeof line - 1 - (size_t)n, format, ap);
+	vsnprintf(text + n, sizeof text - (size_t)n, format, ap);
 	va_end(ap);
-	if (n > (int)sizeof line - 2)
-		n = (int)sizeof line - 2;
-	for (int i = 0; i < n; i++) /* a name from outside must not forge a line */
-		if ((unsigned char)line[i] < ' ')
-			line[i] = ' ';
-	line[n++] = '\n';
-	(void)!write(STDERR_FILENO, line, (size_t)n); /* nowhere left to report it */
+	clean(text);
+	tell_or_hold(level, event, text);
 	errno = saved_errno;
 }

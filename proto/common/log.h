@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* log.h: one logfmt line per event on stderr, with the priority prefix journald reads.
+/* log.h: one logfmt line per event on stderr; where that is the journal's ($JOURNAL_STREAM), behind the priority prefix
+ * that journald reads.
+ *
+ * A line that says the same as the one before, within ten seconds, is held back and counted; the count is told as a
+ * line of its own, "repeated", before the next that is written, or by log_settle(). Debug lines are all written.
  *
  * event is a stable name (docs list them); the format gives "key=value ..." pairs, things first and
  * values after; free text goes last as msg="...". Nothing secret is ever logged. errno is preserved.
@@ -23,6 +27,9 @@ void log_line(enum log_level level, const char *event, const char *format, ...) 
 		if (log_level_max >= LOG_LEVEL_DEBUG)                  \
 			log_line(LOG_LEVEL_DEBUG, event, __VA_ARGS__); \
 	} while (0)
+
+/* Tell of lines held back for ten seconds or more. For a loop to call now and then. */
+void log_settle(void);
 
 /* Parse "err", "warning", "notice", "info", "debug"; -1 if none of them. */
 int log_level_parse(const char *text);
