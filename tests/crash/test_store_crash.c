@@ -172,11 +172,12 @@ live(struct rig *g, uint64_t seed)
 		(void)rig_check(g);
 }
 
-/* What a keeper keeps may stand in the way of every fold. */
+/* What a keeper keeps may stand in the way of every fold; and whether a merge leaves holes large enough to be made is
+ * luck. */
 static bool
 has_proved_enough(const struct rig *g)
 {
-	return g->runs_built > 0 && (g->kind == RIG_KEEPER ? g->punches > 0 : g->folds > 0);
+	return g->runs_built > 0 && (g->kind == RIG_KEEPER ? g->merges > 0 : g->folds > 0);
 }
 
 /* A life must reach everything it is meant to reach, and be right itself. */
