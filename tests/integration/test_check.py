@@ -66,8 +66,10 @@ def test_who_may_not_ask_does_not_know(house):
     daemon = house.daemon()
     os.chmod(daemon.run_dir.parent, 0o711)
     os.chmod(daemon.run_dir, 0o755)
-    done = subprocess.run([BUILD / "check_holdfast", "-S", daemon.run_dir], capture_output=True, text=True, check=False, user=65534,
-                          group=65534, extra_groups=[])
+    somebody = {"user": 65534, "group": 65534, "extra_groups": []}
+    if subprocess.run(["test", "-x", BUILD / "check_holdfast"], check=False, **somebody).returncode != 0:
+        pytest.skip("%s is in a folder that is closed to others" % BUILD)
+    done = subprocess.run([BUILD / "check_holdfast", "-S", daemon.run_dir], capture_output=True, text=True, check=False, **somebody)
     assert done.returncode == 3 and "permission denied" in done.stdout, done.stdout
 
 
