@@ -129,8 +129,9 @@ print_report(const json_t *report)
 	const json_t *fault;
 	size_t i;
 
-	json_array_foreach (pick(report, "faults"), i, fault)
+	json_array_foreach (pick(report, "faults"), i, fault) {
 		printf("%s\n", pick_text(fault, "text"));
+	}
 	if (unchained > 0)
 		printf("%lld rows are older than the chain: nothing can be said of them\n", unchained);
 	if (json_is_true(pick(report, "intact")))

@@ -12,8 +12,9 @@ print_keys(const char *what, const json_t *keys)
 	if (json_array_size(keys) == 0)
 		return;
 	printf("%s:", what);
-	json_array_foreach (keys, i, key)
+	json_array_foreach (keys, i, key) {
 		printf(" %s", json_string_value(key));
+	}
 	printf("\n");
 }
 
