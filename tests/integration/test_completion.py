@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """holdfastctl completion: what real shells offer, with a daemon and without one."""
 import shutil
+import tempfile
 
 import pytest
 
@@ -25,9 +26,10 @@ def shell_fixture(request):
     return request.param
 
 
-def offered(shell, line, home="/nonexistent"):
+def offered(shell, line):
     words = ["fish", "--no-config", "-c", SHELLS[shell]] if shell == "fish" else [shell, "-c", SHELLS[shell], shell]
-    done = run("env", "PATH=%s:/usr/bin:/bin" % BUILD, "HOME=%s" % home, *words, line, cwd=ROOT / "tests", check=False)
+    with tempfile.TemporaryDirectory() as home:  # fish makes folders there
+        done = run("env", "PATH=%s:/usr/bin:/bin" % BUILD, "HOME=%s" % home, *words, line, cwd=ROOT / "tests", check=False)
     assert done.stderr == ""
     return set(done.stdout.split("\n")) - {""}
 
