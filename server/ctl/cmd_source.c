@@ -403,6 +403,19 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_verification(source);
 }
 
+/* Lag is corrected by it; less than half a second is what a busy network makes of the same time. */
+static void
+show_clock(const json_t *source)
+{
+	double offset = json_number_value(pick(source, "agent.clockOffsetSeconds"));
+	double off = offset < 0 ? -offset : offset;
+	char by[UNITS_TEXT_BYTES], text[UNITS_TEXT_BYTES + 32];
+
+	snprintf(text, sizeof text, "%s %s ours", duration_format((int64_t)(off * 1e9), by),
+	    offset < 0 ? "behind" : "ahead of");
+	show("  clock", off < 0.5 ? "as ours" : text);
+}
+
 static void
 show_machine(const json_t *source, int64_t now_ns)
 {
@@ -412,6 +425,7 @@ show_machine(const json_t *source, int64_t now_ns)
 	show_text("address", source, "agent.address");
 	show_text("agent", source, "agent.version");
 	show_text("  doing", source, "agent.activity");
+	show_clock(source);
 	show_time("added", source, "lifeCycle.addedToServiceDateTime", now_ns);
 	show_time("first byte", source, "lifeCycle.firstByteDateTime", now_ns);
 	show_time("last seen", source, "lifeCycle.lastSeenByServiceDateTime", now_ns);

@@ -21,7 +21,7 @@ class Walk:
         self.rig, self.daemon = rig, rig.daemon()
         self.disk = rig.file("data.disk", random_bytes(rig.random, 8 * MIB))
         self.prefix = ["unshare", "--uts", "--mount", "sh", "-c", SOURCE % self.disk, "sh"]
-        self.agent = rig.agent(self.daemon, {}, enroll=False, prefix=self.prefix)
+        self.agent = rig.agent(self.daemon, {}, enroll=False, prefix=self.prefix, interval="10s")
         self.token = None
         self.swap = [(ADDRESS + " --token", "%s:%d --token" % (self.daemon.host, self.daemon.enroll_port)),
                      ("--address " + ADDRESS, "--address %s:%d" % (self.daemon.host, self.daemon.enroll_port)),
@@ -52,6 +52,9 @@ class Walk:
 
     def before_status(self):
         self.daemon.wait_state(self.agent.source, "CONTINUOUS")
+
+    def before_source(self):
+        wait_for(lambda: self.daemon.source(self.agent.source)["agent"]["activity"] == "IDLE", 30, "the agent to rest")
 
     def before_verify(self):
         self.daemon.wait_state(self.agent.source, "CONTINUOUS")

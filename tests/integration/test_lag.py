@@ -79,6 +79,8 @@ def test_a_source_clock_that_is_an_hour_off_changes_nothing(house, hours):
     agent = ready_agent(house, daemon, {"root": disk}, prefix=faketime("FAKETIME=%+dh" % hours))
     source = wait_for(lambda: (s := daemon.source(agent.source))["agent"]["clockOffsetSeconds"] and s, 10, "the offset to be measured")
     assert abs(source["agent"]["clockOffsetSeconds"] - 3600 * hours) < 2
+    shown = re.search(r"clock +(\S+) (ahead of|behind) ours", daemon.ctl("source", "show", agent.source).stdout)
+    assert shown[2] == ("ahead of" if hours > 0 else "behind") and re.match("1h00m|59m5[89]", shown[1])
     assert source["dataReplicationInfo"]["dataReplicationState"] == "CONTINUOUS"
     assert max(lags(daemon, agent.source)) < 3 * SLOW
     point = daemon.point(agent.source, "off-by-an-hour")

@@ -423,6 +423,29 @@ backlog_needs_waiting_bytes_and_an_old_checkpoint(void **state)
 	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
 }
 
+/* DRS's ten, each from a source for which all is well but for one thing. */
+static void
+every_state_of_drs_is_reached(void **state)
+{
+	struct state_facts facts[STATE_DISCONNECTED + 1];
+
+	for (int s = STATE_STOPPED; s <= STATE_DISCONNECTED; s++)
+		facts[s] = good_facts();
+	facts[STATE_STOPPED].stopped = true;
+	facts[STATE_INITIATING].opening = true;
+	facts[STATE_INITIAL_SYNC].volumes_filled = 1;
+	facts[STATE_BACKLOG].backlog_bytes = 1;
+	facts[STATE_BACKLOG].lag_ns = CATCH_UP_LATE_NS + 1;
+	facts[STATE_CREATING_SNAPSHOT].has_checkpoint = facts[STATE_CREATING_SNAPSHOT].has_consistent = false;
+	facts[STATE_PAUSED].paused = true;
+	facts[STATE_RESCAN].activity = ACTIVITY_RESCAN;
+	facts[STATE_STALLED].staging_full = true;
+	facts[STATE_DISCONNECTED].connected = false;
+	for (int s = STATE_STOPPED; s <= STATE_DISCONNECTED; s++)
+		assert_string_equal(
+		    replication_state_name(judge(&facts[s]).state), replication_state_name((enum replication_state)s));
+}
+
 /* Whatever is the case, there is a state, a reason, and an answer to "Ready?" that agrees with its reasons: see
  * judge(). */
 static void
@@ -479,6 +502,7 @@ main(void)
 	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
 	    cmocka_unit_test(who_falls_behind_for_good_is_told_what_holds_it_up),
 	    cmocka_unit_test(backlog_needs_waiting_bytes_and_an_old_checkpoint),
+	    cmocka_unit_test(every_state_of_drs_is_reached),
 	    cmocka_unit_test(every_combination_has_a_state_and_a_reason),
 	};
 
