@@ -130,6 +130,23 @@ what_is_written_and_synced_is_read_back(void **state)
 	buffer_free(back, MIB);
 }
 
+/* What a watchdog sees of a thread that waits for its disk. */
+static void
+every_wait_that_ends_is_a_turn(void **state)
+{
+	struct fixture *f = get(state);
+	struct disk_file *file = create_file(f);
+	uint64_t turns = disk_turns(f->disk);
+
+	assert_int_equal(disk_write_now(f->disk, file, f->buf, 4 * KIB, 0), 0);
+	assert_true(disk_turns(f->disk) > turns);
+	turns = disk_turns(f->disk);
+	assert_int_equal(disk_turns(f->disk), turns);
+	assert_int_equal(disk_sync_now(f->disk, file), 0);
+	assert_true(disk_turns(f->disk) > turns);
+	disk_close(f->disk, file);
+}
+
 static void
 files_are_opened_for_direct_io_and_not_inherited(void **state)
 {
@@ -687,6 +704,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    ON_DISK(what_is_written_and_synced_is_read_back),
+	    ON_DISK(every_wait_that_ends_is_a_turn),
 	    ON_DISK(files_are_opened_for_direct_io_and_not_inherited),
 	    ON_DISK(more_operations_than_the_ring_is_deep_all_finish_once),
 	    ON_DISK(epoll_on_the_descriptor_wakes_up),
