@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much of a source is taken, and how fast. Its credit says what its agent may have on its way, source_window():
- * nothing while there is no room, or it is paused (then it is also told to hold what it was granted before). Its gate
- * (server/throttle.h) says how fast it is read: TCP then holds the agent back, so a throttle counts at once, also for
- * what was granted before. A throttled source gets less credit, so that its heartbeats are not stuck for long behind
- * data that waits in the network. */
+/* How much of a source is taken, and how fast.
+ *
+ * Credit is what its agent may have on its way. There is none while there is no room, or while it is paused; then the
+ * agent is also told to hold what it was granted before. All have the same, and so, where many wait for one disk, the
+ * same share of it; but while one that is late is held up by the server, those with more time have as little as the
+ * protocol allows (server/precedence.h).
+ *
+ * The gate is a throttle (server/throttle.h): what is read of the socket. TCP then holds the agent back, so a throttle
+ * counts at once, also for what was granted before. There is less credit than without one, so that heartbeats are not
+ * stuck for long behind data that waits in the network. */
 #include <stdint.h>
 #include <time.h>
 
