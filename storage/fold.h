@@ -21,11 +21,12 @@ struct fold_stats {
 
 enum { FOLD_BATCH_BLOCKS = 16384 }; /* 64 MiB */
 
-/* Steps 2 and 3 for the view at F. Blocking; maintenance thread; takes a batch's memory. pause(arg) is called after every
- * few transfers and every batch (rate limit; may be NULL) and may return non-zero to give up: that if it is negative,
- * else -ECANCELED, is returned. 0, -HF_EDIGEST, -errno (ret_fault, may be NULL, says which block; nothing of that batch written).
- * -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files; -HF_EINCOMPLETE: one beyond the fill frontier.
- * A write or sync of a staging file that failed twice is an error: the caller must not advance the base.
+/* Steps 2 and 3 for the view at F. Blocking; maintenance thread; takes a batch's memory. pause(arg) is called after
+ * every few transfers and every batch (rate limit; may be NULL) and may return non-zero to give up: that if it is
+ * negative, else -ECANCELED, is returned. 0, -HF_EDIGEST, -errno (ret_fault, may be NULL, says which block; nothing of
+ * that batch written). -HF_ECORRUPT: an entry beyond the end of its volume, or damaged files; -HF_EINCOMPLETE: one
+ * beyond the fill frontier. A write or sync of a staging file that failed twice is an error: the caller must not
+ * advance the base.
  *
  * Staging and digest files of volumes with changes are written, of the others the digest files' headers: no first fill
  * of them may be going on meanwhile. */
