@@ -103,7 +103,7 @@ def test_the_disk_is_full(rig):
     daemon.wait_ready(source)
     with open(where / "filler", "wb") as f:
         space = os.statvfs(where)
-        os.posix_fallocate(f.fileno(), 0, space.f_bavail * space.f_frsize - 2 * MIB)
+        os.posix_fallocate(f.fileno(), 0, space.f_bavail * space.f_frsize)
     rewriting = threading.Thread(target=rewrite, args=(rig, agent))
     rewriting.start()
     rig.on_end(rewriting.join)
