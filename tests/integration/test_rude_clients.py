@@ -21,8 +21,9 @@ def agent_fixture(house):
 
 
 @pytest.fixture(name="door")
-def door_fixture(house):
-    """Opens connections to the monitor socket; all of them end with the test."""
+def door_fixture(house, agent):
+    """Opens connections to the monitor socket; all of them end with the test, and are forgotten before the next."""
+    before = files_open(house.served)
     with contextlib.ExitStack() as stack:
         def make(text=b""):
             s = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -32,6 +33,7 @@ def door_fixture(house):
                 s.sendall(text)
             return s
         yield make
+    wait_for(lambda: files_open(house.served) <= before + 2, 20, "the connections to be forgotten")
 
 
 def memory_mib(daemon):
@@ -77,9 +79,6 @@ def test_five_hundred_that_want_all_events_for_ever(house, agent, door):
     assert files_open(house.served) < before + CONNECTIONS_MAX + 20
     assert memory_mib(house.served) - memory < MEMORY_MAX_MIB
     assert rude[0].recv(12) == b"HTTP/1.1 200"  # the first come are served
-    for s in rude:
-        s.close()
-    wait_for(lambda: files_open(house.served) <= before + 2, 20, "the followers to be forgotten")
 
 
 @pytest.mark.parametrize("text, status", [
