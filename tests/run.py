@@ -8,7 +8,8 @@ Unit and crash tests are programs that print TAP (cmocka with CMOCKA_MESSAGE_OUT
 integration tests are pytest files. A program that dies counts as a failure; a skip has its reason printed.
 
 Every program gets a directory of its own for what it makes (TMPDIR), and leaves it empty: a file, process, mount or loop device
-that is still there at the end is a failure of its own. The integration tests mostly wait, so what only computes runs beside them.
+that is still there at the end is a failure of its own. So does every file of integration tests. They mostly wait: two files run at
+a time, and what only computes runs beside them.
 """
 import argparse
 import concurrent.futures
@@ -28,6 +29,8 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FUZZ_RUNS = 1_000_000
 UNIT_JOBS = 2  # unit tests with disks and links wait more than they compute
+INTEGRATION_JOBS = 2
+SLOWEST = 15  # integration tests whose times are printed
 # cmocka says "not ok N # SKIP name" of a skipped test.
 TAP = re.compile(r"^(ok|not ok)\s+\d+(?:\s*-\s*|\s+(?=#)|$)(.*)$")
 SKIP = re.compile(r"^# SKIP\s*(.*)$", re.IGNORECASE)
@@ -206,24 +209,27 @@ def run_fuzz(counts, build):
         counts.say(f"  {fuzzer.name:<28} {executed} executions  {time.monotonic() - began:6.1f} s")
 
 
-def run_pytest(counts, build):
+def run_pytest(counts, build, tests):
+    """One file of tests; (seconds, name) of each."""
     began = time.monotonic()
-    with scratch_for(counts, "integration") as (scratch, env), tempfile.TemporaryDirectory() as own:
+    with scratch_for(counts, tests.name) as (_, env), tempfile.TemporaryDirectory() as own:
         report = pathlib.Path(own) / "report.xml"
-        code, output = run([sys.executable, "-m", "pytest", "-q", *(["-x"] if os.environ.get("FIRST") else []), "-p", "no:cacheprovider",
-                            "--durations=15", f"--basetemp={own}/pytest", f"--junit-xml={report}", "tests/integration"], 1500,
-                           {**env, "HOLDFAST_BUILD": str(build.resolve())})
+        code, output = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={own}/pytest",
+                            f"--junit-xml={report}", tests], 1500, {**env, "HOLDFAST_BUILD": str(build.resolve())})
+        times = read_report(counts, report) if report.exists() else []
+    if code != 0 or not times:
         counts.say(output[-20000:])
-        if report.exists():
-            read_report(counts, report)
-        else:
-            counts.fail("pytest", f"exit {code}, no report")
-    counts.say(f"  {'integration':<28} {time.monotonic() - began:24.1f} s")
+    if not times:
+        counts.fail(tests.name, f"exit {code}, no report")
+    counts.say(f"  {tests.name:<28} {len(times):4} tests {time.monotonic() - began:20.1f} s")
+    return times
 
 
 def read_report(counts, report):
+    times = []
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
+        times.append((float(case.get("time")), name))
         skip = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             counts.fail(name)
@@ -231,6 +237,18 @@ def read_report(counts, report):
             counts.add(0, [f"{name}: {skip.get('message')}"])
         else:
             counts.add(1)
+    return times
+
+
+def run_integration(counts, build):
+    """The largest files first: what is left for the end is short."""
+    began = time.monotonic()
+    files = sorted((ROOT / "tests/integration").glob("test_*.py"), key=lambda file: -file.stat().st_size)
+    with concurrent.futures.ThreadPoolExecutor(INTEGRATION_JOBS) as pool:
+        times = [one for done in pool.map(lambda file: run_pytest(counts, build, file), files) for one in done]
+    for seconds, name in sorted(times, reverse=True)[:SLOWEST]:
+        counts.say(f"  {seconds:6.1f} s  {name}")
+    counts.say(f"  {'integration':<28} {len(times):4} tests {time.monotonic() - began:20.1f} s")
 
 
 def run_layering(counts, build):
@@ -242,7 +260,7 @@ def run_layering(counts, build):
 
 
 PARTS = {"layering": run_layering, "unit": run_units, "crash": run_crash, "planted": run_planted, "fuzz": run_fuzz,
-         "integration": run_pytest}
+         "integration": run_integration}
 
 
 def run_parts(counts, arguments, parts):
