@@ -858,12 +858,30 @@ api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, in
 	return certificate_json(names[role], "", expiry_name(c->not_before_ns, c->not_after_ns, now_ns), c, now_ns);
 }
 
+/* What DRS would send to EventBridge; it has no more that we have something like. */
+static const struct {
+	const char *event, *detail_type, *state;
+} drs_events[] = {
+    {"stalled", "DRS Source Server Data Replication Stalled Change", "STALLED"},
+    {"stall_ended", "DRS Source Server Data Replication Stalled Change", "NOT_STALLED"},
+};
+
+static json_t *
+json_drs_event(const char *event)
+{
+	for (size_t i = 0; i < sizeof drs_events / sizeof drs_events[0]; i++)
+		if (strcmp(drs_events[i].event, event) == 0)
+			return json_pack("{s:s, s:{s:s}}", "detail-type", drs_events[i].detail_type, "detail", "state",
+			    drs_events[i].state);
+	return json_null();
+}
+
 json_t *
 api_json_event(const struct registry_event *e)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number", json_bytes(e->number), "dateTime",
-	    api_json_time(e->time_ns), "sourceServerID", text_or_null(e->source.text), "event", api_json_text(e->event),
-	    "text", api_json_text(e->text));
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number", json_bytes(e->number),
+	    "dateTime", api_json_time(e->time_ns), "sourceServerID", text_or_null(e->source.text), "event",
+	    api_json_text(e->event), "text", api_json_text(e->text), "drs", json_drs_event(e->event));
 }
 
 /* ---- audit ---- */

@@ -337,6 +337,9 @@ note_change(struct source *src, const struct state_verdict *v)
 	}
 	if (src->evaluated && v->state != src->state && v->state == STATE_STALLED)
 		server_event(src->server, &src->id, "stalled", "%s", v->reason);
+	if (src->evaluated && v->state != src->state && src->state == STATE_STALLED)
+		server_event(src->server, &src->id, "stall_ended", "it is %s now: %s", replication_state_name(v->state),
+		    v->reason);
 	if (src->evaluated && v->ready != src->was_ready)
 		server_event(src->server, &src->id, v->ready ? "ready" : "not_ready", "%s",
 		    v->ready ? "a point in time was read back: all volumes can be restored" : v->reasons[0].text);

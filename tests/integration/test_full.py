@@ -54,6 +54,8 @@ def test_a_filler_file_stalls_replication_and_its_end_lets_it_go_on(small):
     assert first_difference(before, daemon.export(agent.source, "root", "before")) is None
     filler.unlink()
     daemon.wait_state(agent.source, "CONTINUOUS", seconds=60)
+    wait_for(lambda: daemon.events("stall_ended"), 20, "the event of its end")
+    assert [e["drs"]["detail"]["state"] for e in daemon.events() if e["drs"]] == ["STALLED", "NOT_STALLED"]
     daemon.point(agent.source, "after")
     assert first_difference(disk, daemon.export(agent.source, "root", "after")) is None
     assert first_difference(before, daemon.export(agent.source, "root", "before")) is None
