@@ -25,7 +25,7 @@ pace_note_group(struct pace *p, int64_t waited_ns)
 {
 	int64_t calm = atomic_load(&p->calm_ns);
 
-	if (!atomic_load(&p->busy))
+	if (!atomic_load(&p->busy) || waited_ns < calm)
 		atomic_store(&p->calm_ns, smooth(calm, waited_ns));
 	else if (calm > 0 && waited_ns > 2 * calm)
 		atomic_fetch_add(&p->late_ns, waited_ns - 2 * calm);

@@ -104,6 +104,22 @@ what_is_calm_is_learnt_only_while_no_maintenance_is_under_way(void **state)
 }
 
 static void
+what_was_calm_in_a_burst_is_forgotten_after_it(void **state)
+{
+	struct pace p = {.sleep_ns = count_sleep};
+
+	for (int i = 0; i < 100; i++)
+		pace_note_group(&p, 1000000);
+	pace_begin(&p);
+	for (int i = 0; i < 100; i++)
+		pace_note_group(&p, 1000);
+	assert_true(p.calm_ns < 10000);
+	pace_note_group(&p, 1000000);
+	assert_true(p.late_ns > 900000);
+	pace_end(&p);
+}
+
+static void
 without_any_group_nobody_is_waited_for(void **state)
 {
 	struct pace p = {.sleep_ns = count_sleep};
@@ -134,6 +150,7 @@ main(void)
 	    cmocka_unit_test(a_twenty_fifth_of_the_time_is_work_whatever_is_late),
 	    cmocka_unit_test(what_was_late_before_a_pause_counts_once),
 	    cmocka_unit_test(what_is_calm_is_learnt_only_while_no_maintenance_is_under_way),
+	    cmocka_unit_test(what_was_calm_in_a_burst_is_forgotten_after_it),
 	    cmocka_unit_test(without_any_group_nobody_is_waited_for),
 	    cmocka_unit_test(maintenance_is_told_to_give_up),
 	};
