@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 struct pace {
-	_Atomic int64_t
-	    calm_ns; /* what a group waits when no maintenance is under way, smoothed; 0 = not known. It falls
-		      * while there is some, too: what was learnt from a burst says nothing of the time after it */
+	/* What a group waits when no maintenance is under way, smoothed; 0 = not known. It falls while there is some,
+	 * too: what was learnt from a burst says nothing of the time after it. */
+	_Atomic int64_t calm_ns;
 	_Atomic int64_t late_ns; /* since the last pause, all groups together */
 	atomic_bool busy, ending;
 	int64_t resumed_ns;           /* maintenance's: the end of its last pause */
