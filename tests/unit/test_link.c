@@ -619,8 +619,8 @@ stopping_ends_the_wait_for_a_server_that_is_not_there(void **state)
 	struct fixture *f = *state;
 	pthread_t thread;
 
+	f->server.goodbye = -HF_ESHUTDOWN;
 	begin(f);
-	SET(f, goodbye, -HF_ESHUTDOWN);
 	assert_int_equal(pthread_create(&thread, NULL, stop_soon, f->link), 0);
 	assert_int_equal(link_declare(f->link, &f->declare, &f->volumes, NULL), -ECANCELED);
 	pthread_join(thread, NULL);
