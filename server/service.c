@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/common/log.h"
+#include "server/fleet.h"
 #include "server/notify.h"
 #include "server/server.h"
 #include "server/watchdog.h"
@@ -59,73 +60,46 @@ service_destroy(struct service *s)
 
 /* ---- how things are ---- */
 
-struct summary {
-	unsigned sources, ready, connected;
-	double lag_seconds; /* the worst; -1 = nobody has a point */
-	uint64_t rate;      /* bytes a second received, over 10 s */
-};
-
 static void
-summarise(struct service *s, struct summary *ret_summary)
+write_lag(const struct fleet *f, char *buf)
 {
-	struct source_status *status = s->scratch;
-	struct summary sum = {.lag_seconds = -1};
-	struct id after = {0};
-
-	while (status_next(s->server->status, &after, status)) {
-		double lag = status_lag_seconds(status->consistent_at_ns, clock_real_ns());
-
-		after = status->id;
-		sum.sources++;
-		sum.ready += status->ready;
-		sum.connected += status->connected;
-		sum.rate += status->rate_10s;
-		if (status->state != STATE_STOPPED && lag > sum.lag_seconds)
-			sum.lag_seconds = lag;
-	}
-	*ret_summary = sum;
-}
-
-static void
-write_lag(const struct summary *sum, char *buf)
-{
-	if (sum->lag_seconds < 0)
+	if (f->worst_lag_seconds < 0)
 		snprintf(buf, UNITS_TEXT_BYTES, "unknown");
 	else
-		duration_format((int64_t)(sum->lag_seconds * (double)NS_PER_SECOND), buf);
+		duration_format((int64_t)(f->worst_lag_seconds * (double)NS_PER_SECOND), buf);
 }
 
 static void
 write_line(struct service *s, char *line)
 {
 	char lag[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
-	struct summary sum;
+	struct fleet f;
 
-	summarise(s, &sum);
-	if (sum.sources == 0) {
+	fleet_count(s->server->status, clock_real_ns(), s->scratch, &f);
+	if (f.sources == 0) {
 		snprintf(line, STATUS_LINE_BYTES, "Ready: no sources yet (holdfastctl token create)");
 		return;
 	}
-	write_lag(&sum, lag);
-	snprintf(line, STATUS_LINE_BYTES, "Ready: %u/%u sources, worst lag %s, %s/s in", sum.ready, sum.sources, lag,
-	    size_format(sum.rate, rate));
+	write_lag(&f, lag);
+	snprintf(line, STATUS_LINE_BYTES, "Ready: %u/%u sources, worst lag %s, %s/s in", f.ready, f.sources, lag,
+	    size_format(f.rate_10s, rate));
 }
 
 void
 service_log_summary(struct service *s)
 {
 	struct area_facts area;
-	struct summary sum;
+	struct fleet f;
 	char lag[UNITS_TEXT_BYTES];
 
-	summarise(s, &sum);
-	write_lag(&sum, lag);
+	fleet_count(s->server->status, clock_real_ns(), s->scratch, &f);
+	write_lag(&f, lag);
 	area_get(s->server->areas[AREA_DATA], &area);
 	log_notice("summary",
 	    "sources=%u ready=%u connected=%u sessions=%u worst_lag=%s in_bytes_per_second=%" PRIu64
 	    " free_bytes=%" PRIu64 " events_pending=%u rows_waiting=%zu",
-	    sum.sources, sum.ready, sum.connected, atomic_load(&s->server->session_count), lag, sum.rate,
-	    area.free_bytes, atomic_load(&s->server->events_pending), ledger_waiting(s->server->ledger));
+	    f.sources, f.ready, f.connected, atomic_load(&s->server->session_count), lag, f.rate_10s, area.free_bytes,
+	    atomic_load(&s->server->events_pending), ledger_waiting(s->server->ledger));
 }
 
 /* ---- the start and the end ---- */
