@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/change.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
@@ -152,43 +153,13 @@ make_change(const struct ctl *ctl, json_t **ret_body)
 	return EXIT_DONE;
 }
 
-static int
-print_answer(const struct ctl *ctl, json_t *answer)
-{
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(answer);
-	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
-	json_decref(answer);
-	return EXIT_DONE;
-}
-
-/* Takes body. */
-static int
-change_source(struct ctl *ctl, const json_t *source, json_t *body, const char *verb)
-{
-	json_t *answer;
-	int code = client_change(
-	    ctl->client, "POST", body, &answer, "/v1/source-servers/%s/%s", pick_text(source, "sourceServerID"), verb);
-
-	return code != EXIT_DONE ? code : print_answer(ctl, answer);
-}
-
 int
 run_policy_set(struct ctl *ctl)
 {
-	json_t *source, *body = NULL;
+	json_t *body = NULL;
 	int code = make_change(ctl, &body);
 
-	if (code != EXIT_DONE)
-		return code;
-	code = find_source(ctl, ctl->operands[0], &source);
-	if (code != EXIT_DONE) {
-		json_decref(body);
-		return code;
-	}
-	code = change_source(ctl, source, body, "policy");
-	json_decref(source);
-	return code;
+	return code == EXIT_DONE ? change_source(ctl, "policy", body) : code;
 }
 
 /* ---- retention ---- */
@@ -217,7 +188,7 @@ change_all(struct ctl *ctl, const char *verb)
 		return first;
 	}
 	json_array_foreach (answers, i, answer) {
-		(void)print_answer(ctl, json_incref(answer));
+		(void)print_change(ctl, json_incref(answer));
 	}
 	json_decref(answers);
 	return first;
@@ -226,19 +197,11 @@ change_all(struct ctl *ctl, const char *verb)
 static int
 change_retention(struct ctl *ctl, const char *verb)
 {
-	json_t *source;
-	int code;
-
 	if (ctl_given(ctl, OPT_ALL) == (ctl->operand_count > 0))
 		return ctl_fail(EXIT_USAGE, "a SOURCE, or --all, is wanted");
 	if (ctl_given(ctl, OPT_ALL))
 		return change_all(ctl, verb);
-	code = find_source(ctl, ctl->operands[0], &source);
-	if (code != EXIT_DONE)
-		return code;
-	code = change_source(ctl, source, NULL, verb);
-	json_decref(source);
-	return code;
+	return change_source(ctl, verb, NULL);
 }
 
 int

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/change.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
@@ -81,24 +82,8 @@ make_change(const struct ctl *ctl, json_t **ret_body)
 int
 run_quota_set(struct ctl *ctl)
 {
-	json_t *source, *body = NULL, *answer;
+	json_t *body = NULL;
 	int code = make_change(ctl, &body);
 
-	if (code != EXIT_DONE)
-		return code;
-	code = find_source(ctl, ctl->operands[0], &source);
-	if (code != EXIT_DONE) {
-		json_decref(body);
-		return code;
-	}
-	code = client_change(
-	    ctl->client, "POST", body, &answer, "/v1/source-servers/%s/quota", pick_text(source, "sourceServerID"));
-	json_decref(source);
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(answer);
-	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
-	json_decref(answer);
-	return EXIT_DONE;
+	return code == EXIT_DONE ? change_source(ctl, "quota", body) : code;
 }

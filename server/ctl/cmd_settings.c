@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "server/ctl/change.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
@@ -195,52 +196,28 @@ run_settings_untag(struct ctl *ctl)
 /* ---- of one ---- */
 
 static int
-change_one(struct ctl *ctl, const char *id, json_t *patch)
+patch_source(struct ctl *ctl, read_words *read)
 {
-	json_t *answer;
-	int code = client_change(ctl->client, "POST", patch, &answer, "/v1/source-servers/%s/settings", id);
-
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(answer);
-	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
-	json_decref(answer);
-	return EXIT_DONE;
-}
-
-static int
-change_source(struct ctl *ctl, read_words *read)
-{
-	json_t *source, *patch;
+	json_t *patch;
 	int code = make_patch(read, ctl->operands + 1, ctl->operand_count - 1, &patch);
 
-	if (code != EXIT_DONE)
-		return code;
-	code = find_source(ctl, ctl->operands[0], &source);
-	if (code != EXIT_DONE) {
-		json_decref(patch);
-		return code;
-	}
-	code = change_one(ctl, pick_text(source, "sourceServerID"), patch);
-	json_decref(source);
-	return code;
+	return code == EXIT_DONE ? change_source(ctl, "settings", patch) : code;
 }
 
 int
 run_source_set(struct ctl *ctl)
 {
-	return change_source(ctl, read_of_source);
+	return patch_source(ctl, read_of_source);
 }
 
 int
 run_source_tag(struct ctl *ctl)
 {
-	return change_source(ctl, read_tags);
+	return patch_source(ctl, read_tags);
 }
 
 int
 run_source_untag(struct ctl *ctl)
 {
-	return change_source(ctl, read_keys);
+	return patch_source(ctl, read_keys);
 }

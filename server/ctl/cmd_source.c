@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/change.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
@@ -453,26 +454,15 @@ run_source_show(struct ctl *ctl)
 
 /* ---- source adopt, revoke ---- */
 
-/* Takes answer. */
-static int
-print_change(struct ctl *ctl, json_t *answer)
-{
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(answer);
-	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
-	json_decref(answer);
-	return EXIT_DONE;
-}
-
 static const char *
 host_name(const json_t *source)
 {
 	return pick_text(source, "sourceProperties.identificationHints.hostname");
 }
 
-/* warning: what will be confirmed; NULL: nothing needs to be. */
+/* Once warning, what it comes to, is confirmed. */
 static int
-change_source(struct ctl *ctl, const char *verb, const char *warning)
+confirm_change(struct ctl *ctl, const char *verb, const char *warning)
 {
 	const char *id;
 	json_t *source, *answer = NULL;
@@ -481,7 +471,7 @@ change_source(struct ctl *ctl, const char *verb, const char *warning)
 	if (code != EXIT_DONE)
 		return code;
 	id = pick_text(source, "sourceServerID");
-	if (warning != NULL && !ctl_confirm(ctl, "%s (%s): %s.", id, host_name(source), warning))
+	if (!ctl_confirm(ctl, "%s (%s): %s.", id, host_name(source), warning))
 		code = EXIT_USAGE;
 	else
 		code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/%s", id, verb);
@@ -492,13 +482,15 @@ change_source(struct ctl *ctl, const char *verb, const char *warning)
 int
 run_source_adopt(struct ctl *ctl)
 {
-	return change_source(ctl, "adopt", "the next machine that connects with its certificate takes its place, once");
+	return confirm_change(
+	    ctl, "adopt", "the next machine that connects with its certificate takes its place, once");
 }
 
 int
 run_source_revoke(struct ctl *ctl)
 {
-	return change_source(ctl, "revoke", "all its certificates are revoked and its session is cut; its points stay");
+	return confirm_change(
+	    ctl, "revoke", "all its certificates are revoked and its session is cut; its points stay");
 }
 
 /* ---- source pause, resume, stop, start, delete ---- */
@@ -518,7 +510,7 @@ run_source_resume(struct ctl *ctl)
 int
 run_source_stop(struct ctl *ctl)
 {
-	return change_source(ctl, "stop",
+	return confirm_change(ctl, "stop",
 	    "its agent is sent away and let in no longer; nothing new arrives until source start; its points stay");
 }
 
