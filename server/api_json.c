@@ -486,13 +486,14 @@ json_counters(const struct source_status *s)
 {
 	const struct store_stats *t = &s->store;
 
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "receivedBytes",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "receivedBytes",
 	    json_bytes(s->received_bytes), "durableBytes", json_bytes(s->durable_bytes), "resentFrames",
-	    json_bytes(s->resent_frames), "writtenBytes", json_bytes(t->written_bytes), "journalBytes",
-	    json_bytes(t->journal_bytes), "syncs", json_bytes(histogram_count(&t->sync_times)), "runs",
-	    json_bytes(t->run_count), "segments", json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last),
-	    "baseLSN", json_lsn(t->base_lsn), "merges", json_bytes(t->merges), "mergeCopiedBytes",
-	    json_bytes(t->merge_copied_bytes), "mergeFreedBytes", json_bytes(t->merge_freed_bytes));
+	    json_bytes(s->resent_frames), "lostSessions", json_bytes(s->lost_sessions), "writtenBytes",
+	    json_bytes(t->written_bytes), "journalBytes", json_bytes(t->journal_bytes), "syncs",
+	    json_bytes(histogram_count(&t->sync_times)), "runs", json_bytes(t->run_count), "segments",
+	    json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last), "baseLSN", json_lsn(t->base_lsn), "merges",
+	    json_bytes(t->merges), "mergeCopiedBytes", json_bytes(t->merge_copied_bytes), "mergeFreedBytes",
+	    json_bytes(t->merge_freed_bytes));
 }
 
 static const char *

@@ -44,6 +44,7 @@ VALUE(durable, s->durable_bytes)
 VALUE(written, s->store.written_bytes)
 VALUE(frames, s->received_frames)
 VALUE(resent_frames, s->resent_frames)
+VALUE(lost_sessions, s->lost_sessions)
 VALUE(throttle, s->throttle.mbps != 0 ? s->throttle.mbps * 125e3 : NAN)
 VALUE(throttle_wait, (double)s->throttle.waited_ns / NS_PER_SECOND)
 VALUE(io_errors, s->store.io_errors)
@@ -88,6 +89,9 @@ static const struct source_family {
 	get_frames},
     {{"holdfast_source_resent_frames_total", "counter", "Those of them that a resuming agent sent again"},
 	get_resent_frames},
+    {{"holdfast_source_lost_sessions_total", "counter",
+	 "Sessions that broke off and were taken up again by the same process of the agent, since the server started"},
+	get_lost_sessions},
     {{"holdfast_source_throttle_bytes_per_second", "gauge",
 	 "How fast it may be read at this hour; no sample: no throttle"},
 	get_throttle},

@@ -17,6 +17,9 @@ enum {
 	 * that 64 busy sessions all get their turn within some milliseconds. */
 	READ_BUDGET_BYTES = 1024 * 1024,
 
+	/* Sessions lost within NETWORK_WINDOW_NS that make a network unstable: one is a cable, two are chance. */
+	NETWORK_LOSSES = 3,
+
 	/* Least that an agent may have on its way: one frame of the largest size fits, as docs/protocol.md promises. */
 	CREDIT_MIN_BYTES = 2 * 1024 * 1024,
 
@@ -70,6 +73,9 @@ enum {
 
 /* A session is silent after three intervals, but never sooner than this. */
 #define SILENCE_MIN_NS (5 * NS_PER_SECOND)
+
+/* An unstable network has become steady when no session was lost for so long. */
+#define NETWORK_WINDOW_NS (600 * NS_PER_SECOND)
 
 /* How long a closing session may take to read our goodbye. */
 #define CLOSE_DEADLINE_NS (2 * NS_PER_SECOND)

@@ -152,7 +152,7 @@ bury(struct session *s)
 }
 
 static void
-leave_source(struct session *s)
+leave_source(struct session *s, int status)
 {
 	struct source *src = s->source;
 
@@ -160,7 +160,7 @@ leave_source(struct session *s)
 		return;
 	s->source = NULL;
 	s->payload = NULL; /* the frame begun is aborted: its slab is not ours any more */
-	source_leave(src, s);
+	source_leave(src, s, status);
 }
 
 void
@@ -177,7 +177,7 @@ session_vanished(struct session *s, int status)
 		log_info("session_lost", "session=%" PRIu64 " source=%s peer=%s state=%s reason=%s", s->number,
 		    s->certificate.source.text[0] != '\0' ? s->certificate.source.text : "-", s->peer,
 		    session_state_name(s->state), hf_status_name(status));
-	leave_source(s);
+	leave_source(s, status);
 	bury(s);
 }
 
@@ -246,7 +246,7 @@ session_end(struct session *s, int status, const char *text, const char *cure)
 	if (s->state >= SESSION_CLOSING)
 		return;
 	note_end(s, status, text, cure);
-	leave_source(s);
+	leave_source(s, status);
 	if (s->state == SESSION_HANDSHAKE) {
 		bury(s); /* it cannot hear us */
 		return;

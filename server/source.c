@@ -691,6 +691,7 @@ tick_second(struct source *src, int64_t now_ns)
 			source_open(src);
 	}
 	source_tick_pace(src);
+	source_watch_network(src, now_ns);
 	source_expire_requests(src, now_ns);
 	source_tick_proof(src);
 	src->events -= src->events > 0;

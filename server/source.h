@@ -33,9 +33,9 @@ void source_shutdown(struct source *src);
 /* A session that was admitted: it is welcomed when the store is open and the frames of an older session are through;
  * that one is fenced. */
 void source_queue_session(struct source *src, struct session *s);
-void source_leave(struct source *src, struct session *s); /* the session is ending */
-void source_flush(struct source *src);                    /* nothing more to read just now */
-void source_output_drained(struct source *src);           /* the session's answers have gone out */
+void source_leave(struct source *src, struct session *s, int status); /* the session is ending, and why */
+void source_flush(struct source *src);                                /* nothing more to read just now */
+void source_output_drained(struct source *src);                       /* the session's answers have gone out */
 
 /* What its agent is to do with disks that appear. */
 enum new_disks_wish source_new_disks(const struct source *src);

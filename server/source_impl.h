@@ -8,6 +8,7 @@
 #include "proto/message.h"
 #include "server/catch_up.h"
 #include "server/limits.h"
+#include "server/network.h"
 #include "server/rate.h"
 #include "server/source.h"
 #include "server/stages.h"
@@ -124,6 +125,8 @@ struct source {
 	int64_t gone_ns;  /* monotonic: when the last session ended; 0 = one is there */
 	int64_t grace_ns; /* how long after that it still counts as connected */
 	int64_t certificate_expires_ns;
+	struct network network;
+	bool network_told; /* as unstable */
 
 	/* agent's news */
 	enum activity activity;
@@ -254,6 +257,9 @@ void source_watch_retention(struct source *src); /* once a second */
 
 /* source_pace.c */
 void source_tick_pace(struct source *src); /* once a second: the hour, and how late it is, may say something else */
+
+/* source_network.c */
+void source_watch_network(struct source *src, int64_t now_ns); /* once a second, and when its agent is back */
 
 /* source_target.c */
 void source_watch_target(struct source *src); /* once a second */

@@ -152,6 +152,8 @@ source_welcome_newcomer(struct source *src)
 	src->session = s;
 	src->gone_ns = 0;
 	src->ever_connected = true;
+	network_begin(&src->network, s->hello.incarnation, clock_monotonic_ns());
+	source_watch_network(src, clock_monotonic_ns());
 	src->activity = 0;
 	src->certificate_expires_ns = s->certificate.not_after_ns;
 	snprintf(src->peer, sizeof src->peer, "%s", s->peer);
@@ -164,7 +166,7 @@ source_welcome_newcomer(struct source *src)
 /* ---- going ---- */
 
 void
-source_leave(struct source *src, struct session *s)
+source_leave(struct source *src, struct session *s, int status)
 {
 	src->dirty = true;
 	source_touch(src);
@@ -173,6 +175,7 @@ source_leave(struct source *src, struct session *s)
 	if (s != src->session)
 		return;
 	src->session = NULL;
+	network_end(&src->network, status);
 	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	throttle_gate_leave(&src->gate, src->gone_ns);

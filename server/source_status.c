@@ -304,6 +304,7 @@ gather_agent(const struct source *src, struct source_status *s, struct state_fac
 	s->first_byte_ns = src->first_byte_ns;
 	s->last_seen_ns = src->seen_ns;
 	s->certificate_expires_ns = src->certificate_expires_ns;
+	s->lost_sessions = src->network.lost;
 	s->clock_offset_ns = src->clock_offset_ns;
 	s->round_trip_ns = src->round_trip_ns;
 	s->activity = src->activity;
@@ -315,6 +316,7 @@ gather_agent(const struct source *src, struct source_status *s, struct state_fac
 	f->activity = s->connected ? src->activity : 0;
 	f->went_back = src->went_back;
 	f->backlog_bytes = src->backlog_bytes;
+	f->network_unstable = src->network.unstable;
 	gather_bad_volume(src, f);
 }
 

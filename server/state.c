@@ -16,6 +16,12 @@
 	"holdfastctl scrub status; it heals while the source still has these blocks, and the disk wants a look: " \
 	"smartctl"
 
+#define NETWORK_REASON \
+	"sessions with the agent were lost again and again within ten minutes, though it and this server ran on"
+#define NETWORK_CURE                                                                                                \
+	"look at the path between source and server: a link that flaps, packet loss (mtr), a firewall or NAT that " \
+	"drops connections"
+
 /* ---- what may be the case ---- */
 
 static bool
@@ -82,6 +88,12 @@ static bool
 never_seen(const struct state_facts *f)
 {
 	return !f->connected && !f->ever_connected;
+}
+
+static bool
+is_cut_off(const struct state_facts *f)
+{
+	return !f->connected && f->network_unstable;
 }
 
 static bool
@@ -170,7 +182,7 @@ always(const struct state_facts *f)
 
 /* ---- the table: the first line that holds is the state ---- */
 
-enum detail { DETAIL_NONE, DETAIL_STORE, DETAIL_REFUSED, DETAIL_VOLUME, DETAIL_VERIFY, DETAIL_STAGE };
+enum detail { DETAIL_NONE, DETAIL_STORE, DETAIL_REFUSED, DETAIL_VOLUME, DETAIL_VERIFY, DETAIL_STAGE, DETAIL_NETWORK };
 
 static const struct rule {
 	bool (*holds)(const struct state_facts *f);
@@ -193,6 +205,7 @@ static const struct rule {
     {is_refused, STATE_DISCONNECTED, "AGENT_REFUSED", DETAIL_REFUSED, "the agent was refused", ""},
     {never_seen, STATE_INITIATING, "", DETAIL_NONE, "enrolled; the agent has not connected yet",
 	"holdfast-agent run on the source"},
+    {is_cut_off, STATE_DISCONNECTED, "UNSTABLE_NETWORK", DETAIL_NETWORK, "the agent is not connected", NETWORK_CURE},
     {not_seen, STATE_DISCONNECTED, "AGENT_NOT_SEEN", DETAIL_NONE, "the agent is not connected",
 	"look at the agent on the source: holdfast-agent status"},
     {is_paused, STATE_PAUSED, "", DETAIL_NONE,
@@ -269,6 +282,7 @@ detail_text(const struct state_facts *f, enum detail detail)
 	case DETAIL_VOLUME: return f->bad_volume;
 	case DETAIL_VERIFY: return f->verify_text;
 	case DETAIL_STAGE: return f->bottleneck < 0 ? "" : stage_texts[f->bottleneck];
+	case DETAIL_NETWORK: return NETWORK_REASON;
 	}
 	return "";
 }
@@ -300,6 +314,17 @@ add_damage(const struct state_facts *f, struct state_verdict *v)
 	snprintf(v->error, sizeof v->error, "INTEGRITY_ERROR");
 	copy_text(v->raw_error, f->damage_text);
 	copy_text(v->cure, DAMAGE_CURE);
+}
+
+/* So is this: between two losses all goes on. */
+static void
+add_network(const struct state_facts *f, struct state_verdict *v)
+{
+	if (!f->network_unstable || v->error[0] != '\0')
+		return;
+	snprintf(v->error, sizeof v->error, "UNSTABLE_NETWORK");
+	copy_text(v->raw_error, NETWORK_REASON);
+	copy_text(v->cure, NETWORK_CURE);
 }
 
 static void
@@ -396,5 +421,6 @@ state_evaluate(const struct state_facts *f, struct state_verdict *ret_verdict)
 	set_state(f, rule, ret_verdict);
 	add_refusal(f, ret_verdict);
 	add_damage(f, ret_verdict);
+	add_network(f, ret_verdict);
 	set_ready(f, ret_verdict);
 }

@@ -36,6 +36,7 @@ struct state_facts {
 	int refused; /* the last attempt to connect was refused: negative status; 0 = it was not */
 	char refused_text[SENTENCE_BYTES], refused_cure[SENTENCE_BYTES];
 	enum activity activity; /* 0 = not reported */
+	bool network_unstable;  /* sessions were lost again and again: network.h */
 	bool went_back; /* the staging area is older than what was acknowledged once, and the agent has not compared
 			   since */
 	uint64_t backlog_bytes;

@@ -110,6 +110,7 @@ struct source_status {
 	bool connected;
 	int64_t added_ns, first_byte_ns, last_seen_ns; /* 0 = never */
 	int64_t certificate_expires_ns;
+	uint64_t lost_sessions;  /* to the network, since the start: see network.h */
 	int64_t next_attempt_ns; /* the server tries again what failed, by our clock; 0 = nothing is waited for */
 
 	/* lag: at `taken_ns` our clock said so; readers add the time since (lag grows with the clock). -1 = no such

@@ -186,6 +186,38 @@ def test_an_agent_whose_connection_breaks_all_the_time_arrives_all_the_same(hous
     agent.stop()
 
 
+def network_error(daemon, agent):
+    error = daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationError"]
+    return error and error["code"]
+
+
+def test_a_network_that_loses_sessions_is_told_and_agents_that_die_are_not(rig):
+    daemon = rig.daemon()
+    proxy = TcpProxy(("127.0.0.1", daemon.port))
+    rig.on_end(proxy.close)
+    agent = rig.agent(daemon, {"root": rig.file("root", random_bytes(rig.random, MIB))}).go_through(proxy.port).start()
+    daemon.wait_ready(agent.source)
+    proxy.cut_after(None, reset=True)
+
+    def lost():
+        return int(daemon.source(agent.source)["counters"]["lostSessions"])
+
+    for deaths in range(3):
+        agent.restart("kill")
+        wait_for(lambda: proxy.connections > deaths + 1, 20, "the next process")
+        daemon.wait_streaming(agent.source)
+    assert lost() == 0 and network_error(daemon, agent) is None
+    for losses in range(1, 4):
+        assert network_error(daemon, agent) is None and not daemon.events("network_unstable")
+        agent.wait_connected()
+        proxy.cut()
+        wait_for(lambda: lost() == losses, 20, "the agent to be back")
+    wait_for(lambda: network_error(daemon, agent) == "UNSTABLE_NETWORK", 10, "the error")
+    assert daemon.source(agent.source)["ready"]
+    assert len(daemon.events("network_unstable")) == 1
+    agent.stop()
+
+
 # ---- silence ----
 
 @pytest.fixture(name="far")

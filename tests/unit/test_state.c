@@ -98,6 +98,40 @@ rot_in_the_newest_point_is_not_ready(void **state)
 }
 
 static void
+an_unstable_network_is_told_and_stops_nothing(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.network_unstable = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_CONTINUOUS);
+	assert_string_equal(v.error, "UNSTABLE_NETWORK");
+	assert_string_equal(state_drs_error(v.error), "UNSTABLE_NETWORK");
+	assert_string_not_equal(v.cure, "");
+	assert_true(v.ready);
+	f.staging_full = true; /* what holds it up is told first */
+	assert_string_equal(judge(&f).error, "STAGING_FULL");
+}
+
+static void
+an_agent_gone_from_an_unstable_network_is_not_looked_for_on_the_source(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.network_unstable = true;
+	f.connected = false;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_DISCONNECTED);
+	assert_string_equal(v.error, "UNSTABLE_NETWORK");
+	assert_non_null(strstr(v.reason, "not connected"));
+	assert_non_null(strstr(v.cure, "path"));
+	f.network_unstable = false;
+	assert_string_equal(judge(&f).error, "AGENT_NOT_SEEN");
+}
+
+static void
 all_is_well(void **state)
 {
 	struct state_facts f = good_facts();
@@ -479,6 +513,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(an_unstable_network_is_told_and_stops_nothing),
+	    cmocka_unit_test(an_agent_gone_from_an_unstable_network_is_not_looked_for_on_the_source),
 	    cmocka_unit_test(all_is_well),
 	    cmocka_unit_test(rot_in_old_points_is_told_and_stops_nothing),
 	    cmocka_unit_test(rot_in_the_newest_point_is_not_ready),
