@@ -513,16 +513,44 @@ pki_retire(struct pki *p, int64_t now_ns, struct hf_error *err)
 /* ---- a server's certificate put there by somebody else ---- */
 
 static int
-load_server(const struct pki *p, struct key_pair *ret_server, struct hf_error *err)
+check_server(const struct pki *p, struct hf_error *err)
+{
+	if (server_fits(p))
+		return 0;
+	return hf_error_say(err, -HF_ECORRUPT,
+	    "%s: server.pem and server.key are not a pair for a server, signed by this CA; without them a start makes "
+	    "both "
+	    "anew",
+	    p->dir);
+}
+
+/* An expired one is renewed at every start, but nobody may be made to use one. */
+static int
+refuse_expired(const struct pki *p, const struct pki *fresh, int64_t now_ns, struct hf_error *err)
+{
+	int64_t end_ns = certificate_time_ns(X509_get0_notAfter(fresh->server.certificate));
+	char end[UNITS_TEXT_BYTES];
+
+	if (end_ns > now_ns || X509_cmp(p->server.certificate, fresh->server.certificate) == 0)
+		return 0;
+	return hf_error_say(err, -HF_EEXPIRED, "%s/server.pem expired at %s: holdfastctl cert renew makes a good one",
+	    p->dir, time_format(end_ns, end));
+}
+
+static int
+load_server(const struct pki *p, int64_t now_ns, struct key_pair *ret_server, struct hf_error *err)
 {
 	struct pki fresh = {.ca = p->ca};
-	int r = pem_load_certificate(p->dir, "server.pem", &fresh.server.certificate, err);
+	int r;
 
+	strcpy(fresh.dir, p->dir);
+	r = pem_load_certificate(p->dir, "server.pem", &fresh.server.certificate, err);
 	if (r == 0)
 		r = pem_load_key(p->dir, "server.key", &fresh.server.key, err);
-	if (r == 0 && !server_fits(&fresh))
-		r = hf_error_say(err, -HF_ECORRUPT,
-		    "%s: server.pem and server.key are not a pair for a server, signed by this CA", p->dir);
+	if (r == 0)
+		r = check_server(&fresh, err);
+	if (r == 0)
+		r = refuse_expired(p, &fresh, now_ns, err);
 	if (r < 0) {
 		key_pair_fini(&fresh.server);
 		return r;
@@ -532,11 +560,11 @@ load_server(const struct pki *p, struct key_pair *ret_server, struct hf_error *e
 }
 
 int
-pki_reload(struct pki *p, struct hf_error *err)
+pki_reload(struct pki *p, int64_t now_ns, struct hf_error *err)
 {
 	struct key_pair fresh, old;
 	bool same;
-	int r = load_server(p, &fresh, err);
+	int r = load_server(p, now_ns, &fresh, err);
 
 	if (r < 0)
 		return r;
@@ -547,6 +575,35 @@ pki_reload(struct pki *p, struct hf_error *err)
 	same = X509_cmp(old.certificate, fresh.certificate) == 0;
 	key_pair_fini(&old);
 	return same ? 0 : 1;
+}
+
+/* Half of a server's pair is left by a start that was cut, and made whole by the next. */
+static int
+check_files(struct pki *p, int64_t now_ns, struct hf_error *err)
+{
+	int r = load(p, err);
+
+	if (r == 0)
+		r = check_ca(p, now_ns, err);
+	if (r == 0 && p->server.certificate != NULL && p->server.key != NULL)
+		r = check_server(p, err);
+	return r;
+}
+
+int
+pki_check(const char *dir, int64_t now_ns, struct hf_error *err)
+{
+	struct pki p = {0};
+	int r = dir_in_use(dir, err);
+
+	if (r <= 0)
+		return r;
+	snprintf(p.dir, sizeof p.dir, "%s", dir);
+	r = check_files(&p, now_ns, err);
+	key_pair_fini(&p.ca);
+	key_pair_fini(&p.next);
+	key_pair_fini(&p.server);
+	return r;
 }
 
 /* ---- signing ---- */

@@ -59,8 +59,12 @@ bool pki_outdates(struct pki *p, const char *issuer_fingerprint);
 int pki_renew(struct pki *p, bool wanted, int64_t now_ns, struct hf_error *err);
 
 /* Read the server's key and certificate anew. 1: they are others than before; 0: the same. -HF_ECORRUPT: they do not
- * fit together, or our CA did not sign them: then those in memory stay. Blocks. */
-int pki_reload(struct pki *p, struct hf_error *err);
+ * fit together, or our CA did not sign them; -HF_EEXPIRED: others, and expired. Then those in memory stay. Blocks. */
+int pki_reload(struct pki *p, int64_t now_ns, struct hf_error *err);
+
+/* Would pki_open() have what is in the directory, and pki_reload()? None is fine, and so is an expired certificate of
+ * the server, for a start renews it. Makes nothing. As pki_open(). Blocks. */
+int pki_check(const char *dir, int64_t now_ns, struct hf_error *err);
 
 /* Make the next CA. -EALREADY: there is one. Contexts made before should be replaced. Blocks. */
 int pki_rotate(struct pki *p, int64_t now_ns, struct hf_error *err);

@@ -122,7 +122,7 @@ run_reload(struct job *job, struct disk *d, struct run_cache *cache)
 	int status = read_config(r);
 
 	if (status == 0) {
-		status = pki_reload(r->server->pki, &err);
+		status = pki_reload(r->server->pki, clock_real_ns(), &err);
 		snprintf(r->answer.text, sizeof r->answer.text, "%s", err.text);
 	}
 	r->answer.certificate_changed = status > 0;

@@ -326,6 +326,54 @@ server_certificate_is_renewed_after_two_thirds(void **state)
 /* ---- signing ---- */
 
 static void
+copy_file(struct fixture *f, const char *from, const char *to)
+{
+	char command[320];
+
+	snprintf(command, sizeof command, "cp %s/%s %s/%s", f->dir, from, f->dir, to);
+	assert_int_equal(system(command), 0);
+}
+
+static void
+an_expired_server_certificate_is_not_taken_by_a_reload(void **state)
+{
+	struct fixture *f = *state;
+	struct pki_certificate server;
+	int64_t later_ns = f->now + 91 * DAY;
+
+	copy_file(f, "server.pem", "old");
+	assert_int_equal(pki_reload(f->pki, later_ns, &f->err), 0); /* it is in use already: nobody is worse off */
+	assert_int_equal(pki_renew(f->pki, true, f->now + 80 * DAY, &f->err), 1);
+	copy_file(f, "old", "server.pem");
+	assert_int_equal(pki_reload(f->pki, later_ns, &f->err), -HF_EEXPIRED);
+	assert_non_null(strstr(f->err.text, "expired at"));
+	assert_true(pki_describe(f->pki, PKI_SERVER, &server));
+	assert_true(server.not_after_ns > later_ns);
+	assert_int_equal(pki_reload(f->pki, f->now + 81 * DAY, &f->err), 1);
+}
+
+static void
+a_check_finds_what_a_start_or_reload_would_refuse_and_mends_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(pki_check(f->dir, f->now, &f->err), 0);
+	assert_int_equal(pki_check(f->dir, f->now + 91 * DAY, &f->err), 0); /* a start renews it */
+	assert_int_equal(pki_check(f->dir, f->now + 3651 * DAY, &f->err), -HF_EEXPIRED);
+	copy_file(f, "server.key", "old");
+	copy_file(f, "ca.key", "server.key");
+	assert_int_equal(pki_check(f->dir, f->now, &f->err), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, "server.key"));
+	assert_int_equal(unlink(path_of(f, "server.key")), 0);
+	assert_int_equal(pki_check(f->dir, f->now, &f->err), 0);
+	assert_int_equal(access(path_of(f, "server.key"), F_OK), -1);
+	copy_file(f, "old", "ca.key");
+	assert_int_equal(pki_check(f->dir, f->now, &f->err), -HF_ECORRUPT);
+	assert_non_null(strstr(f->err.text, "ca.key"));
+	assert_int_equal(pki_check("/nowhere/at/all", f->now, &f->err), 0);
+}
+
+static void
 signed_certificate_holds_what_we_say_and_nothing_else(void **state)
 {
 	struct fixture *f = *state;
@@ -770,6 +818,8 @@ main(void)
 	    T(lost_server_key_is_made_anew),
 	    T(open_key_is_closed_to_others),
 	    T(server_certificate_is_renewed_after_two_thirds),
+	    T(an_expired_server_certificate_is_not_taken_by_a_reload),
+	    T(a_check_finds_what_a_start_or_reload_would_refuse_and_mends_nothing),
 	    T(signed_certificate_holds_what_we_say_and_nothing_else),
 	    T(certificate_never_outlives_the_ca),
 	    T(bad_requests_are_refused),
