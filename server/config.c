@@ -329,6 +329,12 @@ default_runtime_dir(struct config *config)
 		join_path(config->runtime_dir, config->data_dir, "run");
 }
 
+const char *
+config_journal_dir(const struct config *config)
+{
+	return strcmp(config->journal_dir, "none") == 0 ? "" : config->journal_dir;
+}
+
 void
 config_default(struct config *ret_config)
 {

@@ -100,6 +100,9 @@ int config_load(const struct config_origin *origin, struct config *ret_config, F
 /* Keys, by their place in config_keys(). */
 typedef uint64_t config_mask;
 
+/* What is set, "" if nothing is. Borrowed from config. */
+const char *config_journal_dir(const struct config *config);
+
 /* What a reload makes of a running configuration: config is what was read, and becomes what holds; keys that are not
  * live stay as they run. ret_restart: those that differ; returns the live ones that do. */
 config_mask config_merge(const struct config *running, struct config *config, config_mask *ret_restart);

@@ -290,6 +290,7 @@ read_journal_line(struct data_dir *d, const char *text)
 		snprintf(d->journal, sizeof d->journal, "%.*s", (int)strcspn(line + 9, "\n"), line + 9);
 }
 
+/* -ENOENT, with nothing said: there is none yet. */
 static int
 read_identity(struct data_dir *d, struct hf_error *err)
 {
@@ -298,7 +299,7 @@ read_identity(struct data_dir *d, struct hf_error *err)
 	int r = read_text(d->dir_fd, "IDENTITY", text, sizeof text);
 
 	if (r == -ENOENT)
-		return make_identity(d, err);
+		return r;
 	if (r < 0)
 		return hf_error_set(err, r, "cannot read %s/IDENTITY", d->path);
 	if (strncmp(text, identity_head, sizeof identity_head - 1) != 0 ||
@@ -310,6 +311,14 @@ read_identity(struct data_dir *d, struct hf_error *err)
 		    d->path, format, DATA_DIR_FORMAT);
 	read_journal_line(d, text);
 	return 0;
+}
+
+static int
+read_or_make_identity(struct data_dir *d, struct hf_error *err)
+{
+	int r = read_identity(d, err);
+
+	return r == -ENOENT ? make_identity(d, err) : r;
 }
 
 static bool
@@ -354,11 +363,13 @@ open_journal_root(const char *path, int *ret_fd, struct hf_error *err)
 	return hf_error_set(err, -errno, "cannot open the journal directory %s", path);
 }
 
-/* One that was never used becomes ours if it is empty. */
+enum { ROOT_IS_OURS, ROOT_IS_FREE };
+
+/* One that was never used may become ours if it is empty. */
 static int
-take_journal_root(const struct data_dir *d, int fd, const char *path, struct hf_error *err)
+check_free_root(const struct data_dir *d, int fd, const char *path, struct hf_error *err)
 {
-	char name[NAME_MAX + 1], text[IDENTITY_BYTES];
+	char name[NAME_MAX + 1];
 	int r;
 
 	if (d->journal[0] != '\0')
@@ -368,16 +379,27 @@ take_journal_root(const struct data_dir *d, int fd, const char *path, struct hf_
 		    "was changed",
 		    path, d->path, d->journal);
 	r = find_foreign(fd, name, sizeof name);
-	if (r == 0 && name[0] != '\0')
+	if (r < 0)
+		return hf_error_set(err, r, "cannot list %s", path);
+	if (name[0] != '\0')
 		return hf_error_say(err, -ENOTEMPTY,
 		    "%s holds '%s' but no IDENTITY: it is not a journal directory of holdfastd, and not empty", path,
 		    name);
+	return ROOT_IS_FREE;
+}
+
+static int
+take_journal_root(const struct data_dir *d, int fd, const char *path, struct hf_error *err)
+{
+	char text[IDENTITY_BYTES];
+	int r;
+
 	snprintf(text, sizeof text, "%sformat %d\nuuid %s\n", journal_head, DATA_DIR_FORMAT, d->uuid);
-	if (r == 0)
-		r = write_text(fd, "IDENTITY", text);
+	r = write_text(fd, "IDENTITY", text);
 	return r < 0 ? hf_error_set(err, r, "cannot write into %s", path) : 0;
 }
 
+/* ROOT_IS_OURS, ROOT_IS_FREE or negative. */
 static int
 check_journal_root(const struct data_dir *d, int fd, const char *path, struct hf_error *err)
 {
@@ -386,7 +408,7 @@ check_journal_root(const struct data_dir *d, int fd, const char *path, struct hf
 	int r = read_text(fd, "IDENTITY", text, sizeof text);
 
 	if (r == -ENOENT)
-		return take_journal_root(d, fd, path, err);
+		return check_free_root(d, fd, path, err);
 	if (r < 0)
 		return hf_error_set(err, r, "cannot read %s/IDENTITY", path);
 	if (strncmp(text, journal_head, sizeof journal_head - 1) != 0 ||
@@ -398,7 +420,7 @@ check_journal_root(const struct data_dir *d, int fd, const char *path, struct hf
 		return hf_error_say(err, -HF_ECORRUPT,
 		    "the journal directory %s belongs to data directory %s, not to %s (%s). Nothing was changed", path,
 		    uuid, d->path, d->uuid);
-	return 0;
+	return ROOT_IS_OURS;
 }
 
 /* The one that is set, or else the one that was used before. */
@@ -415,6 +437,8 @@ use_journal_root(struct data_dir *d, const char *set, struct hf_error *err)
 	if (r < 0)
 		return r;
 	r = check_journal_root(d, fd, path, err);
+	if (r == ROOT_IS_FREE)
+		r = take_journal_root(d, fd, path, err);
 	close(fd);
 	if (r < 0 || strcmp(d->journal, path) == 0)
 		return r;
@@ -445,7 +469,7 @@ data_dir_open(const char *path, bool make, const char *journal, struct data_dir 
 	if (r == 0)
 		r = take_lock(d, err);
 	if (r == 0)
-		r = read_identity(d, err);
+		r = read_or_make_identity(d, err);
 	if (r == 0)
 		r = check_whole(d, err);
 	if (r == 0)
@@ -469,4 +493,76 @@ data_dir_close(struct data_dir *d)
 	if (d->dir_fd >= 0)
 		close(d->dir_fd);
 	free(d);
+}
+
+/* ---- looking only ---- */
+
+static int
+check_writable(const char *path, struct hf_error *err)
+{
+	if (faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) == 0)
+		return 0;
+	return hf_error_set(err, -errno, "user %u cannot write into %s", (unsigned)geteuid(), path);
+}
+
+/* It would be made, with its parents, in the nearest directory that is there. */
+static int
+check_can_be_made(const char *path, struct hf_error *err)
+{
+	char above[256];
+
+	snprintf(above, sizeof above, "%s", path);
+	while (above[1] != '\0' && access(above, F_OK) < 0 && errno == ENOENT) {
+		char *slash = strrchr(above, '/');
+
+		slash[slash == above] = '\0'; /* the root stays */
+	}
+	return check_writable(above, err);
+}
+
+static int
+look_at_journal_root(const struct data_dir *d, const char *set, struct hf_error *err)
+{
+	const char *path = set[0] != '\0' ? set : d->journal;
+	int fd, r;
+
+	if (path[0] == '\0')
+		return 0;
+	r = open_journal_root(path, &fd, err);
+	if (r < 0)
+		return r;
+	r = check_journal_root(d, fd, path, err);
+	close(fd);
+	return r < 0 ? r : check_writable(path, err);
+}
+
+static int
+look(struct data_dir *d, const char *journal, struct hf_error *err)
+{
+	int r = open_dir(d, false, err);
+
+	if (r == 0)
+		r = check_writable(d->path, err);
+	if (r == 0)
+		r = refuse_foreign(d, err);
+	if (r == 0 && has(d, "IDENTITY")) /* there is none before the first start */
+		r = read_identity(d, err);
+	if (r == 0)
+		r = check_whole(d, err);
+	return r < 0 ? r : look_at_journal_root(d, journal, err);
+}
+
+int
+data_dir_check(const char *path, bool make, const char *journal, struct hf_error *err)
+{
+	struct data_dir d = {.dir_fd = -1, .uuid = "a new one"};
+	int r;
+
+	if (make && access(path, F_OK) < 0 && errno == ENOENT)
+		return check_can_be_made(path, err);
+	snprintf(d.path, sizeof d.path, "%s", path);
+	r = look(&d, journal, err);
+	if (d.dir_fd >= 0)
+		close(d.dir_fd);
+	return r;
 }

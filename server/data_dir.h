@@ -26,6 +26,10 @@ enum { DATA_DIR_FORMAT = 1, UUID_TEXT_BYTES = 37 };
 int data_dir_open(const char *path, bool make, const char *journal, struct data_dir **ret_dir, struct hf_error *err);
 void data_dir_close(struct data_dir *d); /* NULL allowed */
 
+/* Would data_dir_open() have it, and can this user write into it? Makes nothing and takes no lock: a daemon may have it
+ * open. Blocks. As data_dir_open(), but for -EBUSY; -EACCES, -EROFS. */
+int data_dir_check(const char *path, bool make, const char *journal, struct hf_error *err);
+
 /* Nothing was ever served from it: neither keys nor sources are there. */
 bool data_dir_is_new(const struct data_dir *d);
 

@@ -7,6 +7,7 @@
 
 #include "proto/common/log.h"
 #include "server/config.h"
+#include "server/preflight.h"
 #include "server/server.h"
 
 enum { EXIT_RUNTIME = 1, EXIT_USAGE = 64, EXIT_CONFIG = 78 }; /* sysexits.h */
@@ -15,7 +16,7 @@ static const char usage_text[] =
     "usage: holdfastd [-c FILE] [--log-level LEVEL] [--check-config | --print-config]\n"
     "\n"
     "  -c, --config FILE    configuration (default " CONFIG_DEFAULT_PATH ", if it is there)\n"
-    "      --check-config   say every problem of the configuration and exit: 0 or 78\n"
+    "      --check-config   say every problem of the configuration, and of what it names, and exit: 0 or 78\n"
     "      --print-config   print the configuration that would be in effect\n"
     "      --log-level L    err, warning, notice, info, debug\n"
     "      --version        print the version\n"
@@ -122,7 +123,9 @@ main(int argc, char **argv)
 		return EXIT_CONFIG;
 	if (options.print)
 		config_print(&config, stdout);
-	if (options.check || options.print)
+	if (options.check)
+		return preflight(&config, stderr) < 0 ? EXIT_CONFIG : 0;
+	if (options.print)
 		return 0;
 	keep_heap_small();
 	return run(&config, &options.origin);

@@ -421,12 +421,6 @@ raise_descriptors(void)
 		log_notice("descriptors", "limit=%" PRIu64 " msg=\"could not be raised\"", (uint64_t)limit.rlim_cur);
 }
 
-static const char *
-journal_dir_set(const struct config *config)
-{
-	return strcmp(config->journal_dir, "none") == 0 ? "" : config->journal_dir;
-}
-
 static bool
 on_one_file_system(const char *a, const char *b)
 {
@@ -453,7 +447,7 @@ static int
 open_data_dir(struct server *sv, struct hf_error *err)
 {
 	int r = data_dir_open(
-	    sv->config->data_dir, !sv->config->data_dir_set, journal_dir_set(sv->config), &sv->data_dir, err);
+	    sv->config->data_dir, !sv->config->data_dir_set, config_journal_dir(sv->config), &sv->data_dir, err);
 
 	if (r == 0)
 		r = open_areas(sv, err);

@@ -115,3 +115,22 @@ def test_a_bad_configuration_is_told_line_by_line(rig):
     empty.write_text("")
     run(BUILD / "holdfastd", "-c", empty, "--check-config")
     assert run(BUILD / "holdfastd", "--nonsense", check=False).returncode == 64
+
+
+def test_what_a_configuration_names_is_looked_at_beside_a_daemon(rig):
+    daemon = rig.daemon()
+    path = daemon.write_config()
+
+    def problem():
+        done = run(BUILD / "holdfastd", "-c", path, "--check-config", check=False)
+        assert done.returncode == (78 if done.stderr else 0)
+        return done.stderr
+
+    assert problem() == ""
+    key = daemon.data / "pki" / "ca.key"
+    key.rename(key.with_suffix(".away"))
+    assert "ca.key" in problem()
+    key.with_suffix(".away").rename(key)
+    daemon.settings["storage.data_dir"] = "/nowhere/at/all"
+    daemon.write_config()
+    assert "/nowhere/at/all does not exist" in problem()

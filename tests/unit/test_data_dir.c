@@ -284,6 +284,68 @@ a_journal_directory_may_move_but_not_be_replaced(void **state)
 	assert_string_equal(data_dir_journal(f->dir), f->journal);
 }
 
+/* ---- looking only ---- */
+
+static int
+look_at_it(struct fixture *f)
+{
+	return data_dir_check(f->path, false, f->journal, &f->err);
+}
+
+static void
+a_look_makes_nothing_and_minds_no_daemon(void **state)
+{
+	struct fixture *f = *state;
+	char path[256];
+
+	make_journal(f, "journal");
+	assert_int_equal(look_at_it(f), 0);
+	assert_false(exists(f, "LOCK") || exists(f, "README") || exists(f, "IDENTITY"));
+	snprintf(path, sizeof path, "%s/IDENTITY", f->journal);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(open_it(f), 0);
+	assert_int_equal(look_at_it(f), 0);
+}
+
+static void
+a_look_refuses_what_an_open_would(void **state)
+{
+	struct fixture *f = *state;
+
+	set_journal(f, "journal");
+	assert_int_equal(look_at_it(f), -ENOENT);
+	assert_non_null(strstr(f->err.text, "journal"));
+	f->journal[0] = '\0';
+	write_file(f, "thesis.tex", "years of work");
+	assert_int_equal(look_at_it(f), -ENOTEMPTY);
+	write_file(f, "IDENTITY", "holdfast data directory\nformat 2\nuuid 00000000-0000-4000-8000-000000000000\n");
+	assert_int_equal(look_at_it(f), -HF_EFORMAT);
+	strcat(f->path, "/deep/er");
+	assert_int_equal(look_at_it(f), -ENOENT);
+	assert_int_equal(data_dir_check(f->path, true, "", &f->err), 0);
+}
+
+/* As the user nobody, or with the mode taken away, for root may write anywhere. */
+static void
+a_directory_that_this_user_may_not_write_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	uid_t user = geteuid();
+	int r, above;
+
+	assert_int_equal(chmod(f->top, 0555), 0);
+	assert_int_equal(chmod(f->path, 0555), 0);
+	assert_true(user != 0 || seteuid(65534) == 0);
+	r = look_at_it(f);
+	strcat(f->path, "/deep/er");
+	above = data_dir_check(f->path, true, "", &f->err);
+	assert_true(user != 0 || seteuid(0) == 0);
+	assert_int_equal(chmod(f->top, 0755), 0);
+	assert_int_equal(r, -EACCES);
+	assert_int_equal(above, -EACCES);
+	assert_non_null(strstr(f->err.text, "cannot write"));
+}
+
 int
 main(void)
 {
@@ -304,6 +366,9 @@ main(void)
 		a_journal_directory_that_is_not_mounted_is_never_made_anew, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_foreign_journal_directory_is_left_alone, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_journal_directory_may_move_but_not_be_replaced, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_look_makes_nothing_and_minds_no_daemon, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_look_refuses_what_an_open_would, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(a_directory_that_this_user_may_not_write_is_refused, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("data_dir", tests, NULL, NULL);
