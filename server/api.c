@@ -23,13 +23,13 @@ enum {
 
 static const struct route routes[] = {
     {HTTP_GET, "/v1/version", NULL, ROUTE_TELLS, NULL, get_version, "the server: version, addresses, staging area"},
-    {HTTP_GET, "/v1/health", NULL, ROUTE_TELLS, NULL, get_health, "200, or 503 with reasons"},
-    {HTTP_GET, "/v1/status", NULL, ROUTE_TELLS, NULL, get_status, "all sources in numbers: states, Ready, worst lag"},
-    {HTTP_GET, "/v1/source-servers", NULL, ROUTE_TELLS, NULL, get_sources, "all sources with state, lag, Ready"},
-    {HTTP_GET, "/v1/source-servers/*", NULL, ROUTE_TELLS, prepare_source, get_source, "one source"},
+    {HTTP_GET, "/v1/health", NULL, ROUTE_SHOWS, NULL, get_health, "200, or 503 with reasons"},
+    {HTTP_GET, "/v1/status", NULL, ROUTE_SHOWS, NULL, get_status, "all sources in numbers: states, Ready, worst lag"},
+    {HTTP_GET, "/v1/source-servers", NULL, ROUTE_SHOWS, NULL, get_sources, "all sources with state, lag, Ready"},
+    {HTTP_GET, "/v1/source-servers/*", NULL, ROUTE_SHOWS, prepare_source, get_source, "one source"},
     {HTTP_GET, "/v1/source-servers/*/pit-plan", NULL, ROUTE_TELLS, prepare_plan, get_plan,
 	"what another policy would keep"},
-    {HTTP_GET, "/v1/volumes", NULL, ROUTE_TELLS, prepare_source_filter, get_volumes, "volumes, of one source or all"},
+    {HTTP_GET, "/v1/volumes", NULL, ROUTE_SHOWS, prepare_source_filter, get_volumes, "volumes, of one source or all"},
     {HTTP_GET, "/v1/points-in-time", NULL, ROUTE_TELLS, prepare_pits, get_pits, "points in time of a source"},
     {HTTP_GET, "/v1/points-in-time/*/volumes/*/data", "export", ROUTE_GOES_ON, prepare_export, get_export,
 	"a volume at a point in time"},
@@ -42,7 +42,7 @@ static const struct route routes[] = {
 	"what the server is to its agents, keys included"},
     {HTTP_GET, "/v1/audit", NULL, ROUTE_CONFIDES, prepare_audit, get_audit, "who asked for what, and what came of it"},
     {HTTP_GET, "/v1/audit/check", NULL, ROUTE_CONFIDES, NULL, get_audit_check, "is all of it as it was written?"},
-    {HTTP_GET, "/metrics", NULL, ROUTE_TELLS, NULL, get_metrics, "Prometheus text"},
+    {HTTP_GET, "/metrics", NULL, ROUTE_SHOWS, NULL, get_metrics, "Prometheus text"},
     {HTTP_POST, "/v1/tokens", "token.create", ROUTE_CHANGES, prepare_token_create, post_token,
 	"make an enrolment token"},
     {HTTP_DELETE, "/v1/tokens/*", "token.revoke", ROUTE_CHANGES, prepare_token, delete_token, "revoke a token"},
@@ -160,7 +160,7 @@ check_permission(const struct call *call, enum door door, struct hf_error *err)
 
 	if (door == DOOR_METRICS && call->route->run != get_metrics)
 		return hf_error_say(err, -EPERM, "this port tells /metrics alone; ask monitor.sock");
-	if (call->route->kind == ROUTE_TELLS)
+	if (call->route->kind <= ROUTE_TELLS)
 		return 0;
 	if (door != DOOR_ADMIN)
 		return hf_error_say(err, -EPERM, "this socket only answers questions; ask admin.sock");
@@ -197,7 +197,7 @@ serve(struct api *api, struct http_request *req, enum door door)
 		call_reply_error(call, r, err.text, refusal_hint(r));
 	else if (call->route->verb != NULL)
 		call_run_audited(call);
-	else
+	else if (call->route->kind != ROUTE_SHOWS || !call_reply_kept(call))
 		call->route->run(call);
 }
 
@@ -305,8 +305,7 @@ free_api(struct api *api)
 	http_server_close(api->admin);
 	http_server_close(api->monitor);
 	helper_stop(api->helper);
-	for (int i = 0; i < KEPTS; i++)
-		kept_drop(&api->kept[i]);
+	kept_drop(&api->kept);
 	free(api);
 }
 

@@ -13,6 +13,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/api_json.h"
+#include "server/metrics_text.h"
 
 enum { CALL_MAGIC = 0x43414c4c };
 
@@ -63,76 +64,52 @@ call_free(struct call *call)
 	free(call);
 }
 
-/* ---- answers that are kept ---- */
+/* ---- answers ---- */
 
-#define KEPT_NS (NS_PER_SECOND / 10)
-
-void
-kept_drop(struct kept_answer *k)
+/* Which question it is: the header says in which of its two languages /metrics is wanted. */
+static const char *
+name_question(const struct call *call, char *buf)
 {
-	if (k->body != NULL)
-		evbuffer_free(k->body);
-	k->body = NULL;
-}
-
-static bool
-is_fresh(const struct kept_answer *k, uint64_t version, int64_t now_ns)
-{
-	return k->body != NULL && k->version == version && now_ns - k->made_ns < KEPT_NS;
-}
-
-/* A copy that shares the bytes. */
-static struct evbuffer *
-copy_body(struct evbuffer *body)
-{
-	struct evbuffer *copy = evbuffer_new();
-
-	if (copy != NULL && evbuffer_add_buffer_reference(copy, body) < 0) {
-		evbuffer_free(copy);
-		copy = NULL;
-	}
-	return copy;
+	snprintf(buf, KEPT_QUESTION_BYTES, "%s %s %d", call->route->path, call->args[0] != NULL ? call->args[0] : "",
+	    metrics_are_open(http_request_head(call->req)->accept));
+	return buf;
 }
 
 bool
-call_reply_kept(struct call *call, enum kept which)
+call_reply_kept(struct call *call)
 {
-	struct kept_answer *k = &call->api->kept[which];
-	uint64_t version = status_version(server_status(call->api->sv));
+	char question[KEPT_QUESTION_BYTES];
 	int64_t now_ns = clock_monotonic_ns();
-	struct evbuffer *copy;
+	const char *content_type;
+	struct evbuffer *body;
+	int http_status;
 
-	if (call->req == NULL || http_request_head(call->req)->param_count > 0)
+	if (http_request_head(call->req)->param_count > 0)
 		return false; /* that is another question */
-	copy = is_fresh(k, version, now_ns) ? copy_body(k->body) : NULL;
-	if (copy != NULL) {
-		call_reply_body(call, 200, k->content_type, copy);
-		return true;
-	}
-	kept_drop(k);
-	k->version = version; /* as it was before a source is looked at */
-	k->made_ns = now_ns;
-	call->keep = k;
-	return false;
+	body = kept_find(&call->api->kept, name_question(call, question), now_ns, &http_status, &content_type);
+	if (body != NULL)
+		call_reply_body(call, http_status, content_type, body);
+	else
+		call->begun_ns = now_ns;
+	return body != NULL;
 }
 
 static void
-keep(struct kept_answer *k, const char *content_type, struct evbuffer **body)
+keep(struct call *call, int http_status, const char *content_type, struct evbuffer **body)
 {
-	struct evbuffer *copy = copy_body(*body);
+	char question[KEPT_QUESTION_BYTES];
 
-	if (copy == NULL)
-		return;
-	k->body = *body; /* a copy cannot be copied again */
-	k->content_type = content_type;
-	*body = copy;
+	kept_add(&call->api->kept, name_question(call, question), call->begun_ns, clock_monotonic_ns(), http_status,
+	    content_type, body);
 }
 
 void
 call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body)
 {
-	if (call->keep != NULL && http_status == 200)
-		keep(call->keep, content_type, &body);
+	if (call->begun_ns != 0 && call->req != NULL && call->outcome == 0 && body != NULL)
+		keep(call, http_status, content_type, &body);
+	if (call->req != NULL && call->route != NULL && call->route->kind >= ROUTE_CHANGES)
+		kept_drop(&call->api->kept); /* whoever changed something, and looks, finds it */
 	if (call->req != NULL)
 		http_reply(call->req, http_status, content_type, body);
 	if (body != NULL)

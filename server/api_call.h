@@ -11,25 +11,15 @@
 #include <jansson.h>
 
 #include "server/api_helper.h"
+#include "server/api_kept.h"
 #include "server/command.h"
 #include "server/http.h"
 
 struct evbuffer;
 
-/* Answers that many ask for, again and again, and that take long to write: the same one serves all who ask before
- * anything is published, for a tenth of a second. */
-enum kept { KEPT_SOURCES, KEPT_METRICS, KEPT_OPENMETRICS, KEPTS };
-
-struct kept_answer {
-	struct evbuffer *body; /* NULL: none */
-	const char *content_type;
-	uint64_t version; /* of the status table */
-	int64_t made_ns;  /* monotonic */
-};
-
 struct api {
 	struct server *sv;
-	struct kept_answer kept[KEPTS];
+	struct kept kept;
 	struct helper *helper;
 	struct http_server *monitor, *admin, *metrics; /* metrics: NULL, unless it is configured */
 	bool admin_group;      /* admin.sock belongs to group holdfast-admin: its mode lets only the
@@ -40,7 +30,8 @@ struct api {
 struct call;
 
 enum route_kind {
-	ROUTE_TELLS,    /* on either socket, and not audited */
+	ROUTE_SHOWS,    /* on either socket, and not audited; whoever asks within a moment gets the same answer */
+	ROUTE_TELLS,    /* the same, but every answer is written anew */
 	ROUTE_CONFIDES, /* on admin.sock, and not audited */
 	ROUTE_CHANGES,  /* on admin.sock, and only if the audit has it */
 	ROUTE_GOES_ON,  /* on admin.sock, and also where the audit finds no room: it only reads, or it makes room */
@@ -69,7 +60,7 @@ struct call {
 	const struct route *route;
 	const char *args[CALL_ARGS_MAX]; /* borrowed from the request */
 	struct http_peer peer;
-	struct kept_answer *keep;        /* where its answer is kept; NULL: nowhere */
+	int64_t begun_ns;                /* monotonic; of one whose answer will be kept. 0: it will not */
 	char object[AUDIT_OBJECT_BYTES]; /* what is changed, for the audit */
 	struct registry_audit audit;     /* its row; request 0: it has none */
 	int outcome;                     /* what comes of it, for the audit */
@@ -107,11 +98,8 @@ bool call_try_again(struct call *call, int status);
 void call_reply_json(struct call *call, int http_status, json_t *json);
 void call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body);
 
-void kept_drop(struct kept_answer *k);
-
-/* Answer with the one that is kept, and end the call. False: there is none that is good enough; the answer that
- * call_reply_body() is given will be kept. */
-bool call_reply_kept(struct call *call, enum kept which);
+/* Answer with what is kept, and end the call. False: nothing is; the answer that call_reply_body() is given will be. */
+bool call_reply_kept(struct call *call);
 
 /* Append json's text, or nothing. Takes json (NULL: out of memory). 0 or -ENOMEM. */
 int call_add_json(struct evbuffer *body, json_t *json);

@@ -499,11 +499,8 @@ void
 get_metrics(struct call *call)
 {
 	bool open = metrics_are_open(http_request_head(call->req)->accept);
-	struct metrics *m;
+	struct metrics *m = calloc(1, sizeof *m);
 
-	if (call_reply_kept(call, open ? KEPT_OPENMETRICS : KEPT_METRICS))
-		return;
-	m = calloc(1, sizeof *m);
 	if (m == NULL || !make_buffers(m)) {
 		call_reply_error(call, -ENOMEM, "metrics", NULL);
 	} else {

@@ -183,8 +183,7 @@ add_source(struct list *l, const struct source_status *s)
 void
 get_sources(struct call *call)
 {
-	if (!call_reply_kept(call, KEPT_SOURCES))
-		reply_for_each(call, add_source);
+	reply_for_each(call, add_source);
 }
 
 void

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +20,6 @@ struct status_table {
 	pthread_mutex_t lock;
 	struct snapshot *entries;
 	size_t count, capacity;
-	_Atomic uint64_t version;
 };
 
 static const size_t head_bytes = offsetof(struct source_status, volumes);
@@ -185,15 +183,8 @@ status_publish(struct status_table *t, const struct source_status *s)
 	} else {
 		old = fresh;
 	}
-	atomic_fetch_add(&t->version, 1);
 	pthread_mutex_unlock(&t->lock);
 	free_snapshot(&old);
-}
-
-uint64_t
-status_version(struct status_table *t)
-{
-	return atomic_load(&t->version);
 }
 
 void
@@ -210,7 +201,6 @@ status_forget(struct status_table *t, const struct id *source)
 		t->count--;
 		memmove(&t->entries[slot], &t->entries[slot + 1], (t->count - slot) * sizeof *t->entries);
 	}
-	atomic_fetch_add(&t->version, 1);
 	pthread_mutex_unlock(&t->lock);
 	free_snapshot(&old);
 }

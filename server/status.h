@@ -181,9 +181,6 @@ void status_table_destroy(struct status_table *t);
 /* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
 void status_publish(struct status_table *t, const struct source_status *s);
 
-/* Grows with everything that is published or forgotten. Any thread. */
-uint64_t status_version(struct status_table *t);
-
 /* It is gone. Any thread. */
 void status_forget(struct status_table *t, const struct id *source);
 
