@@ -70,6 +70,8 @@ static const char *const schemas[] = {
     "ALTER TABLE audit ADD COLUMN digest BLOB;"
     "CREATE TABLE audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, digest BLOB NOT NULL) "
     "STRICT;",
+    /* version 8: when the first byte of its data came */
+    "ALTER TABLE source ADD COLUMN first_byte_ns INTEGER NOT NULL DEFAULT 0",
     NULL,
 };
 
@@ -423,7 +425,7 @@ store_hints(struct sql *s, const struct id *id, const struct message_hints *h, s
 	"SELECT id, created_ns, last_seen_ns, nonce, incarnation, adopt_next, label, hostname, " \
 	"machine_id, mac_addresses, os, kernel, cpus, ram_bytes, agent_version, phase, "         \
 	"(SELECT max(not_after_ns) FROM certificate WHERE source = source.id AND revoked = 0), " \
-	"throttle_mbps, throttle_windows, phase_ns FROM source "
+	"throttle_mbps, throttle_windows, phase_ns, first_byte_ns FROM source "
 
 static int
 read_throttle(sqlite3_stmt *row, int column, struct throttle *t)
@@ -452,6 +454,7 @@ read_source(sqlite3_stmt *row, void *ret_item)
 	source->adopt_next = sqlite3_column_int64(row, 5) != 0;
 	source->phase = (enum registry_phase)sqlite3_column_int64(row, 15);
 	source->phase_ns = sqlite3_column_int64(row, 19);
+	source->first_byte_ns = sqlite3_column_int64(row, 20);
 	source->certificate_expires_ns = sqlite3_column_int64(row, 16);
 	return read_throttle(row, 17, &source->throttle) < 0 ? -HF_ECORRUPT : read_hints(row, 7, &source->hints);
 }
@@ -632,6 +635,41 @@ registry_set_paused(struct registry *r, const struct id *source, bool paused, in
 	int status = sql_begin(&r->sql, err);
 
 	return status < 0 ? status : sql_end(&r->sql, set_paused(&r->sql, source, paused, now_ns, err), err);
+}
+
+static int
+put_sighting(struct sql *s, const struct registry_sighting *g, struct hf_error *err)
+{
+	int r = sql_run(s, err,
+	    "UPDATE source SET first_byte_ns = ?, last_seen_ns = ? WHERE id = ? AND (first_byte_ns <> ? OR "
+	    "last_seen_ns <> ?)",
+	    "iitii", g->first_byte_ns, g->last_seen_ns, g->source.text, g->first_byte_ns, g->last_seen_ns);
+
+	return r < 0 ? r : 0;
+}
+
+static int
+put_sightings(struct sql *s, const struct registry_sighting *list, size_t count, struct hf_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = put_sighting(s, &list[i], err);
+	return r;
+}
+
+int
+registry_put_sightings(struct registry *r, const struct registry_sighting *list, size_t count, struct hf_error *err)
+{
+	HOLD(r);
+	uint64_t changes = r->changes;
+	int status = sql_begin(&r->sql, err);
+
+	if (status < 0)
+		return status;
+	status = sql_end(&r->sql, put_sightings(&r->sql, list, count, err), err);
+	r->changes = changes; /* the next minute has better ones */
+	return status < 0 ? status : 0;
 }
 
 int

@@ -43,9 +43,9 @@ enum registry_phase {
 struct registry_source {
 	struct id id;
 	enum registry_phase phase;
-	int64_t phase_ns; /* since when; 0 = not known */
-	int64_t created_ns, last_seen_ns;
-	int64_t certificate_expires_ns; /* the last one to, of those that are not revoked; 0 = none */
+	int64_t phase_ns;                                /* since when; 0 = not known */
+	int64_t created_ns, last_seen_ns, first_byte_ns; /* 0 = never */
+	int64_t certificate_expires_ns;                  /* the last one to, of those that are not revoked; 0 = none */
 	unsigned char installation_nonce[NONCE_BYTES];
 	uint64_t incarnation; /* highest seen */
 	bool adopt_next;      /* `source adopt`: accept whatever installation comes next, once */
@@ -74,6 +74,16 @@ int registry_set_phase(
 int registry_set_paused(struct registry *r, const struct id *source, bool paused, int64_t now_ns, struct hf_error *err);
 int registry_set_throttle(
     struct registry *r, const struct id *source, const struct throttle *t, struct hf_error *err); /* -ENOENT */
+
+/* What is true of many at once, in one transaction: when each was heard last, and when its first byte came. A source
+ * that is gone meanwhile is left out. No reason for another copy. */
+struct registry_sighting {
+	struct id source;
+	int64_t last_seen_ns, first_byte_ns;
+};
+int registry_put_sightings(
+    struct registry *r, const struct registry_sighting *list, size_t count, struct hf_error *err);
+
 /* A source that is DELETING: its row, its certificates and its tokens go. Events and audit stay. -ENOENT. */
 int registry_delete_source(struct registry *r, const struct id *source, struct hf_error *err);
 

@@ -27,6 +27,7 @@
 #include "server/reload.h"
 #include "server/rubbish.h"
 #include "server/service.h"
+#include "server/sightings.h"
 #include "server/source.h"
 #include "server/worker.h"
 #include "storage/slab.h"
@@ -140,9 +141,9 @@ look_at_areas(struct server *sv)
 struct upkeep_job {
 	struct job job;
 	struct server *server;
-	bool look_at_certificates, copy_registry;
+	bool look_at_certificates, minute;
 	int renewed;
-	struct hf_error err, copy_err;
+	struct hf_error err;
 };
 
 /* Whatever was measured, there was no room for them. */
@@ -166,6 +167,18 @@ look_at_certificates(struct upkeep_job *u)
 	sv->expiry_told_ns = now_ns;
 }
 
+/* What the registry is to know at the end, if the server were killed now. */
+static void
+keep_registry(struct server *sv)
+{
+	struct hf_error err;
+
+	if (sightings_keep(sv->status, sv->registry, &err) < 0)
+		log_warning("sightings_not_kept", "msg=\"%s\"", err.text);
+	if (registry_write_copy(sv->registry, &err) < 0)
+		log_warning("registry_not_copied", "msg=\"%s\"", err.text);
+}
+
 static void
 run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 {
@@ -173,8 +186,8 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 
 	look_at_areas(u->server);
 	settle_ledger(u->server);
-	if (u->copy_registry && registry_write_copy(u->server->registry, &u->copy_err) < 0)
-		log_warning("registry_not_copied", "msg=\"%s\"", u->copy_err.text);
+	if (u->minute)
+		keep_registry(u->server);
 	if (u->look_at_certificates)
 		look_at_certificates(u);
 }
@@ -238,7 +251,7 @@ on_upkeep(struct job *job)
 }
 
 #define CERTIFICATES_LOOK_NS (3600 * NS_PER_SECOND)
-#define REGISTRY_COPY_NS     (60 * NS_PER_SECOND)
+#define REGISTRY_KEEP_NS     (60 * NS_PER_SECOND)
 
 /* Often enough for the shortest of them. */
 static int64_t
@@ -269,9 +282,9 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	u->look_at_certificates = now >= sv->certificates_look_ns;
 	if (u->look_at_certificates)
 		sv->certificates_look_ns = now + look_interval_ns(sv);
-	u->copy_registry = now - sv->registry_copied_ns > REGISTRY_COPY_NS;
-	if (u->copy_registry)
-		sv->registry_copied_ns = now;
+	u->minute = now - sv->registry_kept_ns > REGISTRY_KEEP_NS;
+	if (u->minute)
+		sv->registry_kept_ns = now;
 	sv->staging_asked = true;
 	sv->answers_out++;
 	jobs_post(sv->catalog, &u->job);
@@ -744,8 +757,8 @@ close_registry(struct server *sv)
 		log_warning("rows_lost", "rows=%zu msg=\"%s: the log alone has these events and audit rows\"",
 		    ledger_waiting(sv->ledger), err.text);
 	ledger_destroy(sv->ledger);
-	if (sv->registry != NULL && registry_write_copy(sv->registry, &err) < 0)
-		log_warning("registry_not_copied", "msg=\"%s\"", err.text);
+	if (sv->registry != NULL)
+		keep_registry(sv);
 	registry_close(sv->registry);
 }
 

@@ -65,7 +65,7 @@ struct server {
 	unsigned next_worker, workers_running;
 	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */
 	bool api_started, draining, staging_asked;
-	int64_t certificates_look_ns, registry_copied_ns; /* when to look next; when it was */
+	int64_t certificates_look_ns, registry_kept_ns; /* when to look next; when it was */
 	char registry_repair[SENTENCE_BYTES]; /* what was done about a damaged holdfast.db at the start; "" = nothing */
 	struct drained {
 		struct mail mail;

@@ -395,6 +395,7 @@ source_start(struct server *sv, const struct registry_source *facts)
 	src->facts = *facts;
 	src->ever_connected = facts->last_seen_ns != 0;
 	src->seen_ns = facts->last_seen_ns;
+	src->first_byte_ns = facts->first_byte_ns;
 	src->certificate_expires_ns = facts->certificate_expires_ns;
 	src->server = sv;
 	src->worker = server_owner(sv, &facts->id);

@@ -320,13 +320,15 @@ gather_agent(const struct source *src, struct source_status *s, struct state_fac
 	gather_bad_volume(src, f);
 }
 
-/* What an administrator did lasts over restarts, and so does since when. */
+/* What an administrator did lasts over restarts, and so does the absence of an agent; and with them since when. */
 static int64_t
 since_ns(const struct source *src, enum replication_state state)
 {
 	bool ordered = state == STATE_PAUSED || (state == STATE_STOPPED && !src->deleting);
+	bool away = state == STATE_DISCONNECTED && src->gone_ns == 0; /* it was not here since the start */
+	int64_t since = ordered ? src->facts.phase_ns : away ? src->seen_ns : 0;
 
-	return ordered && src->facts.phase_ns != 0 ? src->facts.phase_ns : clock_real_ns();
+	return since != 0 ? since : clock_real_ns();
 }
 
 static void
@@ -420,6 +422,8 @@ source_publish_first(const struct source *src)
 	s->throttle.set = facts->throttle;
 	s->added_ns = facts->created_ns;
 	s->last_seen_ns = facts->last_seen_ns;
+	s->first_byte_ns = facts->first_byte_ns;
+	s->certificate_expires_ns = facts->certificate_expires_ns;
 	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
 	s->bottleneck = -1;
 	f.ever_connected = facts->last_seen_ns != 0;

@@ -43,6 +43,24 @@ def test_an_agent_stopped_for_five_seconds_raises_all_lags_by_five(house):
     agent.stop()
 
 
+def test_when_an_agent_was_seen_and_began_is_known_after_a_restart(rig):
+    daemon = rig.daemon()
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))})
+    connected = time.monotonic()
+    wait_for(lambda: time.monotonic() - connected > 2, 20, "the agent to be seen for two seconds")
+    agent.kill()
+    daemon.wait_state(agent.source, "DISCONNECTED")
+    before = daemon.source(agent.source)["lifeCycle"]
+    daemon.restart("stop")
+    daemon.wait_state(agent.source, "DISCONNECTED")
+    source = daemon.source(agent.source)
+    after, info = source["lifeCycle"], source["dataReplicationInfo"]
+    assert before["firstByteDateTime"] is not None
+    assert (after["firstByteDateTime"], after["lastSeenByServiceDateTime"]) == (before["firstByteDateTime"], before["lastSeenByServiceDateTime"])
+    assert info["stateSinceDateTime"] == before["lastSeenByServiceDateTime"]
+    assert info["dataReplicationInitiation"]["steps"][-1] == {"name": "START_DATA_TRANSFER", "status": "SUCCEEDED"}
+
+
 def test_the_lag_of_an_agent_that_is_gone_grows_with_the_clock(house):
     daemon = house.served
     disk = house.file("gone", random_bytes(house.random, MIB))

@@ -419,6 +419,22 @@ same_installation_is_admitted_and_its_starts_remembered(void **state)
 }
 
 static void
+sightings_are_kept_of_all_that_are_still_there(void **state)
+{
+	struct fixture *f = *state;
+	struct id source = make_source(f);
+	struct registry_sighting seen[] = {{id_random("s"), 70, 30}, {source, 80, 40}};
+	struct registry_source row;
+
+	assert_int_equal(registry_put_sightings(f->registry, seen, 2, &f->err), 0);
+	reopen(f);
+	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
+	assert_int_equal(row.last_seen_ns, 80);
+	assert_int_equal(row.first_byte_ns, 40);
+	assert_int_equal(count_sources(f), 1);
+}
+
+static void
 reconnect_of_the_same_process_is_admitted(void **state)
 {
 	struct fixture *f = *state;
@@ -867,15 +883,17 @@ inode_of_copy(const struct fixture *f)
 }
 
 static void
-events_alone_are_no_reason_for_a_copy(void **state)
+events_and_sightings_alone_are_no_reason_for_a_copy(void **state)
 {
 	struct fixture *f = *state;
 	struct registry_event e = {.time_ns = 1, .event = "x", .text = "y"};
+	struct registry_sighting seen = {make_source(f), 80, 40};
 	ino_t first;
 
 	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
 	first = inode_of_copy(f);
 	assert_int_equal(registry_add_event(f->registry, &e, &f->err), 0);
+	assert_int_equal(registry_put_sightings(f->registry, &seen, 1, &f->err), 0);
 	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
 	assert_int_equal(inode_of_copy(f), first);
 	assert_int_equal(registry_set_setting(f->registry, "key", "new", &f->err), 0);
@@ -944,6 +962,7 @@ main(void)
 	    T(bound_token_moves_its_source_to_new_hardware),
 	    T(one_of_100_racing_uses_of_a_token_wins),
 	    T(same_installation_is_admitted_and_its_starts_remembered),
+	    T(sightings_are_kept_of_all_that_are_still_there),
 	    T(reconnect_of_the_same_process_is_admitted),
 	    T(clones_are_refused_and_leave_no_trace),
 	    T(adopted_source_takes_the_next_installation_once),
@@ -964,7 +983,7 @@ main(void)
 	    T(a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one),
 	    T(rows_that_cannot_be_read_are_not_taken_for_damaged_ones),
 	    T(without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do),
-	    T(events_alone_are_no_reason_for_a_copy),
+	    T(events_and_sightings_alone_are_no_reason_for_a_copy),
 	    T(a_new_source_begins_with_the_template_of_its_day),
 	    T(settings_of_a_source_are_its_own),
 	};
