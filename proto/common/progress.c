@@ -58,6 +58,8 @@ progress_left_ns(const struct progress *p, int64_t now_ns)
 {
 	uint64_t rate = progress_rate(p, now_ns);
 
+	if (p->done_bytes >= p->total_bytes)
+		return 0;
 	if (rate == 0)
 		return -1;
 	return (int64_t)((double)(p->total_bytes - p->done_bytes) / (double)rate * NS_PER_SECOND);

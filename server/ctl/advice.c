@@ -107,7 +107,8 @@ print_advice(struct ctl *ctl, const json_t *version, const json_t *sources)
 
 	if (source == NULL || find_pits(ctl, id, &pits) != EXIT_DONE)
 		return;
-	printf("\nto make room: %s takes %s, %s of it history%s\n", id,
+	putchar('\n');
+	print_sentence(4, "to make room: %s takes %s, %s of it history%s", id,
 	    size_format((uint64_t)pick_integer(source, "space.usage.totalBytes"), total),
 	    size_format((uint64_t)pick_integer(source, "space.usage.journalBytes"), journal),
 	    is_at_quota(source) ? ", which is its quota" : "");

@@ -10,7 +10,7 @@ print_change(const struct ctl *ctl, json_t *answer)
 {
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(answer);
-	printf("%s: %s\n", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
+	print_sentence(4, "%s: %s", pick_text(answer, "sourceServerID"), pick_text(answer, "text"));
 	json_decref(answer);
 	return EXIT_DONE;
 }

@@ -130,15 +130,15 @@ print_report(const json_t *report)
 	size_t i;
 
 	json_array_foreach (pick(report, "faults"), i, fault) {
-		printf("%s\n", pick_text(fault, "text"));
+		print_sentence(4, "%s", pick_text(fault, "text"));
 	}
 	if (unchained > 0)
-		printf("%lld rows are older than the chain: nothing can be said of them\n", unchained);
+		print_sentence(4, "%lld rows are older than the chain: nothing can be said of them", unchained);
 	if (json_is_true(pick(report, "intact")))
-		printf("intact: %lld rows; the newest is %lld, digest %s\n", rows, newest,
+		print_sentence(4, "intact: %lld rows; the newest is %lld, digest %s", rows, newest,
 		    pick_text(report, "newestDigest"));
 	else
-		printf("NOT INTACT: %lld faults in %lld rows\n",
+		print_sentence(4, "NOT INTACT: %lld faults in %lld rows",
 		    (long long)json_integer_value(pick(report, "faultCount")), rows);
 }
 

@@ -85,7 +85,7 @@ renew_server(struct ctl *ctl)
 		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(c);
-	printf("server: serial %s, until %s; new connections are shown it, none was cut\n",
+	print_sentence(4, "server: serial %s, until %s; new connections are shown it, none was cut",
 	    pick_text(c, "serialNumber"), time_format(pick_time_ns(c, "notAfterDateTime"), until));
 	json_decref(c);
 	return EXIT_DONE;
@@ -102,7 +102,7 @@ renew_source(struct ctl *ctl, const json_t *source)
 		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(answer);
-	printf("%s: its agent was asked; holdfastctl cert list shows the new certificate\n", id);
+	print_sentence(4, "%s: its agent was asked; holdfastctl cert list shows the new certificate", id);
 	json_decref(answer);
 	return EXIT_DONE;
 }
@@ -169,7 +169,7 @@ change_ca(struct ctl *ctl, const char *path, json_t *body, const char *key, cons
 		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(answer);
-	printf("SHA-256 %s %s\n", pick_text(answer, key), what);
+	print_sentence(4, "SHA-256 %s %s", pick_text(answer, key), what);
 	json_decref(answer);
 	return EXIT_DONE;
 }

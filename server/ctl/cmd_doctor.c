@@ -318,12 +318,13 @@ print_findings(const struct patient *p)
 	size_t i;
 
 	json_array_foreach (p->findings, i, finding) {
-		printf("%-7s %s: %s\n", pick_text(finding, "severity"), pick_text(finding, "check"),
+		print_sentence(8, "%-7s %s: %s", pick_text(finding, "severity"), pick_text(finding, "check"),
 		    pick_text(finding, "what"));
-		printf("        why:  %s\n        next: %s\n", pick_text(finding, "why"), pick_text(finding, "next"));
+		print_sentence(14, "        why:  %s", pick_text(finding, "why"));
+		print_sentence(14, "        next: %s", pick_text(finding, "next"));
 	}
 	if (json_array_size(p->findings) == 0)
-		printf("nothing is wrong: %zu checks of %s\n", sizeof checks / sizeof checks[0], p->data_dir);
+		print_sentence(4, "nothing is wrong: %zu checks of %s", sizeof checks / sizeof checks[0], p->data_dir);
 }
 
 int

@@ -16,22 +16,31 @@ struct printer {
 	char line[LINE_BYTES_MAX];
 };
 
+/* Behind a tab, and without one in it. */
 static void
-print_clean(const char *text)
+print_field(const char *text)
 {
-	for (; *text != '\0'; text++)
-		putchar((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text);
+	char *clean = table_clean_copy(text);
+
+	printf("\t%s", clean);
+	free(clean);
 }
 
 static void
 print_event(const struct printer *p, const json_t *event)
 {
-	const char *source = pick_text(event, "sourceServerID"), *gap = p->tabs ? "\t" : "  ";
+	const char *time = pick_text(event, "dateTime"), *source = pick_text(event, "sourceServerID");
 
-	printf("%s%s%-19s%s", pick_text(event, "dateTime"), gap, source[0] == '\0' ? "-" : source, gap);
-	print_clean(pick_text(event, "event"));
-	fputs(gap, stdout);
-	print_clean(pick_text(event, "text"));
+	if (source[0] == '\0')
+		source = "-";
+	if (!p->tabs) {
+		print_sentence(
+		    4, "%s  %-19s  %s  %s", time, source, pick_text(event, "event"), pick_text(event, "text"));
+		return;
+	}
+	printf("%s\t%s", time, source);
+	print_field(pick_text(event, "event"));
+	print_field(pick_text(event, "text"));
 	putchar('\n');
 }
 

@@ -34,8 +34,10 @@ struct checking {
 static void
 print_finding(const json_t *f)
 {
-	printf("%s  %s\n  %s\n  means: %s\n  do:    %s\n", pick_text(f, "code"), pick_text(f, "where"),
-	    pick_text(f, "what"), pick_text(f, "means"), pick_text(f, "do"));
+	print_sentence(4, "%s  %s", pick_text(f, "code"), pick_text(f, "where"));
+	print_sentence(4, "  %s", pick_text(f, "what"));
+	print_sentence(9, "  means: %s", pick_text(f, "means"));
+	print_sentence(9, "  do:    %s", pick_text(f, "do"));
 }
 
 /* What is damaged may be no text any more; a finding is not lost for that, and does nothing to a terminal. */
@@ -323,7 +325,7 @@ print_end(struct checking *k)
 		json_decref(all);
 		return;
 	}
-	printf("%zu source%s checked, %zu finding%s\n", sources, sources == 1 ? "" : "s", findings,
+	print_sentence(4, "%zu source%s checked, %zu finding%s", sources, sources == 1 ? "" : "s", findings,
 	    findings == 1 ? "" : "s");
 }
 

@@ -137,7 +137,7 @@ say_taken(const struct ctl *ctl, const char *path, const struct taking *t)
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:s, s:I, s:I}", "file", path, "bytes", (json_int_t)t->bundle.len,
 		    "sourcesWithoutSettings", (json_int_t)t->unknown));
-	printf("%s: %s, encrypted\n", path, size_format(t->bundle.len, size));
+	print_sentence(4, "%s: %s, encrypted", path, size_format(t->bundle.len, size));
 	if (t->unknown > 0)
 		ctl_note(
 		    "of %u source%s the policy could not be read and is not in it (holdfastctl source list shows why)",
@@ -235,8 +235,8 @@ say_restored(const struct ctl *ctl, const char *dir, const struct identity_facts
 		return print_json(
 		    json_pack("{s:s, s:s, s:s, s:I, s:s}", "dataDir", dir, "caFingerprint", f->ca_fingerprint,
 			"takenDateTime", taken, "sources", (json_int_t)f->source_count, "version", f->version));
-	printf("%s: %zu source%s as of %s, CA SHA-256 %s\n", dir, f->source_count, f->source_count == 1 ? "" : "s",
-	    taken, f->ca_fingerprint);
+	print_sentence(4, "%s: %zu source%s as of %s, CA SHA-256 %s", dir, f->source_count,
+	    f->source_count == 1 ? "" : "s", taken, f->ca_fingerprint);
 	ctl_note("start holdfastd on it, under the address its agents know; they connect by themselves, and compare "
 		 "everything");
 	return EXIT_DONE;

@@ -237,7 +237,7 @@ print_plan(const struct ctl *ctl, const json_t *plan)
 		cell_bytes(t, "frees", pit, "freedBytesIfDeleted");
 	}
 	if (!ctl_given(ctl, OPT_NO_HEADER))
-		printf("%zu of %zu kept points would go, and free %s; %s of history would stay\n", going,
+		print_sentence(4, "%zu of %zu kept points would go, and free %s; %s of history would stay", going,
 		    json_array_size(pick(plan, "items")),
 		    size_format((uint64_t)pick_integer(plan, "freedBytes"), frees),
 		    size_format((uint64_t)pick_integer(plan, "keptBytes"), keeps));

@@ -47,14 +47,15 @@ print_rest(const json_t *source)
 	char text[UNITS_TEXT_BYTES];
 
 	if (json_array_size(pick(source, "pitPolicy")) == 0)
-		printf("no rule: only points made by hand are kept\n");
-	printf("every checkpoint for %s\n", duration_format(window_ns, text));
+		print_sentence(4, "no rule: only points made by hand are kept");
+	print_sentence(4, "every checkpoint for %s", duration_format(window_ns, text));
 	if (least_ns > 0)
-		printf("no point goes that is younger than %s\n", duration_format(least_ns, text));
+		print_sentence(4, "no point goes that is younger than %s", duration_format(least_ns, text));
 	if (pick(source, "retention.frozenSinceDateTime") != NULL)
-		printf("frozen since %s: nothing expires\n", pick_text(source, "retention.frozenSinceDateTime"));
+		print_sentence(
+		    4, "frozen since %s: nothing expires", pick_text(source, "retention.frozenSinceDateTime"));
 	if (pick_bool(source, "retention.clocksDisagree"))
-		printf("the clocks disagree: nothing expires\n");
+		print_sentence(4, "the clocks disagree: nothing expires");
 }
 
 static int

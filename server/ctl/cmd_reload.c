@@ -26,9 +26,9 @@ print_answer(const json_t *answer)
 
 	print_keys("changed", changed);
 	if (certificate)
-		printf("changed: the server's certificate; new connections are shown it, none was cut\n");
+		print_sentence(4, "changed: the server's certificate; new connections are shown it, none was cut");
 	if (json_array_size(changed) == 0 && !certificate)
-		printf("nothing to change\n");
+		print_sentence(4, "nothing to change");
 	print_keys("not before a restart (systemctl restart holdfastd)", restart);
 }
 

@@ -72,13 +72,13 @@ print_damage(const json_t *source)
 	json_array_foreach (pick(scrub, "damage"), i, item) {
 		const char *volume = pick_text(item, "volumeID");
 
-		printf("%s: %s%s, offset %" PRId64 ": %s; %" PRId64 " %s it\n", pick_text(source, "sourceServerID"),
-		    volume[0] != '\0' ? "volume " : "journal index", volume, pick_integer(item, "offset"),
-		    pick_text(item, "error"), pick_integer(item, "points"),
+		print_sentence(4, "%s: %s%s, offset %" PRId64 ": %s; %" PRId64 " %s it",
+		    pick_text(source, "sourceServerID"), volume[0] != '\0' ? "volume " : "journal index", volume,
+		    pick_integer(item, "offset"), pick_text(item, "error"), pick_integer(item, "points"),
 		    pick_integer(item, "points") == 1 ? "point needs" : "points need");
 	}
 	json_array_foreach (pick(scrub, "pointsHit"), i, item) {
-		printf("point %s of volume %s cannot be exported whole: %" PRId64 " block%s\n",
+		print_sentence(4, "point %s of volume %s cannot be exported whole: %" PRId64 " block%s",
 		    pick_text(item, "pointInTimeID"), pick_text(item, "volumeID"), pick_integer(item, "damagedBlocks"),
 		    pick_integer(item, "damagedBlocks") == 1 ? "" : "s");
 	}
@@ -121,7 +121,7 @@ change_one(struct ctl *ctl, const char *method, const char *id, json_t *answers)
 	if (code != EXIT_DONE)
 		return code;
 	if (!ctl_given(ctl, OPT_JSON))
-		printf("%s: %s\n", id, pick_text(answer, "text"));
+		print_sentence(4, "%s: %s", id, pick_text(answer, "text"));
 	json_array_append_new(answers, answer);
 	return EXIT_DONE;
 }

@@ -82,15 +82,7 @@ run_source_list(struct ctl *ctl)
 static void
 show(const char *label, const char *text)
 {
-	struct table_column column = {"text", "", false, false, false};
-	struct table_style style = {0};
-	struct table *t = table_create(&column, 1);
-
-	printf("  %-18s", label); /* the rest through a table, which makes it harmless to the terminal */
-	table_add_row(t);
-	table_set(t, "text", text[0] == '\0' ? "-" : text, NULL, MOOD_PLAIN);
-	table_print(t, &style, stdout, NULL);
-	table_destroy(t);
+	print_sentence(20, "  %-18s%s", label, text[0] == '\0' ? "-" : text);
 }
 
 static void

@@ -310,9 +310,9 @@ print_reasons(const json_t *source)
 	size_t i;
 
 	json_array_foreach (pick(source, "reasons"), i, reason) {
-		printf("%s: %s\n", pick_text(reason, "code"), pick_text(reason, "text"));
+		print_sentence(4, "%s: %s", pick_text(reason, "code"), pick_text(reason, "text"));
 		if (pick(reason, "cure") != NULL)
-			printf("  cure: %s\n", pick_text(reason, "cure"));
+			print_sentence(4, "  cure: %s", pick_text(reason, "cure"));
 	}
 }
 
@@ -322,7 +322,7 @@ print_ready(const json_t *source, double lag)
 {
 	char age[UNITS_TEXT_BYTES];
 
-	printf("Ready: %s (%s), newest point %s, %s old\n", pick_text(source, "sourceServerID"),
+	print_sentence(4, "Ready: %s (%s), newest point %s, %s old", pick_text(source, "sourceServerID"),
 	    pick_text(source, "sourceProperties.identificationHints.hostname"),
 	    pick_text(source, "newestPointInTime.pointInTimeID"), duration_format((int64_t)(lag * 1e9), age));
 }
@@ -344,7 +344,7 @@ print_verdict(const json_t *source, int64_t max_lag_ns)
 	if (!pick_bool(source, "ready"))
 		print_reasons(source);
 	else if (!lag_is_within(source, max_lag_ns))
-		printf("LAG_ABOVE_LIMIT: the newest point is %s old, more than %s\n",
+		print_sentence(4, "LAG_ABOVE_LIMIT: the newest point is %s old, more than %s",
 		    duration_format((int64_t)(lag * 1e9), is), duration_format(max_lag_ns, may));
 	else
 		print_ready(source, lag);

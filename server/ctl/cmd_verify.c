@@ -39,8 +39,9 @@ print_volume(const json_t *disk)
 
 	if (pick(disk, "verificationDifferingBytes") == NULL)
 		return; /* not asked for */
-	printf("%s: proved equal %s%s; %s had differed\n", pick_text(disk, "name"), equal[0] != '\0' ? "at " : "never",
-	    equal, size_format((uint64_t)pick_integer(disk, "verificationDifferingBytes"), differed));
+	print_sentence(4, "%s: proved equal %s%s; %s had differed", pick_text(disk, "name"),
+	    equal[0] != '\0' ? "at " : "never", equal,
+	    size_format((uint64_t)pick_integer(disk, "verificationDifferingBytes"), differed));
 }
 
 static int
@@ -57,7 +58,7 @@ print_result(const struct ctl *ctl, const json_t *source)
 		json_array_foreach (pick(source, "dataReplicationInfo.replicatedDisks"), i, disk) {
 			print_volume(disk);
 		}
-		printf("%s\n", pick_text(source, "verification.text"));
+		print_sentence(4, "%s", pick_text(source, "verification.text"));
 	}
 	if (strcmp(state, "EQUAL") == 0)
 		return EXIT_DONE;
@@ -76,7 +77,7 @@ begin(struct ctl *ctl, const char *id)
 	if (!ctl_given(ctl, OPT_WAIT) && ctl_given(ctl, OPT_JSON))
 		return print_json(answer);
 	if (!ctl_given(ctl, OPT_WAIT))
-		printf("%s: %s; how far it is: holdfastctl source show\n", id, pick_text(answer, "text"));
+		print_sentence(4, "%s: %s; how far it is: holdfastctl source show", id, pick_text(answer, "text"));
 	json_decref(answer);
 	return EXIT_DONE;
 }

@@ -114,12 +114,12 @@ find_deadline(const struct ctl *ctl)
 	return clock_monotonic_ns() + ns;
 }
 
-static int
+static void
 say_not_met(const struct awaited *a)
 {
 	const json_t *why = json_array_get(pick(a->source, "reasons"), 0);
 
-	return ctl_fail(EXIT_NOT_MET, "not in time: %s is %s: %s", a->source_id,
+	ctl_note("not in time: %s is %s: %s", a->source_id,
 	    pick_text(a->source, "dataReplicationInfo.dataReplicationState"),
 	    why != NULL ? pick_text(why, "text") : pick_text(a->source, "dataReplicationInfo.stateReason"));
 }
@@ -139,18 +139,19 @@ look(void *arg, struct ctl *ctl, struct waiting *ret_waiting)
 		measure(a->source, &ret_waiting->done_bytes, &ret_waiting->total_bytes);
 	ret_waiting->is_over = a->goal->is_met(a);
 	if (!ret_waiting->is_over && a->deadline_ns != 0 && clock_monotonic_ns() >= a->deadline_ns)
-		return say_not_met(a);
+		return EXIT_NOT_MET;
 	return EXIT_DONE;
 }
 
-static int
+static void
 print_source(const struct ctl *ctl, const struct awaited *a)
 {
 	if (ctl_given(ctl, OPT_JSON))
-		return print_json(json_incref(a->source));
-	printf("%s: %s, %s\n", a->source_id, pick_text(a->source, "dataReplicationInfo.dataReplicationState"),
-	    pick_bool(a->source, "ready") ? "Ready" : "not ready");
-	return EXIT_DONE;
+		(void)print_json(json_incref(a->source)); /* what was not written is noticed at the end */
+	else
+		print_sentence(4, "%s: %s, %s", a->source_id,
+		    pick_text(a->source, "dataReplicationInfo.dataReplicationState"),
+		    pick_bool(a->source, "ready") ? "Ready" : "not ready");
 }
 
 int
@@ -166,8 +167,10 @@ run_wait(struct ctl *ctl)
 		return code;
 	a.source_id = pick_text(source, "sourceServerID");
 	code = wait_until_over(ctl, "waiting", look, &a);
-	if (code == EXIT_DONE)
-		code = print_source(ctl, &a);
+	if (code == EXIT_NOT_MET)
+		say_not_met(&a);
+	if (code == EXIT_DONE || (code == EXIT_NOT_MET && ctl_given(ctl, OPT_JSON)))
+		print_source(ctl, &a);
 	json_decref(a.source);
 	json_decref(source);
 	return code;

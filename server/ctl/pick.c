@@ -3,12 +3,13 @@
 
 #include <inttypes.h>
 #include <langinfo.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/wrap.h"
 
 const json_t *
 pick(const json_t *json, const char *path)
@@ -188,15 +189,13 @@ use_color(const struct ctl *ctl)
 	return isatty(STDOUT_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
 }
 
+/* COLUMNS is obeyed elsewhere, too: a table that is sent by mail may be told how wide it is. */
 static int
-terminal_width(void)
+table_width(void)
 {
 	const char *columns = getenv("COLUMNS");
-	struct winsize size;
 
-	if (columns != NULL && atoi(columns) > 0)
-		return atoi(columns);
-	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+	return columns != NULL && atoi(columns) > 0 ? atoi(columns) : wrap_width(stdout);
 }
 
 int
@@ -208,7 +207,7 @@ print_table(const struct ctl *ctl, struct table *t)
 	    .exact = ctl_given(ctl, OPT_EXACT),
 	    .color = use_color(ctl) && !ctl_given(ctl, OPT_NO_HEADER),
 	    .utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
-	    .width = terminal_width(),
+	    .width = table_width(),
 	    .columns = ctl->values[OPT_COLUMNS],
 	};
 	const char *bad;
@@ -224,36 +223,24 @@ print_table(const struct ctl *ctl, struct table *t)
 	return code;
 }
 
-/* Bytes of text that go on this line: up to the last blank that fits, or a whole word if even that is too long. */
-static size_t
-line_length(const char *text, int width)
-{
-	size_t len = strlen(text), end;
-
-	if (width <= 0 || (size_t)table_text_width(text) <= (size_t)width)
-		return len;
-	for (end = table_bytes_that_fit(text, width); end > 0 && text[end] != ' '; end--)
-		;
-	return end > 0 ? end : strcspn(text, " ");
-}
-
 void
 print_wrapped(const struct ctl *ctl, const char *text, int indent, enum table_mood mood)
 {
-	const char *color = use_color(ctl) ? mood_color(mood) : "";
-	int width = terminal_width(), used = 0;
-	char *copy = table_clean_copy(text);
+	wrap_print(stdout, text, wrap_width(stdout), indent, use_color(ctl) ? mood_color(mood) : "");
+}
 
-	for (const char *p = copy; *p != '\0';) {
-		size_t lead = strspn(p, " ");
-		size_t len = lead + line_length(p + lead, width == 0 ? 0 : width - used - (int)lead);
+void
+print_sentence(int indent, const char *format, ...)
+{
+	va_list ap;
+	char *text;
 
-		printf("%*s%s%.*s%s\n", used, "", color, (int)len, p, color[0] != '\0' ? "\033[0m" : "");
-		p += len;
-		p += strspn(p, " ");
-		used = indent;
-	}
-	free(copy);
+	va_start(ap, format);
+	if (vasprintf(&text, format, ap) < 0)
+		abort();
+	va_end(ap);
+	wrap_print(stdout, text, wrap_width(stdout), indent, "");
+	free(text);
 }
 
 int

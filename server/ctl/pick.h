@@ -38,6 +38,9 @@ int print_table(const struct ctl *ctl, struct table *t);
 /* A line, broken between words where the terminal ends; what follows is indented by so many columns. */
 void print_wrapped(const struct ctl *ctl, const char *text, int indent, enum table_mood mood);
 
+/* The same of a plain sentence, which ends its line by itself. */
+void print_sentence(int indent, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* The document as it is. Takes it. */
 int print_json(json_t *json);
 

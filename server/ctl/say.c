@@ -5,8 +5,12 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "server/ctl/table.h"
+#include "server/ctl/wrap.h"
 
 /* ---- words to people ---- */
 
@@ -24,11 +28,14 @@ static void
 say(const char *format, va_list ap)
 {
 	FILE *out = say_out != NULL ? say_out : stderr;
+	char *text, *line;
 
+	if (vasprintf(&text, format, ap) < 0 || asprintf(&line, "%s%s", say_prefix, text) < 0)
+		abort();
 	fflush(stdout);
-	fputs(say_prefix, out);
-	vfprintf(out, format, ap);
-	fputc('\n', out);
+	wrap_print(out, line, wrap_width(out), 4, "");
+	free(line);
+	free(text);
 }
 
 int
@@ -56,13 +63,18 @@ ctl_note(const char *format, ...)
 static void
 ask(char *ret_answer, size_t size, const char *question, const char *format, va_list ap)
 {
+	char *text;
+
 	ret_answer[0] = '\0';
-	vfprintf(stderr, format, ap);
+	if (vasprintf(&text, format, ap) < 0)
+		abort();
+	wrap_print(stderr, text, wrap_width(stderr), 4, "");
+	free(text);
 	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-		fprintf(stderr, "\nholdfastctl: nothing was done: without a terminal this needs --yes\n");
+		ctl_note("nothing was done: without a terminal this needs --yes");
 		return;
 	}
-	fprintf(stderr, " %s ", question);
+	fprintf(stderr, "%s ", question);
 	if (fgets(ret_answer, (int)size, stdin) == NULL)
 		ret_answer[0] = '\0';
 	ret_answer[strcspn(ret_answer, "\n")] = '\0';
@@ -72,7 +84,7 @@ static bool
 confirmed(bool yes)
 {
 	if (!yes && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
-		fprintf(stderr, "holdfastctl: nothing was done\n");
+		ctl_note("nothing was done");
 	return yes;
 }
 
@@ -93,12 +105,14 @@ ctl_confirm(const struct ctl *ctl, const char *format, ...)
 bool
 ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ...)
 {
-	char answer[256], question[300];
+	char answer[256], question[300], *shown;
 	va_list ap;
 
 	if (ctl_given(ctl, OPT_YES))
 		return true;
-	snprintf(question, sizeof question, "To go on, type %s:", name);
+	shown = table_clean_copy(name);
+	snprintf(question, sizeof question, "To go on, type %s:", shown);
+	free(shown);
 	va_start(ap, format);
 	ask(answer, sizeof answer, question, format, ap);
 	va_end(ap);

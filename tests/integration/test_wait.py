@@ -22,6 +22,8 @@ def test_what_does_not_become_true_in_time_is_exit_6_and_says_what_holds_it_up(h
     for goal in ("ready", "point", "synced", "state=CONTINUOUS"):
         said = wait(house, db.source, "--for", goal, "--timeout", "1s", check=6)
         assert said.stdout == "" and house.served.state(db.source) in said.stderr, said.stderr
+    said = wait(house, db.source, "--timeout", "1s", "--json", check=6)
+    assert json.loads(said.stdout)["sourceServerID"] == db.source and "not in time" in said.stderr
 
 
 @pytest.mark.parametrize("goal, holds", [

@@ -106,6 +106,15 @@ the_rate_does_not_count_what_was_done_before(void **state)
 }
 
 static void
+nothing_is_left_at_the_end_however_slow_it_was(void **state)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_NONE, -1, "copy", 1000 * MIB, 1000 * MIB, 0);
+	assert_int_equal(progress_left_ns(&p, 2 * S), 0);
+}
+
+static void
 the_rate_is_that_of_late(void **state)
 {
 	struct progress p;
@@ -132,6 +141,7 @@ main(void)
 	    cmocka_unit_test(lines_tell_every_new_percentage_once),
 	    cmocka_unit_test(sentences_come_every_ten_seconds_with_rate_and_time_left),
 	    cmocka_unit_test(a_bar_is_redrawn_in_place),
+	    cmocka_unit_test(nothing_is_left_at_the_end_however_slow_it_was),
 	    cmocka_unit_test(the_rate_does_not_count_what_was_done_before),
 	    cmocka_unit_test(the_rate_is_that_of_late),
 	    cmocka_unit_test(modes_have_names),

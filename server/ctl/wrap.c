@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/ctl/wrap.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "server/ctl/table.h"
+
+int
+wrap_width(FILE *out)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+
+	if (fileno(out) < 0 || !isatty(fileno(out)))
+		return 0;
+	if (columns != NULL && atoi(columns) > 0)
+		return atoi(columns);
+	return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/* Bytes of text that go on this line: up to the last blank that fits, or a whole word if even that is too long. */
+static size_t
+line_length(const char *text, int width)
+{
+	size_t end;
+
+	if (table_text_width(text) <= width)
+		return strlen(text);
+	for (end = table_bytes_that_fit(text, width); end > 0 && text[end] != ' '; end--)
+		;
+	return end > 0 ? end : strcspn(text, " ");
+}
+
+void
+wrap_print(FILE *out, const char *text, int width, int indent, const char *color)
+{
+	char *copy = table_clean_copy(text);
+	const char *p = copy;
+	int used = 0;
+
+	do {
+		size_t lead = strspn(p, " "), len = strlen(p);
+
+		if (width > 0)
+			len = lead + line_length(p + lead, width - used - (int)lead);
+		fprintf(out, "%*s%s%.*s%s\n", used, "", color, (int)len, p, color[0] != '\0' ? "\033[0m" : "");
+		p += len;
+		p += strspn(p, " ");
+		used = indent;
+	} while (*p != '\0');
+	free(copy);
+}
