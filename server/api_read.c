@@ -497,6 +497,7 @@ on_identity(void *arg, const struct command_answer *answer)
 		http_stream_begin(req, 200, "application/octet-stream", headers);
 		http_stream_add(req, answer->bundle->bytes, answer->bundle->len);
 		http_stream_end(req);
+		call->outcome = 0;
 	}
 	call_free(call);
 }

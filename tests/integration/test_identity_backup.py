@@ -66,6 +66,7 @@ def test_agents_of_a_lost_server_replicate_to_the_restored_one_without_being_enr
     assert os.stat(path).st_mode & 0o777 == 0o600
     assert b"PRIVATE KEY" not in path.read_bytes() and agents[0].source.encode() not in path.read_bytes()
     assert any("identity.backup" in line for line in daemon.program.log.read_text().splitlines())
+    wait_for(lambda: "identity.backup\tOK" in daemon.ctl("audit", "-H", "-o", "verb,result").stdout, 20, "the audit to say that it was given")
     agents[1].stop()  # it comes later
     lose(daemon)
     assert "2 sources" in restore(rig, path, daemon.data)
