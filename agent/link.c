@@ -563,12 +563,47 @@ link_note_source_wait(struct link *l, int64_t ns)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* NULL: there is no room for one more. Lock held. */
+static struct message_backlog *
+backlog_of(struct link *l, uint32_t volume)
+{
+	for (size_t i = 0; i < l->backlog_count; i++)
+		if (l->backlogs[i].volume == volume)
+			return &l->backlogs[i];
+	if (l->backlog_count == VOLUMES_MAX)
+		return NULL;
+	l->backlogs[l->backlog_count] = (struct message_backlog){.volume = volume};
+	return &l->backlogs[l->backlog_count++];
+}
+
 void
-link_set_backlog(struct link *l, uint64_t bytes)
+link_set_backlog(struct link *l, uint32_t volume, uint64_t bytes)
+{
+	struct message_backlog *b;
+
+	pthread_mutex_lock(&l->lock);
+	b = backlog_of(l, volume);
+	if (b != NULL)
+		b->bytes = bytes;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void
+link_clear_backlog(struct link *l)
 {
 	pthread_mutex_lock(&l->lock);
-	l->backlog_bytes = bytes;
+	l->backlog_count = 0;
 	pthread_mutex_unlock(&l->lock);
+}
+
+uint64_t
+link_backlog(const struct link *l)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < l->backlog_count; i++)
+		bytes += l->backlogs[i].bytes;
+	return bytes;
 }
 
 enum new_disks_wish
@@ -645,7 +680,7 @@ link_get_status(struct link *l, struct link_status *ret_status)
 	ret_status->acked_sequence = l->stream.acked_sequence;
 	ret_status->sent_sequence = l->stream.sent_sequence;
 	ret_status->unacked_bytes = l->stream.retained_bytes;
-	ret_status->backlog_bytes = l->backlog_bytes;
+	ret_status->backlog_bytes = link_backlog(l);
 	ret_status->report = l->report;
 	ret_status->volumes = l->volumes;
 	pthread_mutex_unlock(&l->lock);

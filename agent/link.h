@@ -84,9 +84,11 @@ size_t link_take_requests(struct link *l, uint64_t *ret_ids, size_t max, bool *r
  * link_stop(). */
 void link_wait(struct link *l, int64_t timeout_ns);
 
-/* What heartbeats tell. unchanged_until_ns as in protocol Heartbeat; 0 = not known. Never blocks.
- */
-void link_set_backlog(struct link *l, uint64_t bytes);
+/* What heartbeats tell: what of a volume (its number) is still to be sent for the first time, or was found to differ
+ * since the last checkpoint; no volume has any more. unchanged_until_ns as in protocol Heartbeat; 0 = not known. Never
+ * block. */
+void link_set_backlog(struct link *l, uint32_t volume, uint64_t bytes);
+void link_clear_backlog(struct link *l);
 void link_set_unchanged_until(struct link *l, int64_t clock_ns);
 
 /* The caller waited so long for a disk. Never blocks. */

@@ -110,7 +110,8 @@ struct link {
 	bool compare_requested; /* by one of them */
 
 	enum new_disks_wish new_disks; /* as the server said last */
-	uint64_t backlog_bytes;
+	struct message_backlog backlogs[VOLUMES_MAX];
+	size_t backlog_count;
 	int64_t unchanged_until_ns;
 	struct message_waits waits;
 	unsigned awaiting; /* a caller waits for room in the window, or for what it queued to be durable */
@@ -139,6 +140,9 @@ void link_note_failure(struct link *l, const struct hf_error *why, bool was_conn
 
 /* As link_notice(). Lock held. */
 void link_add_notice(struct link *l, const char *event, const char *text);
+
+/* Bytes, of all volumes. Lock held. */
+uint64_t link_backlog(const struct link *l);
 
 /* Wake everybody who waits for a change. Lock held. */
 void link_changed(struct link *l);

@@ -225,7 +225,7 @@ run_fill(struct passer *p)
 	teller_end(&p->teller);
 	if (r < 0)
 		return r;
-	link_set_backlog(p->link, 0);
+	link_clear_backlog(p->link);
 	p->passes_since_fill = 0;
 	return (int)choose_work(p);
 }
@@ -338,28 +338,20 @@ mark(struct passer *p, struct message_checkpoint *m)
 
 /* ---- passes ---- */
 
-/* Count for the volume what the copier has counted since. */
-static void
-count_for(const struct passer *p, struct volume *v, uint64_t read_before, uint64_t differing_before)
-{
-	v->pass_bytes_read += p->copier.bytes_read - read_before;
-	v->pass_bytes_differing += p->copier.bytes_differing - differing_before;
-}
-
 static int
 sweep_whole(struct passer *p, struct volume *v)
 {
-	uint64_t read = p->copier.bytes_read, differing = p->copier.bytes_differing;
+	uint64_t read_before = p->copier.bytes_read;
 	int r = sweep_volume(&p->copier, v, standstill_map(p->standstill, v));
 
-	count_for(p, v, read, differing);
+	v->pass_bytes_read += p->copier.bytes_read - read_before;
 	return r;
 }
 
 static int
 sweep_recent(struct passer *p, struct volume *v)
 {
-	uint64_t read = p->copier.bytes_read, differing = p->copier.bytes_differing;
+	uint64_t read_before = p->copier.bytes_read;
 	struct message_recent_answer *recent = malloc(sizeof *recent);
 	int r;
 
@@ -368,7 +360,7 @@ sweep_recent(struct passer *p, struct volume *v)
 	r = link_recent(p->link, v->number, recent);
 	if (r == 0 && recent->count > 0)
 		r = sweep_nodes(&p->copier, v, recent->nodes, recent->count);
-	count_for(p, v, read, differing);
+	v->pass_bytes_read += p->copier.bytes_read - read_before;
 	free(recent);
 	return r;
 }
@@ -530,9 +522,11 @@ run_sweep(struct passer *p, enum activity activity, int (*first)(struct passer *
 		return r;
 	note_read(p);
 	p->passes_since_fill++;
-	link_set_backlog(p->link, 0);
 	m.consistency = judge(p, was_read);
-	return conclude(p, &m);
+	r = conclude(p, &m);
+	if (r >= 0)
+		link_clear_backlog(p->link);
+	return r;
 }
 
 static int
@@ -684,7 +678,7 @@ init(struct passer *p)
 	p->copier.sender = sender_create(p->link);
 	p->copier.on_progress = teller_progress;
 	p->copier.arg = &p->teller;
-	p->teller = (struct teller){.link = p->link, .config = p->config, .volumes = p->volumes, .copier = &p->copier};
+	p->teller = (struct teller){.link = p->link, .config = p->config, .volumes = p->volumes};
 	if (p->volumes == NULL || p->copier.sender == NULL)
 		return hf_error_set(p->err, -ENOMEM, "reading disks");
 	/* The guard is forked before there are threads of ours to be copied half-way. */

@@ -245,13 +245,15 @@ heartbeat_if_due(struct session *s, int64_t now_ns)
 	    .clock_ns = clock_real_ns(),
 	    .echo_clock_ns = s->peer_clock_ns,
 	    .echo_hold_ns = s->peer_clock_ns != 0 ? now_ns - s->peer_clock_heard_ns : 0,
-	    .backlog_bytes = l->backlog_bytes > l->stream.retained_bytes ? l->backlog_bytes : l->stream.retained_bytes,
+	    .backlog_bytes = link_backlog(l),
 	    .unchanged_until_ns = l->unchanged_until_ns,
 	    .waits = l->waits,
+	    .backlog_count = l->backlog_count,
 	};
 
 	if (now_ns < s->next_heartbeat_ns)
 		return;
+	memcpy(m.backlogs, l->backlogs, l->backlog_count * sizeof *l->backlogs);
 	send_heartbeat(s, &m);
 	s->next_heartbeat_ns = now_ns + s->heartbeat_ns;
 }

@@ -59,10 +59,20 @@ struct sweep {
 
 /* ---- sending ---- */
 
+static void
+note_differing(struct sweep *s, uint64_t blocks)
+{
+	struct volume *v = s->volume;
+
+	s->copier->bytes_differing += blocks * BLOCK_BYTES;
+	v->pass_bytes_differing += blocks * BLOCK_BYTES;
+	link_set_backlog(s->copier->link, v->number, v->pass_bytes_differing);
+}
+
 static int
 send_zeros(struct sweep *s, uint64_t block, uint64_t count)
 {
-	s->copier->bytes_differing += count * BLOCK_BYTES;
+	note_differing(s, count);
 	return sender_add(s->copier->sender, s->volume->number, EXTENT_ZERO, block, count, NULL, NULL);
 }
 
@@ -73,7 +83,7 @@ send_blocks(struct sweep *s, const struct piece *p, size_t at, size_t count)
 
 	if (p->leaves[at] == 0)
 		return send_zeros(s, block, count);
-	s->copier->bytes_differing += count * BLOCK_BYTES;
+	note_differing(s, count);
 	return sender_add(s->copier->sender, s->volume->number, EXTENT_DATA, block, count, p->data + at * BLOCK_BYTES,
 	    p->leaves + at);
 }

@@ -25,13 +25,12 @@ done_of(const struct teller *t)
 	return done;
 }
 
-/* Bytes never sent, or known to differ; those of them that are not acknowledged yet the link knows itself. */
+/* While a volume is filled; what a sweep finds it tells itself. */
 static void
-tell_backlog(struct teller *t)
+tell_backlog(struct teller *t, const struct volume *v, uint64_t done_bytes)
 {
-	bool is_filling = t->report.activity == ACTIVITY_FILL;
-
-	link_set_backlog(t->link, is_filling ? total_of(t) - done_of(t) : t->copier->bytes_differing);
+	if (t->report.activity == ACTIVITY_FILL)
+		link_set_backlog(t->link, v->number, v->size_bytes - done_bytes);
 }
 
 static void
@@ -43,16 +42,24 @@ send_report(struct teller *t)
 	t->reported_ns = clock_monotonic_ns();
 }
 
+/* The last block may go beyond the end. */
+static uint64_t
+within(const struct volume *v, uint64_t bytes)
+{
+	return bytes < v->size_bytes ? bytes : v->size_bytes;
+}
+
 static void
 add_volume(struct teller *t, const struct volume *v)
 {
-	uint64_t done = t->report.activity == ACTIVITY_FILL ? v->frontier_blocks * BLOCK_BYTES : 0;
+	uint64_t done = t->report.activity == ACTIVITY_FILL ? within(v, v->frontier_blocks * BLOCK_BYTES) : 0;
 	size_t slot = t->report.count++;
 
 	t->slots[v->index] = slot;
 	t->report.volumes[slot].volume = v->number;
-	t->report.volumes[slot].done_bytes = done < v->size_bytes ? done : v->size_bytes;
+	t->report.volumes[slot].done_bytes = done;
 	t->report.volumes[slot].total_bytes = v->size_bytes;
+	tell_backlog(t, v, done);
 }
 
 void
@@ -61,6 +68,7 @@ teller_begin(struct teller *t, enum activity activity, uint64_t pass, const char
 	t->report.activity = activity;
 	t->report.pass = pass;
 	t->report.count = 0;
+	link_clear_backlog(t->link);
 	for (size_t i = 0; i < t->volumes->count; i++)
 		if (volume_is_ok(&t->volumes->list[i]))
 			add_volume(t, &t->volumes->list[i]);
@@ -75,11 +83,11 @@ teller_progress(void *arg, struct volume *v, uint64_t done_bytes)
 	struct teller *t = arg;
 	int64_t now_ns = clock_monotonic_ns();
 
-	t->report.volumes[t->slots[v->index]].done_bytes = done_bytes < v->size_bytes ? done_bytes : v->size_bytes;
+	t->report.volumes[t->slots[v->index]].done_bytes = within(v, done_bytes);
+	tell_backlog(t, v, within(v, done_bytes));
 	progress_update(&t->progress, done_of(t), now_ns);
 	if (now_ns - t->reported_ns < REPORT_EVERY_NS)
 		return;
-	tell_backlog(t);
 	send_report(t);
 }
 

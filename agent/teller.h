@@ -11,7 +11,6 @@ struct teller {
 	struct link *link;
 	const struct pass_config *config;
 	const struct volumes *volumes;
-	const struct copier *copier;
 	struct message_report report;
 	size_t slots[VOLUMES_MAX]; /* by index of volume: where in the report it is */
 	int64_t reported_ns;

@@ -579,6 +579,13 @@ heartbeat_convert(struct conversion *c, Holdfast__V1__Heartbeat *w, struct messa
 	convert_u64(c, &w->server_wait_ns, &m->waits.server_ns);
 	convert_u32(c, (uint32_t *)&w->new_disks, (uint32_t *)&m->new_disks);
 	require(c, (unsigned)m->new_disks <= NEW_DISKS_REPLICATE);
+	if (!convert_items(c, &holdfast__v1__volume_backlog__descriptor, &w->n_volume_backlogs, &w->volume_backlogs,
+		&m->backlog_count, VOLUMES_MAX))
+		return;
+	for (size_t i = 0; i < m->backlog_count; i++) {
+		convert_u32(c, &w->volume_backlogs[i]->volume, &m->backlogs[i].volume);
+		convert_u64(c, &w->volume_backlogs[i]->bytes, &m->backlogs[i].bytes);
+	}
 }
 
 static void

@@ -189,12 +189,20 @@ struct message_waits {       /* of an agent, since its process began: how long w
 
 enum new_disks_wish { NEW_DISKS_REPORT = 1, NEW_DISKS_REPLICATE = 2 }; /* 0: the server did not say */
 
+struct message_backlog {
+	uint32_t volume;
+	uint64_t bytes;
+};
+
 struct message_heartbeat {
 	int64_t clock_ns, echo_clock_ns, echo_hold_ns;
 	uint64_t backlog_bytes;
 	int64_t unchanged_until_ns;
 	struct message_waits waits;
 	enum new_disks_wish new_disks;
+	size_t backlog_count;
+	struct message_backlog
+	    backlogs[VOLUMES_MAX]; /* an agent that tells them tells all that make up backlog_bytes */
 };
 
 struct message_checkpoint_request {

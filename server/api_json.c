@@ -275,8 +275,9 @@ api_json_volume(const struct source_status *s, const struct volume_status *v)
 	    v->retired ? "RETIRED" : "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk,
 	    "totalStorageBytes", json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
 	    "rescannedStorageBytes", json_bytes(v->rescanned_bytes), "backloggedStorageBytes",
-	    json_bytes(v->backlogged_bytes), "provedEqualDateTime", api_json_time(v->equal_ns),
-	    "verificationDifferingBytes", v->proof_asked ? json_bytes(v->differing_bytes) : json_null());
+	    s->backlog_unsplit ? json_null() : json_bytes(v->backlogged_bytes), "provedEqualDateTime",
+	    api_json_time(v->equal_ns), "verificationDifferingBytes",
+	    v->proof_asked ? json_bytes(v->differing_bytes) : json_null());
 }
 
 static json_t *

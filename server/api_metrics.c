@@ -77,7 +77,9 @@ static const struct source_family {
     {{"holdfast_source_state_since_timestamp_seconds", "gauge", "Since when it is in its state, seconds since 1970"},
 	get_state_since},
     {{"holdfast_source_added_timestamp_seconds", "gauge", "When it was enrolled, seconds since 1970"}, get_added},
-    {{"holdfast_source_backlog_bytes", "gauge", "Bytes changed at the source and not yet durable here"}, get_backlog},
+    {{"holdfast_source_backlog_bytes", "gauge",
+	 "Bytes not sent for the first time, or found changed and not yet in a checkpoint"},
+	get_backlog},
     {{"holdfast_source_received_bytes_total", "counter", "Payload bytes received since the server started"},
 	get_received},
     {{"holdfast_source_durable_bytes_total", "counter", "Payload bytes made durable since the server started"},
@@ -165,7 +167,7 @@ static const struct metric_family many_families[FAMILIES - SOURCE_FAMILIES] = {
     {"holdfast_volume_info", "info", "The volume's name, as its agent says"},
     {"holdfast_volume_size_bytes", "gauge", "Size of the volume"},
     {"holdfast_volume_replicated_bytes", "gauge", "What of it is here: all, after the first fill"},
-    {"holdfast_volume_backlog_bytes", "gauge", "Bytes changed at the source and not yet durable here"},
+    {"holdfast_volume_backlog_bytes", "gauge", "What of the source's backlog is the volume's"},
 };
 
 static const struct metric_family *
@@ -241,7 +243,7 @@ add_volume(struct metrics *m, const struct volume_status *v)
 	add(m, FAMILY_VOLUME_INFO, named, 1);
 	add(m, FAMILY_VOLUME_SIZE, labels, (double)v->total_bytes);
 	add(m, FAMILY_VOLUME_REPLICATED, labels, (double)v->replicated_bytes);
-	add(m, FAMILY_VOLUME_BACKLOG, labels, (double)v->backlogged_bytes);
+	add(m, FAMILY_VOLUME_BACKLOG, labels, m->status.backlog_unsplit ? NAN : (double)v->backlogged_bytes);
 }
 
 static void

@@ -131,6 +131,7 @@ struct source {
 	/* agent's news */
 	enum activity activity;
 	uint64_t pass, backlog_bytes;
+	bool backlog_unsplit; /* it says what all volumes have, not what each has: an older agent */
 	bool went_back;
 	unsigned events; /* that it caused lately: see AGENT_EVENTS_MAX */
 	int64_t clock_offset_ns, round_trip_ns;
@@ -143,7 +144,7 @@ struct source {
 		char identity[NAME_BYTES], name[NAME_BYTES];
 		enum volume_state state;
 		uint32_t volume;
-		uint64_t rescanned_bytes, rescan_total_bytes;
+		uint64_t rescanned_bytes, rescan_total_bytes, backlog_bytes;
 		char text[SENTENCE_BYTES];
 	} * declared;
 	size_t declared_count;

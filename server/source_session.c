@@ -352,12 +352,33 @@ note_waits(struct source *src, const struct message_waits *waits)
 	stages_add(&src->stages, &sample);
 }
 
+/* An older agent tells the sum alone; of a source with one volume that is enough. */
+static uint64_t
+told_backlog(const struct source *src, const struct message_heartbeat *m, uint32_t volume)
+{
+	if (m->backlog_count == 0 && src->declared_count == 1)
+		return m->backlog_bytes;
+	for (size_t i = 0; i < m->backlog_count; i++)
+		if (m->backlogs[i].volume == volume)
+			return m->backlogs[i].bytes;
+	return 0;
+}
+
+static void
+note_backlog(struct source *src, const struct message_heartbeat *m)
+{
+	src->backlog_bytes = m->backlog_bytes;
+	src->backlog_unsplit = m->backlog_bytes > 0 && m->backlog_count == 0 && src->declared_count > 1;
+	for (size_t i = 0; i < src->declared_count; i++)
+		src->declared[i].backlog_bytes = told_backlog(src, m, src->declared[i].volume);
+}
+
 void
 source_heartbeat(struct source *src, const struct message_heartbeat *m)
 {
 	src->clock_offset_ns = src->session->clock.offset_ns;
 	src->round_trip_ns = src->session->clock.round_trip_ns;
-	src->backlog_bytes = m->backlog_bytes;
+	note_backlog(src, m);
 	note_waits(src, &m->waits);
 	if (m->unchanged_until_ns != 0 && src->received_sequence == src->durable_sequence)
 		store_extend_checkpoint(src->store, m->unchanged_until_ns);

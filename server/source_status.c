@@ -32,6 +32,7 @@ replicated_bytes(const struct store_volume *v)
 	return bytes < v->size_bytes ? bytes : v->size_bytes;
 }
 
+/* What a first fill has still to bring we know better than the agent, which tells it once a second. */
 static void
 add_declaration(const struct source *src, struct volume_status *v)
 {
@@ -40,6 +41,8 @@ add_declaration(const struct source *src, struct volume_status *v)
 			continue;
 		v->state = src->declared[i].state;
 		v->rescanned_bytes = src->activity == ACTIVITY_RESCAN ? src->declared[i].rescanned_bytes : 0;
+		if (v->backlogged_bytes == 0 && src->activity != ACTIVITY_FILL)
+			v->backlogged_bytes = src->declared[i].backlog_bytes;
 	}
 }
 
@@ -109,12 +112,16 @@ static void
 gather_volumes(struct source *src, struct source_status *s, struct state_facts *f)
 {
 	list_volumes(src, s);
+	s->backlog_unsplit = src->backlog_unsplit && src->activity != ACTIVITY_FILL;
 	for (size_t i = 0; i < s->volume_count; i++) {
 		f->volumes++;
+		s->backlog_bytes += s->volumes[i].backlogged_bytes;
 		f->volumes_filled += s->volumes[i].replicated_bytes == s->volumes[i].total_bytes;
 		f->total_bytes += s->volumes[i].total_bytes;
 		f->replicated_bytes += s->volumes[i].replicated_bytes;
 	}
+	if (s->backlog_unsplit)
+		s->backlog_bytes = src->backlog_bytes;
 }
 
 static const char *
@@ -212,22 +219,12 @@ gather_catch_up(struct source *src, struct source_status *s, struct state_facts 
 	f->never_converges = s->catch_up.state == CATCH_UP_NEVER;
 }
 
-/* What a first fill has still to bring we know better than the agent, which tells it once a second. */
-static uint64_t
-backlog_bytes(const struct source *src, const struct state_facts *f)
-{
-	uint64_t missing = f->total_bytes - f->replicated_bytes;
-
-	return missing > 0 ? missing : src->backlog_bytes;
-}
-
 static void
 gather_rates(struct source *src, struct source_status *s, struct state_facts *f, int64_t now_ns)
 {
 	s->rate_10s = rate_get(&src->rate, now_ns, 10);
 	s->rate_1m = rate_get(&src->rate, now_ns, 60);
 	s->rate_5m = rate_get(&src->rate, now_ns, 300);
-	s->backlog_bytes = backlog_bytes(src, f);
 	s->received_frames = src->received_frames;
 	s->resent_frames = src->resent_frames;
 	s->waits_known = src->session != NULL && stages_get(&src->stages, s->waits);

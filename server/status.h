@@ -121,6 +121,7 @@ struct source_status {
 	int64_t clock_offset_ns, round_trip_ns;
 
 	uint64_t backlog_bytes;
+	bool backlog_unsplit;                /* an older agent: what of it each volume has is not known */
 	uint64_t rate_10s, rate_1m, rate_5m; /* payload bytes per second */
 	uint64_t received_bytes, durable_bytes, received_frames, resent_frames;
 	bool waits_known;

@@ -36,6 +36,7 @@ struct fake_volume {
 	uint64_t **chunks; /* digests, by chunk */
 	int fd;            /* the bytes */
 	char path[64];
+	uint64_t backlog_bytes;
 };
 
 struct link {
@@ -62,7 +63,6 @@ struct link {
 	size_t notice_count;
 	uint64_t payload_blocks, fill_blocks, zero_extents, frames;
 	int64_t unchanged_until_ns;
-	uint64_t backlog_bytes;
 
 	/* what the test does to us */
 	struct message_recent_answer recent;
@@ -442,9 +442,16 @@ link_note_source_wait(struct link *l, int64_t ns)
 }
 
 void
-link_set_backlog(struct link *l, uint64_t bytes)
+link_set_backlog(struct link *l, uint32_t volume, uint64_t bytes)
 {
-	l->backlog_bytes = bytes;
+	fake_volume(l, volume)->backlog_bytes = bytes;
+}
+
+void
+link_clear_backlog(struct link *l)
+{
+	for (size_t i = 0; i < l->volume_count; i++)
+		l->volumes[i].backlog_bytes = 0;
 }
 
 void

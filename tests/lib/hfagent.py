@@ -422,6 +422,7 @@ class Agent:
         self.stream = None
         self.volumes = {}
         self.backlog_bytes = self.unchanged_until_ns = 0
+        self.backlogs = {}  # by number of volume; none: as an older agent
         self.changed = threading.Condition()
         self.thread = None
         self._reset()
@@ -824,7 +825,8 @@ class Agent:
             echo = self.peer_heartbeat[0].clock_ns
             hold = time.monotonic_ns() - self.peer_heartbeat[1]
         self.send("HEARTBEAT", clock_ns=self.clock(), echo_clock_ns=echo, echo_hold_ns=hold,
-                  backlog_bytes=self.backlog_bytes, unchanged_until_ns=self.unchanged_until_ns)
+                  backlog_bytes=self.backlog_bytes, unchanged_until_ns=self.unchanged_until_ns,
+                  volume_backlogs=[protobuf().VolumeBacklog(volume=v, bytes=b) for v, b in self.backlogs.items()])
 
     def _on_frame(self, frame):
         name = FRAME_NAME.get(frame.type)

@@ -177,7 +177,7 @@ static void
 stream_messages_come_back_as_they_were(void **state)
 {
 	static const struct message_ack a = {.durable_sequence = 1, .credit_bytes = UINT64_MAX, .hold = true};
-	static const struct message_heartbeat h = {
+	static struct message_heartbeat h = {
 	    .clock_ns = INT64_MAX / 2,
 	    .echo_clock_ns = 2,
 	    .echo_hold_ns = 3,
@@ -189,6 +189,9 @@ stream_messages_come_back_as_they_were(void **state)
 	static const struct message_checkpoint_request r = {.request_id = 6, .compare = true};
 	static struct message_checkpoint c;
 
+	h.backlog_count = VOLUMES_MAX;
+	for (unsigned i = 0; i < VOLUMES_MAX; i++)
+		h.backlogs[i] = (struct message_backlog){i + 1, UINT64_MAX - i};
 	memset(&c, 0, sizeof c);
 	c.clock_ns = 7;
 	c.consistency = CONSISTENCY_APPLICATION;

@@ -279,6 +279,58 @@ a_pass_sends_what_differs_and_only_that(void **state)
 	assert_true(checkpoint(rig, 2)->clock_ns > checkpoint(rig, 1)->clock_ns);
 }
 
+/* ---- backlog ---- */
+
+static uint64_t backlog_at_flush[DISKS];
+static unsigned flushes;
+
+static void
+note_backlog(struct link *l)
+{
+	flushes++;
+	for (size_t i = 0; i < DISKS; i++)
+		backlog_at_flush[i] = l->volumes[i].backlog_bytes;
+	if (flushes == 1) { /* the first disk was sent, the second not begun */
+		assert_int_equal(backlog_at_flush[0], 0);
+		assert_int_equal(backlog_at_flush[1], 3 * MIB);
+	}
+}
+
+static void
+change_the_second_disk(struct rig *rig, unsigned round)
+{
+	assert_int_equal(rig->link->volumes[0].backlog_bytes, 0);
+	assert_int_equal(rig->link->volumes[1].backlog_bytes, 0);
+	switch (round) {
+	case 1:
+		scribble(rig, rig->paths[1], MIB + 4096, 8192);
+		punch(rig->paths[1], 2 * MIB, 4096);
+		return;
+	case 2:
+		assert_int_equal(backlog_at_flush[0], 0);
+		assert_int_equal(backlog_at_flush[1], 3 * 4096);
+		link_stop(rig->link);
+	}
+}
+
+static void
+the_backlog_is_told_by_the_disk_it_is_of_until_the_checkpoint(void **state)
+{
+	struct rig *rig = *state;
+	char a[PATH_BYTES], b[PATH_BYTES];
+
+	make_image(rig, "a.img", 2 * MIB, a);
+	make_image(rig, "b.img", 3 * MIB, b);
+	scribble(rig, a, 0, 2 * MIB);
+	scribble(rig, b, 0, 3 * MIB);
+	add_volume(rig, a);
+	add_volume(rig, b);
+	rig->link->on_flush = note_backlog;
+	flushes = 0;
+	run_script(rig, change_the_second_disk);
+	assert_true(flushes > 2);
+}
+
 static void
 ask_in_round_two(struct rig *rig, unsigned round)
 {
@@ -835,6 +887,7 @@ main(void)
 	    pass_test(a_fill_copies_every_byte_and_is_marked_crash_consistent),
 	    pass_test(an_empty_disk_costs_no_payload),
 	    pass_test(a_pass_sends_what_differs_and_only_that),
+	    pass_test(the_backlog_is_told_by_the_disk_it_is_of_until_the_checkpoint),
 	    pass_test(an_unchanged_disk_sends_a_checkpoint_only_when_asked),
 	    pass_test(a_request_to_compare_is_answered_with_what_the_next_pass_found),
 	    pass_test(a_request_after_a_change_gets_the_crash_consistent_checkpoint),
