@@ -121,7 +121,8 @@ walk_page(struct walk *w, struct registry *r, uint64_t after, struct hf_error *e
 {
 	struct registry_audit *rows;
 	size_t count;
-	int status = registry_list_audit(r, after, after + ROWS_PER_PAGE + 1, ROWS_PER_PAGE, &rows, &count, err);
+	uint64_t newest = w->report->newest, last = after + ROWS_PER_PAGE < newest ? after + ROWS_PER_PAGE : newest;
+	int status = registry_list_audit(r, after, last + 1, ROWS_PER_PAGE, &rows, &count, err);
 
 	if (status < 0)
 		return status;
@@ -141,6 +142,27 @@ check_end(struct walk *w)
 		add_fault(w, w->number, "row %" PRIu64 ", the newest, is not the one that was written", w->number);
 }
 
+/* The audit goes on meanwhile, but never without its head: what stands behind that is none of ours. */
+static int
+check_behind(struct walk *w, struct registry *r, struct hf_error *err)
+{
+	unsigned char digest[AUDIT_DIGEST_BYTES];
+	struct registry_audit *rows;
+	uint64_t last = 0, newest;
+	size_t count;
+	int status = registry_list_audit(r, w->report->newest, INT64_MAX, 1, &rows, &count, err);
+
+	if (status < 0)
+		return status;
+	if (count > 0)
+		last = rows[0].number;
+	free(rows);
+	status = registry_get_audit_head(r, &newest, digest, err);
+	if (status == 0 && last > newest)
+		add_fault(w, last, "row %" PRIu64 " stands behind the newest: it is not of this server", last);
+	return status;
+}
+
 int
 audit_check(struct registry *r, struct audit_report *ret_report, struct hf_error *err)
 {
@@ -151,7 +173,8 @@ audit_check(struct registry *r, struct audit_report *ret_report, struct hf_error
 	status = registry_get_audit_head(r, &ret_report->newest, ret_report->newest_digest, err);
 	for (uint64_t after = 0; status == 0 && after < ret_report->newest; after += ROWS_PER_PAGE)
 		status = walk_page(&w, r, after, err);
-	if (status == 0)
-		check_end(&w);
-	return status;
+	if (status < 0)
+		return status;
+	check_end(&w);
+	return check_behind(&w, r, err);
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/audit.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <sqlite3.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +180,55 @@ the_newest_rows_cannot_be_taken_away_without_a_trace(void **state)
 }
 
 static void
+a_row_put_behind_the_newest_is_named(void **state)
+{
+	struct fixture *f = *state;
+
+	add_rows(f, 5);
+	tamper(f, "INSERT INTO audit (number, time_ns, uid, pid, verb, object, digest) VALUES (7000, 1, 0, 1, "
+		  "'source.delete', '', zeroblob(32))");
+	assert_fault(f, "row 7000 stands behind the newest: it is not of this server");
+	assert_int_equal(f->report.fault_count, 1);
+}
+
+struct adding {
+	struct fixture *f;
+	_Atomic bool over;
+};
+
+static void *
+go_on_adding(void *arg)
+{
+	struct adding *a = arg;
+
+	while (!a->over)
+		add_rows(a->f, 1);
+	return NULL;
+}
+
+static void
+rows_that_are_added_while_it_is_checked_are_no_fault(void **state)
+{
+	struct fixture *f = *state;
+	struct adding a = {.f = f};
+	unsigned grown = 0;
+	pthread_t thread;
+
+	add_rows(f, 700); /* more than a page */
+	assert_int_equal(pthread_create(&thread, NULL, go_on_adding, &a), 0);
+	for (uint64_t before = 0; grown < 30; before = f->report.newest) {
+		check(f);
+		if (f->report.fault_count > 0)
+			break;
+		grown += f->report.newest > before;
+	}
+	a.over = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	if (f->report.fault_count > 0)
+		fail_msg("%s", f->report.faults[0].text);
+}
+
+static void
 rows_from_before_the_chain_are_counted_and_followed_by_it(void **state)
 {
 	struct fixture *f = *state;
@@ -220,6 +272,8 @@ main(void)
 	    T(rows_that_changed_places_are_named),
 	    T(a_removed_row_shows_although_the_others_moved_up),
 	    T(the_newest_rows_cannot_be_taken_away_without_a_trace),
+	    T(a_row_put_behind_the_newest_is_named),
+	    T(rows_that_are_added_while_it_is_checked_are_no_fault),
 	    T(rows_from_before_the_chain_are_counted_and_followed_by_it),
 	    T(the_list_gives_the_newest_of_a_range_in_order),
 	};
