@@ -97,22 +97,10 @@ call_audit_outcome(struct call *call)
 
 /* ---- GET /v1/audit ---- */
 
-enum { ROWS_PER_PAGE_MAX = 1000 };
-
-static int
-get_page(const struct call *call, uint64_t *ret_before, uint64_t *ret_limit, struct hf_error *err)
-{
-	int r = call_param_number(call, "cursor", INT64_MAX, INT64_MAX, ret_before, err);
-
-	return r < 0 ? r : call_param_number(call, "limit", ROWS_PER_PAGE_MAX, ROWS_PER_PAGE_MAX, ret_limit, err);
-}
-
 int
 prepare_audit(struct call *call, struct hf_error *err)
 {
-	uint64_t before, limit;
-
-	return get_page(call, &before, &limit, err);
+	return call_param_page(call, err);
 }
 
 static void
@@ -120,12 +108,9 @@ list_work(struct helper_job *job)
 {
 	struct call *call = call_from_job(job);
 	struct registry_audit *rows = NULL;
-	uint64_t before = INT64_MAX, limit = ROWS_PER_PAGE_MAX;
 
-	if (call->req != NULL) /* prepare_audit() has checked it */
-		(void)get_page(call, &before, &limit, NULL);
 	call->status = registry_list_audit(
-	    server_registry(call->sv), 0, before, (size_t)limit, &rows, &call->result_count, &call->err);
+	    server_registry(call->sv), 0, call->before, (size_t)call->limit, &rows, &call->result_count, &call->err);
 	if (call->status == 0)
 		call->result = rows;
 }

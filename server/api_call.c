@@ -15,7 +15,10 @@
 #include "server/api_json.h"
 #include "server/metrics_text.h"
 
-enum { CALL_MAGIC = 0x43414c4c };
+enum {
+	CALL_MAGIC = 0x43414c4c,
+	ITEMS_PER_PAGE_MAX = 1000, /* less than a KiB each */
+};
 
 struct call *
 call_from_command(void *arg)
@@ -237,6 +240,18 @@ call_param_number(const struct call *call, const char *name, uint64_t max, uint6
 		return hf_error_say(err, -EINVAL, "%s=%s: a number from 0 to %" PRIu64 " is wanted", name, text, max);
 	*ret_value = value;
 	return 0;
+}
+
+int
+call_param_page(struct call *call, struct hf_error *err)
+{
+	int r = call_param_number(call, "cursor", UINT64_MAX, UINT64_MAX, &call->before, err);
+
+	if (r == 0)
+		r = call_param_number(call, "limit", ITEMS_PER_PAGE_MAX, ITEMS_PER_PAGE_MAX, &call->limit, err);
+	if (r == 0 && call->limit == 0)
+		r = hf_error_say(err, -EINVAL, "limit=0: at least 1 is wanted");
+	return r;
 }
 
 int

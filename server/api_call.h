@@ -72,6 +72,8 @@ struct call {
 	bool newest, with_points, force;
 	enum store_pit_verb pit_verb;
 	int64_t timeout_ns, lifetime_ns;
+	uint64_t before,
+	    limit; /* of a page: the number it ends before, UINT64_MAX = at the newest; items, at least 1 */
 	struct quota_change quota;
 	struct policy_change policy;
 	struct throttle throttle;
@@ -119,6 +121,8 @@ int call_body(const struct call *call, json_t **ret_body, struct hf_error *err);
  */
 int call_param_number(const struct call *call, const char *name, uint64_t max, uint64_t fallback, uint64_t *ret_value,
     struct hf_error *err);
+/* cursor and limit of a page into call->before and call->limit. 0 or -EINVAL. */
+int call_param_page(struct call *call, struct hf_error *err);
 /* sourceServerID from the query into call->source. */
 int call_param_source(struct call *call, bool required, struct hf_error *err);
 /* args[index] as an id into *ret_id. */

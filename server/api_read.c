@@ -16,8 +16,6 @@
 #include "server/bundle.h"
 #include "server/ca_change.h"
 
-enum { PITS_PER_PAGE_MAX = 1000 }; /* about 600 bytes each */
-
 void
 get_version(struct call *call)
 {
@@ -215,40 +213,25 @@ get_volumes(struct call *call)
 
 /* ---- points in time ---- */
 
-/* A page ends at the newest point, or before the LSN the cursor names. */
-static int
-get_page(const struct call *call, uint64_t *ret_before_lsn, uint64_t *ret_limit, struct hf_error *err)
-{
-	int r = call_param_number(call, "cursor", UINT64_MAX, UINT64_MAX, ret_before_lsn, err);
-
-	if (r == 0)
-		r = call_param_number(call, "limit", PITS_PER_PAGE_MAX, PITS_PER_PAGE_MAX, ret_limit, err);
-	if (r == 0 && *ret_limit == 0)
-		r = hf_error_say(err, -EINVAL, "limit=0: at least 1 is wanted");
-	return r;
-}
-
 int
 prepare_pits(struct call *call, struct hf_error *err)
 {
-	uint64_t before_lsn, limit;
 	int r = call_param_source(call, true, err);
 
-	return r < 0 ? r : get_page(call, &before_lsn, &limit, err);
+	return r < 0 ? r : call_param_page(call, err);
 }
 
+/* A page ends at the newest point, or before the LSN the cursor names. */
 static void
 reply_pits(struct call *call, const struct pit *pits, size_t count, const struct source_status *status)
 {
-	uint64_t before_lsn = 0, limit = 0;
 	size_t end, begin;
 	char cursor[24];
 	struct list list;
 
-	(void)get_page(call, &before_lsn, &limit, NULL); /* prepare_pits() has checked it */
-	for (end = count; end > 0 && pits[end - 1].lsn >= before_lsn && before_lsn != UINT64_MAX; end--)
+	for (end = count; end > 0 && pits[end - 1].lsn >= call->before && call->before != UINT64_MAX; end--)
 		;
-	begin = end > limit ? end - (size_t)limit : 0;
+	begin = end > call->limit ? end - (size_t)call->limit : 0;
 	list_begin(&list);
 	for (size_t i = begin; i < end; i++)
 		list_add(&list, api_json_pit(&call->source, &pits[i], status));

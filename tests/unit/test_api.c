@@ -306,6 +306,20 @@ points_come_in_pages_that_join_up(void **state)
 }
 
 static void
+a_page_of_nothing_is_refused(void **state)
+{
+	static const char *const lines[] = {
+	    "GET /v1/points-in-time?limit=0&sourceServerID=" FAKE_READY,
+	    "GET /v1/audit?limit=0",
+	    "GET /v1/audit?limit=1001",
+	    "GET /v1/audit?cursor=-1",
+	};
+
+	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+		expect_problem(ask(*state, "admin.sock", 400, lines[i], ""), 400, "EINVAL");
+}
+
+static void
 metrics_are_one_block_a_family(void **state)
 {
 	char *text = ask_text(*state, "monitor.sock", "GET /metrics", "");
@@ -1013,6 +1027,7 @@ main(int argc, char **argv)
 	    T(version_health_volumes_ca_are_told),
 	    T(draining_server_is_not_healthy),
 	    T(points_come_in_pages_that_join_up),
+	    T(a_page_of_nothing_is_refused),
 	    T(metrics_are_one_block_a_family),
 	    T(metrics_never_tell_what_is_not_known),
 	    T(an_answer_serves_all_who_ask_within_a_moment),
