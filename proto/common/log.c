@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/common/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -13,7 +14,7 @@
 
 #include "proto/common/units.h"
 
-enum { LINE_BYTES = 2048 };
+enum { LINE_BYTES = 2048, FORMAT_BYTES = 512 };
 
 _Atomic enum log_level log_level_max = LOG_LEVEL_INFO;
 
@@ -114,29 +115,60 @@ log_settle(void)
 
 /* ---- a line ---- */
 
-/* A name from outside must not forge a line. */
+/* Stands for a quotation mark of the format, until those of the values are behind a backslash. */
+enum { MARK = '\001' };
+
 static void
-clean(char *text)
+mark_quotes(char *text)
 {
 	for (; *text != '\0'; text++)
-		if ((unsigned char)*text < ' ')
-			*text = ' ';
+		if (*text == '"')
+			*text = MARK;
+}
+
+static size_t
+count_marks(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++)
+		n += *text == MARK;
+	return n;
+}
+
+/* A value from outside must forge neither a line nor another value; where one has our mark in it nothing is quoted. */
+static void
+clean(const char *text, bool marks_are_ours, char *ret_text)
+{
+	char *end = ret_text + LINE_BYTES - 2;
+
+	for (; *text != '\0' && ret_text < end; text++) {
+		if (*text == '"' || *text == '\\')
+			*ret_text++ = '\\';
+		if (*text == MARK)
+			*ret_text++ = marks_are_ours ? '"' : '\'';
+		else
+			*ret_text++ = (unsigned char)*text < ' ' ? ' ' : *text;
+	}
+	*ret_text = '\0';
 }
 
 void
 log_line(enum log_level level, const char *event, const char *format, ...)
 {
-	char text[LINE_BYTES];
+	char marked[FORMAT_BYTES], raw[LINE_BYTES], text[LINE_BYTES];
 	int saved_errno = errno, n;
 	va_list ap;
 
 	if (level > log_level_max)
 		return;
-	n = snprintf(text, sizeof text, "event=%s level=%s ", event, names[level]);
+	assert(strlen(format) < sizeof marked);
+	mark_quotes(strcpy(marked, format));
+	n = snprintf(raw, sizeof raw, "event=%s level=%s ", event, names[level]);
 	va_start(ap, format);
-	vsnprintf(text + n, sizeof text - (size_t)n, format, ap);
+	vsnprintf(raw + n, sizeof raw - (size_t)n, marked, ap);
 	va_end(ap);
-	clean(text);
+	clean(raw, count_marks(raw) <= count_marks(marked), text);
 	tell_or_hold(level, event, text);
 	errno = saved_errno;
 }

@@ -6,7 +6,8 @@
  * line of its own, "repeated", before the next that is written, or by log_settle(). Debug lines are all written.
  *
  * event is a stable name (docs list them); the format gives "key=value ..." pairs, things first and
- * values after; free text goes last as msg="...". Nothing secret is ever logged. errno is preserved.
+ * values after; free text goes last as msg="...". What stands between quotation marks may be of any origin: its own
+ * have a backslash in front. Nothing secret is ever logged. errno is preserved.
  * Thread-safe: a line is one write(2). */
 #ifndef HF_COMMON_LOG_H
 #define HF_COMMON_LOG_H

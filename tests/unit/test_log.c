@@ -103,7 +103,16 @@ what_comes_from_outside_cannot_forge_a_line(void **state)
 {
 	log_notice("session_refused", "hostname=\"%s\"", "db1\"\nevent=control level=notice verb=x\x1b[2J");
 	assert_string_equal(logged(*state),
-	    "event=session_refused level=notice hostname=\"db1\" event=control level=notice verb=x [2J\"\n");
+	    "event=session_refused level=notice hostname=\"db1\\\" event=control level=notice verb=x [2J\"\n");
+}
+
+static void
+what_comes_from_outside_cannot_forge_another_value(void **state)
+{
+	log_notice("control", "object=\"%s\" uid=%u", "a\" uid=0 \\", 7);
+	log_notice("control", "object=\"%s\" uid=%u", "a\x01 uid=0", 7);
+	assert_string_equal(logged(*state), "event=control level=notice object=\"a\\\" uid=0 \\\\\" uid=7\n"
+					    "event=control level=notice object='a' uid=0' uid=7\n");
 }
 
 static void
@@ -161,6 +170,7 @@ main(void)
 	    T(a_journal_that_is_not_where_stderr_goes_is_none),
 	    T(lines_of_lesser_importance_than_asked_for_are_not_written),
 	    T(what_comes_from_outside_cannot_forge_a_line),
+	    T(what_comes_from_outside_cannot_forge_another_value),
 	    T(a_line_too_long_is_cut_and_still_ends),
 	    T(a_line_that_repeats_itself_is_counted),
 	    T(lines_that_differ_are_all_written),
