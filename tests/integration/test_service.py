@@ -47,6 +47,9 @@ class Manager:
     def count(self, name):
         return len(self.values(name))
 
+    def status(self):
+        return (self.values("STATUS") or [""])[-1]
+
     def wait(self, name, value, seconds=20):
         wait_for(lambda: value in self.values(name), seconds, "%s=%s" % (name, value))
 
@@ -88,7 +91,7 @@ def test_it_is_ready_when_it_can_be_reached(rig, abstract):
     said = [name for name, _ in manager.said]
     assert said.index("EXTEND_TIMEOUT_USEC") < said.index("READY")
     assert "WATCHDOG" not in said, "nobody asked for it"
-    assert manager.values("STATUS")[-1].startswith("Ready: no sources yet")
+    assert manager.status().startswith("Ready: no sources yet")
     daemon.stop()
     manager.wait("STOPPING", "1")
     assert manager.count("READY") == 1
@@ -98,9 +101,9 @@ def test_the_status_line_says_how_things_are(rig):
     manager = Manager(rig)
     daemon = start(rig, manager)
     agent = ready_agent(rig, daemon, {"root": rig.file("disk", patchwork(rig.random, 1 << 20))})
-    wait_for(lambda: manager.values("STATUS")[-1].startswith("Ready: 1/1 sources, worst lag "), 20, "the source in the status line")
+    wait_for(lambda: manager.status().startswith("Ready: 1/1 sources, worst lag "), 20, "the source in the status line")
     daemon.request("POST", "/v1/source-servers/%s/stop" % agent.source, admin=True)
-    wait_for(lambda: "worst lag unknown" in manager.values("STATUS")[-1], 20, "a stopped source not to lag")
+    wait_for(lambda: "worst lag unknown" in manager.status(), 20, "a stopped source not to lag")
 
 
 def test_a_start_that_fails_says_why(rig):
@@ -109,9 +112,9 @@ def test_a_start_that_fails_says_why(rig):
     (daemon.data / "somebody-elses").write_text("file")
     daemon.launch()
     assert daemon.program.process.wait(60) == 1
-    wait_for(lambda: manager.values("STATUS")[-1].startswith("Not"), 20, "the reason")
+    wait_for(lambda: manager.status().startswith("Not"), 20, "the reason")
     assert manager.count("READY") == 0
-    assert manager.values("STATUS")[-1].startswith("Not started: ") and str(daemon.data) in manager.values("STATUS")[-1]
+    assert manager.status().startswith("Not started: ") and str(daemon.data) in manager.status()
 
 
 def test_a_thread_that_is_stuck_lets_the_watchdog_lapse(rig):
