@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/new_disks.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <stdio.h>
@@ -11,14 +12,14 @@
 
 #define LOOK_EVERY_NS (3 * NS_PER_SECOND)
 
-enum { TOLD_MAX = 64 };
-
 struct new_disks {
+	const char *sys_root;
 	const struct state *state;
 	const char *also;
-	int64_t next_ns;         /* monotonic: when to look again */
-	struct disk_info *disks; /* DISKS_MAX: as listed last */
-	char told[TOLD_MAX][NAME_BYTES];
+	int64_t next_ns;                  /* monotonic: when to look again */
+	struct disk_info *disks;          /* DISKS_MAX: as listed last, */
+	int count;                        /* so many */
+	char told[DISKS_MAX][NAME_BYTES]; /* and are there */
 	size_t told_count;
 };
 
@@ -34,20 +35,22 @@ know(struct state *st, const struct disk_info *disks, int count)
 }
 
 int
-new_disks_create(struct state *st, const char *also, struct new_disks **ret_new_disks, struct hf_error *err)
+new_disks_create(
+    const char *sys_root, struct state *st, const char *also, struct new_disks **ret_new_disks, struct hf_error *err)
 {
 	struct new_disks *n = calloc(1, sizeof *n);
-	int count;
 
 	if (n == NULL || (n->disks = calloc(DISKS_MAX, sizeof *n->disks)) == NULL) {
 		free(n);
 		return hf_error_set(err, -ENOMEM, "list disks");
 	}
+	n->sys_root = sys_root;
 	n->state = st;
 	n->also = also;
-	count = st->knows_disks ? -1 : disks_list("/sys", n->disks, DISKS_MAX, NULL);
-	if (count >= 0)
-		know(st, n->disks, count);
+	n->count = disks_list(sys_root, n->disks, DISKS_MAX, NULL);
+	if (!st->knows_disks && n->count >= 0)
+		know(st, n->disks, n->count);
+	n->count = n->count < 0 ? 0 : n->count;
 	*ret_new_disks = n;
 	return 0;
 }
@@ -92,28 +95,49 @@ is_new(const struct new_disks *n, bool untold, const struct disk_info *d)
 }
 
 bool
+new_disks_is_there(const struct new_disks *n, const char *identity)
+{
+	for (int i = 0; i < n->count; i++)
+		if (strcmp(n->disks[i].identity, identity) == 0)
+			return true;
+	return false;
+}
+
+/* What is there, and of whom was told; if that cannot be said, it is what it was. */
+static void
+look(struct new_disks *n)
+{
+	int count = disks_list(n->sys_root, n->disks, DISKS_MAX, NULL);
+
+	if (count < 0)
+		return;
+	n->count = count;
+	for (size_t i = 0; i < n->told_count; i++)
+		if (!new_disks_is_there(n, n->told[i]))
+			memmove(n->told[i--], n->told[--n->told_count], NAME_BYTES);
+}
+
+bool
 new_disks_find(struct new_disks *n, bool untold, struct disk_info *ret_disk)
 {
 	int64_t now_ns = clock_monotonic_ns();
-	int count = now_ns < n->next_ns ? 0 : disks_list("/sys", n->disks, DISKS_MAX, NULL);
 
-	for (int i = 0; i < count; i++)
+	if (now_ns < n->next_ns)
+		return false;
+	look(n);
+	for (int i = 0; i < n->count; i++)
 		if (is_new(n, untold, &n->disks[i])) {
 			*ret_disk = n->disks[i];
 			return true;
 		}
-	if (now_ns >= n->next_ns)
-		n->next_ns = now_ns + LOOK_EVERY_NS;
+	n->next_ns = now_ns + LOOK_EVERY_NS;
 	return false;
 }
 
 void
 new_disks_told(struct new_disks *n, const struct disk_info *disk)
 {
-	if (n->told_count == TOLD_MAX) { /* the oldest is told again */
-		memmove(n->told, n->told + 1, sizeof n->told - sizeof n->told[0]);
-		n->told_count--;
-	}
+	assert(n->told_count < DISKS_MAX); /* it is one that was listed, and was not told of */
 	snprintf(n->told[n->told_count++], NAME_BYTES, "%s", disk->identity);
 }
 

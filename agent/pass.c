@@ -160,7 +160,10 @@ add_new_disks(struct passer *p)
 	struct pass_volume disk;
 	bool take;
 
-	while (config->next_new_disk != NULL && config->next_new_disk(config->arg, &disk, &take)) {
+	if (config->next_new_disk == NULL)
+		return;
+	volumes_drop_gone(p->volumes);
+	while (config->next_new_disk(config->arg, &disk, &take)) {
 		if (!take)
 			volumes_leave_out(p->volumes, &disk);
 		else if (!volumes_add(p->volumes, &disk))

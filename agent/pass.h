@@ -49,6 +49,8 @@ struct pass_config {
 	/* A disk appeared. ret_take: it is to be a volume from now on, and is remembered as one; else it is only told
 	 * of. False: there is none (more). */
 	bool (*next_new_disk)(void *arg, struct pass_volume *ret_disk, bool *ret_take);
+	/* One that was only told of is still there. Not NULL if the one above is not. */
+	bool (*disk_is_there)(void *arg, const char *identity);
 	/* A checkpoint is durable on the server. */
 	void (*on_checkpoint)(void *arg, const struct message_checkpoint *checkpoint);
 	/* What it is doing now, at most once a second and at every change of activity. */

@@ -251,12 +251,16 @@ add_volume(struct run *r, const struct disk_info *d)
 static void
 report_new_disk(struct run *r, const struct disk_info *d)
 {
-	char size[UNITS_TEXT_BYTES];
+	char size[UNITS_TEXT_BYTES], cure[160];
 
+	if (r->state->volume_count == VOLUMES_MAX)
+		snprintf(cure, sizeof cure, "a source has at most %d volumes", VOLUMES_MAX);
+	else
+		snprintf(cure, sizeof cure, "to take it: holdfastctl source set %s auto-replicate-new-disks=on",
+		    r->state->source_id.text);
 	new_disks_told(r->new_disks, d);
-	link_notice(r->link, "new_disk",
-	    "%s (%s, %s) is new and not replicated; to take it: holdfastctl source set %s auto-replicate-new-disks=on",
-	    d->path, size_format(d->size_bytes, size), d->identity, r->state->source_id.text);
+	link_notice(r->link, "new_disk", "%s (%s, %s) is new and not replicated; %s", d->path,
+	    size_format(d->size_bytes, size), d->identity, cure);
 }
 
 static bool
@@ -278,6 +282,14 @@ next_new_disk(void *arg, struct pass_volume *ret_disk, bool *ret_take)
 	report_new_disk(r, &r->new_disk);
 	*ret_disk = (struct pass_volume){"", r->new_disk.identity, r->new_disk.path, r->new_disk.size_bytes};
 	return true;
+}
+
+static bool
+disk_is_there(void *arg, const char *identity)
+{
+	struct run *r = arg;
+
+	return new_disks_is_there(r->new_disks, identity);
 }
 
 /* What was acknowledged, for the server to be told by the next process; soon after a stream has begun, then when it is
@@ -387,7 +399,7 @@ start(struct run *r, struct hf_error *err)
 	int e = open_state(r, err);
 
 	if (e == 0)
-		e = new_disks_create(r->state, r->o->new_disks, &r->new_disks, err);
+		e = new_disks_create("/sys", r->state, r->o->new_disks, &r->new_disks, err);
 	if (e == 0)
 		e = state_save(r->state, err);
 	if (e == 0)
@@ -416,6 +428,7 @@ replicate(struct run *r, struct hf_error *err)
 	    .stop = &stop,
 	    .on_volume_changed = on_volume_changed,
 	    .next_new_disk = next_new_disk,
+	    .disk_is_there = disk_is_there,
 	    .on_checkpoint = on_checkpoint,
 	    .arg = r,
 	};

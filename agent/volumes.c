@@ -51,6 +51,19 @@ volumes_leave_out(struct volumes *vs, const struct pass_volume *disk)
 	vs->declared = false;
 }
 
+void
+volumes_drop_gone(struct volumes *vs)
+{
+	const struct pass_config *config = vs->config;
+	struct message_declare *d = &vs->declare;
+
+	for (size_t i = 0; i < d->new_disk_count; i++)
+		if (!config->disk_is_there(config->arg, d->new_disks[i].identity)) {
+			d->new_disks[i--] = d->new_disks[--d->new_disk_count];
+			vs->declared = false;
+		}
+}
+
 bool
 volumes_add(struct volumes *vs, const struct pass_volume *volume)
 {

@@ -69,6 +69,7 @@ bool volumes_add(struct volumes *vs, const struct pass_volume *volume);
 
 /* The server is told of this disk, which is none of them; as far as there is room. */
 void volumes_leave_out(struct volumes *vs, const struct pass_volume *disk);
+void volumes_drop_gone(struct volumes *vs); /* those of them that are there no longer */
 
 /* Find and open every volume's disk; tell the server, by notice, what moved or went. Clears
  * vs->declared if anything changed. */

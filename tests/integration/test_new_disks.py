@@ -18,8 +18,11 @@ class Slot:
 
     def put(self, data):
         image = self.house.file(self.house.unique("after"), data)
-        run("losetup", "-d", self.device)
+        self.take()
         wait_for(lambda: self.attached(image), 20, "the loop device to be free")
+
+    def take(self):
+        run("losetup", "-d", self.device)
 
     def attached(self, image):
         try:
@@ -85,6 +88,16 @@ def test_where_the_setting_is_off_it_is_told_once_and_taken_when_that_is_switche
     wait_for(lambda: is_filled(house, agent, slot.device), 30, "the new disk to be replicated")
     assert house.served.source(agent.source)["newDisks"] == []
     assert len(events(house, agent, "new_disk")) == 1
+
+
+def test_one_that_is_taken_out_again_is_not_shown_any_more(house, agent, slot):
+    house.served.ctl("source", "set", agent.source, "auto-replicate-new-disks=off")
+    agent.restart("stop")
+    house.served.wait_streaming(agent.source)
+    slot.put(random_bytes(house.random, MIB))
+    wait_for(lambda: house.served.source(agent.source)["newDisks"], 30, "the disk to be listed")
+    slot.take()
+    wait_for(lambda: house.served.source(agent.source)["newDisks"] == [], 30, "it to be gone from the list")
 
 
 def test_what_was_there_at_the_first_start_is_never_new(house, agent, slot):

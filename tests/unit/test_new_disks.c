@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "tests/lib/scratch.h"
+
 static void
 expect_name(struct state *st, const char *path, const char *name)
 {
@@ -61,7 +63,7 @@ what_is_there_at_the_first_start_is_not_new(void **state)
 	struct disk_info d;
 	bool forgotten;
 
-	assert_int_equal(new_disks_create(st, NULL, &n, NULL), 0);
+	assert_int_equal(new_disks_create("/sys", st, NULL, &n, NULL), 0);
 	forgotten = forget_one(st, identity);
 	assert_int_equal(new_disks_find(n, true, &d), forgotten);
 	if (forgotten) {
@@ -75,11 +77,69 @@ what_is_there_at_the_first_start_is_not_new(void **state)
 		skip(); /* this machine has no disk to try it with */
 }
 
+/* So many disks in a made-up /sys, called vd1, vd2, ... */
+static void
+add_disks(const char *root, int count)
+{
+	char command[512];
+
+	snprintf(command, sizeof command,
+	    "cd %s && mkdir -p sys/block sys/dev/block && for i in $(seq %d); do d=sys/devices/vd$i; "
+	    "mkdir -p $d/holders $d/slaves && echo 2048 >$d/size && echo 8:$i >$d/dev && echo 0 >$d/ro && "
+	    "echo 0 >$d/removable && echo s$i >$d/serial && ln -sfn ../../devices/vd$i sys/dev/block/8:$i && "
+	    "ln -sfn ../devices/vd$i sys/block/vd$i; done",
+	    root, count);
+	assert_int_equal(system(command), 0);
+}
+
+static void
+remove_disk(const char *root, const char *path)
+{
+	char command[512];
+
+	snprintf(command, sizeof command, "cd %s/sys && rm block/%s", root, strrchr(path, '/') + 1);
+	assert_int_equal(system(command), 0);
+}
+
+static void
+many_that_are_new_are_told_of_once_each_while_they_are_there(void **state)
+{
+	enum { MANY = 100 };
+	struct state *st = calloc(1, sizeof *st);
+	char root[64], sys[80], command[128];
+	struct new_disks *n;
+	struct disk_info d;
+	int told = 0;
+
+	scratch_make(root, sizeof root, "test_new_disks");
+	snprintf(sys, sizeof sys, "%s/sys", root);
+	add_disks(root, 1);
+	assert_int_equal(new_disks_create(sys, st, NULL, &n, NULL), 0);
+	assert_true(new_disks_is_there(n, "serial:s1"));
+	assert_int_equal(st->known_count, 1);
+	add_disks(root, MANY);
+	while (told <= MANY && new_disks_find(n, true, &d)) {
+		new_disks_told(n, &d);
+		if (++told == MANY - 2) /* one that was told of goes, and comes back */
+			remove_disk(root, d.path);
+		else if (told == MANY - 1)
+			add_disks(root, MANY);
+	}
+	assert_int_equal(told, MANY);
+	assert_true(new_disks_is_there(n, "serial:s100"));
+	assert_false(new_disks_is_there(n, "serial:s101"));
+	new_disks_destroy(n);
+	free(st);
+	snprintf(command, sizeof command, "rm -rf %s", root);
+	assert_int_equal(system(command), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_new_volume_is_called_as_its_device_and_like_no_other),
+	    cmocka_unit_test(many_that_are_new_are_told_of_once_each_while_they_are_there),
 	    cmocka_unit_test(what_is_there_at_the_first_start_is_not_new),
 	};
 
