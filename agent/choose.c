@@ -102,7 +102,10 @@ add_volume(struct state *st, const char *name, const struct disk_info *d, struct
 	struct state_volume *v = &st->volumes[st->volume_count];
 
 	if (st->volume_count == VOLUMES_MAX)
-		return hf_error_say(err, -EINVAL, "more than %d volumes", VOLUMES_MAX);
+		return hf_error_say(err, -EINVAL,
+		    "a source has at most %d volumes: name those that matter with --volume NAME=PATH, or enrol no more "
+		    "disks",
+		    VOLUMES_MAX);
 	if (name[0] == '\0' || strlen(name) >= sizeof v->name)
 		return hf_error_say(err, -EINVAL, "a volume's name has 1 to %zu characters", sizeof v->name - 1);
 	for (size_t i = 0; i < st->volume_count; i++)

@@ -138,7 +138,7 @@ static bool
 add(const char **list, size_t *count, size_t max, const char *value, const char *name)
 {
 	if (*count == max)
-		return wrong("too many --%s", name);
+		return wrong("more than %zu --%s", max, name);
 	list[(*count)++] = value;
 	return true;
 }

@@ -18,7 +18,7 @@
 enum {
 	PROTOCOL_VERSION = 1,
 	PROTOCOL_VERSION_MIN = 1,
-	VOLUMES_MAX = 64, /* declared by one source at a time */
+	VOLUMES_MAX = 60, /* declared by one source at a time: as many disks as DRS's answer may list */
 	NONCE_BYTES = 16,
 	TOKEN_SECRET_BYTES = 20,
 	CERTIFICATE_BYTES_MAX = 8192,

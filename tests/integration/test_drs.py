@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from harness import MIB, ROOT, parse_time, random_bytes, ready_agent
+import hfagent
+from harness import BUILD, MIB, ROOT, parse_time, random_bytes, ready_agent, run, wait_for
 
 botocore = pytest.importorskip("botocore.session", reason="python3-botocore is not installed")
 from botocore import parsers, validate  # noqa: E402  pylint: disable=wrong-import-position
@@ -227,6 +228,24 @@ def test_the_answer_passes_through_botocores_parser_and_its_model(fleet):
     items = parse(fleet.answer)
     assert [item["sourceServerID"] for item in items] == sorted(fleet.ids)
     assert all("dataReplicationInfo" in item and "lifeCycle" in item for item in items)
+
+
+def test_a_source_has_as_many_disks_as_the_model_allows_and_no_more(rig):
+    daemon, most = rig.daemon(), SERVER.members["dataReplicationInfo"].members["replicatedDisks"].metadata["max"]
+    identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("state"))
+    disks = [hfagent.Volume("v%d" % n, "serial:%d" % n, MIB) for n in range(most + 1)]
+    agent = hfagent.Agent(identity, ("127.0.0.1", daemon.port))
+    rig.on_end(agent.close)
+    agent.connect()
+    assert agent.hello().volumes_max == most
+    agent.declare(disks[:most])
+    wait_for(lambda: len(daemon.source(identity.source_id)["dataReplicationInfo"]["replicatedDisks"]) == most, 20, "the disks")
+    parse(daemon.get("/v1/source-servers"))
+    with pytest.raises(hfagent.Goodbye, match="TOOBIG"):
+        agent.declare(disks)
+    names = [word for n in range(most + 1) for word in ("--volume", "v%d=/dev/null" % n)]
+    done = run(BUILD / "holdfast-agent", "enroll", "--server", "127.0.0.1:1", "--token", "t", *names, check=False)
+    assert done.returncode != 0 and "more than %d --volume" % most in done.stderr
 
 
 def test_every_member_of_the_model_is_there(fleet):

@@ -139,7 +139,7 @@ class ModelServer:
     def on_hello(self, frame, received):
         return self.frame("WELCOME", protocol_version=1, source_id=SOURCE, session_id=1, digest_seed=self.seed,
                           heartbeat_interval_ms=100, stream_id=self.stream_id, durable_sequence=self.sequence,
-                          chain=self.chain, clock_ns=1, volumes_max=64)
+                          chain=self.chain, clock_ns=1, volumes_max=60)
 
     def on_declare(self, frame, received):
         pb = hfagent.protobuf()
