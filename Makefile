@@ -161,9 +161,11 @@ FUZZ_BUILD ?= $(BUILD)
 FUZZ_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. -I$(BUILD) -O1 -g \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(PC_CFLAGS)
 fuzz_objs = $(patsubst %.c,$(BUILD)/fuzz-objects/%.o,$(1))
+fuzzed_SRCS := $(proto_SRCS) $(common_SRCS) server/bundle.c server/config.c server/http_parse.c server/listen.c server/settings.c \
+	server/throttle.c storage/policy.c storage/space.c
 FUZZ_PB_O := $(BUILD)/fuzz-objects/proto/holdfast.pb-c.o
 
-$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/fuzz-objects/tests/fuzz/%.o $(call fuzz_objs,$(proto_SRCS) $(common_SRCS)) $(FUZZ_PB_O)
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/fuzz-objects/tests/fuzz/%.o $(call fuzz_objs,$(fuzzed_SRCS)) $(FUZZ_PB_O)
 	$(call say,FUZZ,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(PC_LIBS)

@@ -192,10 +192,12 @@ prepare_pit_create(struct call *call, struct hf_error *err)
 	json_decref(body);
 	if (r == 0 && (timeout_s < 1 || timeout_s > PIT_TIMEOUT_S_MAX))
 		r = hf_error_say(err, -EINVAL, "timeoutSeconds: 1 to %d are wanted", PIT_TIMEOUT_S_MAX);
+	if (r < 0)
+		return r;
 	call->newest = newest != 0;
 	call->timeout_ns = timeout_s * NS_PER_SECOND;
 	snprintf(call->object, sizeof call->object, "%s name=%s", call->source.text, call->name);
-	return r;
+	return 0;
 }
 
 static json_t *

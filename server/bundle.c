@@ -135,7 +135,7 @@ bundle_next(const struct bundle *b, size_t *at, struct bundle_piece *ret_piece)
 	name_len = get_le16(p);
 	len = get_le64(p + 2);
 	if (name_len == 0 || name_len >= sizeof piece.name || left - HEAD_BYTES < name_len ||
-	    left - HEAD_BYTES - name_len < len)
+	    left - HEAD_BYTES - name_len < len || memchr(p + HEAD_BYTES, '\0', name_len) != NULL)
 		return -HF_ECORRUPT;
 	memcpy(piece.name, p + HEAD_BYTES, name_len);
 	piece.bytes = p + HEAD_BYTES + name_len;

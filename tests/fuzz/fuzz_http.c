@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The head of a request on the control sockets: whatever comes, the words lie inside the head, end in a NUL and hold no
  * control character. */
-#include "server/http_parse.c"
+#include "server/http_parse.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -560,6 +560,10 @@ bad_bodies_change_nothing(void **state)
 	expect_problem(ask(w, "admin.sock", 400, "POST /v1/points-in-time",
 			   "{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"a\", \"timeoutSeconds\": 4294967297}"),
 	    400, "EINVAL");
+	expect_problem(
+	    ask(w, "admin.sock", 400, "POST /v1/points-in-time",
+		"{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"a\", \"timeoutSeconds\": 9223372036854775807}"),
+	    400, "EINVAL");
 	expect_problem(ask(w, "admin.sock", 400, "POST /v1/source-servers/" FAKE_READY "/policy",
 			   "{\"pitPolicy\": [{\"units\": \"HOUR\", \"interval\": 4294967297, \"retentionDuration\": "
 			   "4294967320}]}"),

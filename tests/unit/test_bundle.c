@@ -73,6 +73,20 @@ a_length_beyond_the_end_is_damage(void **state)
 	bundle_fini(&b);
 }
 
+/* It would be found under a name that is not its own. */
+static void
+a_name_with_a_zero_in_it_is_damage(void **state)
+{
+	struct bundle b = make_bundle();
+	struct bundle_piece piece;
+	size_t at = 0;
+
+	b.bytes[11] = 0; /* "o\0e" */
+	assert_int_equal(bundle_next(&b, &at, &piece), -HF_ECORRUPT);
+	assert_int_equal(bundle_find(&b, "o", &piece), -HF_ECORRUPT);
+	bundle_fini(&b);
+}
+
 int
 main(void)
 {
@@ -80,6 +94,7 @@ main(void)
 	    cmocka_unit_test(what_was_added_is_found),
 	    cmocka_unit_test(a_bundle_cut_anywhere_but_between_pieces_is_damaged),
 	    cmocka_unit_test(a_length_beyond_the_end_is_damage),
+	    cmocka_unit_test(a_name_with_a_zero_in_it_is_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
