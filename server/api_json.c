@@ -937,6 +937,7 @@ api_http_status(int code)
 	case HF_ENOPIT:
 	case HF_EVOLUME: return 404;
 	case EOPNOTSUPP: return 405;
+	case EALREADY:
 	case EBUSY:
 	case EEXIST:
 	case ENOTCONN:
@@ -947,6 +948,7 @@ api_http_status(int code)
 	case HF_ESHUTDOWN:
 	case ECANCELED: return 503;
 	case ETIMEDOUT: return 504;
+	case EDQUOT:
 	case ENOSPC:
 	case HF_EFULL: return 507;
 	default: return 500;

@@ -359,6 +359,8 @@ every_code_has_an_http_status_and_a_name(void **state)
 	}
 	assert_int_equal(api_http_status(-HF_ENOPIT), 404);
 	assert_int_equal(api_http_status(-HF_EFULL), 507);
+	assert_int_equal(api_http_status(-EDQUOT), 507);
+	assert_int_equal(api_http_status(-EALREADY), 409);     /* ca rotate: there is a next one */
 	assert_int_equal(api_http_status(-HF_EIDENTITY), 409); /* verify: a disk cannot be read */
 }
 
