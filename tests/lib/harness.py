@@ -35,14 +35,15 @@ MIB = 1 << 20
 CREDIT = 4 * MIB  # that a Daemon grants: what an agent may have sent without its being acknowledged
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 IS_ROOT = os.geteuid() == 0
-SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "Assertion `")
+SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "Assertion `")
 
 rigs = []  # those open now, so that a failing test can show their logs
 
 
 def _is_instrumented():
     program = BUILD / "holdfastd"
-    return program.exists() and b"libasan" in subprocess.run(["ldd", program], capture_output=True, check=False).stdout
+    libraries = subprocess.run(["ldd", program], capture_output=True, check=False).stdout if program.exists() else b""
+    return b"libasan" in libraries or b"libtsan" in libraries
 
 
 SLOW = 4 if _is_instrumented() else 1  # what is measured in seconds may take this much longer
