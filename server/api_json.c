@@ -122,16 +122,24 @@ api_json_keys(config_mask mask)
 	return names;
 }
 
+static json_t *
+json_backup(const struct identity_backup *b)
+{
+	return json_pack("{s:o, s:o}", "takenDateTime", api_json_time(b->taken_ns), "unsavedSinceDateTime",
+	    api_json_time(b->unsaved_ns));
+}
+
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o}", "program",
-	    "holdfastd", "processID", facts->pid, "version", facts->version, "apiVersion", "v1", "protocolVersion",
-	    PROTOCOL_VERSION, "startedDateTime", api_json_time(facts->started_ns), "dataDirectory",
+	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o, s:o}",
+	    "program", "holdfastd", "processID", facts->pid, "version", facts->version, "apiVersion", "v1",
+	    "protocolVersion", PROTOCOL_VERSION, "startedDateTime", api_json_time(facts->started_ns), "dataDirectory",
 	    api_json_text(facts->data_dir), "listen", facts->listen, "enrollListen", facts->enroll_listen,
 	    "caFingerprint", facts->ca_fingerprint, "draining", facts->draining, "workers", (int)facts->workers,
 	    "stagingArea", json_staging_area(facts), "journalArea", json_area(&facts->areas[AREA_JOURNAL]),
-	    "rowsWaiting", json_bytes(facts->rows_waiting), "restartRequired", api_json_keys(facts->restart_required));
+	    "rowsWaiting", json_bytes(facts->rows_waiting), "restartRequired", api_json_keys(facts->restart_required),
+	    "identityBackup", json_backup(&facts->backup));
 }
 
 static void

@@ -381,6 +381,18 @@ add_ca_expiry(const struct metrics *m, const struct metric_family *f)
 }
 
 static void
+add_backup(const struct metrics *m, const struct metric_family *f)
+{
+	metrics_add(m->out, f->name, "", seconds(m->facts.backup.taken_ns));
+}
+
+static void
+add_unsaved(const struct metrics *m, const struct metric_family *f)
+{
+	metrics_add(m->out, f->name, "", seconds(m->facts.backup.unsaved_ns));
+}
+
+static void
 add_reload_success(const struct metrics *m, const struct metric_family *f)
 {
 	metrics_add(m->out, f->name, "", !m->facts.reload_failed);
@@ -429,6 +441,12 @@ static const struct server_family {
     {{"holdfast_ca_certificate_expiry_timestamp_seconds", "gauge",
 	 "When the CA certificate that every agent trusts expires, seconds since 1970"},
 	add_ca_expiry},
+    {{"holdfast_identity_backup_timestamp_seconds", "gauge",
+	 "When the server's identity was last backed up, seconds since 1970; 0: never"},
+	add_backup},
+    {{"holdfast_identity_unsaved_timestamp_seconds", "gauge",
+	 "Since when there is a source or a CA that is not in it, seconds since 1970; 0: it has all"},
+	add_unsaved},
     {{"holdfast_config_last_reload_successful", "gauge",
 	 "0 if the newest configuration was refused: the one before holds"},
 	add_reload_success},

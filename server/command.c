@@ -88,6 +88,7 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .reloaded_ns = sv->reloaded_ns,
 	    .tally = &sv->tally,
 	    .scrub_interval_ns = sv->config->scrub_interval_ns,
+	    .backup = {atomic_load(&sv->backup_taken_ns), atomic_load(&sv->backup_unsaved_ns)},
 	};
 
 	for (int i = 0; i < AREAS; i++)
@@ -732,8 +733,13 @@ run_take_identity(struct job *job, struct disk *d, struct run_cache *cache)
 	struct command *c = command_from_job(job);
 	struct server *sv = c->server;
 
-	set_result(c, identity_take(data_dir_path(sv->data_dir), sv->registry, sv->status, clock_real_ns(), &c->bundle,
-			  &c->answer.unknown, &c->err));
+	int64_t now_ns = clock_real_ns();
+	int r = identity_take(
+	    data_dir_path(sv->data_dir), sv->registry, sv->status, now_ns, &c->bundle, &c->answer.unknown, &c->err);
+
+	if (r == 0 && identity_note_backup(sv->registry, sv->pki, now_ns, &c->err) < 0)
+		log_warning("backup_not_noted", "msg=\"%s\"", c->err.text); /* it is good all the same */
+	set_result(c, r);
 	c->answer.bundle = &c->bundle;
 }
 

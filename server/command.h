@@ -9,6 +9,7 @@
 
 #include "server/area.h"
 #include "server/config.h"
+#include "server/identity.h"
 #include "server/ledger.h"
 #include "server/pki.h"
 #include "server/registry.h"
@@ -28,13 +29,14 @@ struct server_facts {
 	char listen[256], enroll_listen[256]; /* with the ports chosen; enroll_listen "" = off */
 	int64_t started_ns;
 	bool draining;
-	config_mask restart_required;   /* keys whose change was read, and waits for a restart */
-	uint64_t rubbish_bytes;         /* left of deleted sources, holes included */
-	unsigned sessions;              /* agents connected, those that shake hands included */
-	bool reload_failed;             /* the newest configuration was refused */
-	int64_t reloaded_ns;            /* when the one that holds was read */
-	const struct tally *tally;      /* it goes on counting */
-	int64_t scrub_interval_ns;      /* 0 = none begins by itself */
+	config_mask restart_required; /* keys whose change was read, and waits for a restart */
+	uint64_t rubbish_bytes;       /* left of deleted sources, holes included */
+	unsigned sessions;            /* agents connected, those that shake hands included */
+	bool reload_failed;           /* the newest configuration was refused */
+	int64_t reloaded_ns;          /* when the one that holds was read */
+	const struct tally *tally;    /* it goes on counting */
+	int64_t scrub_interval_ns;    /* 0 = none begins by itself */
+	struct identity_backup backup;
 	size_t rows_waiting;            /* of events and audit, for room */
 	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
 	unsigned workers;

@@ -135,6 +135,68 @@ identity_take(const char *data_dir, struct registry *registry, struct status_tab
 	return r < 0 ? r : bundle_add_file(bundle, "holdfast.db", path, err);
 }
 
+/* ---- remembering it ---- */
+
+/* "TAKEN CA CA": when, and the fingerprints of the CAs that are in it. Of the sources it is those that were there then.
+ */
+#define BACKUP_NOTE "identity_backup"
+
+enum { NOTE_BYTES = 32 + 2 * FINGERPRINT_TEXT_BYTES };
+
+static void
+format_note(struct pki *pki, int64_t taken_ns, char ret_text[NOTE_BYTES])
+{
+	struct pki_certificate ca, next;
+
+	(void)pki_describe(pki, PKI_CA, &ca);
+	(void)pki_describe(pki, PKI_NEXT_CA, &next); /* none: its fingerprint is "" */
+	snprintf(ret_text, NOTE_BYTES, "%lld %s %s", (long long)taken_ns, ca.fingerprint, next.fingerprint);
+}
+
+int
+identity_note_backup(struct registry *registry, struct pki *pki, int64_t now_ns, struct hf_error *err)
+{
+	char note[NOTE_BYTES];
+
+	format_note(pki, now_ns, note);
+	return registry_set_setting(registry, BACKUP_NOTE, note, err);
+}
+
+static void
+look_at_ca(struct pki *pki, enum pki_role role, const char *note, struct identity_backup *backup)
+{
+	struct pki_certificate ca;
+	int64_t made_ns;
+
+	if (!pki_describe(pki, role, &ca) || strstr(note, ca.fingerprint) != NULL)
+		return;
+	made_ns = ca.not_before_ns + PKI_CLOCK_LEEWAY_NS;
+	if (backup->unsaved_ns == 0 || made_ns < backup->unsaved_ns)
+		backup->unsaved_ns = made_ns;
+}
+
+int
+identity_look(struct registry *registry, struct pki *pki, struct identity_backup *ret_backup, struct hf_error *err)
+{
+	struct identity_backup backup = {0};
+	char note[NOTE_BYTES] = "";
+	size_t sources;
+	int r = registry_get_setting(registry, BACKUP_NOTE, note, sizeof note);
+
+	if (r < 0 && r != -ENOENT)
+		return hf_error_set(err, r, "%s", BACKUP_NOTE);
+	backup.taken_ns = atoll(note);
+	r = registry_count_sources(registry, backup.taken_ns, &sources, &backup.unsaved_ns, err);
+	if (r < 0)
+		return r;
+	if (sources > 0) {
+		look_at_ca(pki, PKI_CA, note, &backup);
+		look_at_ca(pki, PKI_NEXT_CA, note, &backup);
+	}
+	*ret_backup = backup;
+	return 0;
+}
+
 /* ---- putting it back: files ---- */
 
 static int
@@ -200,7 +262,7 @@ fill_pki(const struct bundle *bundle, const char *dir, struct hf_error *err)
 
 static int
 put_pki(const struct bundle *bundle, const char *data_dir, int64_t now_ns, struct identity_facts *facts,
-    struct hf_error *err)
+    char ret_note[NOTE_BYTES], struct hf_error *err)
 {
 	char dir[PATH_BYTES_MAX];
 	struct pki *pki;
@@ -215,6 +277,7 @@ put_pki(const struct bundle *bundle, const char *data_dir, int64_t now_ns, struc
 	if (r < 0)
 		return r;
 	pki_ca_fingerprint(pki, facts->ca_fingerprint);
+	format_note(pki, facts->taken_ns, ret_note);
 	pki_close(pki);
 	return 0;
 }
@@ -295,9 +358,10 @@ put_sources(json_t *sources, const char *data_dir, struct hf_error *err)
 
 /* ---- putting it back: the registry ---- */
 
-/* It is of this directory from now on, and says how much older than the agents it is. */
+/* It is of this directory from now on, and says how much older than the agents it is, and that it is backed up. */
 static int
-fit_registry(const char *path, const struct data_dir *dir, int64_t taken_ns, int64_t now_ns, struct hf_error *err)
+fit_registry(const char *path, const struct data_dir *dir, int64_t taken_ns, int64_t now_ns, const char *note,
+    struct hf_error *err)
 {
 	char from[32], until[32];
 	struct registry *registry;
@@ -312,13 +376,15 @@ fit_registry(const char *path, const struct data_dir *dir, int64_t taken_ns, int
 		r = registry_set_setting(registry, "identity_taken_ns", from, err);
 	if (r == 0)
 		r = registry_set_setting(registry, "identity_put_ns", until, err);
+	if (r == 0)
+		r = registry_set_setting(registry, BACKUP_NOTE, note, err);
 	registry_close(registry);
 	return r;
 }
 
 static int
-put_registry(
-    const struct bundle *bundle, const struct data_dir *dir, int64_t taken_ns, int64_t now_ns, struct hf_error *err)
+put_registry(const struct bundle *bundle, const struct data_dir *dir, int64_t taken_ns, int64_t now_ns,
+    const char *note, struct hf_error *err)
 {
 	char aside[PATH_BYTES_MAX], path[PATH_BYTES_MAX];
 	struct bundle_piece piece;
@@ -330,7 +396,7 @@ put_registry(
 	snprintf(path, sizeof path, "%s/holdfast.db", data_dir_path(dir));
 	r = put_file(aside, &piece, err);
 	if (r == 0)
-		r = fit_registry(aside, dir, taken_ns, now_ns, err);
+		r = fit_registry(aside, dir, taken_ns, now_ns, note, err);
 	if (r == 0 && rename(aside, path) < 0)
 		r = hf_error_set(err, -errno, "%s", path);
 	return r < 0 ? r : sync_dir(data_dir_path(dir), err);
@@ -410,6 +476,7 @@ put(const struct bundle *bundle, const struct data_dir *dir, json_t *root, int64
 {
 	json_t *sources = json_object_get(root, "sources");
 	const char *path = data_dir_path(dir);
+	char note[NOTE_BYTES];
 	int r = check_empty(dir, err);
 
 	facts->taken_ns = json_integer_value(json_object_get(root, "takenNs"));
@@ -418,8 +485,8 @@ put(const struct bundle *bundle, const struct data_dir *dir, json_t *root, int64
 	if (r == 0)
 		r = put_sources(sources, path, err);
 	if (r == 0)
-		r = put_pki(bundle, path, now_ns, facts, err);
-	return r < 0 ? r : put_registry(bundle, dir, facts->taken_ns, now_ns, err);
+		r = put_pki(bundle, path, now_ns, facts, note, err);
+	return r < 0 ? r : put_registry(bundle, dir, facts->taken_ns, now_ns, note, err);
 }
 
 int

@@ -15,6 +15,16 @@
 int identity_take(const char *data_dir, struct registry *registry, struct status_table *status, int64_t now_ns,
     struct bundle *bundle, unsigned *ret_unknown, struct hf_error *err);
 
+/* Remember that what identity_take() gave at now_ns was handed out. */
+int identity_note_backup(struct registry *registry, struct pki *pki, int64_t now_ns, struct hf_error *err);
+
+/* What the newest backup is worth. Where there is no source yet there is nothing to save. */
+struct identity_backup {
+	int64_t taken_ns;   /* 0 = there is none */
+	int64_t unsaved_ns; /* since when there is a source or a CA that is not in it; 0 = it has all */
+};
+int identity_look(struct registry *registry, struct pki *pki, struct identity_backup *ret_backup, struct hf_error *err);
+
 struct identity_facts {
 	char ca_fingerprint[FINGERPRINT_TEXT_BYTES], version[32];
 	int64_t taken_ns;

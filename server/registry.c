@@ -475,6 +475,27 @@ registry_list_sources(struct registry *r, struct registry_source **ret_sources, 
 	return status;
 }
 
+int
+registry_count_sources(
+    struct registry *r, int64_t since_ns, size_t *ret_count, int64_t *ret_first_ns, struct hf_error *err)
+{
+	sqlite3_stmt *statement;
+	HOLD(r);
+	int status = sql_query(&r->sql, &statement, err,
+	    "SELECT count(*), ifnull(min(iif(created_ns > ?, created_ns, NULL)), 0) FROM source WHERE phase != ?", "ii",
+	    since_ns, (int64_t)PHASE_DELETING);
+
+	if (status < 0)
+		return status;
+	status = sql_next(&r->sql, statement, err); /* an aggregate: there is a row */
+	if (status != 1)
+		return status;
+	*ret_count = (size_t)sqlite3_column_int64(statement, 0);
+	*ret_first_ns = sqlite3_column_int64(statement, 1);
+	sql_done(statement);
+	return 0;
+}
+
 static int
 find_source(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
 {

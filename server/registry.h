@@ -55,6 +55,10 @@ struct registry_source {
 };
 int registry_list_sources(
     struct registry *r, struct registry_source **ret_sources, size_t *ret_count, struct hf_error *err);
+/* How many there are but for those being deleted, and when the first of them that came after since_ns was made; 0 =
+ * none came. */
+int registry_count_sources(
+    struct registry *r, int64_t since_ns, size_t *ret_count, int64_t *ret_first_ns, struct hf_error *err);
 int registry_get_source(
     struct registry *r, const struct id *id, struct registry_source *ret_source, struct hf_error *err); /* -ENOENT */
 

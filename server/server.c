@@ -22,6 +22,7 @@
 #include "server/api.h"
 #include "server/enroll.h"
 #include "server/expiry.h"
+#include "server/identity.h"
 #include "server/journal_link.h"
 #include "server/limits.h"
 #include "server/reload.h"
@@ -136,6 +137,21 @@ look_at_areas(struct server *sv)
 			tell_space(sv, sv->areas[i], &sv->areas_told[i]);
 }
 
+/* ---- the identity's backup ---- */
+
+/* What cannot be read now stays as it was told. */
+static void
+look_at_backup(struct server *sv)
+{
+	struct identity_backup backup;
+	struct hf_error err;
+
+	if (identity_look(sv->registry, sv->pki, &backup, &err) < 0)
+		return;
+	atomic_store(&sv->backup_taken_ns, backup.taken_ns);
+	atomic_store(&sv->backup_unsaved_ns, backup.unsaved_ns);
+}
+
 /* ---- once a second, and what of it blocks ---- */
 
 struct upkeep_job {
@@ -186,6 +202,7 @@ run_upkeep(struct job *job, struct disk *d, struct run_cache *cache)
 
 	look_at_areas(u->server);
 	settle_ledger(u->server);
+	look_at_backup(u->server);
 	if (u->minute)
 		keep_registry(u->server);
 	if (u->look_at_certificates)
@@ -508,10 +525,14 @@ static int
 open_pki(struct server *sv, struct hf_error *err)
 {
 	char path[512];
+	int r;
 
 	if (!data_dir_join(sv->data_dir, "pki", path, sizeof path))
 		return hf_error_set(err, -ENAMETOOLONG, "%s", sv->config->data_dir);
-	return pki_open(path, clock_real_ns(), &sv->pki, err);
+	r = pki_open(path, clock_real_ns(), &sv->pki, err);
+	if (r == 0)
+		look_at_backup(sv); /* before anybody can ask */
+	return r;
 }
 
 static int

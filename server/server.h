@@ -85,6 +85,7 @@ struct server {
 	_Atomic uint64_t session_number; /* for logs */
 	_Atomic unsigned events_pending;
 	struct tally tally;
+	_Atomic int64_t backup_taken_ns, backup_unsaved_ns; /* see struct identity_backup */
 	_Atomic uint64_t rubbish_bytes; /* of deleted sources, still to be removed; holes included */
 };
 

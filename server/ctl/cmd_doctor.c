@@ -260,6 +260,27 @@ check_certificates(struct patient *p)
 	check_certificate_file(p, dir, "server.pem");
 }
 
+/* ---- the identity ---- */
+
+static void
+check_identity(struct patient *p)
+{
+	const char *unsaved = pick_text(p->version, "identityBackup.unsavedSinceDateTime"),
+		   *taken = pick_text(p->version, "identityBackup.takenDateTime");
+	char what[TEXT_BYTES];
+
+	if (unsaved[0] == '\0')
+		return;
+	if (taken[0] == '\0')
+		snprintf(what, sizeof what, "there is no backup of this server's identity");
+	else
+		snprintf(
+		    what, sizeof what, "a source or a CA of %s is not in the identity's backup of %s", unsaved, taken);
+	found(p, "identity", WARNING, what,
+	    "when this machine is lost, what is not in a backup is enrolled anew, machine by machine",
+	    "holdfastctl identity backup FILE; keep it elsewhere");
+}
+
 /* ---- the sources ---- */
 
 static void
@@ -299,6 +320,7 @@ static const struct {
     {"space", check_space},
     {"clock", check_clock},
     {"certificates", check_certificates},
+    {"identity", check_identity},
     {"source_clock", check_sources},
 };
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness import BUILD, MIB, run
 
-CHECKED = ["daemon", "kernel", "io_uring", "limits", "file_system", "space", "clock", "certificates", "source_clock"]
+CHECKED = ["daemon", "kernel", "io_uring", "limits", "file_system", "space", "clock", "certificates", "identity", "source_clock"]
 TIME_ERROR, STA_UNSYNC, STATUS_OFFSET = 5, 0x40, 40  # of struct timex, on x86-64
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The staging server is gone, with all its data: from the backup of its identity another one is made, and the agents come to it."""
 import fcntl
+import json
 import os
 import pty
 import select
@@ -96,6 +97,37 @@ def test_a_certificate_that_is_newer_than_the_backup_is_known_again(rig):
     daemon.wait_ready(agent.source)
     assert daemon.events("certificate_recovered")
     agent.stop()
+
+
+def test_one_is_reminded_of_a_backup_that_is_missing_or_lacks_something(rig):
+    daemon = rig.daemon()
+
+    def unsaved():
+        return daemon.get("/v1/version")["identityBackup"]["unsavedSinceDateTime"]
+
+    def reminder():
+        found = json.loads(daemon.ctl("doctor", "--json", check=None).stdout)["findings"]
+        return next((f["what"] for f in found if f["check"] == "identity"), None)
+
+    assert unsaved() is None and reminder() is None  # there is nobody to lose
+    first = rig.agent(daemon, {"root": rig.file("disk0", bytes(4096))})
+    wait_for(unsaved, 10, "the reminder")
+    assert "no backup" in reminder()
+    backup(rig, daemon, "one")
+    wait_for(lambda: unsaved() is None, 10, "the end of the reminder")
+    assert reminder() is None and daemon.get("/v1/version")["identityBackup"]["takenDateTime"]
+    daemon.ctl("ca", "rotate")
+    wait_for(unsaved, 10, "the reminder, because of the CA")
+    assert "is not in the identity's backup of" in reminder()
+    path = backup(rig, daemon, "two")
+    wait_for(lambda: unsaved() is None, 10, "the end of the reminder")
+    rig.agent(daemon, {"root": rig.file("disk1", bytes(4096))})
+    wait_for(unsaved, 10, "the reminder, because of the newcomer")
+    lose(daemon)
+    restore(rig, path, daemon.data)
+    daemon.start()
+    assert daemon.source(first.source)["sourceServerID"] == first.source
+    assert unsaved() is None and daemon.get("/v1/version")["identityBackup"]["takenDateTime"]
 
 
 def test_a_backup_is_refused_with_the_wrong_passphrase_cut_off_changed_or_into_a_directory_in_use(rig):
