@@ -410,11 +410,12 @@ json_catch_up(const struct source_status *s, int64_t now_ns)
 static json_t *
 json_replication_info(const struct source_status *s, int64_t now_ns)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "dataReplicationState",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "dataReplicationState",
 	    replication_state_name(s->state), "stateReason", api_json_text(s->state_reason), "stateSinceDateTime",
-	    api_json_time(s->state_since_ns), "lagDuration", json_lag_duration(s, now_ns), "etaDateTime",
-	    json_after(now_ns, s->catch_up.latest_ns), "replicatedDisks", json_replicated_disks(s),
-	    "dataReplicationError", json_error(s), "dataReplicationInitiation", json_initiation(s));
+	    api_json_time(s->state_since_ns), "cure", text_or_null(s->cure), "lagDuration",
+	    json_lag_duration(s, now_ns), "etaDateTime", json_after(now_ns, s->catch_up.latest_ns), "replicatedDisks",
+	    json_replicated_disks(s), "dataReplicationError", json_error(s), "dataReplicationInitiation",
+	    json_initiation(s));
 }
 
 static json_t *

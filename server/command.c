@@ -18,6 +18,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/ca_change.h"
+#include "server/cure.h"
 #include "server/identity.h"
 #include "server/reload.h"
 #include "server/server.h"
@@ -218,7 +219,8 @@ static void
 answer(struct command *c, int status, const char *text)
 {
 	c->answer.status = status;
-	snprintf(c->answer.text, sizeof c->answer.text, "%s", text != NULL ? text : hf_status_text(status));
+	cure_name_source(
+	    text != NULL ? text : hf_status_text(status), &c->source, c->answer.text, sizeof c->answer.text);
 	send_answer(c);
 }
 

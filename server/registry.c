@@ -644,7 +644,8 @@ set_paused(struct sql *s, const struct id *id, bool paused, int64_t now_ns, stru
 
 	if (r == 0 && source.phase == PHASE_STOPPED)
 		return hf_error_say(err, -EBUSY,
-		    "source %s is stopped, so nothing is taken of it: holdfastctl source start lets its agent in again",
+		    "replication is stopped, so nothing is taken of it: holdfastctl source start %s lets its agent in "
+		    "again",
 		    id->text);
 	return r < 0 ? r : set_phase(s, id, paused ? PHASE_PAUSED : PHASE_ACTIVE, now_ns, err);
 }

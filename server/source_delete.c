@@ -163,7 +163,7 @@ check_unused(const struct source *src, const char **ret_text)
 		*ret_text = "a volume of it is being deleted: try again in a moment";
 	else if (src->session != NULL || src->newcomer != NULL)
 		*ret_text = stopped ? "its agent is being sent away: try again in a moment"
-				    : "its agent is connected: holdfastctl source stop first";
+				    : "its agent is connected: holdfastctl source stop SOURCE first";
 	else if (src->exports_out > 0)
 		*ret_text = "a point of it is being exported: wait for the end, or end the export";
 	else

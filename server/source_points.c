@@ -43,9 +43,11 @@ why_not(const struct source *src, bool too_many)
 	if (too_many)
 		return "too many points are being made by hand for this source: wait for one of them";
 	if (src->facts.phase == PHASE_PAUSED)
-		return "replication is paused: holdfastctl source resume; --newest takes the newest point there is";
+		return "replication is paused: holdfastctl source resume SOURCE; --newest takes the newest point there "
+		       "is";
 	if (src->facts.phase == PHASE_STOPPED)
-		return "replication is stopped: holdfastctl source start; --newest takes the newest point there is";
+		return "replication is stopped: holdfastctl source start SOURCE; --newest takes the newest point there "
+		       "is";
 	return "the agent is not connected: --newest takes the newest point there is";
 }
 

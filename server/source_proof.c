@@ -257,15 +257,17 @@ source_prove(struct source *src, const char *volume, char *ret_text)
 	if (is_running(src) && strcmp(src->proof->asked, volume) == 0)
 		return 0; /* asked for by two */
 	if (is_running(src))
-		return say(ret_text, -EBUSY, "a verification of this source is running: holdfastctl source show");
+		return say(
+		    ret_text, -EBUSY, "a verification of this source is running: holdfastctl source show SOURCE");
 	if (source_is_paused(src))
-		return say(ret_text, -ENOTCONN, "replication is paused: holdfastctl source resume");
+		return say(ret_text, -ENOTCONN, "replication is paused: holdfastctl source resume SOURCE");
 	if (!is_streaming(src))
 		return say(ret_text, -ENOTCONN,
-		    src->facts.phase == PHASE_STOPPED ? "replication is stopped: holdfastctl source start"
+		    src->facts.phase == PHASE_STOPPED ? "replication is stopped: holdfastctl source start SOURCE"
 						      : "the agent is not connected");
 	if (find_unreadable(src) != NULL)
-		return say(ret_text, -HF_EIDENTITY, "a volume of this source cannot be read: holdfastctl source show");
+		return say(
+		    ret_text, -HF_EIDENTITY, "a volume of this source cannot be read: holdfastctl source show SOURCE");
 	p = calloc(1, sizeof *p);
 	if (p == NULL)
 		return say(ret_text, -ENOMEM, hf_status_text(-ENOMEM));

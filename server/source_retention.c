@@ -10,7 +10,7 @@ say_drifted(struct source *src, int64_t drift_ns)
 
 	server_event(src->server, &src->id, "retention_stopped",
 	    "the clock of this machine has gone %s by %s: nothing expires until it is right again; if it is right now, "
-	    "holdfastctl retention thaw",
+	    "holdfastctl retention thaw --all",
 	    drift_ns > 0 ? "ahead" : "back", duration_format(drift_ns > 0 ? drift_ns : -drift_ns, text));
 }
 

@@ -6,6 +6,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/cure.h"
 
 /* All data is read within the freeze: see agent/frozen.c. */
 #define FREEZE_CURE                                                                                        \
@@ -198,7 +199,7 @@ static const struct rule {
     {store_unusable, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_STORE, "the staging area cannot be used for this source",
 	"look at the staging disk: dmesg, smartctl"},
     {is_stopped, STATE_STOPPED, "", DETAIL_NONE,
-	"replication was stopped by an administrator; all its points in time stay", "holdfastctl source start"},
+	"replication was stopped by an administrator; all its points in time stay", "holdfastctl source start SOURCE"},
     {is_clone, STATE_STALLED, "IDENTITY_CLONE", DETAIL_REFUSED, "another installation claims to be this source", ""},
     {is_expired, STATE_DISCONNECTED, "CERTIFICATE_EXPIRED", DETAIL_REFUSED, "the agent's certificate has expired", ""},
     {is_revoked, STATE_DISCONNECTED, "CERTIFICATE_REVOKED", DETAIL_REFUSED, "the agent's certificate was revoked", ""},
@@ -211,13 +212,15 @@ static const struct rule {
     {is_paused, STATE_PAUSED, "", DETAIL_NONE,
 	"replication was paused by an administrator: the agent stays connected, nothing is taken, all points in time "
 	"stay",
-	"holdfastctl source resume"},
+	"holdfastctl source resume SOURCE"},
     {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated", ""},
     {is_over_quota, STATE_STALLED, "QUOTA_REACHED", DETAIL_NONE,
 	"the source takes as much of the staging area as it may",
-	"holdfastctl quota set with more, or delete points, or shorten retention; replication goes on by itself"},
+	"holdfastctl quota set SOURCE SIZE, with more; or delete points, or shorten retention; replication goes on by "
+	"itself"},
     {is_full, STATE_STALLED, "STAGING_FULL", DETAIL_NONE, "the staging area has too little free space",
-	"free space in the staging area, or shorten retention; replication goes on by itself"},
+	"free space in the staging area, or shorten retention (holdfastctl status says what gives most); replication "
+	"goes on by itself"},
     {read_back_failed, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_VERIFY,
 	"the newest point in time could not be read back", ""},
     {no_volumes, STATE_INITIATING, "", DETAIL_NONE, "connected; no volume is declared yet", ""},
@@ -231,7 +234,7 @@ static const struct rule {
 	"the disks changed during every pass so far, so no point in time is consistent", FREEZE_CURE},
     {no_point_yet, STATE_CREATING_SNAPSHOT, "", DETAIL_NONE, "waiting for the first consistent point in time", ""},
     {falls_behind, STATE_BACKLOG, "NOT_CONVERGING", DETAIL_STAGE, "more is written at the source than arrives",
-	"holdfastctl source show names what holds it up: give it more of that, or write less"},
+	"holdfastctl source show SOURCE names what holds it up: give it more of that, or write less"},
     {is_behind, STATE_BACKLOG, "", DETAIL_STAGE, "changes wait at the source", ""},
     {always, STATE_CONTINUOUS, "", DETAIL_NONE, "changes arrive as they are found", ""},
 };
@@ -339,7 +342,8 @@ set_state(const struct state_facts *f, const struct rule *rule, struct state_ver
 		copy_text(v->reason, rule->reason);
 	snprintf(v->error, sizeof v->error, "%s", rule->error);
 	copy_text(v->raw_error, rule->error[0] != '\0' && detail[0] == '\0' ? rule->reason : detail);
-	copy_text(v->cure, rule->detail == DETAIL_REFUSED ? f->refused_cure : rule->cure);
+	cure_name_source(
+	    rule->detail == DETAIL_REFUSED ? f->refused_cure : rule->cure, &f->source, v->cure, sizeof v->cure);
 }
 
 /* ---- Ready ---- */

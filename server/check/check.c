@@ -52,14 +52,6 @@ print_clean(FILE *out, const char *text)
 
 /* ---- a source ---- */
 
-static const char *
-name_of(const json_t *source)
-{
-	const char *name = pick_text(source, "sourceProperties.identificationHints.hostname");
-
-	return name[0] != '\0' ? name : pick_text(source, "sourceServerID");
-}
-
 static double
 rpo_target_seconds(const json_t *source)
 {
@@ -140,7 +132,7 @@ name_is_shared(const json_t *sources, const char *name)
 	json_t *source;
 
 	json_array_foreach (sources, i, source) {
-		count += strcmp(name_of(source), name) == 0;
+		count += strcmp(pick_source_name(source), name) == 0;
 	}
 	return count > 1;
 }
@@ -149,7 +141,7 @@ name_is_shared(const json_t *sources, const char *name)
 static void
 print_label(const json_t *sources, const json_t *source, const char *what, FILE *out)
 {
-	const char *name = name_of(source);
+	const char *name = pick_source_name(source);
 
 	if (name_is_shared(sources, name))
 		name = pick_text(source, "sourceServerID");
@@ -233,7 +225,7 @@ print_fault(const struct verdicts *v, const struct verdict *fault, const json_t 
 	const json_t *source = json_array_get(sources, (size_t)(fault - v->all));
 
 	if (source != NULL)
-		print_clean(out, name_of(source));
+		print_clean(out, pick_source_name(source));
 	if (source != NULL)
 		fprintf(out, " (%s): ", pick_text(source, "sourceServerID"));
 	print_clean(out, fault->text);

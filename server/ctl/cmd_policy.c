@@ -52,10 +52,13 @@ print_rest(const json_t *source)
 	if (least_ns > 0)
 		print_sentence(4, "no point goes that is younger than %s", duration_format(least_ns, text));
 	if (pick(source, "retention.frozenSinceDateTime") != NULL)
-		print_sentence(
-		    4, "frozen since %s: nothing expires", pick_text(source, "retention.frozenSinceDateTime"));
+		print_sentence(4, "frozen since %s: nothing expires until holdfastctl retention thaw %s",
+		    pick_text(source, "retention.frozenSinceDateTime"), pick_text(source, "sourceServerID"));
 	if (pick_bool(source, "retention.clocksDisagree"))
-		print_sentence(4, "the clocks disagree: nothing expires");
+		print_sentence(4,
+		    "the clock of the server jumped: nothing expires until it is right, or holdfastctl retention thaw "
+		    "%s",
+		    pick_text(source, "sourceServerID"));
 }
 
 static int

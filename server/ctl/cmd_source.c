@@ -143,8 +143,6 @@ show_error(const json_t *source)
 		return;
 	show_text("error", error, "code");
 	show_text("  because", error, "rawError");
-	if (pick(error, "cure") != NULL)
-		show_text("  cure", error, "cure");
 }
 
 /* Until holdfastd is started again. */
@@ -195,13 +193,16 @@ show_policy(const json_t *source)
 static void
 show_retention(const json_t *source, int64_t now_ns)
 {
+	char text[96];
+
 	if (!pick_bool(source, "retention.stopped"))
 		return;
-	show("retention", pick_bool(source, "retention.clocksDisagree")
-			      ? "stopped: the clock of the server jumped; holdfastctl retention thaw believes it again"
-			      : "frozen: nothing expires until holdfastctl retention thaw");
+	show("retention", pick_bool(source, "retention.clocksDisagree") ? "stopped: the clock of the server jumped"
+									: "frozen: nothing expires");
 	if (pick(source, "retention.frozenSinceDateTime") != NULL)
 		show_time("  since", source, "retention.frozenSinceDateTime", now_ns);
+	snprintf(text, sizeof text, "holdfastctl retention thaw %s", pick_text(source, "sourceServerID"));
+	show("  to end it", text);
 }
 
 /* What it takes of the staging area; and whether there is so little room that something goes. */
@@ -372,6 +373,8 @@ show_replication(const json_t *source, int64_t now_ns)
 	show_text("  because", source, "dataReplicationInfo.stateReason");
 	show_time("  since", source, "dataReplicationInfo.stateSinceDateTime", now_ns);
 	show_error(source);
+	if (pick(source, "dataReplicationInfo.cure") != NULL)
+		show_text("  cure", source, "dataReplicationInfo.cure");
 	show_repair(source);
 	show_reasons(source);
 	show_time("newest point", source, "newestPointInTime.timestamp", now_ns);

@@ -148,25 +148,32 @@ print_area(const struct ctl *ctl, const char *what, const json_t *area)
 
 /* Where nothing expires, the staging area fills. */
 static void
-print_stopped(const json_t *sources)
+print_stopped(const json_t *sources, int64_t now_ns)
 {
-	size_t i, frozen = 0, drifted = 0;
+	size_t i, frozen = 0, drifted = 0, count = json_array_size(sources);
+	int64_t since_ns = now_ns, ns;
+	char span[UNITS_TEXT_BYTES];
 	json_t *source;
 
 	json_array_foreach (sources, i, source) {
-		frozen += pick(source, "retention.frozenSinceDateTime") != NULL;
+		ns = pick_time_ns(source, "retention.frozenSinceDateTime");
+		frozen += ns != 0;
+		since_ns = ns != 0 && ns < since_ns ? ns : since_ns;
 		drifted += pick_bool(source, "retention.clocksDisagree");
 	}
 	if (frozen > 0)
-		printf(
-		    "retention is frozen: nothing expires of %zu of %zu sources\n", frozen, json_array_size(sources));
+		print_sentence(4, "retention is frozen, for %s now: nothing expires of %zu of %zu sources",
+		    duration_format(now_ns - since_ns, span), frozen, count);
 	if (drifted > 0)
-		printf("the clock of the server jumped: nothing expires of %zu of %zu sources\n", drifted,
-		    json_array_size(sources));
+		print_sentence(
+		    4, "the clock of the server jumped: nothing expires of %zu of %zu sources", drifted, count);
+	if (frozen + drifted > 0)
+		print_sentence(10, "    next: when %s: holdfastctl retention thaw --all",
+		    frozen > 0 ? "all is well" : "the clock is right");
 }
 
 static void
-print_states(const json_t *sources)
+write_states(FILE *line, const json_t *sources)
 {
 	json_t *counts = json_object(), *source, *count;
 	const char *state, *separator = "";
@@ -178,7 +185,7 @@ print_states(const json_t *sources)
 	}
 	json_object_foreach(counts, state, count)
 	{
-		printf("%s%" PRId64 " %s", separator, (int64_t)json_integer_value(count), state);
+		fprintf(line, "%s%" PRId64 " %s", separator, (int64_t)json_integer_value(count), state);
 		separator = ", ";
 	}
 	json_decref(counts);
@@ -208,16 +215,21 @@ static void
 print_fleet(const json_t *sources)
 {
 	const json_t *worst = find_worst(sources);
-	char lag[UNITS_TEXT_BYTES];
+	char lag[UNITS_TEXT_BYTES], *text;
+	size_t len;
+	FILE *line = open_memstream(&text, &len);
 
-	if (json_array_size(sources) < 2)
-		return;
-	print_states(sources);
+	if (line == NULL)
+		abort();
+	write_states(line, sources);
 	if (worst != NULL)
-		printf("; worst lag %s, of %s",
+		fprintf(line, "; worst lag %s, of %s",
 		    duration_format((int64_t)(json_number_value(pick(worst, "lag.consistentSeconds")) * 1e9), lag),
-		    pick_text(worst, "sourceServerID"));
-	putchar('\n');
+		    pick_source_name(worst));
+	fclose(line);
+	if (json_array_size(sources) > 1)
+		print_sentence(4, "%s", text);
+	free(text);
 }
 
 static void
@@ -237,7 +249,16 @@ print_summary(const struct ctl *ctl, const json_t *version, const json_t *source
 	print_area(ctl, "staging area", pick(version, "stagingArea"));
 	if (pick(version, "journalArea") != NULL)
 		print_area(ctl, "journals", pick(version, "journalArea"));
-	print_stopped(sources);
+	print_stopped(sources, now_ns);
+}
+
+static void
+say_none(const struct ctl *ctl)
+{
+	if (ctl_given(ctl, OPT_TAG))
+		print_sentence(4, "no source has the tag %s: holdfastctl source tag gives it", ctl->values[OPT_TAG]);
+	else
+		print_sentence(4, "no source yet: holdfastctl token create prints the line that enrols one");
 }
 
 static int
@@ -258,7 +279,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	}
 	if (json_array_size(sources) == 0 && !ctl_given(ctl, OPT_NO_HEADER)) {
 		table_destroy(t);
-		printf("no source yet: holdfastctl token create prints the line that enrols one\n");
+		say_none(ctl);
 		return EXIT_DONE;
 	}
 	code = print_table(ctl, t);

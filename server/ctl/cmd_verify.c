@@ -77,7 +77,8 @@ begin(struct ctl *ctl, const char *id)
 	if (!ctl_given(ctl, OPT_WAIT) && ctl_given(ctl, OPT_JSON))
 		return print_json(answer);
 	if (!ctl_given(ctl, OPT_WAIT))
-		print_sentence(4, "%s: %s; how far it is: holdfastctl source show", id, pick_text(answer, "text"));
+		print_sentence(
+		    4, "%s: %s; how far it is: holdfastctl source show %s", id, pick_text(answer, "text"), id);
 	json_decref(answer);
 	return EXIT_DONE;
 }

@@ -52,6 +52,14 @@ pick_time_ns(const json_t *json, const char *path)
 }
 
 const char *
+pick_source_name(const json_t *source)
+{
+	const char *name = pick_text(source, "sourceProperties.identificationHints.hostname");
+
+	return name[0] != '\0' ? name : pick_text(source, "sourceServerID");
+}
+
+const char *
 format_relative(int64_t ns, int64_t now_ns, char *buf, size_t size)
 {
 	char duration[UNITS_TEXT_BYTES];

@@ -83,14 +83,6 @@ sort_by_trouble(const json_t *sources)
 
 /* ---- sentences ---- */
 
-static const char *
-name_of(const json_t *source)
-{
-	const char *name = pick_text(source, "sourceProperties.identificationHints.hostname");
-
-	return name[0] != '\0' ? name : pick_text(source, "sourceServerID");
-}
-
 /* "; its newest point is 23m old, and its RPO target 15m": "" if it is met. */
 static const char *
 target_text(const json_t *source, char *buf, size_t size)
@@ -105,11 +97,11 @@ target_text(const json_t *source, char *buf, size_t size)
 	return buf;
 }
 
-/* The error's, or that of the first reason why it is not ready; or where to look. */
+/* The state's, or that of the first reason why it is not ready; or where to look. */
 static void
 find_cure(const json_t *source, char *ret_text, size_t size)
 {
-	const char *cure = pick_text(source, "dataReplicationInfo.dataReplicationError.cure");
+	const char *cure = pick_text(source, "dataReplicationInfo.cure");
 	json_t *reason;
 	size_t i;
 
@@ -133,7 +125,7 @@ print_one(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 	int64_t since_ns = pick_time_ns(source, "dataReplicationInfo.stateSinceDateTime");
 	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES], target[160];
 
-	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s", name_of(source),
+	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s", pick_source_name(source),
 	    pick_text(source, "dataReplicationInfo.dataReplicationState"), duration_format(now_ns - since_ns, span),
 	    reason, target_text(source, target, sizeof target));
 	print_wrapped(ctl, line, 4, place_of(source) == NEEDS_SOMEBODY ? MOOD_BAD : MOOD_WARN);
