@@ -84,31 +84,26 @@ take_rule(json_t *value, size_t index, struct pit_rule *ret_rule, struct hf_erro
 	    .retention = rule_number(retention),
 	    .enabled = enabled != 0,
 	};
-	if (strlen(units) >= sizeof ret_rule->unit)
-		units = "?"; /* policy_check() says what is wanted */
 	snprintf(ret_rule->unit, sizeof ret_rule->unit, "%s", units);
 	return 0;
 }
 
-int
-settings_read_rules(const json_t *list, struct policy *policy, struct hf_error *err)
+/* Whether they can be rules: policy_check(), when all is read. */
+static int
+take_rules(const char *name, const json_t *value, void *field, struct hf_error *err)
 {
-	struct policy read = *policy;
+	struct policy *policy = field;
 	json_t *rule;
 	size_t i;
 	int r = 0;
 
-	if (!json_is_array(list) || json_array_size(list) > PIT_RULES_MAX)
-		return hf_error_say(err, -EINVAL, "pitPolicy: a list of at most %d rules is wanted", PIT_RULES_MAX);
-	json_array_foreach (list, i, rule) {
+	if (!json_is_array(value) || json_array_size(value) > PIT_RULES_MAX)
+		return hf_error_say(err, -EINVAL, "%s: a list of at most %d rules is wanted", name, PIT_RULES_MAX);
+	json_array_foreach (value, i, rule) {
 		if (r == 0)
-			r = take_rule(rule, i, &read.rules[i], err);
+			r = take_rule(rule, i, &policy->rules[i], err);
 	}
-	read.rule_count = json_array_size(list);
-	if (r == 0)
-		r = policy_check(&read, err);
-	if (r == 0)
-		*policy = read;
+	policy->rule_count = json_array_size(value);
 	return r;
 }
 
@@ -125,12 +120,6 @@ settings_rules_json(const struct policy *policy)
 			(int)r->interval, "retentionDuration", (int)r->retention, "enabled", r->enabled));
 	}
 	return rules;
-}
-
-static int
-take_rules(const char *name, const json_t *value, void *field, struct hf_error *err)
-{
-	return settings_read_rules(value, field, err);
 }
 
 static json_t *
@@ -667,6 +656,8 @@ describe_tags(json_t *tags, char *buf, size_t size)
 	json_t *value;
 	size_t n = 0;
 
+	if (json_is_null(tags))
+		return (size_t)snprintf(buf, size, "tags=default");
 	json_object_foreach(tags, key, value)
 	{
 		if (n < size)

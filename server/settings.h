@@ -68,9 +68,8 @@ int settings_read_source(const char *text, struct source_settings *ret_settings,
 /* Those of the scope, without tags. A new reference; NULL: out of memory. */
 json_t *settings_json(const struct settings *settings, enum settings_scope scope);
 
-/* The rules of a policy as DRS writes them, and back. A new reference; -EINVAL. */
+/* The rules of a policy as DRS writes them. A new reference. */
 json_t *settings_rules_json(const struct policy *policy);
-int settings_read_rules(const json_t *list, struct policy *policy, struct hf_error *err);
 
 /* RFC 7396. */
 void settings_merge(json_t *object, const json_t *patch);

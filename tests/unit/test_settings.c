@@ -66,7 +66,7 @@ words_that_say_nothing_are_refused_by_name(void **state)
 {
 	static const char *const words[] = {"rpo-target", "rpo-target=soon", "rpo_target=15m", "rpo-target=-1s",
 	    "quota=0", "quota=lots", "bandwidth=-1", "bandwidth=fast", "bandwidth=", "when-full=explode",
-	    "auto-replicate-new-disks=yes", "pit-policy=10m", "=", ""};
+	    "auto-replicate-new-disks=yes", "pit-policy=10m", "rpo-target=9000000000s", "bandwidth=100001", "=", ""};
 
 	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
 		json_t *patch = json_object();
@@ -128,7 +128,11 @@ values_that_cannot_be_are_refused_and_nothing_is_taken(void **state)
 	    "{\"autoReplicateNewDisks\": 1}", "{\"quotaBytes\": 0}", "{\"quotaBytes\": 1.5}", "{\"whenFull\": \"\"}",
 	    "{\"journalWindowSeconds\": 1e10}", "{\"journalWindowSeconds\": 2700000}", "{\"pitPolicy\": {}}",
 	    "{\"rpoTarget\": 1}", "{\"tags\": []}", "{\"tags\": {\"\": \"x\"}}", "{\"tags\": {\"a\": 1}}",
-	    "{\"tags\": {\"a\": \"\\u001b[2J\"}}", "{\"tags\": {\"a\\n\": \"\"}}", "[]"};
+	    "{\"tags\": {\"a\": \"\\u001b[2J\"}}", "{\"tags\": {\"a\\n\": \"\"}}", "{\"tags\": {\"a\": \"\\u007f\"}}",
+	    "{\"rpoTargetSeconds\": 1e300}", "{\"bandwidthThrottling\": -1}", "{\"bandwidthThrottling\": 100001}",
+	    "{\"bandwidthThrottling\": 1.5}",
+	    "{\"pitPolicy\": [{\"units\": \"MINUTES\", \"interval\": 1, \"retentionDuration\": 2}]}",
+	    "{\"pitPolicy\": [{\"units\": \"HOUR\", \"interval\": 0, \"retentionDuration\": 2}]}", "[]"};
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct settings s, before;
@@ -228,6 +232,24 @@ a_patch_changes_what_it_names_and_null_takes_away(void **state)
 	settings_merge(set, patch);
 	expect_json(set, "{\"whenFull\": \"thin\"}");
 	json_decref(patch);
+	patch = parse("{\"whenFull\": {\"b\": null, \"c\": 3}}");
+	settings_merge(set, patch);
+	expect_json(set, "{\"whenFull\": {\"c\": 3}}");
+	json_decref(patch);
+	json_decref(set);
+}
+
+static void
+each_row_is_given_what_is_its_own(void **state)
+{
+	json_t *set = parse("{\"rpoTargetSeconds\": null, \"quotaBytes\": 5, \"tags\": {\"a\": null}}");
+	json_t *of_source = settings_select(set, SETTINGS_OF_SOURCE),
+	       *of_store = settings_select(set, SETTINGS_OF_STORE);
+
+	expect_json(of_source, "{\"rpoTargetSeconds\": null, \"tags\": {\"a\": null}}");
+	expect_json(of_store, "{\"quotaBytes\": 5}");
+	json_decref(of_source);
+	json_decref(of_store);
 	json_decref(set);
 }
 
@@ -265,6 +287,10 @@ what_was_said_is_described(void **state)
 		settings_describe(patch, text, size);
 		assert_true(strlen(text) < size);
 	}
+	json_decref(patch);
+	patch = parse("{\"tags\": null}");
+	settings_describe(patch, text, sizeof text);
+	assert_string_equal(text, "tags=default");
 	json_decref(patch);
 }
 
@@ -312,6 +338,7 @@ main(void)
 	    T(the_largest_set_fits_into_its_text),
 	    T(words_of_tags_split_at_the_first_equals_sign),
 	    T(a_patch_changes_what_it_names_and_null_takes_away),
+	    T(each_row_is_given_what_is_its_own),
 	    T(a_row_is_read_with_its_tags),
 	    T(what_was_said_is_described),
 	    T(what_is_shown_can_be_typed),
