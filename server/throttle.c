@@ -97,10 +97,10 @@ throttle_window_parse(const char *text, struct throttle_window *ret_window, stru
 	if (sscanf(text, " %31[A-Za-z,-] %2u:%2u-%2u:%2u %6u %n", days, &from_hour, &from_minute, &to_hour, &to_minute,
 		&mbps, &end) < 6 ||
 	    end < 0 || text[end] != '\0' || !parse_days(days, &w.days) || !is_time(from_hour, from_minute) ||
-	    !is_time(to_hour, to_minute) || mbps > THROTTLE_MBPS_MAX)
+	    from_hour == 24 || !is_time(to_hour, to_minute) || mbps > THROTTLE_MBPS_MAX)
 		return hf_error_say(err, -EINVAL,
 		    "window \"%.60s\": days, hours and Mbps are wanted, as in \"Mon-Fri 08:00-18:00 20\"", text);
-	w.from = (from_hour * 60 + from_minute) % MINUTES_PER_DAY;
+	w.from = from_hour * 60 + from_minute;
 	w.to = to_hour * 60 + to_minute;
 	w.mbps = mbps;
 	*ret_window = w;

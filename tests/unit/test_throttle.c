@@ -85,7 +85,7 @@ windows_are_written_as_they_are_read(void **state)
 		t = plan(0, same[i]);
 		assert_string_equal(throttle_windows_format(&t, text), same[i]);
 	}
-	t = plan(0, " Sat-Tue 8:00-18:05  7 ;Tue,Mon 24:00-1:00 7");
+	t = plan(0, " Sat-Tue 8:00-18:05  7 ;Tue,Mon 0:00-1:00 7");
 	assert_string_equal(throttle_windows_format(&t, text), "Mon-Tue,Sat-Sun 08:00-18:05 7; Mon-Tue 00:00-01:00 7");
 }
 
@@ -94,7 +94,8 @@ what_is_no_window_is_refused(void **state)
 {
 	static const char *const wrong[] = {"Mon", "Mon 08:00-18:00", "08:00-18:00 20", "Mon- 08:00-18:00 20",
 	    "Mon, 08:00-18:00 20", "Monday 08:00-18:00 20", "Mon 8-18 20", "Mon 08:60-18:00 20", "Mon 08:00-24:01 20",
-	    "Mon 08:00-18:00 100001", "Mon 08:00-18:00 -1", "Mon 08:00-18:00 20 Mbps", "Mon -8:00-18:00 20", ";"};
+	    "Mon 08:00-18:00 100001", "Mon 08:00-18:00 -1", "Mon 08:00-18:00 20 Mbps", "Mon -8:00-18:00 20",
+	    "Mon 24:00-06:00 20", ";"};
 	struct hf_error err;
 	struct throttle t;
 
@@ -169,6 +170,30 @@ bytes_read_agree_with_the_rate(void **state)
 	}
 }
 
+/* Asked every microsecond, of which 8 make a byte. */
+static void
+however_often_one_asks_no_byte_is_lost(void **state)
+{
+	struct throttle_gate g = {0};
+	int64_t now_ns = NS_PER_SECOND, end_ns = now_ns + NS_PER_SECOND / 4;
+
+	throttle_gate_set(&g, 1, now_ns);
+	for (; now_ns < end_ns; now_ns += 1000)
+		(void)throttle_gate_wait(&g, now_ns);
+	assert_in_range(throttle_gate_room(&g, BURST_BYTES), 31000, 31250);
+}
+
+static void
+no_more_may_be_read_at_once_than_was_asked_for(void **state)
+{
+	struct throttle_gate g = {0};
+	int64_t now_ns = NS_PER_SECOND;
+
+	throttle_gate_set(&g, 1000, now_ns);
+	assert_int_equal(throttle_gate_wait(&g, now_ns + NS_PER_SECOND), 0);
+	assert_int_equal(throttle_gate_room(&g, 1000), 1000);
+}
+
 static void
 what_was_not_read_in_time_is_not_saved_up(void **state)
 {
@@ -190,6 +215,9 @@ another_rate_holds_from_the_moment_it_is_set(void **state)
 	read_for(&g, &now_ns, NS_PER_SECOND, 0);
 	throttle_gate_set(&g, 8, now_ns);
 	assert_true(read_for(&g, &now_ns, NS_PER_SECOND, 0) < 1000 * 1000 * 12 / 10);
+	throttle_gate_take(&g, 1000 * 1000);
+	throttle_gate_set(&g, 16, now_ns); /* half a second of it is owed */
+	assert_true(throttle_gate_wait(&g, now_ns + NS_PER_SECOND / 3) > 0);
 	throttle_gate_set(&g, 0, now_ns);
 	assert_int_equal(throttle_gate_wait(&g, now_ns), 0);
 	assert_int_equal(throttle_gate_room(&g, BURST_BYTES), BURST_BYTES);
@@ -215,6 +243,7 @@ waiting_ends_with_the_session(void **state)
 
 	throttle_gate_set(&g, 1, now_ns);
 	assert_true(throttle_gate_wait(&g, now_ns) > 0);
+	assert_true(throttle_gate_wait(&g, now_ns + 3) > 0);
 	assert_int_equal(throttle_gate_waited_ns(&g, now_ns + 5), 5);
 	throttle_gate_leave(&g, now_ns + 7);
 	assert_int_equal(throttle_gate_waited_ns(&g, now_ns + 1000), 7);
@@ -244,6 +273,8 @@ main(void)
 	    cmocka_unit_test(what_is_no_window_is_refused),
 	    cmocka_unit_test(no_more_windows_are_taken_than_are_kept),
 	    cmocka_unit_test(bytes_read_agree_with_the_rate),
+	    cmocka_unit_test(however_often_one_asks_no_byte_is_lost),
+	    cmocka_unit_test(no_more_may_be_read_at_once_than_was_asked_for),
 	    cmocka_unit_test(what_was_not_read_in_time_is_not_saved_up),
 	    cmocka_unit_test(another_rate_holds_from_the_moment_it_is_set),
 	    cmocka_unit_test(without_a_throttle_nothing_waits),
