@@ -59,7 +59,7 @@ credit_grant(struct credit *c, uint64_t window_bytes)
 	uint64_t allowed = c->acked_bytes + window_bytes;
 
 	assert(window_bytes <= c->window_bytes);
-	if (window_bytes > 0 && allowed > c->granted_bytes)
+	if (allowed > c->granted_bytes)
 		c->granted_bytes = allowed;
 	return c->granted_bytes;
 }

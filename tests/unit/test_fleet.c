@@ -63,11 +63,15 @@ count(struct status_table *t)
 }
 
 static void
-no_source_has_no_worst_lag(void **state)
+no_source_or_none_with_a_point_has_no_worst_lag(void **state)
 {
 	struct fleet f = count(*state);
 
 	assert_int_equal(f.sources, 0);
+	assert_true(f.worst_lag_seconds == -1);
+	assert_string_equal(f.worst.text, "");
+	publish(*state, "s-1", STATE_INITIAL_SYNC, false, -1);
+	f = count(*state);
 	assert_true(f.worst_lag_seconds == -1);
 	assert_string_equal(f.worst.text, "");
 }
@@ -110,7 +114,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(no_source_has_no_worst_lag, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(no_source_or_none_with_a_point_has_no_worst_lag, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(each_is_counted_by_state_and_ready, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(the_worst_lag_is_named_and_not_that_of_a_stopped_one, set_up, tear_down),
 	};

@@ -360,6 +360,37 @@ an_expired_certificate_names_its_cure(void **state)
 }
 
 static void
+a_revoked_certificate_is_not_an_expired_one(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.connected = false;
+	f.refused = -HF_EREVOKED;
+	strcpy(f.refused_text, "the agent's certificate was revoked"); /* as the reason says it */
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_DISCONNECTED);
+	assert_string_equal(v.error, "CERTIFICATE_REVOKED");
+	assert_string_equal(v.reason, f.refused_text); /* once */
+}
+
+static void
+what_stalls_a_source_is_told_before_what_does_not(void **state)
+{
+	struct state_facts f = good_facts();
+
+	f.staging_full = true;
+	f.refused = -HF_ECLONE;
+	strcpy(f.refused_text, "another installation");
+	strcpy(f.damage_text, "damaged blocks: 1");
+	assert_string_equal(judge(&f).error, "STAGING_FULL");
+	f.staging_full = false;
+	assert_string_equal(judge(&f).error, "IDENTITY_CLONE");
+	f.refused = 0;
+	assert_string_equal(judge(&f).error, "INTEGRITY_ERROR");
+}
+
+static void
 a_disk_without_identity_stalls(void **state)
 {
 	struct state_facts f = good_facts();
@@ -386,6 +417,29 @@ a_full_staging_area_stalls_but_points_stay(void **state)
 	assert_int_equal(v.state, STATE_STALLED);
 	assert_string_equal(v.error, "STAGING_FULL");
 	assert_true(v.ready);
+	f.over_quota = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "QUOTA_REACHED");
+	assert_non_null(strstr(v.cure, "quota set"));
+	f.staging_full = false;
+	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
+}
+
+static void
+what_keeps_the_first_point_from_coming_is_a_reason_not_to_be_ready(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	f.has_checkpoint = f.has_consistent = f.verified = false;
+	f.staging_full = true;
+	v = judge(&f);
+	assert_false(v.ready);
+	assert_int_equal(v.reason_count, 2);
+	assert_string_equal(v.reasons[0].code, "NO_CONSISTENT_POINT");
+	assert_string_equal(v.reasons[1].code, "STAGING_FULL");
+	assert_string_not_equal(v.reasons[1].cure, "");
 }
 
 static void
@@ -532,8 +586,11 @@ main(void)
 	    cmocka_unit_test(a_clone_stalls_a_source_without_its_agent),
 	    cmocka_unit_test(a_clone_at_the_door_is_told_while_the_rightful_agent_streams),
 	    cmocka_unit_test(an_expired_certificate_names_its_cure),
+	    cmocka_unit_test(a_revoked_certificate_is_not_an_expired_one),
+	    cmocka_unit_test(what_stalls_a_source_is_told_before_what_does_not),
 	    cmocka_unit_test(a_disk_without_identity_stalls),
 	    cmocka_unit_test(a_full_staging_area_stalls_but_points_stay),
+	    cmocka_unit_test(what_keeps_the_first_point_from_coming_is_a_reason_not_to_be_ready),
 	    cmocka_unit_test(a_store_that_cannot_be_used_is_not_ready),
 	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
 	    cmocka_unit_test(who_falls_behind_for_good_is_told_what_holds_it_up),

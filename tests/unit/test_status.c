@@ -78,18 +78,38 @@ a_snapshot_is_given_back_with_all_its_volumes(void **state)
 }
 
 static void
-tags_come_back_and_go_with_the_snapshot_that_had_them(void **state)
+volumes_that_are_retired_come_after_those_declared(void **state)
+{
+	struct source_status *s = make_status("s-1", STORE_VOLUMES_MAX, 7);
+
+	s->volume_count = 1;
+	s->retired_count = STORE_VOLUMES_MAX - 1;
+	status_publish(*state, s);
+	memset(s->volumes, 0, sizeof s->volumes);
+	assert_true(get(*state, "s-1", s));
+	assert_int_equal(s->retired_count, STORE_VOLUMES_MAX - 1);
+	for (size_t i = 0; i < STORE_VOLUMES_MAX; i++)
+		assert_int_equal(s->volumes[i].total_bytes, 7 + i);
+	free(s);
+}
+
+static void
+texts_come_back_and_go_with_the_snapshot_that_had_them(void **state)
 {
 	struct source_status *s = make_status("s-1", 1, 1);
 
 	memset(s->tags, 'x', sizeof s->tags - 1);
+	memset(s->new_disks, 'y', sizeof s->new_disks - 1);
 	status_publish(*state, s);
 	memset(s->tags, 0, sizeof s->tags);
+	memset(s->new_disks, 0, sizeof s->new_disks);
 	assert_true(get(*state, "s-1", s));
 	assert_int_equal(strlen(s->tags), sizeof s->tags - 1);
+	assert_int_equal(strlen(s->new_disks), sizeof s->new_disks - 1);
 	publish(*state, "s-1", 1, 2);
 	assert_true(get(*state, "s-1", s));
 	assert_string_equal(s->tags, "");
+	assert_string_equal(s->new_disks, "");
 	free(s);
 }
 
@@ -219,7 +239,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(a_snapshot_is_given_back_with_all_its_volumes, set_up, tear_down),
-	    cmocka_unit_test_setup_teardown(tags_come_back_and_go_with_the_snapshot_that_had_them, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(volumes_that_are_retired_come_after_those_declared, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(texts_come_back_and_go_with_the_snapshot_that_had_them, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(the_newest_snapshot_replaces_the_one_before, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(all_are_listed_in_the_order_of_their_ids, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come, set_up, tear_down),
