@@ -210,6 +210,13 @@ crash-soak: all ## the same for hours: random lives until STATES=10000000 crash 
 check-deb: all ## the packages and the static agent alone: built, installed, used, upgraded, purged
 	@HOLDFAST_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_packages.py tests/integration/test_agent_tarball.py
 
+BEFORE ?= c14c436
+check-upgrade: all ## the programs of the version before (BEFORE, out of git) and these, upgraded in any order
+	@mkdir -p $(BUILD)/before
+	@git archive $(BEFORE) | tar -x -C $(BUILD)/before
+	@$(SUBMAKE) -C $(BUILD)/before BUILD=build programs
+	@HOLDFAST_BUILD=$(abspath $(BUILD)) HOLDFAST_BEFORE=$(abspath $(BUILD))/before/build $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_upgrade.py
+
 check-planted: all ## bugs planted on purpose: the crash test must catch every one
 	@$(PYTHON) tests/run.py --build $(BUILD) planted
 

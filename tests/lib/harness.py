@@ -397,8 +397,10 @@ class Refusal(Exception):
 class Daemon:
     """holdfastd over a data directory, with its control sockets. It keeps its ports over restarts."""
 
-    def __init__(self, rig, data=None, name=None, env=None, start=True, host="127.0.0.1", prefix=(), **settings):
+    def __init__(self, rig, data=None, name=None, env=None, start=True, host="127.0.0.1", prefix=(), programs=BUILD,
+                 **settings):
         self.rig = rig
+        self.programs = programs  # the daemon's own; it is asked with today's
         self.name = name or rig.unique("holdfastd")
         self.host = host
         self.env = env
@@ -430,7 +432,7 @@ class Daemon:
     def launch(self):
         """Start it and do not wait."""
         self.run_dir.mkdir(mode=0o700, exist_ok=True)
-        self.program = self.rig.program(self.name, [*self.prefix, BUILD / "holdfastd", "-c", self.write_config()], env=self.env)
+        self.program = self.rig.program(self.name, [*self.prefix, self.programs / "holdfastd", "-c", self.write_config()], env=self.env)
         return self
 
     def start(self):

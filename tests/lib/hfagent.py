@@ -852,7 +852,7 @@ class Agent:
             raise Closed("an acknowledgement was taken back")
         if message.credit_bytes < self.credit:
             raise Closed("credit was taken back")
-        self.durable, self.credit, self.hold = message.durable_sequence, message.credit_bytes, message.hold
+        self.durable, self.credit, self.hold = message.durable_sequence, message.credit_bytes, getattr(message, "hold", False)
         self.acks += 1
         self.stream.ack(message.durable_sequence)
 
