@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* audit: who asked for what, what came of it, and whether the list is as it was written. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,15 +11,15 @@
 /* ---- the list ---- */
 
 static const struct table_column columns[] = {
-    {"number", "NUMBER", true, false, false},
-    {"time", "TIME", false, false, false},
-    {"uid", "UID", true, false, false},
-    {"pid", "PID", true, false, false},
-    {"verb", "VERB", false, false, false},
-    {"object", "OBJECT", false, false, false},
-    {"result", "RESULT", false, false, false},
-    {"request", "REQUEST", false, false, true},
-    {"digest", "DIGEST", false, false, true},
+    {"number", "NUMBER", true, false, 7},
+    {"time", "TIME", false, false, 0},
+    {"uid", "UID", true, false, 0},
+    {"pid", "PID", true, false, 6},
+    {"verb", "VERB", false, false, 0},
+    {"object", "OBJECT", false, true, 0},
+    {"result", "RESULT", false, false, 0},
+    {"request", "REQUEST", false, false, COLUMN_EXTRA},
+    {"digest", "DIGEST", false, false, COLUMN_EXTRA},
 };
 
 static void
@@ -133,13 +134,14 @@ print_report(const json_t *report)
 		print_sentence(4, "%s", pick_text(fault, "text"));
 	}
 	if (unchained > 0)
-		print_sentence(4, "%lld rows are older than the chain: nothing can be said of them", unchained);
+		print_sentence(4, "%lld row%s older than the chain: nothing can be said of them", unchained,
+		    unchained == 1 ? " is" : "s are");
 	if (json_is_true(pick(report, "intact")))
 		print_sentence(4, "intact: %lld rows; the newest is %lld, digest %s", rows, newest,
 		    pick_text(report, "newestDigest"));
 	else
-		print_sentence(4, "NOT INTACT: %lld faults in %lld rows",
-		    (long long)json_integer_value(pick(report, "faultCount")), rows);
+		print_sentence(4, "NOT INTACT: %" PRId64 " fault%s in %lld rows", pick_integer(report, "faultCount"),
+		    pick_integer(report, "faultCount") == 1 ? "" : "s", rows);
 }
 
 static int

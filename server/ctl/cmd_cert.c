@@ -11,15 +11,15 @@
 /* ---- list ---- */
 
 static const struct table_column columns[] = {
-    {"role", "ROLE", false, false, false},
-    {"subject", "SUBJECT", false, false, false},
-    {"state", "STATE", false, false, false},
-    {"begins", "VALID FROM", false, false, true},
-    {"expires", "EXPIRES", false, false, false},
-    {"days", "DAYS LEFT", true, false, false},
+    {"role", "ROLE", false, false, 0},
+    {"subject", "SUBJECT", false, false, 0},
+    {"state", "STATE", false, false, 0},
+    {"begins", "VALID FROM", false, false, COLUMN_EXTRA},
+    {"expires", "EXPIRES", false, false, 0},
+    {"days", "DAYS LEFT", true, false, 0},
     {"serial", "SERIAL", false, true, 7},
-    {"fingerprint", "SHA-256", false, true, true},
-    {"issuer", "ISSUER SHA-256", false, true, true},
+    {"fingerprint", "SHA-256", false, true, COLUMN_EXTRA},
+    {"issuer", "ISSUER SHA-256", false, true, COLUMN_EXTRA},
 };
 
 static enum table_mood

@@ -18,21 +18,22 @@ enum {
 /* ---- list ---- */
 
 static const struct table_column columns[] = {
-    {"id", "POINT", false, false, false},
-    {"source", "SOURCE", false, false, true},
-    {"time", "TIME", false, false, false},
+    {"id", "POINT", false, false, 0},
+    {"source", "SOURCE", false, false, COLUMN_EXTRA},
+    {"host", "HOST", false, true, 0},
+    {"time", "TIME", false, false, 0},
     {"age", "AGE", false, false, 7},
-    {"name", "NAME", false, true, false},
+    {"name", "NAME", false, true, 0},
     {"consistency", "CONSISTENCY", false, false, 4},
     {"complete", "COMPLETE", false, false, 5},
     {"verified", "VERIFIED", false, false, 3},
-    {"last-verified", "LAST VERIFIED", false, false, true},
+    {"last-verified", "LAST VERIFIED", false, false, COLUMN_EXTRA},
     {"kept", "KEPT BY", false, false, 6},
-    {"planned", "PLANNED", false, false, true},
-    {"size", "SIZE", true, false, true},
-    {"unique", "UNIQUE", true, false, true},
+    {"planned", "PLANNED", false, false, COLUMN_EXTRA},
+    {"size", "SIZE", true, false, COLUMN_EXTRA},
+    {"unique", "UNIQUE", true, false, COLUMN_EXTRA},
     {"frees", "FREES", true, false, 2},
-    {"lsn", "LSN", true, false, true},
+    {"lsn", "LSN", true, false, COLUMN_EXTRA},
 };
 
 /* Why it is still there: "held", "hand", "rule 1,2", or only the journal window. Without the catalog nobody knows. */
@@ -79,13 +80,14 @@ cell_pit_size(struct table *t, const json_t *pit)
 }
 
 static void
-add_pit(struct table *t, const json_t *pit, int64_t now_ns)
+add_pit(struct table *t, const json_t *pit, const json_t *names, int64_t now_ns)
 {
 	const char *consistency = pick_text(pit, "consistency");
 
 	table_add_row(t);
 	cell_text(t, "id", pit, "pointInTimeID");
 	cell_text(t, "source", pit, "sourceServerID");
+	cell_host(t, "host", pit, "sourceServerID", names);
 	cell_time(t, "time", pit, "timestamp");
 	cell_relative(t, "age", pit, "timestamp", now_ns);
 	cell_text(t, "name", pit, "name");
@@ -117,30 +119,17 @@ list_of_source(struct ctl *ctl, const json_t *source, json_t *all)
 	return EXIT_DONE;
 }
 
-/* The points of the source named, or of all sources. */
 static int
-list_pits(struct ctl *ctl, json_t *all)
+list_pits(struct ctl *ctl, const json_t *sources, json_t *all)
 {
-	json_t *sources, *source;
+	const json_t *source;
+	int code = EXIT_DONE;
 	size_t i;
-	int code;
 
-	if (ctl->operand_count > 0) {
-		code = find_source(ctl, ctl->operands[0], &source);
-		if (code != EXIT_DONE)
-			return code;
-		code = list_of_source(ctl, source, all);
-		json_decref(source);
-		return code;
-	}
-	code = client_list(ctl->client, &sources, "/v1/source-servers?");
-	if (code != EXIT_DONE)
-		return code;
 	json_array_foreach (sources, i, source) {
 		if (code == EXIT_DONE)
 			code = list_of_source(ctl, source, all);
 	}
-	json_decref(sources);
 	return code;
 }
 
@@ -180,39 +169,54 @@ list_pits_offline(struct ctl *ctl, json_t *all)
 	return code;
 }
 
+static int
+print_pits(const struct ctl *ctl, const json_t *pits, const json_t *sources)
+{
+	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_t *names = find_names(sources);
+	int64_t now_ns = clock_real_ns();
+	const json_t *pit;
+	size_t i;
+
+	if (ctl->operand_count > 0)
+		table_hide(t, "host");
+	json_array_foreach (pits, i, pit) {
+		add_pit(t, pit, names, now_ns);
+	}
+	json_decref(names);
+	return print_table(ctl, t);
+}
+
 int
 run_pit_list(struct ctl *ctl)
 {
-	int64_t now_ns = clock_real_ns();
-	json_t *pits = json_array(), *pit;
-	struct table *t;
-	size_t i;
-	int code = ctl_given(ctl, OPT_DATA_DIR) ? list_pits_offline(ctl, pits) : list_pits(ctl, pits);
+	json_t *pits = json_array(), *sources = NULL;
+	bool offline = ctl_given(ctl, OPT_DATA_DIR);
+	int code = offline ? list_pits_offline(ctl, pits) : find_named_or_all(ctl, &sources);
 
-	if (code != EXIT_DONE) {
-		json_decref(pits);
-		return code;
-	}
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(json_pack("{s:o}", "items", pits));
-	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach (pits, i, pit) {
-		add_pit(t, pit, now_ns);
-	}
+	if (code == EXIT_DONE && !offline)
+		code = list_pits(ctl, sources, pits);
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_JSON))
+		code = print_json(json_pack("{s:O}", "items", pits));
+	else if (code == EXIT_DONE)
+		code = print_pits(ctl, pits, sources);
+	if (code == EXIT_DONE && !offline && !ctl_given(ctl, OPT_JSON))
+		print_if_none(ctl, sources);
+	json_decref(sources);
 	json_decref(pits);
-	return print_table(ctl, t);
+	return code;
 }
 
 /* ---- plan ---- */
 
 static const struct table_column plan_columns[] = {
-    {"id", "POINT", false, false, false},
-    {"time", "TIME", false, false, false},
-    {"name", "NAME", false, true, false},
-    {"goes", "STAYS", false, false, false},
+    {"id", "POINT", false, false, 0},
+    {"time", "TIME", false, false, 0},
+    {"name", "NAME", false, true, 0},
+    {"goes", "STAYS", false, false, 0},
     {"kept", "KEPT BY", false, false, 4},
     {"unique", "UNIQUE", true, false, 3},
-    {"frees", "FREES ALONE", true, false, false},
+    {"frees", "FREES ALONE", true, false, 0},
 };
 
 static int

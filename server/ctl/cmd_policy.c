@@ -14,10 +14,10 @@
 /* ---- show ---- */
 
 static const struct table_column columns[] = {
-    {"rule", "RULE", true, false, false},
-    {"interval", "EVERY", true, false, false},
-    {"retention", "FOR", true, false, false},
-    {"enabled", "ENABLED", false, false, false},
+    {"rule", "RULE", true, false, 0},
+    {"interval", "EVERY", true, false, 0},
+    {"retention", "FOR", true, false, 0},
+    {"enabled", "ENABLED", false, false, 0},
 };
 
 static void
@@ -168,34 +168,17 @@ run_policy_set(struct ctl *ctl)
 
 /* ---- retention ---- */
 
-/* All of them, whatever becomes of one: the first failure is the exit code. */
 static int
 change_all(struct ctl *ctl, const char *verb)
 {
-	json_t *sources, *source, *answers = json_array(), *answer;
-	size_t i;
-	int first = client_list(ctl->client, &sources, "/v1/source-servers?");
+	json_t *sources;
+	int code = find_sources(ctl, &sources);
 
-	if (first != EXIT_DONE)
-		return first;
-	json_array_foreach (sources, i, source) {
-		int code = client_change(ctl->client, "POST", NULL, &answer, "/v1/source-servers/%s/%s",
-		    pick_text(source, "sourceServerID"), verb);
-
-		if (code == EXIT_DONE)
-			json_array_append_new(answers, answer);
-		first = first == EXIT_DONE ? code : first;
-	}
+	if (code != EXIT_DONE)
+		return code;
+	code = change_each(ctl, "POST", verb, sources);
 	json_decref(sources);
-	if (ctl_given(ctl, OPT_JSON)) {
-		print_json(json_pack("{s:o}", "items", answers));
-		return first;
-	}
-	json_array_foreach (answers, i, answer) {
-		(void)print_change(ctl, json_incref(answer));
-	}
-	json_decref(answers);
-	return first;
+	return code;
 }
 
 static int

@@ -10,15 +10,15 @@
 
 static const struct table_column columns[] = {
     {"id", "SOURCE", false, false, 7},
-    {"name", "NAME", false, true, false},
-    {"total", "TAKES", true, false, false},
+    {"name", "NAME", false, true, 0},
+    {"total", "TAKES", true, false, 0},
     {"staging", "STAGING", true, false, 2},
-    {"journal", "JOURNAL", true, false, false},
-    {"quota", "QUOTA", true, false, false},
-    {"full", "WHEN FULL", false, false, false},
+    {"journal", "JOURNAL", true, false, 0},
+    {"quota", "QUOTA", true, false, 0},
+    {"full", "WHEN FULL", false, false, 0},
     {"window", "JOURNAL WINDOW", true, false, 3},
-    {"level", "SPACE", false, false, true},
-    {"thinned", "GIVEN UP", true, false, true},
+    {"level", "SPACE", false, false, COLUMN_EXTRA},
+    {"thinned", "GIVEN UP", true, false, COLUMN_EXTRA},
 };
 
 static void
@@ -43,7 +43,7 @@ run_quota_list(struct ctl *ctl)
 	struct table *t;
 	json_t *sources, *source;
 	size_t i;
-	int code = client_list(ctl->client, &sources, "/v1/source-servers?");
+	int code = find_sources(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
@@ -53,8 +53,10 @@ run_quota_list(struct ctl *ctl)
 	json_array_foreach (sources, i, source) {
 		add_source(t, source);
 	}
+	code = print_table(ctl, t);
+	print_if_none(ctl, sources);
 	json_decref(sources);
-	return print_table(ctl, t);
+	return code;
 }
 
 /* ---- quota set ---- */

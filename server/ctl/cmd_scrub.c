@@ -4,40 +4,26 @@
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "server/ctl/change.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
 #include "server/ctl/waiting.h"
 
-/* The sources that are meant: one, or all. Gives an array. */
-static int
-find_sources(struct ctl *ctl, bool all, json_t **ret_sources)
-{
-	json_t *source;
-	int code;
-
-	if (all)
-		return client_list(ctl->client, ret_sources, "/v1/source-servers?");
-	code = find_source(ctl, ctl->operands[0], &source);
-	if (code == EXIT_DONE)
-		*ret_sources = json_pack("[o]", source);
-	return code;
-}
-
 /* ---- status ---- */
 
 static const struct table_column columns[] = {
     {"id", "SOURCE", false, false, 7},
-    {"name", "NAME", false, true, false},
-    {"state", "SCRUB", false, false, false},
-    {"progress", "PROGRESS", true, false, false},
+    {"name", "NAME", false, true, 0},
+    {"state", "SCRUB", false, false, 0},
+    {"progress", "PROGRESS", true, false, 0},
     {"rate", "RATE", true, false, 5},
-    {"last", "LAST COMPLETED", false, false, false},
-    {"damaged", "DAMAGED", true, false, false},
-    {"points", "POINTS HIT", true, false, false},
+    {"last", "LAST COMPLETED", false, false, 0},
+    {"damaged", "DAMAGED", true, false, 0},
+    {"points", "POINTS HIT", true, false, 0},
     {"healed", "HEALED", true, false, 3},
-    {"mended", "DIGESTS MENDED", true, false, true},
-    {"read", "READ", true, false, true},
+    {"mended", "DIGESTS MENDED", true, false, COLUMN_EXTRA},
+    {"read", "READ", true, false, COLUMN_EXTRA},
 };
 
 static void
@@ -91,7 +77,7 @@ run_scrub_status(struct ctl *ctl)
 	json_t *sources, *source;
 	struct table *t;
 	size_t i;
-	int code = find_sources(ctl, ctl->operand_count == 0, &sources);
+	int code = find_named_or_all(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
@@ -106,44 +92,12 @@ run_scrub_status(struct ctl *ctl)
 		if (code == EXIT_DONE && !ctl_given(ctl, OPT_NO_HEADER))
 			print_damage(source);
 	}
+	print_if_none(ctl, sources);
 	json_decref(sources);
 	return code;
 }
 
 /* ---- start, cancel ---- */
-
-static int
-change_one(struct ctl *ctl, const char *method, const char *id, json_t *answers)
-{
-	json_t *answer;
-	int code = client_change(ctl->client, method, NULL, &answer, "/v1/source-servers/%s/scrub", id);
-
-	if (code != EXIT_DONE)
-		return code;
-	if (!ctl_given(ctl, OPT_JSON))
-		print_sentence(4, "%s: %s", id, pick_text(answer, "text"));
-	json_array_append_new(answers, answer);
-	return EXIT_DONE;
-}
-
-/* All of them are tried; the worst code is told. */
-static int
-change(struct ctl *ctl, const char *method, json_t *sources)
-{
-	json_t *answers = json_array(), *source;
-	int code = EXIT_DONE;
-	size_t i;
-
-	json_array_foreach (sources, i, source) {
-		int one = change_one(ctl, method, pick_text(source, "sourceServerID"), answers);
-
-		code = one > code ? one : code;
-	}
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(json_pack("{s:o}", "items", answers)) == EXIT_DONE ? code : EXIT_FAILED;
-	json_decref(answers);
-	return code;
-}
 
 static int
 check_operands(struct ctl *ctl)
@@ -201,14 +155,23 @@ run_scrub_start(struct ctl *ctl)
 	int code = check_operands(ctl);
 
 	if (code == EXIT_DONE)
-		code = find_sources(ctl, ctl_given(ctl, OPT_ALL), &sources);
+		code = find_named_or_all(ctl, &sources);
 	if (code != EXIT_DONE)
 		return code;
-	code = change(ctl, "POST", sources);
+	code = change_each(ctl, "POST", "scrub", sources);
 	if (code == EXIT_DONE && ctl_given(ctl, OPT_WAIT))
 		code = wait_until_over(ctl, "scrub", look_at_scrub, sources);
 	json_decref(sources);
 	return code;
+}
+
+/* Of all those that have one. */
+static void
+keep_running(json_t *sources)
+{
+	for (size_t i = json_array_size(sources); i > 0; i--)
+		if (strcmp(pick_text(json_array_get(sources, i - 1), "scrub.state"), "RUNNING") != 0)
+			json_array_remove(sources, i - 1);
 }
 
 int
@@ -218,10 +181,15 @@ run_scrub_cancel(struct ctl *ctl)
 	int code = check_operands(ctl);
 
 	if (code == EXIT_DONE)
-		code = find_sources(ctl, ctl_given(ctl, OPT_ALL), &sources);
+		code = find_named_or_all(ctl, &sources);
 	if (code != EXIT_DONE)
 		return code;
-	code = change(ctl, "DELETE", sources);
+	if (ctl_given(ctl, OPT_ALL))
+		keep_running(sources);
+	if (json_array_size(sources) == 0)
+		code = ctl_fail(EXIT_NOT_FOUND, "no scrub is under way");
+	else
+		code = change_each(ctl, "DELETE", "scrub", sources);
 	json_decref(sources);
 	return code;
 }

@@ -12,10 +12,10 @@
 /* ---- show ---- */
 
 static const struct table_column columns[] = {
-    {"key", "KEY", false, false, false},
-    {"value", "VALUE", false, true, false},
-    {"set", "SET", false, false, false},
-    {"meaning", "MEANING", false, true, false},
+    {"key", "KEY", false, false, 0},
+    {"value", "VALUE", false, true, 0},
+    {"set", "SET", false, false, 0},
+    {"meaning", "MEANING", false, true, 0},
 };
 
 static bool

@@ -16,15 +16,15 @@
 
 static const struct table_column source_columns[] = {
     {"id", "SOURCE", false, false, 7},
-    {"name", "NAME", false, true, false},
+    {"name", "NAME", false, true, 0},
     {"address", "ADDRESS", false, true, 5},
-    {"state", "STATE", false, false, false},
-    {"volumes", "VOLUMES", true, false, false},
-    {"size", "SIZE", true, false, false},
+    {"state", "STATE", false, false, 0},
+    {"volumes", "VOLUMES", true, false, 0},
+    {"size", "SIZE", true, false, 0},
     {"added", "ADDED", false, false, 4},
-    {"seen", "LAST SEEN", false, false, false},
-    {"expires", "CERTIFICATE EXPIRES", false, false, true},
-    {"os", "OS", false, true, true},
+    {"seen", "LAST SEEN", false, false, 0},
+    {"expires", "CERTIFICATE EXPIRES", false, false, COLUMN_EXTRA},
+    {"os", "OS", false, true, COLUMN_EXTRA},
     {"agent", "AGENT", false, false, 6},
 };
 
@@ -63,7 +63,7 @@ run_source_list(struct ctl *ctl)
 	struct table *t;
 	json_t *sources, *source;
 	size_t i;
-	int code = find_tagged(ctl, &sources);
+	int code = find_sources(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
@@ -73,8 +73,10 @@ run_source_list(struct ctl *ctl)
 	json_array_foreach (sources, i, source) {
 		add_source(t, source, now_ns);
 	}
+	code = print_table(ctl, t);
+	print_if_none(ctl, sources);
 	json_decref(sources);
-	return print_table(ctl, t);
+	return code;
 }
 
 /* ---- source show ---- */
@@ -241,13 +243,13 @@ show_rot(const json_t *source, int64_t now_ns)
 }
 
 static const struct table_column show_volume_columns[] = {
-    {"name", "  VOLUME", false, false, false},
+    {"name", "  VOLUME", false, false, 0},
     {"device", "DEVICE", false, true, 5},
-    {"size", "SIZE", true, false, false},
-    {"replicated", "REPLICATED", true, false, false},
-    {"backlog", "BACKLOG", true, false, false},
-    {"state", "STATE", false, false, false},
-    {"equal", "PROVED EQUAL", false, false, false},
+    {"size", "SIZE", true, false, 0},
+    {"replicated", "REPLICATED", true, false, 0},
+    {"backlog", "BACKLOG", true, false, 0},
+    {"state", "STATE", false, false, 0},
+    {"equal", "PROVED EQUAL", false, false, 0},
     {"id", "ID", false, false, 7},
 };
 
@@ -598,16 +600,17 @@ run_source_delete(struct ctl *ctl)
 
 static const struct table_column volume_columns[] = {
     {"id", "VOLUME", false, false, 7},
-    {"source", "SOURCE", false, false, false},
-    {"name", "NAME", false, true, false},
-    {"device", "DEVICE", false, true, false},
-    {"identity", "IDENTITY", false, true, true},
-    {"state", "STATE", false, false, false},
-    {"size", "SIZE", true, false, false},
-    {"replicated", "REPLICATED", true, false, false},
-    {"rescanned", "RESCANNED", true, false, true},
+    {"source", "SOURCE", false, false, 6},
+    {"host", "HOST", false, true, 0},
+    {"name", "NAME", false, true, 0},
+    {"device", "DEVICE", false, true, 0},
+    {"identity", "IDENTITY", false, true, COLUMN_EXTRA},
+    {"state", "STATE", false, false, 0},
+    {"size", "SIZE", true, false, 0},
+    {"replicated", "REPLICATED", true, false, 0},
+    {"rescanned", "RESCANNED", true, false, COLUMN_EXTRA},
     {"backlog", "BACKLOG", true, false, 3},
-    {"boot", "BOOT", false, false, true},
+    {"boot", "BOOT", false, false, COLUMN_EXTRA},
 };
 
 /* One that is retired may be deleted; else how its disk is. */
@@ -623,11 +626,12 @@ cell_volume_state(struct table *t, const json_t *volume)
 }
 
 static void
-add_volume(struct table *t, const json_t *volume)
+add_volume(struct table *t, const json_t *volume, const json_t *names)
 {
 	table_add_row(t);
 	cell_text(t, "id", volume, "volumeID");
 	cell_text(t, "source", volume, "sourceServerID");
+	cell_host(t, "host", volume, "sourceServerID", names);
 	cell_text(t, "name", volume, "name");
 	cell_text(t, "device", volume, "deviceName");
 	cell_text(t, "identity", volume, "identity");
@@ -640,40 +644,51 @@ add_volume(struct table *t, const json_t *volume)
 }
 
 static int
-list_volumes(struct ctl *ctl, json_t **ret_volumes)
+print_volumes(const struct ctl *ctl, const json_t *volumes, const json_t *sources)
+{
+	struct table *t = table_create(volume_columns, sizeof volume_columns / sizeof volume_columns[0]);
+	json_t *names = find_names(sources);
+	const json_t *volume;
+	size_t i;
+	int code;
+
+	if (ctl->operand_count > 0)
+		table_hide(t, "host");
+	json_array_foreach (volumes, i, volume) {
+		add_volume(t, volume, names);
+	}
+	json_decref(names);
+	code = print_table(ctl, t);
+	print_if_none(ctl, sources);
+	return code;
+}
+
+static int
+list_volumes(struct ctl *ctl, const json_t *sources, json_t **ret_volumes)
 {
 	char path[96] = "/v1/volumes?";
-	json_t *source;
-	int code = EXIT_DONE;
 
-	if (ctl->operand_count > 0) {
-		code = find_source(ctl, ctl->operands[0], &source);
-		if (code != EXIT_DONE)
-			return code;
-		snprintf(path, sizeof path, "/v1/volumes?sourceServerID=%s", pick_text(source, "sourceServerID"));
-		json_decref(source);
-	}
+	if (ctl->operand_count > 0)
+		snprintf(path, sizeof path, "/v1/volumes?sourceServerID=%s",
+		    pick_text(json_array_get(sources, 0), "sourceServerID"));
 	return client_list(ctl->client, ret_volumes, path);
 }
 
 int
 run_volume_list(struct ctl *ctl)
 {
-	json_t *volumes, *volume;
-	struct table *t;
-	size_t i;
-	int code = list_volumes(ctl, &volumes);
+	json_t *sources = NULL, *volumes = NULL;
+	int code = find_named_or_all(ctl, &sources);
 
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(json_pack("{s:o}", "items", volumes));
-	t = table_create(volume_columns, sizeof volume_columns / sizeof volume_columns[0]);
-	json_array_foreach (volumes, i, volume) {
-		add_volume(t, volume);
-	}
+	if (code == EXIT_DONE)
+		code = list_volumes(ctl, sources, &volumes);
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_JSON))
+		code = print_json(json_pack("{s:O}", "items", volumes));
+	else if (code == EXIT_DONE)
+		code = print_volumes(ctl, volumes, sources);
 	json_decref(volumes);
-	return print_table(ctl, t);
+	json_decref(sources);
+	return code;
 }
 
 /* ---- volume delete ---- */

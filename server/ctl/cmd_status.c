@@ -252,15 +252,6 @@ print_summary(const struct ctl *ctl, const json_t *version, const json_t *source
 	print_stopped(sources, now_ns);
 }
 
-static void
-say_none(const struct ctl *ctl)
-{
-	if (ctl_given(ctl, OPT_TAG))
-		print_sentence(4, "no source has the tag %s: holdfastctl source tag gives it", ctl->values[OPT_TAG]);
-	else
-		print_sentence(4, "no source yet: holdfastctl token create prints the line that enrols one");
-}
-
 static int
 print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 {
@@ -279,7 +270,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	}
 	if (json_array_size(sources) == 0 && !ctl_given(ctl, OPT_NO_HEADER)) {
 		table_destroy(t);
-		say_none(ctl);
+		print_if_none(ctl, sources);
 		return EXIT_DONE;
 	}
 	code = print_table(ctl, t);
@@ -296,7 +287,7 @@ run_status(struct ctl *ctl)
 
 	if (code != EXIT_DONE)
 		return code;
-	code = find_tagged(ctl, &sources);
+	code = find_sources(ctl, &sources);
 	if (code != EXIT_DONE) {
 		json_decref(version);
 		return code;

@@ -12,12 +12,12 @@
 
 static const struct table_column columns[] = {
     {"id", "SOURCE", false, false, 7},
-    {"name", "NAME", false, true, false},
-    {"mbps", "MBPS", true, false, false},
-    {"now", "NOW", true, false, false},
-    {"rate", "RATE", true, false, false},
+    {"name", "NAME", false, true, 0},
+    {"mbps", "MBPS", true, false, 0},
+    {"now", "NOW", true, false, 0},
+    {"rate", "RATE", true, false, 0},
     {"waited", "WAITED", true, false, 5},
-    {"windows", "WINDOWS", false, true, false},
+    {"windows", "WINDOWS", false, true, 0},
 };
 
 static void
@@ -57,21 +57,6 @@ add_source(struct table *t, const json_t *source)
 	cell_windows(t, source);
 }
 
-/* One, or all. Gives. */
-static int
-list_sources(struct ctl *ctl, json_t **ret_sources)
-{
-	json_t *source;
-	int code;
-
-	if (ctl->operand_count == 0)
-		return client_list(ctl->client, ret_sources, "/v1/source-servers?");
-	code = find_source(ctl, ctl->operands[0], &source);
-	if (code == EXIT_DONE)
-		*ret_sources = json_pack("[o]", source);
-	return code;
-}
-
 static json_t *
 throttles_of(const json_t *sources)
 {
@@ -92,7 +77,7 @@ run_throttle_show(struct ctl *ctl)
 	json_t *sources, *source, *throttles;
 	struct table *t;
 	size_t i;
-	int code = list_sources(ctl, &sources);
+	int code = find_named_or_all(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
@@ -105,8 +90,10 @@ run_throttle_show(struct ctl *ctl)
 	json_array_foreach (sources, i, source) {
 		add_source(t, source);
 	}
+	code = print_table(ctl, t);
+	print_if_none(ctl, sources);
 	json_decref(sources);
-	return print_table(ctl, t);
+	return code;
 }
 
 /* ---- throttle set ---- */

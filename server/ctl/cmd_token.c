@@ -105,12 +105,12 @@ run_token_create(struct ctl *ctl)
 /* ---- list, revoke ---- */
 
 static const struct table_column columns[] = {
-    {"id", "TOKEN", false, false, false},
-    {"state", "STATE", false, false, false},
-    {"source", "SOURCE", false, false, false},
-    {"created", "CREATED", false, false, false},
-    {"expires", "EXPIRES", false, false, false},
-    {"used", "USED", false, false, false},
+    {"id", "TOKEN", false, false, 0},
+    {"state", "STATE", false, false, 0},
+    {"source", "SOURCE", false, false, 0},
+    {"created", "CREATED", false, false, 0},
+    {"expires", "EXPIRES", false, false, 0},
+    {"used", "USED", false, false, 0},
 };
 
 int

@@ -83,7 +83,7 @@ has_tag(const json_t *source, const char *wanted)
 }
 
 int
-find_tagged(struct ctl *ctl, json_t **ret_sources)
+find_sources(struct ctl *ctl, json_t **ret_sources)
 {
 	int code = client_list(ctl->client, ret_sources, "/v1/source-servers?");
 
@@ -93,6 +93,17 @@ find_tagged(struct ctl *ctl, json_t **ret_sources)
 		if (!has_tag(json_array_get(*ret_sources, i - 1), ctl->values[OPT_TAG]))
 			json_array_remove(*ret_sources, i - 1);
 	return EXIT_DONE;
+}
+
+void
+print_if_none(const struct ctl *ctl, const json_t *sources)
+{
+	if (json_array_size(sources) > 0 || ctl_given(ctl, OPT_NO_HEADER))
+		return;
+	if (ctl_given(ctl, OPT_TAG))
+		print_sentence(4, "no source has the tag %s: holdfastctl source tag gives it", ctl->values[OPT_TAG]);
+	else
+		print_sentence(4, "no source yet: holdfastctl token create prints the line that enrols one");
 }
 
 int
@@ -112,6 +123,33 @@ find_source(struct ctl *ctl, const char *text, json_t **ret_source)
 		*ret_source = json_deep_copy(found);
 	json_decref(sources);
 	return code;
+}
+
+int
+find_named_or_all(struct ctl *ctl, json_t **ret_sources)
+{
+	json_t *source;
+	int code;
+
+	if (ctl->operand_count == 0)
+		return find_sources(ctl, ret_sources);
+	code = find_source(ctl, ctl->operands[0], &source);
+	if (code == EXIT_DONE)
+		*ret_sources = json_pack("[o]", source);
+	return code;
+}
+
+json_t *
+find_names(const json_t *sources)
+{
+	json_t *names = json_object();
+	const json_t *source;
+	size_t i;
+
+	json_array_foreach (sources, i, source) {
+		json_object_set_new(names, pick_text(source, "sourceServerID"), json_string(pick_source_name(source)));
+	}
+	return names;
 }
 
 /* ---- points ---- */

@@ -11,7 +11,16 @@
 int find_source(struct ctl *ctl, const char *text, json_t **ret_source);
 
 /* All sources, or with --tag those that have it. Gives an array. */
-int find_tagged(struct ctl *ctl, json_t **ret_sources);
+int find_sources(struct ctl *ctl, json_t **ret_sources);
+
+/* The source that the first operand names; all (or those with the tag) if there is none. Gives an array. */
+int find_named_or_all(struct ctl *ctl, json_t **ret_sources);
+
+/* What people call each of the sources, by id. Gives. */
+json_t *find_names(const json_t *sources);
+
+/* Below an empty table of sources, for people: what to do then. */
+void print_if_none(const struct ctl *ctl, const json_t *sources);
 
 /* The item of an array of sources that text means; borrowed. NULL: none, or several: *ret_code, and it was said. */
 const json_t *match_source(const json_t *sources, const char *text, int *ret_code);

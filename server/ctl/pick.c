@@ -93,6 +93,17 @@ cell_text(struct table *t, const char *column, const json_t *json, const char *p
 }
 
 void
+cell_host(struct table *t, const char *column, const json_t *json, const char *path, const json_t *names)
+{
+	const json_t *name = json_object_get(names, pick_text(json, path));
+
+	if (name != NULL)
+		table_set(t, column, json_string_value(name), NULL, MOOD_PLAIN);
+	else
+		cell_text(t, column, json, path);
+}
+
+void
 cell_number(struct table *t, const char *column, const json_t *json, const char *path, enum table_mood mood)
 {
 	int64_t n = pick_integer(json, path);

@@ -33,6 +33,8 @@ void cell_seconds(struct table *t, const char *column, const json_t *json, const
 void cell_bool(struct table *t, const char *column, const json_t *json, const char *path);
 void cell_relative(struct table *t, const char *column, const json_t *json, const char *path, int64_t now_ns);
 void cell_time(struct table *t, const char *column, const json_t *json, const char *path);
+/* What people call the source whose id is at the path: names has that by id; else the id itself. */
+void cell_host(struct table *t, const char *column, const json_t *json, const char *path, const json_t *names);
 void cell_state(struct table *t, const char *column, const json_t *source);
 
 /* Print as -H, -p, -o, --color and the terminal want it, and destroy the table. Returns the exit code. */

@@ -21,6 +21,7 @@ struct cell {
 struct table {
 	const struct table_column *columns;
 	size_t column_count;
+	bool hidden[COLUMNS_MAX];
 	struct cell *cells; /* row after row */
 	size_t row_count, row_capacity;
 };
@@ -83,6 +84,15 @@ find_column(const struct table *t, const char *name, size_t len)
 		if (strlen(t->columns[i].name) == len && memcmp(t->columns[i].name, name, len) == 0)
 			return (ssize_t)i;
 	return -1;
+}
+
+void
+table_hide(struct table *t, const char *column)
+{
+	ssize_t i = find_column(t, column, strlen(column));
+
+	assert(i >= 0);
+	t->hidden[i] = true;
 }
 
 char *
@@ -175,7 +185,7 @@ choose_columns(const struct table *t, const char *names, struct view *v, const c
 	v->count = 0;
 	if (names == NULL || strcmp(names, "all") == 0) {
 		for (size_t i = 0; i < t->column_count; i++)
-			if (names != NULL || t->columns[i].rank != COLUMN_EXTRA)
+			if (names != NULL || (t->columns[i].rank != COLUMN_EXTRA && !t->hidden[i]))
 				v->columns[v->count++] = i;
 		return 0;
 	}

@@ -42,6 +42,9 @@ void table_destroy(struct table *t); /* NULL allowed */
 void table_add_row(struct table *t);
 void table_set(struct table *t, const char *column, const char *human, const char *exact, enum table_mood mood);
 
+/* From now on as one of rank COLUMN_EXTRA: it would say the same in each row. */
+void table_hide(struct table *t, const char *column);
+
 /* 0, or -EINVAL: style->columns names one that does not exist; *ret_bad (may be NULL) points at it. */
 int table_print(const struct table *t, const struct table_style *style, FILE *out, const char **ret_bad);
 

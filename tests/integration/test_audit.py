@@ -62,7 +62,7 @@ def test_who_changes_it_afterwards_is_found_out(rig):
     assert daemon.ctl("audit", "--verify", check=6).stdout.startswith("row 3 is not what was written")
     tamper(daemon, "DELETE FROM audit WHERE number = 3")
     done = daemon.ctl("audit", "--verify", check=6)
-    assert "row 3 is missing" in done.stdout and "NOT INTACT: 1 faults in 7 rows" in done.stdout
+    assert "row 3 is missing" in done.stdout and "NOT INTACT: 1 fault in 7 rows" in done.stdout
     daemon.token()  # it goes on behind what was there
     wait_for(lambda: rows(daemon)[-1]["number"] == 10, 20, "the result")
     assert json.loads(daemon.ctl("audit", "--verify", "--json", check=6).stdout)["faultCount"] == 1

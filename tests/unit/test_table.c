@@ -14,10 +14,10 @@
 #include <string.h>
 
 static const struct table_column columns[] = {
-    {"id", "ID", false, false, false},
-    {"name", "NAME", false, true, false},
+    {"id", "ID", false, false, 0},
+    {"name", "NAME", false, true, 0},
     {"size", "SIZE", true, false, 2},
-    {"more", "MORE", false, false, true},
+    {"more", "MORE", false, false, COLUMN_EXTRA},
 };
 
 static struct table *
@@ -168,10 +168,35 @@ width_counts_characters_not_bytes(void **state)
 	table_destroy(t);
 }
 
+static void
+a_hidden_column_is_shown_to_who_asks_for_it(void **state)
+{
+	struct table_style style = {.header = true};
+	struct table *t = sample();
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	table_hide(t, "name");
+	assert_int_equal(table_print(t, &style, out, NULL), 0);
+	style.columns = "name,id";
+	assert_int_equal(table_print(t, &style, out, NULL), 0);
+	fclose(out);
+	assert_string_equal(text, "ID       SIZE\n"
+				  "s-1   1.5 GiB\n"
+				  "s-22     12 B\n"
+				  "NAME                           ID\n"
+				  "a-very-long-host-name.example  s-1\n"
+				  "                               s-22\n");
+	free(text);
+	table_destroy(t);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_hidden_column_is_shown_to_who_asks_for_it),
 	    cmocka_unit_test(people_get_aligned_columns),
 	    cmocka_unit_test(narrow_terminal_cuts_what_may_be_cut),
 	    cmocka_unit_test(one_narrower_still_leaves_out_what_it_can_do_without),
