@@ -285,7 +285,7 @@ def test_a_deleted_volume_goes_with_the_points_that_have_it_and_no_others(lost):
     daemon.start()
     change_volumes(lost, lambda volumes: lost.before)  # the disk is back: another volume, filled anew
     wait_for(lambda: names(daemon, source) == ["data", "root"], 20, "the disk to be declared again")
-    daemon.wait_ready(source)
+    daemon.wait_state(source, "CONTINUOUS")  # Ready it was all the time: the points without it are whole
     daemon.point(source, "again")
     again = {d["name"]: d for d in daemon.source(source)["dataReplicationInfo"]["replicatedDisks"]}
     assert again["data"]["volumeID"] != lost.data_id and again["data"]["volumeNumber"] == 3

@@ -1006,12 +1006,12 @@ serve(const char *dir, uint64_t export_fails_at, int export_delay_ms)
 	snprintf(config.data_dir, sizeof config.data_dir, "%s", dir);
 	snprintf(config.runtime_dir, sizeof config.runtime_dir, "%s/run", dir);
 	snprintf(config.metrics_listen, sizeof config.metrics_listen, "off");
+	term = evsignal_new(sv.base, SIGTERM, on_signal, sv.base);
+	event_add(term, NULL); /* before anybody can see that it is there, and end it */
 	if (api_start(&sv, &config, &err) < 0) {
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}
-	term = evsignal_new(sv.base, SIGTERM, on_signal, sv.base);
-	event_add(term, NULL);
 	event_base_dispatch(sv.base);
 	api_stop(&sv);
 	event_free(term);
