@@ -377,7 +377,6 @@ settings_work(struct helper_job *job)
 	struct call *call = call_from_job(job);
 
 	call->status = 0;
-	json_decref(call->patch); /* of the change that asks for this answer */
 	call->patch = json_object();
 	add_kept(call, REGISTRY_NEW_SOURCE, call->patch);
 	add_kept(call, REGISTRY_NEW_STORE, call->patch);
@@ -418,6 +417,8 @@ finish_settings(struct call *call)
 void
 get_settings(struct call *call)
 {
+	json_decref(call->patch); /* of the change that asks for this answer; here, for its command has it, too */
+	call->patch = NULL;
 	call_work(call, settings_work, finish_settings);
 }
 
