@@ -264,6 +264,7 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 
 # What each package has. They build only what they install, and install nothing to build with.
 install-server: $(BUILD)/holdfastd $(server_MANS)
+	install -d $(DESTDIR)/etc/holdfast/conf.d
 	install -D $(BUILD)/holdfastd $(TO)/sbin/holdfastd
 	install -D -m 0644 deploy/holdfastd.conf $(TO)/share/doc/holdfast-server/examples/holdfastd.conf
 	install -D -m 0644 deploy/systemd/holdfast.sysusers $(TO)/lib/sysusers.d/holdfast.conf

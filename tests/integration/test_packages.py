@@ -68,10 +68,8 @@ class Packaged(Root):
     def start_service(self, port, enroll_port):
         """What systemd would do."""
         unit = self.unit("holdfastd.service")
-        conf_d = self.path("/etc/holdfast/conf.d")
-        conf_d.mkdir(exist_ok=True)
-        (conf_d / "test.conf").write_text("[server]\nlisten = 127.0.0.1:%d\nenroll_listen = 127.0.0.1:%d\nworkers = 1\n"
-                                          "[storage]\nreserve = 16MiB\n" % (port, enroll_port))
+        self.path("/etc/holdfast/conf.d/test.conf").write_text("[server]\nlisten = 127.0.0.1:%d\nenroll_listen = 127.0.0.1:%d\nworkers = 1\n"
+                                                               "[storage]\nreserve = 16MiB\n" % (port, enroll_port))
         run_dir = self.path("/run/holdfast")
         run_dir.mkdir(mode=0o755, exist_ok=True)
         self.run("chown", "holdfast:", "/run/holdfast")
@@ -116,8 +114,7 @@ def test_a_life(rig, built):
     assert not root.path(root.unit("holdfast-agent.service")["ConditionPathExists"]).exists()
 
     # started
-    root.path("/etc/holdfast").mkdir(exist_ok=True)
-    shutil.copy(root.path("/usr/share/doc/holdfast-server/examples/holdfastd.conf"), root.path(CONFIG))
+    root.run("cp", "/usr/share/doc/holdfast-server/examples/holdfastd.conf", "/etc/holdfast/")
     daemon = root.start_service(*ports)
     assert [root.ctl_as("holdfast-monitor", *words) for words in (["status"], ["token", "create"])] == [0, 5]
     assert root.ctl_as("holdfast-admin", "token", "create", "--address", "127.0.0.1") == 0
@@ -166,7 +163,6 @@ def test_a_life(rig, built):
 def test_an_area_without_sources_is_purged(rig, built):
     root = Packaged(rig)
     root.install(packages(built)[:2])
-    root.path("/etc/holdfast").mkdir(exist_ok=True)
     root.path(CONFIG).write_text("")
     assert root.start_service(free_port(), free_port()).stop() == 0
     assert root.path(DATA + "/holdfast.db").exists()
