@@ -901,6 +901,29 @@ events_and_sightings_alone_are_no_reason_for_a_copy(void **state)
 	assert_int_not_equal(inode_of_copy(f), first);
 }
 
+/* ---- since the backup ---- */
+
+static void
+newcomers_are_counted_but_for_those_being_deleted(void **state)
+{
+	struct fixture *f = *state;
+	int64_t first_ns = -1;
+	struct id source;
+	size_t count;
+
+	assert_int_equal(registry_count_sources(f->registry, 0, &count, &first_ns, &f->err), 0);
+	assert_true(count == 0 && first_ns == 0);
+	for (unsigned char i = 1; i <= 3; i++) {
+		put_token(f, i, NULL);
+		assert_int_equal(enroll_at(f, i, T_NOW + i, nonce_a, &source), 0);
+	}
+	assert_int_equal(registry_count_sources(f->registry, T_NOW + 1, &count, &first_ns, &f->err), 0);
+	assert_true(count == 3 && first_ns == T_NOW + 2);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, T_NOW, &f->err), 0);
+	assert_int_equal(registry_count_sources(f->registry, T_NOW + 2, &count, &first_ns, &f->err), 0);
+	assert_true(count == 2 && first_ns == 0);
+}
+
 /* ---- settings of sources ---- */
 
 static void
@@ -985,6 +1008,7 @@ main(void)
 	    T(without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do),
 	    T(events_and_sightings_alone_are_no_reason_for_a_copy),
 	    T(a_new_source_begins_with_the_template_of_its_day),
+	    T(newcomers_are_counted_but_for_those_being_deleted),
 	    T(settings_of_a_source_are_its_own),
 	};
 
