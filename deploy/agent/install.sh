@@ -89,5 +89,6 @@ if has_systemd; then
 else
 	after="$program run    # and have your init start that at boot"
 fi
-echo "Next, on the staging server: holdfastctl token create; here, the line it prints, and then:"
+echo "Next, on the staging server: holdfastctl token create; here, as root, the line it prints (where sudo does not look into"
+echo "${program%/*}, as on CentOS, it begins: sudo $program enroll), and then:"
 echo "  $after"
