@@ -184,7 +184,7 @@ def instance(rig, built, *images):
     root.write("/usr/local/bin/lsblk", "#!/bin/sh\ncase $* in *--nodeps*) printf '%%s disk 0\\n' %s ;; *) exec /usr/bin/lsblk \"$@\" ;; esac\n"
                % " ".join(disks), 0o755)
     inside = root.path("/root/holdfast")
-    inside.mkdir(parents=True)
+    inside.mkdir(parents=True, exist_ok=True)  # this machine may have its clone there
     for deb in packages(built):
         shutil.copy(deb, inside)
     shutil.copy(ROOT / "deploy/first-boot/first-boot", inside)
