@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -364,6 +365,46 @@ every_code_has_an_http_status_and_a_name(void **state)
 	assert_int_equal(api_http_status(-HF_EIDENTITY), 409); /* verify: a disk cannot be read */
 }
 
+/* Negative; 0: no code has this name. */
+static int
+code_of(const char *name)
+{
+	for (int code = 1; code < 1100; code++)
+		if (strcmp(hf_status_name(code), name) == 0)
+			return -code;
+	return 0;
+}
+
+/* "409 EBUSY" or "503 (EAGAIN)"; 0 if text begins with something else. */
+static unsigned
+check_code(const char *text)
+{
+	char name[32];
+	int status;
+
+	if (sscanf(text, "%3d%*[ (]%31[A-Z]", &status, name) < 2 || status < 400 || strlen(name) < 4)
+		return 0;
+	if (code_of(name) == 0 || api_http_status(code_of(name)) != status)
+		fail_msg("%d %s: there is no such code, or it is %d", status, name, api_http_status(code_of(name)));
+	return 1;
+}
+
+static void
+the_page_names_codes_with_their_http_status(void **state)
+{
+	FILE *f = fopen("docs/man/holdfast-api.7.scd", "r");
+	unsigned checked = 0;
+	char line[1024];
+
+	if (f == NULL)
+		skip(); /* not run from the top of the tree */
+	while (fgets(line, sizeof line, f) != NULL)
+		for (const char *p = line; *p != '\0'; p += strcspn(p, " "), p += strspn(p, " "))
+			checked += check_code(p);
+	fclose(f);
+	assert_true(checked >= 8);
+}
+
 int
 main(void)
 {
@@ -383,6 +424,7 @@ main(void)
 	    cmocka_unit_test(token_state_tells_what_matters_most),
 	    cmocka_unit_test(health_blames_the_server_only_for_its_own_faults),
 	    cmocka_unit_test(every_code_has_an_http_status_and_a_name),
+	    cmocka_unit_test(the_page_names_codes_with_their_http_status),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
