@@ -261,7 +261,7 @@ add_event(struct enroll_job *job)
 		    text, sizeof text, "%s (%s): %.300s", job->address, job->request.hints.hostname, job->err.text);
 	}
 	message_text_set(event.text, sizeof event.text, text);
-	if (registry_add_event(job->enroll->config.registry, &event, &err) < 0)
+	if (ledger_add_event(job->enroll->config.ledger, &event, &err) < 0)
 		log_warning("event_not_kept", "kept_event=%s msg=\"%s\"", event.event, err.text);
 }
 

@@ -4,12 +4,12 @@
  * the base it is given.
  *
  * Never more than ENROLL_PENDING_MAX connections (the oldest goes), ENROLL_DEADLINE_MS for each,
- * and after ENROLL_TRIES_MAX refusals within a minute an address waits. */
+ * and after TRIES_MAX refusals within a minute (tries.h) an address waits. */
 #ifndef HF_SERVER_ENROLL_H
 #define HF_SERVER_ENROLL_H
 
+#include "server/ledger.h"
 #include "server/pki.h"
-#include "server/registry.h"
 
 struct event_base;
 struct enroll;
@@ -18,7 +18,6 @@ enum {
 	ENROLL_PENDING_MAX = 128,   /* each holds about 100 KiB: TLS buffers and one message; a hundred machines told to
 				       enrol at once all get an answer */
 	ENROLL_DEADLINE_MS = 10000, /* from accept to the whole message; again for the answer */
-	ENROLL_TRIES_MAX = 5,       /* refused tokens per minute and address (IPv6: /64) */
 };
 
 /* Run work(job) on a thread that may block, then done(job) on the main thread: exactly once each,
@@ -37,6 +36,7 @@ struct enroll_config {
 	const char *listen; /* "HOST:PORT" */
 	struct pki *pki;
 	struct registry *registry;
+	struct ledger *ledger;
 	int64_t certificate_lifetime_ns;
 	uint32_t data_port;   /* told to the agent */
 	unsigned deadline_ms; /* 0 = ENROLL_DEADLINE_MS; tests are less patient */

@@ -158,6 +158,7 @@ server_open_enrolment(struct server *sv, struct hf_error *err)
 	    .listen = sv->config->enroll_listen,
 	    .pki = sv->pki,
 	    .registry = sv->registry,
+	    .ledger = sv->ledger,
 	    .certificate_lifetime_ns = sv->config->certificate_lifetime_ns,
 	    .data_port = colon != NULL ? (uint32_t)atoi(colon + 1) : 0,
 	    .post = post,

@@ -31,6 +31,7 @@
 #include "server/listen.h"
 #include "server/tries.h"
 #include "tests/lib/scratch.h"
+#include "tests/lib/sqlite_faults.h"
 
 enum { TOKEN_LIFE_S = 3600, CLIENTS_MAX = 64, TURN_MS = 5 };
 
@@ -40,6 +41,7 @@ struct fixture {
 	struct event *tick, *job_done;
 	int pipe[2]; /* jobs that have run */
 	struct registry *registry;
+	struct ledger *ledger;
 	struct pki *pki;
 	struct enroll *enroll;
 	struct sockaddr_in to;
@@ -122,6 +124,7 @@ open_port(struct fixture *f, unsigned deadline_ms)
 	    .listen = "127.0.0.1:0",
 	    .pki = f->pki,
 	    .registry = f->registry,
+	    .ledger = f->ledger,
 	    .certificate_lifetime_ns = 60 * NS_PER_SECOND,
 	    .data_port = 4711,
 	    .deadline_ms = deadline_ms,
@@ -159,7 +162,7 @@ set_up(void **state)
 	event_add(f->tick, &turn);
 	event_add(f->job_done, NULL);
 	snprintf(path, sizeof path, "%s/holdfast.db", f->dir);
-	if (registry_open(path, true, &f->registry, &f->err) < 0)
+	if (registry_open(path, true, &f->registry, &f->err) < 0 || ledger_create(f->registry, &f->ledger) < 0)
 		return -1;
 	snprintf(path, sizeof path, "%s/pki", f->dir);
 	return pki_open(path, clock_real_ns(), &f->pki, &f->err) < 0 ? -1 : open_port(f, 0);
@@ -172,7 +175,9 @@ tear_down(void **state)
 	char command[128];
 
 	enroll_close(f->enroll);
+	sqlite_write_errno = 0;
 	pki_close(f->pki);
+	ledger_destroy(f->ledger);
 	registry_close(f->registry);
 	event_free(f->tick);
 	event_free(f->job_done);
@@ -456,6 +461,27 @@ used_token_is_refused_with_the_cure(void **state)
 }
 
 static void
+refusal_that_finds_no_room_is_told_of_when_there_is_some(void **state)
+{
+	struct fixture *f = *state;
+	struct client *c = make_client(f, 1);
+	struct registry_event *events;
+	size_t count;
+
+	sqlite_write_errno = ENOSPC;
+	run(f, c);
+	assert_int_equal(c->header.type, FRAME_GOODBYE);
+	assert_int_equal(ledger_waiting(f->ledger), 1);
+	sqlite_write_errno = 0;
+	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(registry_list_events(f->registry, 0, 10, &events, &count, &f->err), 0);
+	assert_int_equal(count, 1);
+	assert_string_equal(events[0].event, "enroll_refused");
+	free(events);
+	free_client(c);
+}
+
+static void
 bound_token_returns_to_its_source(void **state)
 {
 	struct fixture *f = *state;
@@ -511,7 +537,7 @@ address_that_guesses_wrong_waits(void **state)
 	struct fixture *f = *state;
 	struct client *c = make_client(f, 1);
 
-	for (int i = 0; i < ENROLL_TRIES_MAX; i++)
+	for (int i = 0; i < TRIES_MAX; i++)
 		assert_int_equal(try(f, 99), -HF_ETOKEN);
 	put_token(f, 1, NULL);
 	run(f, c);
@@ -525,11 +551,11 @@ many_good_tokens_from_one_address_are_fine(void **state)
 {
 	struct fixture *f = *state;
 
-	for (unsigned char i = 1; i <= 3 * ENROLL_TRIES_MAX; i++) {
+	for (unsigned char i = 1; i <= 3 * TRIES_MAX; i++) {
 		put_token(f, i, NULL);
 		assert_int_equal(try(f, i), 0);
 	}
-	assert_int_equal(count_sources(f), 3 * ENROLL_TRIES_MAX);
+	assert_int_equal(count_sources(f), 3 * TRIES_MAX);
 }
 
 static void
@@ -856,6 +882,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    T(good_token_gets_a_certificate_for_its_key),
 	    T(used_token_is_refused_with_the_cure),
+	    T(refusal_that_finds_no_room_is_told_of_when_there_is_some),
 	    T(bound_token_returns_to_its_source),
 	    T(failing_hook_refuses_and_leaves_the_token_good),
 	    T(bad_request_is_refused_and_leaves_the_token_good),
@@ -877,6 +904,7 @@ main(void)
 	    cmocka_unit_test(host_is_an_ipv4_address_or_an_ipv6_network),
 	};
 
+	sqlite_faults_install();
 	signal(SIGPIPE, SIG_IGN); /* as in the server: a peer may leave while it is written to */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
