@@ -27,6 +27,7 @@
 #include "agent/hints.h"
 #include "agent/state.h"
 #include "agent/wire.h"
+#include "proto/common/hex.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
@@ -54,20 +55,6 @@ parse_base32(const char *text, unsigned char *ret_bytes)
 	return true;
 }
 
-static bool
-parse_hex(const char *text, unsigned char *ret_bytes, size_t count)
-{
-	if (strlen(text) != 2 * count || strspn(text, "0123456789abcdef") != 2 * count)
-		return false;
-	for (size_t i = 0; i < count; i++) {
-		unsigned byte;
-
-		sscanf(text + 2 * i, "%2x", &byte);
-		ret_bytes[i] = (unsigned char)byte;
-	}
-	return true;
-}
-
 int
 token_parse(const char *text, struct token *ret_token, struct hf_error *err)
 {
@@ -76,7 +63,7 @@ token_parse(const char *text, struct token *ret_token, struct hf_error *err)
 
 	if (strncmp(text, "hf1.", SECRET_AT) != 0 || strlen(text) != DOT_AT + 1 + 2 * TLS_FINGERPRINT_BYTES ||
 	    text[DOT_AT] != '.' || !parse_base32(text + SECRET_AT, t.secret) ||
-	    !parse_hex(text + DOT_AT + 1, t.fingerprint, sizeof t.fingerprint))
+	    !hex_parse(text + DOT_AT + 1, t.fingerprint, sizeof t.fingerprint))
 		return hf_error_say(err, -EINVAL,
 		    "this is not a token; paste the whole line that 'holdfastctl token create' "
 		    "printed");

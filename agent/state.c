@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "agent/file.h"
+#include "proto/common/hex.h"
 #include "proto/common/status.h"
 
 enum { STATE_VERSION = 1 };
@@ -51,13 +52,6 @@ pack_servers(const struct state *st)
 	return list;
 }
 
-static void
-format_nonce(const unsigned char *nonce, char *ret_hex)
-{
-	for (int i = 0; i < NONCE_BYTES; i++)
-		snprintf(ret_hex + 2 * i, 3, "%02x", nonce[i]);
-}
-
 static json_t *
 pack_earlier(const struct state *st)
 {
@@ -89,7 +83,7 @@ state_text(const struct state *st)
 	char *text = NULL;
 	json_t *root;
 
-	format_nonce(st->nonce, nonce);
+	hex_format(st->nonce, NONCE_BYTES, nonce);
 	snprintf(stream, sizeof stream, "%016llx", (unsigned long long)st->last_stream_id);
 	root = json_pack("{s:i, s:s, s:o, s:s, s:I, s:s, s:I, s:o, s:o}", "version", STATE_VERSION, "sourceServerID",
 	    st->source_id.text, "servers", pack_servers(st), "nonce", nonce, "incarnation", (json_int_t)st->incarnation,
@@ -133,20 +127,6 @@ static bool
 copy_text(char *to, size_t size, const char *from)
 {
 	return from != NULL && (size_t)snprintf(to, size, "%s", from) < size;
-}
-
-static bool
-parse_hex(const char *text, unsigned char *ret_bytes, size_t count)
-{
-	if (strlen(text) != 2 * count || strspn(text, "0123456789abcdef") != 2 * count)
-		return false;
-	for (size_t i = 0; i < count; i++) {
-		unsigned byte;
-
-		sscanf(text + 2 * i, "%2x", &byte);
-		ret_bytes[i] = (unsigned char)byte;
-	}
-	return true;
 }
 
 /* Not there in what earlier versions wrote. */
@@ -239,7 +219,7 @@ parse_state(json_t *root, struct state *st)
 		"nonce", &nonce, "incarnation", &incarnation, "lastStream", &stream, "lastAckedSequence", &acked,
 		"volumes", &volumes) < 0)
 		return -EBADMSG;
-	if (!id_parse("s", source_id, &st->source_id) || !parse_hex(nonce, st->nonce, NONCE_BYTES) ||
+	if (!id_parse("s", source_id, &st->source_id) || !hex_parse(nonce, st->nonce, NONCE_BYTES) ||
 	    !parse_servers(servers, st) || !parse_volumes(volumes, st) ||
 	    !parse_earlier(json_object_get(root, "earlierStreams"), st) ||
 	    !parse_known(json_object_get(root, "knownDisks"), st))

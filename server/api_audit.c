@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/hex.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/api_json.h"
 #include "server/audit.h"
-#include "server/certificate.h"
 
 /* ---- before ---- */
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/common/hex.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/certificate.h"

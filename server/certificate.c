@@ -2,7 +2,6 @@
 #include "server/certificate.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,6 +10,7 @@
 #include <openssl/evp.h>
 #include <openssl/x509v3.h>
 
+#include "proto/common/hex.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 
@@ -41,13 +41,6 @@ certificate_get_fingerprint(const X509 *certificate, unsigned char *ret_fingerpr
 	int r = X509_digest(certificate, EVP_sha256(), ret_fingerprint, &len);
 
 	assert(r == 1 && len == 32);
-}
-
-void
-hex_format(const unsigned char *bytes, size_t len, char *ret_text)
-{
-	for (size_t i = 0; i < len; i++)
-		sprintf(ret_text + 2 * i, "%02x", bytes[i]);
 }
 
 const char *

@@ -36,13 +36,10 @@ bool certificate_encode(X509 *certificate, struct message_blob *ret);
 /* SHA-256 of the DER, 32 bytes. */
 void certificate_get_fingerprint(const X509 *certificate, unsigned char *ret_fingerprint);
 
-/* Bytes as lower-case hexadecimal: 2 * len + 1 of text. */
-void hex_format(const unsigned char *bytes, size_t len, char *ret_text);
-
 /* Hexadecimal; "" if it does not fit into size. Returns buf. */
 const char *certificate_serial(const X509 *certificate, char *buf, size_t size);
 
-/* The fingerprint as hex_format() has it, 65 bytes. */
+/* The fingerprint as hex_format() (proto/common/hex.h) has it, 65 bytes. */
 void certificate_format_fingerprint(const X509 *certificate, char *ret_text);
 
 /* 0 for a time that makes no sense. */
