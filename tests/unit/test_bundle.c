@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "proto/common/bytes.h"
 #include "proto/common/status.h"
 #include "server/bundle.h"
 
@@ -87,6 +88,38 @@ a_name_with_a_zero_in_it_is_damage(void **state)
 	bundle_fini(&b);
 }
 
+static void
+a_name_that_is_none_or_too_long_is_damage(void **state)
+{
+	static const size_t lengths[] = {0, BUNDLE_NAME_BYTES, 65535};
+	struct bundle_piece piece;
+
+	for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+		struct bundle b = {.len = 10 + 65535, .room = 10 + 65535};
+		size_t at = 0;
+
+		b.bytes = calloc(1, b.room);
+		assert_non_null(b.bytes);
+		memset(b.bytes + 10, 'x', 65535);
+		put_le16(b.bytes, (uint16_t)lengths[i]);
+		assert_int_equal(bundle_next(&b, &at, &piece), -HF_ECORRUPT);
+		bundle_fini(&b);
+	}
+}
+
+static void
+no_more_is_added_than_a_bundle_may_hold(void **state)
+{
+	struct bundle b = make_bundle();
+	size_t len = b.len;
+
+	assert_int_equal(bundle_add(&b, "large", "", BUNDLE_BYTES_MAX), -HF_ETOOBIG); /* not looked at */
+	assert_int_equal(bundle_append(&b, "", BUNDLE_BYTES_MAX), -HF_ETOOBIG);
+	assert_int_equal(bundle_append(&b, "", SIZE_MAX), -HF_ETOOBIG);
+	assert_int_equal(b.len, len);
+	bundle_fini(&b);
+}
+
 int
 main(void)
 {
@@ -95,6 +128,8 @@ main(void)
 	    cmocka_unit_test(a_bundle_cut_anywhere_but_between_pieces_is_damaged),
 	    cmocka_unit_test(a_length_beyond_the_end_is_damage),
 	    cmocka_unit_test(a_name_with_a_zero_in_it_is_damage),
+	    cmocka_unit_test(a_name_that_is_none_or_too_long_is_damage),
+	    cmocka_unit_test(no_more_is_added_than_a_bundle_may_hold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
