@@ -1346,6 +1346,16 @@ patch_text(struct command *c, const char *text, enum settings_scope scope, char 
 	return *ret_text != NULL ? 0 : hf_error_set(&c->err, -ENOMEM, "settings");
 }
 
+/* patch(c, text): text is SETTINGS_TEXT_BYTES to work in. */
+static void
+run_patch(struct command *c, int (*patch)(struct command *c, char *text))
+{
+	char *text = malloc(SETTINGS_TEXT_BYTES);
+
+	set_result(c, text != NULL ? patch(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
+	free(text);
+}
+
 static int
 patch_source(struct command *c, char *text)
 {
@@ -1367,11 +1377,7 @@ patch_source(struct command *c, char *text)
 static void
 run_set_settings(struct job *job, struct disk *d, struct run_cache *cache)
 {
-	struct command *c = command_from_job(job);
-	char *text = malloc(SETTINGS_TEXT_BYTES);
-
-	set_result(c, text != NULL ? patch_source(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
-	free(text);
+	run_patch(command_from_job(job), patch_source);
 }
 
 static void
@@ -1427,10 +1433,8 @@ static void
 run_set_template(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
-	char *text = malloc(SETTINGS_TEXT_BYTES);
 
-	set_result(c, text != NULL ? patch_template(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
-	free(text);
+	run_patch(c, patch_template);
 	if (c->answer.status < 0)
 		return;
 	settings_describe(c->patch, c->answer.text, sizeof c->answer.text);
