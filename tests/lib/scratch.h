@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Makes it and writes its path to ret_path (size bytes; 64 are enough). The caller removes it. Aborts if there is none
- * to be had. */
+/* Makes it and writes its path to ret_path (size bytes; 64 are enough). Aborts if there is none to be had. */
 static inline void
 scratch_make(char *ret_path, size_t size, const char *name)
 {
@@ -21,6 +20,16 @@ scratch_make(char *ret_path, size_t size, const char *name)
 		perror(ret_path);
 		abort();
 	}
+}
+
+/* It, and all that is in it. 0, or not. */
+static inline int
+scratch_remove(const char *path)
+{
+	char command[300];
+
+	snprintf(command, sizeof command, "rm -rf '%s'", path);
+	return system(command);
 }
 
 #endif

@@ -93,7 +93,6 @@ static int
 tear_down(void **state)
 {
 	struct world *w = *state;
-	char command[128];
 
 	sqlite_write_errno = 0;
 	stop_loop(w);
@@ -102,8 +101,7 @@ tear_down(void **state)
 	fake_server_fini(&w->sv);
 	close(w->stop_pipe[0]);
 	close(w->stop_pipe[1]);
-	snprintf(command, sizeof command, "rm -r %s", w->dir);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(scratch_remove(w->dir), 0);
 	free(w);
 	return 0;
 }

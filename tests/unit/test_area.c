@@ -275,10 +275,7 @@ make_scratch(void **state)
 static int
 remove_scratch(void **state)
 {
-	char command[400];
-
-	snprintf(command, sizeof command, "rm -rf '%s'", scratch);
-	return system(command);
+	return scratch_remove(scratch);
 }
 
 int

@@ -36,12 +36,12 @@ static int
 tear_down(void **state)
 {
 	struct fixture *f = *state;
-	char command[128];
+	int removed;
 
 	registry_close(f->registry);
-	snprintf(command, sizeof command, "rm -rf %s", f->dir);
+	removed = scratch_remove(f->dir);
 	free(f);
-	return system(command);
+	return removed;
 }
 
 static void

@@ -36,13 +36,12 @@ static int
 tear_down(void **state)
 {
 	struct fixture *f = *state;
-	char command[128];
+	int removed;
 
 	data_dir_close(f->dir);
-	snprintf(command, sizeof command, "rm -rf %s", f->top);
-	(void)!system(command);
+	removed = scratch_remove(f->top);
 	free(f);
-	return 0;
+	return removed;
 }
 
 static void

@@ -62,7 +62,7 @@ destroy_tree(void **state)
 
 	for (size_t i = 0; i < 2; i++)
 		loop_detach(t->loops[i]);
-	shell("rm -rf %s", t->root);
+	assert_int_equal(scratch_remove(t->root), 0);
 	free(t);
 	return 0;
 }

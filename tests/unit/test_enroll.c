@@ -172,7 +172,7 @@ static int
 tear_down(void **state)
 {
 	struct fixture *f = *state;
-	char command[128];
+	int removed;
 
 	enroll_close(f->enroll);
 	sqlite_write_errno = 0;
@@ -184,9 +184,9 @@ tear_down(void **state)
 	event_base_free(f->base);
 	close(f->pipe[0]);
 	close(f->pipe[1]);
-	snprintf(command, sizeof command, "rm -rf %s", f->dir);
+	removed = scratch_remove(f->dir);
 	free(f);
-	return system(command);
+	return removed;
 }
 
 static void

@@ -105,7 +105,7 @@ destroy_rig(void **state)
 		loop_detach(rig->loops[i]);
 	}
 	fake_destroy(rig->link);
-	assert_int_equal(shell("rm -rf %s", rig->directory), 0);
+	assert_int_equal(scratch_remove(rig->directory), 0);
 	free(rig);
 	return 0;
 }

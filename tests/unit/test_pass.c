@@ -75,11 +75,9 @@ static int
 destroy_rig(void **state)
 {
 	struct rig *rig = *state;
-	char command[128];
 
 	fake_destroy(rig->link);
-	snprintf(command, sizeof command, "rm -rf %s", rig->directory);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(scratch_remove(rig->directory), 0);
 	free(rig);
 	return 0;
 }

@@ -54,13 +54,13 @@ static int
 tear_down(void **state)
 {
 	struct fixture *f = *state;
-	char command[128];
+	int removed;
 
 	pki_close(f->pki);
 	EVP_PKEY_free(f->key);
-	snprintf(command, sizeof command, "rm -rf %s", f->top);
+	removed = scratch_remove(f->top);
 	free(f);
-	return system(command);
+	return removed;
 }
 
 static int

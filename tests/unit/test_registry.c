@@ -41,14 +41,14 @@ static int
 tear_down(void **state)
 {
 	struct fixture *f = *state;
-	char command[128];
+	int removed;
 
 	sqlite_disk_full = false;
 	sqlite_read_errno = 0;
 	registry_close(f->registry);
-	snprintf(command, sizeof command, "rm -rf %s", f->dir);
+	removed = scratch_remove(f->dir);
 	free(f);
-	return system(command);
+	return removed;
 }
 
 static void
