@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from harness import ROOT, run
 
 HERE = ROOT / "deploy" / "monitoring"
@@ -95,3 +97,30 @@ def test_panels_do_not_overlap_and_have_ids_of_their_own():
     assert len({p["id"] for p in panels}) == len(panels)
     taken = [(p["gridPos"]["x"] + i, p["gridPos"]["y"] + k) for p in panels for i in range(p["gridPos"]["w"]) for k in range(p["gridPos"]["h"])]
     assert len(taken) == len(set(taken)) and max(x for x, _ in taken) < 24
+
+
+# Of a dashboard's panel, at the end of an hour: the samples there are, and what it shows of them.
+SHOWN = [
+    ("Worst lag against its target",
+     {"source_newest_consistent_timestamp_seconds": {"late": 2700, "never-a-point": 0, "stopped": 60}, "source_state": {"stopped": 1},
+      "source_rpo_target_seconds": {"late": 900, "never-a-point": 900, "stopped": 900}}, {None: 1}),
+    ("Since the last scrub",
+     {"source_last_scrub_timestamp_seconds": {"scrubbed": 3000, "never-scrubbed": 0}, "source_info": {"scrubbed": 1, "never-scrubbed": 1}}, {"scrubbed": 600}),
+    ("Certificates expire in",
+     {"source_certificate_expiry_timestamp_seconds": {"good": 7200, "expired": 1800, "not-known": 0}}, {"good": 3600, "expired": -1800}),
+]
+
+
+@pytest.mark.parametrize("title,told_of,shown", SHOWN, ids=[title for title, _, _ in SHOWN])
+def test_what_never_was_is_not_shown_as_a_figure(tmp_path, title, told_of, shown):
+    """0 stands for never, or not known: no lag of half a century, and nothing expired is left out for it."""
+    expression = next(q for name, q in queries() if name == title).replace("$job", "holdfast").replace("$instance", "dr")
+    labels = 'job="holdfast", instance="dr"'
+    series = [{"series": 'holdfast_%s{%s, source="%s"%s}' % (metric, labels, source, ', state="STOPPED"' if metric == "source_state" else ""),
+               "values": "%dx60" % value} for metric, of in told_of.items() for source, value in of.items()]
+    samples = [{"labels": "{}" if source is None else '{%s, source="%s"}' % (labels, source), "value": value} for source, value in shown.items()]
+    test = {"tests": [{"interval": "1m", "input_series": series,
+                       "promql_expr_test": [{"expr": expression, "eval_time": "1h", "exp_samples": samples}]}]}
+    path = tmp_path / "test.yml"
+    path.write_text(json.dumps(test))  # which is YAML, too
+    run("promtool", "test", "rules", path)
