@@ -360,14 +360,14 @@ print_help(void)
 	printf("Usage: check_holdfast [OPTION...]\n\n"
 	       "Looks at a Holdfast staging server, for Nagios, Icinga and their like.\n\n"
 	       "Options:\n"
-	       "  -S, --socket PATH      the monitor socket, or the directory it is in (/run/holdfast)\n"
-	       "  -s, --source SOURCE    this source alone: an id, the unique beginning of one, or a host name\n"
-	       "  -w, --warning RANGE    seconds that the newest point may be old (the source's RPO target)\n"
+	       "  -S, --socket PATH      the monitor socket, or its directory (/run/holdfast)\n"
+	       "  -s, --source SOURCE    this source alone: id, beginning of one, or host name\n"
+	       "  -w, --warning RANGE    seconds that the newest point may be old (RPO target)\n"
 	       "  -c, --critical RANGE   the same (twice the RPO target)\n"
 	       "  -t, --timeout SECONDS  no answer after so long is critical (10)\n"
 	       "  -h, --help             this help\n"
 	       "  -V, --version          the version of this program\n\n"
-	       "Exit: 0 OK, 1 WARNING, 2 CRITICAL (holdfastd does not answer, too), 3 UNKNOWN (wrong use).\n"
+	       "Exit: 0 OK, 1 WARNING, 2 CRITICAL (also: no answer), 3 UNKNOWN (wrong use).\n"
 	       "See check_holdfast(8).\n");
 }
 

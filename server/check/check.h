@@ -9,7 +9,12 @@
 
 #include "server/check/range.h"
 
-enum check_state { CHECK_OK, CHECK_WARNING, CHECK_CRITICAL, CHECK_UNKNOWN }; /* the exit code */
+enum check_state { /* the exit code */
+	CHECK_OK = 0,
+	CHECK_WARNING = 1,
+	CHECK_CRITICAL = 2,
+	CHECK_UNKNOWN = 3,
+};
 
 struct check {
 	const char *socket, *source; /* NULL: the usual one; all of them */

@@ -2,6 +2,7 @@
 /* doctor: what is wrong, or will be, with the machine that the staging server runs on. Each check looks at one thing
  * and says what it found, why that matters, and what to do; also while holdfastd is down. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -33,7 +34,9 @@ enum {
 
 struct patient {
 	struct ctl *ctl;
-	json_t *version; /* of the daemon; NULL: it does not answer */
+	json_t *version; /* of the daemon; NULL: it does not answer, */
+	int code;        /* for this reason, */
+	char *said;      /* in words */
 	const char *data_dir;
 	json_t *findings;
 };
@@ -146,9 +149,12 @@ check_space(struct patient *p)
 static void
 check_daemon(struct patient *p)
 {
-	if (p->version == NULL)
-		found(p, "daemon", BAD, "holdfastd does not answer on its monitor socket",
-		    "agents wait, and every second makes the newest point older",
+	if (p->version == NULL && p->code == EXIT_NOT_ALLOWED)
+		found(p, "daemon", WARNING, p->said,
+		    "whether holdfastd runs, its limits, its certificates and its sources cannot be looked at",
+		    "sudo holdfastctl doctor");
+	else if (p->version == NULL)
+		found(p, "daemon", BAD, p->said, "agents wait, and every second makes the newest point older",
 		    "systemctl status holdfastd; journalctl -u holdfastd -n 50");
 	else if (strcmp(pick_text(p->version, "version"), HOLDFAST_VERSION) != 0)
 		found(p, "daemon", WARNING, "holdfastd is of another version than holdfastctl",
@@ -349,6 +355,22 @@ print_findings(const struct patient *p)
 		print_sentence(4, "nothing is wrong: %zu checks of %s", sizeof checks / sizeof checks[0], p->data_dir);
 }
 
+/* Why it does not answer is a finding like the others, and said once. */
+static void
+ask_daemon(struct patient *p)
+{
+	size_t len;
+	FILE *out = open_memstream(&p->said, &len);
+
+	if (out == NULL)
+		abort();
+	ctl_say_to(out, "");
+	p->code = client_get(p->ctl->client, &p->version, "/v1/version");
+	ctl_say_to(stderr, "holdfastctl: ");
+	fclose(out);
+	p->said[strcspn(p->said, "\n")] = '\0';
+}
+
 int
 run_doctor(struct ctl *ctl)
 {
@@ -356,7 +378,7 @@ run_doctor(struct ctl *ctl)
 	json_t *checked = json_array();
 	int code;
 
-	(void)client_get(ctl->client, &p.version, "/v1/version"); /* why not is said, and is a finding */
+	ask_daemon(&p);
 	p.data_dir = choose_data_dir(ctl, p.version);
 	for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
 		checks[i].run(&p);
@@ -371,5 +393,6 @@ run_doctor(struct ctl *ctl)
 	json_decref(checked);
 	json_decref(p.findings);
 	json_decref(p.version);
+	free(p.said);
 	return code;
 }

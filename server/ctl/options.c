@@ -4,6 +4,9 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "server/ctl/nearest.h"
+#include "server/ctl/pick.h"
+
 static const struct option_spec specs[OPTIONS] = {
     [OPT_JSON] = {"json", 0, NULL, "one JSON document, as the API gives it (events: a line each)", true},
     [OPT_NO_HEADER] = {"no-header", 'H', NULL, "no header line; columns separated by one tab", false},
@@ -57,6 +60,18 @@ option_specs(void)
 
 /* ---- help ---- */
 
+/* What it is on the left, what it means on the right, or below. */
+static void
+print_entry(const char *left, const char *right)
+{
+	if (strlen(left) <= 26) {
+		print_sentence(29, "  %-26s %s", left, right);
+		return;
+	}
+	print_sentence(6, "  %s", left);
+	print_sentence(29, "%29s%s", "", right);
+}
+
 static void
 print_option(enum option_id id)
 {
@@ -67,7 +82,7 @@ print_option(enum option_id id)
 		snprintf(letter, sizeof letter, "-%c, ", s->letter);
 	snprintf(left, sizeof left, "%s--%s%s%s", letter, s->name, s->value == NULL ? "" : " ",
 	    s->value == NULL ? "" : s->value);
-	printf(strlen(left) <= 26 ? "  %-26s %s\n" : "  %s\n                             %s\n", left, s->help);
+	print_entry(left, s->help);
 }
 
 static void
@@ -109,11 +124,12 @@ print_help(const char *noun)
 		if (noun != NULL && strcmp(noun, commands[i].noun) != 0)
 			continue;
 		command_line(&commands[i], line, sizeof line);
-		printf("  %-26s %s\n", line, commands[i].summary);
+		print_entry(line, commands[i].summary);
 	}
 	printf("\nOptions (more with COMMAND --help):\n");
 	print_options(global_options());
-	printf("\nA SOURCE is an id, the unique beginning of one, or a host name. See holdfastctl(1).\n");
+	putchar('\n');
+	print_sentence(0, "A SOURCE is an id, the unique beginning of one, or a host name. See holdfastctl(1).");
 }
 
 static void
@@ -122,7 +138,9 @@ print_command_help(const struct command *c)
 	char line[96];
 
 	command_line(c, line, sizeof line);
-	printf("Usage: holdfastctl %s%s\n\n%s\n\nOptions:\n", line, c->options != 0 ? " [OPTION...]" : "", c->summary);
+	printf("Usage: holdfastctl %s%s\n\n", line, c->options != 0 ? " [OPTION...]" : "");
+	print_sentence(0, "%s", c->summary);
+	printf("\nOptions:\n");
 	print_options(c->options);
 	print_options(global_options());
 }
@@ -131,10 +149,11 @@ print_command_help(const struct command *c)
 
 enum { LONG_BASE = 256 }; /* getopt_long gives LONG_BASE + id for every long option */
 
+/* The leading ':' has getopt_long tell a missing value from an option that there is none of. */
 static void
 fill_getopt(char *letters, struct option *longs)
 {
-	*letters = '\0';
+	strcpy(letters, ":");
 	for (int id = 0; id < OPTIONS; id++) {
 		size_t n = strlen(letters);
 
@@ -155,24 +174,61 @@ id_of_letter(int letter)
 }
 
 static int
+id_of(int c)
+{
+	return c >= LONG_BASE ? c - LONG_BASE : id_of_letter(c);
+}
+
+static int
+unknown_option(const char *word)
+{
+	struct nearest n;
+	char option[NEAREST_BYTES];
+
+	nearest_begin(&n, word);
+	for (int id = 0; id < OPTIONS; id++) {
+		snprintf(option, sizeof option, "--%s", specs[id].name);
+		nearest_offer(&n, option);
+	}
+	if (n.word[0] != '\0')
+		return ctl_fail(EXIT_USAGE, "no such option: %s; did you mean %s?", word, n.word);
+	return ctl_fail(EXIT_USAGE, "no such option: %s (--help lists those there are)", word);
+}
+
+/* What getopt_long did not like: c is ':' or '?', optopt the option, if it knows it. */
+static int
+refuse_option(int c, char **argv)
+{
+	int id = optopt != 0 ? id_of(optopt) : -1;
+
+	if (c == ':')
+		return ctl_fail(EXIT_USAGE, "--%s %s: it has no value", specs[id].name, specs[id].value);
+	if (id >= 0)
+		return ctl_fail(EXIT_USAGE, "--%s takes no value", specs[id].name);
+	if (optopt != 0)
+		return ctl_fail(EXIT_USAGE, "no such option: -%c (--help lists those there are)", optopt);
+	return unknown_option(argv[optind - 1]);
+}
+
+/* -1: go on. */
+static int
 read_options(struct ctl *ctl, int argc, char **argv)
 {
 	struct option longs[OPTIONS + 1];
-	char letters[2 * OPTIONS + 1];
+	char letters[2 * OPTIONS + 2];
 	int c;
 
 	fill_getopt(letters, longs);
 	optind = 0;
+	opterr = 0;
 	while ((c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
-		int id = c >= LONG_BASE ? c - LONG_BASE : id_of_letter(c);
-
-		if (c == '?' || id < 0)
-			return -1; /* getopt has said why */
-		ctl->values[id] = optarg == NULL ? "" : optarg;
+		if (c == '?' || c == ':')
+			return refuse_option(c, argv);
+		ctl->values[id_of(c)] = optarg == NULL ? "" : optarg;
 	}
 	ctl->operands = argv + optind;
 	ctl->operand_count = argc - optind;
-	return 0;
+	return -1;
 }
 
 /* Find the command and take its words from the operands. NULL: there is none. */
@@ -199,17 +255,60 @@ take_command(struct ctl *ctl)
 	return NULL;
 }
 
+/* "source what? list, show, set, ..." */
 static int
-unknown_command(const struct ctl *ctl)
+say_verbs(const char *noun)
 {
-	const char *noun = ctl->operands[0];
+	size_t count, len = 0;
+	const struct command *commands = ctl_commands(&count);
+	char verbs[256] = "";
+
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(commands[i].noun, noun) == 0 && commands[i].verb != NULL && len < sizeof verbs)
+			len += (size_t)snprintf(
+			    verbs + len, sizeof verbs - len, "%s%s", len > 0 ? ", " : "", commands[i].verb);
+	return ctl_fail(EXIT_USAGE, "%s what? %s (holdfastctl %s --help)", noun, verbs, noun);
+}
+
+static bool
+is_noun(const char *word)
+{
 	size_t count;
 	const struct command *commands = ctl_commands(&count);
 
 	for (size_t i = 0; i < count; i++)
-		if (strcmp(commands[i].noun, noun) == 0)
-			return ctl_fail(EXIT_USAGE, "%s: what about it? (holdfastctl %s --help)", noun, noun);
-	return ctl_fail(EXIT_USAGE, "%s: no such command (holdfastctl --help lists them)", noun);
+		if (strcmp(commands[i].noun, word) == 0)
+			return true;
+	return false;
+}
+
+static int
+unknown_command(const struct ctl *ctl)
+{
+	const char *typed = ctl->operands[0], *typed_verb = ctl->operand_count > 1 ? ctl->operands[1] : "";
+	struct nearest noun, verb;
+	size_t count;
+	const struct command *commands = ctl_commands(&count);
+	bool alone = false;
+
+	nearest_begin(&noun, typed);
+	nearest_begin(&verb, typed_verb);
+	for (size_t i = 0; i < count; i++)
+		nearest_offer(&noun, commands[i].noun);
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(commands[i].noun, noun.word) != 0)
+			continue;
+		alone = alone || commands[i].verb == NULL;
+		if (commands[i].verb != NULL)
+			nearest_offer(&verb, commands[i].verb);
+	}
+	if (noun.word[0] == '\0')
+		return ctl_fail(EXIT_USAGE, "no such command: %s (holdfastctl --help lists them)", typed);
+	if (!alone && verb.word[0] == '\0')
+		return say_verbs(noun.word);
+	return ctl_fail(EXIT_USAGE, "no such command: %s%s%s; did you mean holdfastctl %s%s%s?", typed,
+	    verb.word[0] != '\0' ? " " : "", verb.word[0] != '\0' ? typed_verb : "", noun.word,
+	    verb.word[0] != '\0' ? " " : "", verb.word);
 }
 
 static int
@@ -238,8 +337,10 @@ check_command(struct ctl *ctl)
 int
 options_parse(struct ctl *ctl, int argc, char **argv)
 {
-	if (read_options(ctl, argc, argv) < 0)
-		return EXIT_USAGE;
+	int code = read_options(ctl, argc, argv);
+
+	if (code >= 0)
+		return code;
 	if (ctl_given(ctl, OPT_VERSION)) {
 		printf("holdfastctl %s\n", HOLDFAST_VERSION);
 		return EXIT_DONE;
@@ -249,7 +350,7 @@ options_parse(struct ctl *ctl, int argc, char **argv)
 		return EXIT_DONE;
 	}
 	ctl->command = take_command(ctl);
-	if (ctl->command == NULL && ctl_given(ctl, OPT_HELP)) {
+	if (ctl->command == NULL && ctl_given(ctl, OPT_HELP) && is_noun(ctl->operands[0])) {
 		print_help(ctl->operands[0]);
 		return EXIT_DONE;
 	}

@@ -123,6 +123,18 @@ def test_mistakes_are_usage(server, arguments):
     assert server.ctl(*arguments, code=USAGE).stderr.strip()
 
 
+@pytest.mark.parametrize("typed, meant", [
+    ("stats", "did you mean holdfastctl status?"), ("sorce lsit", "did you mean holdfastctl source list?"),
+    ("source pauze db01", "did you mean holdfastctl source pause?"), ("source", "source what? list, show, set"),
+    ("source db01", "source what? list, show, set"), ("nonsense", "holdfastctl --help"), ("nonsense --help", "holdfastctl --help"),
+    ("status --jsno", "did you mean --json?"), ("status --nonsense", "--help"), ("status -z", "no such option: -z"),
+    ("status --json=yes", "--json takes no value"), ("pit create db01 --name", "--name NAME: it has no value"), ("status -o", "--columns")])
+def test_a_mistake_is_answered_with_what_was_meant(server, typed, meant):
+    done = server.ctl(*typed.split(), code=USAGE)
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("holdfastctl: ") and meant in done.stderr, done.stderr
+
+
 def test_help_knows_every_command(server):
     text = server.ctl("--help").stdout
     for line in ("status", "ready SOURCE", "pit create SOURCE", "token create", "export file SOURCE", "ca show"):

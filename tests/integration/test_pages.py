@@ -45,7 +45,7 @@ def help_commands(program):
     return {" ".join(w for w in re.match(r"  ((?:[a-z-]+ )*)", line).group(1).split()) for line in lines if line[2] != " "}
 
 
-def exit_codes(path, pattern=r"\bEXIT_[A-Z_]+ = (\d+)"):
+def exit_codes(path, pattern=r"\b(?:EXIT|CHECK)_[A-Z_]+ = (\d+)"):
     return {"0"} | set(re.findall(pattern, (ROOT / path).read_text()))
 
 
@@ -100,7 +100,7 @@ def test_the_agent_has_no_more_commands():
 
 
 @pytest.mark.parametrize("page,path", [("holdfastctl.1.scd", "server/ctl/ctl.h"), ("holdfastd.8.scd", "server/main.c"),
-                                       ("holdfast-agent.8.scd", "agent/options.h")])
+                                       ("holdfast-agent.8.scd", "agent/options.h"), ("check_holdfast.8.scd", "server/check/check.h")])
 def test_every_exit_status_is_in_the_page(page, path):
     assert difference(set(re.findall(r"(?m)^(?:\[\[|\|  )? ?\*(\d+)\*$", section(page, "EXIT STATUS"))), exit_codes(path)) == NOTHING
 

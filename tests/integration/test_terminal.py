@@ -11,7 +11,7 @@ LISTS = ["source list", "volume list", "pit list", "quota list", "throttle show"
 ASKING = ["status", *LISTS, "ready {0}", "ready {0} --max-lag 0s", "wait {0} --for ready", "wait {0} --for state=RESCAN --timeout 1s", "doctor",
           "source show {0}", "volume list {0}", "pit list {0}", "policy show {0}", "pit plan {0} --policy 1h/24h", "settings show", "throttle show {0}",
           "token list", "cert list", "ca show", "audit", "audit --verify", "events", "source show nobody", "pit delete pit-1", "fsck {1}",
-          "source adopt {0}", "source delete {0}", "export file {0} --volume nothere -o {1}/x"]
+          "--help", "pit --help", "export file --help", "sorce list", "source adopt {0}", "source delete {0}", "export file {0} --volume nothere -o {1}/x"]
 CHANGING = ["source pause {0}", "pit create {0} --name now", "verify {0}", "source resume {0}", "retention freeze --all", "retention thaw --all",
             "scrub start --all", "quota set {0} none --when-full default", "throttle set {0} 100 'Mon-Fri 08:00-18:00 20'", "throttle set {0} none",
             "policy set {0} 10m/60m 1h/24h 1d/7d --min-retention 1h", "settings set rpo-target=15m", "cert renew", "ca rotate", "ca retire --yes", "reload",
