@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GET /v1/events: NDJSON, one event a line, oldest first. With follow=1 the answer never ends: new
- * events are sent as they come.
+ * events are sent as they come, and news (news.h).
  *
  * One feed at a time is in one place: with the helper (QUERY), waiting until the peer has taken
  * what was written (ROOM), or asleep for a second (SLEEP). The peer may go away in each of them;
@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "server/api_json.h"
+#include "server/news.h"
 
 enum {
 	EVENTS_PER_QUERY = 500,
@@ -34,6 +35,7 @@ struct feed {
 	uint64_t after;  /* the last number sent */
 	uint64_t tail;   /* > 0: begin with that many last ones; done by the first query */
 	uint64_t newest; /* a hint to it */
+	uint64_t news;   /* the place of the next line that is told and not kept, to who follows */
 	struct id source;
 	struct registry_event *events;
 	size_t count;
@@ -154,16 +156,23 @@ on_feed_room(void *arg)
 static void
 send_event(struct feed *f, const struct registry_event *e)
 {
-	json_t *json = api_json_event(e);
-	char *line = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-	size_t len = line == NULL ? 0 : strlen(line);
+	char *line = api_json_line(api_json_event(e));
 
-	if (line != NULL) {
-		line[len++] = '\n'; /* in the place of its NUL */
-		http_stream_add(f->call->req, line, len);
-	}
+	if (line != NULL)
+		http_stream_add(f->call->req, line, strlen(line));
 	free(line);
-	json_decref(json);
+}
+
+static void
+send_news(struct feed *f)
+{
+	struct news *news = server_news(f->call->api->sv);
+	char *line;
+
+	while (f->follow && (line = news_next(news, &f->source, &f->news)) != NULL) {
+		http_stream_add(f->call->req, line, strlen(line));
+		free(line);
+	}
 }
 
 static void
@@ -215,6 +224,7 @@ on_query_done(struct helper_job *job)
 		http_stream_begin(f->call->req, 200, "application/x-ndjson", "");
 	f->begun = true;
 	send_events(f);
+	send_news(f);
 	f->state = FEED_ROOM;
 	http_stream_wait(f->call->req, EVENTS_LOW_BYTES, on_feed_room, f);
 }
@@ -258,6 +268,7 @@ get_events(struct call *call)
 	f->call = call;
 	f->source = call->source;
 	f->newest = call->api->newest_event;
+	f->news = news_end(server_news(call->api->sv));
 	(void)call_param_number(call, "after", INT64_MAX, 0, &f->after, NULL); /* prepare_events() has checked them */
 	(void)call_param_number(call, "tail", TAIL_MAX, 0, &f->tail, NULL);
 	(void)call_param_number(call, "follow", 1, 0, &follow, NULL);

@@ -870,7 +870,7 @@ api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, in
 	return certificate_json(names[role], "", expiry_name(c->not_before_ns, c->not_after_ns, now_ns), c, now_ns);
 }
 
-/* What DRS would send to EventBridge; it has no more that we have something like. */
+/* What DRS would send to EventBridge, beside each point taken; it has no more that we have something like. */
 static const struct {
 	const char *event, *detail_type, *state;
 } drs_events[] = {
@@ -894,6 +894,34 @@ api_json_event(const struct registry_event *e)
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number", json_bytes(e->number),
 	    "dateTime", api_json_time(e->time_ns), "sourceServerID", text_or_null(e->source.text), "event",
 	    api_json_text(e->event), "text", api_json_text(e->text), "drs", json_drs_event(e->event));
+}
+
+json_t *
+api_json_point_taken(const struct id *source, const struct pit *pit, int64_t now_ns)
+{
+	char time[UNITS_TEXT_BYTES], text[SENTENCE_BYTES];
+
+	snprintf(text, sizeof text, "point %s of %s is kept: %s", pit->id.text, time_format(pit->time_ns, time),
+	    pit->by_hand ? "it was asked for" : "by its policy");
+	return json_pack("{s:s, s:n, s:o, s:s, s:s, s:o, s:{s:s, s:{s:s}}}", "type", "event", "number", "dateTime",
+	    api_json_time(now_ns), "sourceServerID", source->text, "event", "point_taken", "text", api_json_text(text),
+	    "drs", "detail-type", "DRS PIT Snapshot Taken", "detail", "DrsSnapshotID", pit->id.text);
+}
+
+char *
+api_json_line(json_t *json)
+{
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+	size_t len = text == NULL ? 0 : strlen(text);
+	char *line = text == NULL ? NULL : realloc(text, len + 2);
+
+	json_decref(json);
+	if (line == NULL) {
+		free(text);
+		return NULL;
+	}
+	memcpy(line + len, "\n", 2);
+	return line;
 }
 
 /* ---- audit ---- */

@@ -30,6 +30,10 @@ json_t *api_json_token(const struct registry_token *token, int64_t now_ns);
 json_t *api_json_certificate(const struct registry_certificate *c, bool replaced, int64_t now_ns);
 json_t *api_json_own_certificate(enum pki_role role, const struct pki_certificate *c, int64_t now_ns);
 json_t *api_json_event(const struct registry_event *event);
+/* An event that has no number, because it is not kept: see news.h. */
+json_t *api_json_point_taken(const struct id *source, const struct pit *pit, int64_t now_ns);
+/* Takes json; gives a line with '\n' at its end. NULL if there is no memory. */
+char *api_json_line(json_t *json);
 json_t *api_json_audit(const struct registry_audit *row);
 json_t *api_json_audit_report(const struct audit_report *report);
 

@@ -40,6 +40,12 @@ server_registry(struct server *sv)
 	return sv->registry;
 }
 
+struct news *
+server_news(struct server *sv)
+{
+	return sv->news;
+}
+
 struct ledger *
 server_ledger(struct server *sv)
 {

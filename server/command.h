@@ -16,11 +16,13 @@
 #include "server/status.h"
 
 struct bundle;
+struct news;
 struct server;
 
 struct status_table *server_status(struct server *sv);
 struct registry *server_registry(struct server *sv);
 struct ledger *server_ledger(struct server *sv);
+struct news *server_news(struct server *sv);
 struct event_base *server_base(struct server *sv); /* the main thread's */
 
 struct server_facts {

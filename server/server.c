@@ -25,6 +25,7 @@
 #include "server/identity.h"
 #include "server/journal_link.h"
 #include "server/limits.h"
+#include "server/news.h"
 #include "server/reload.h"
 #include "server/rubbish.h"
 #include "server/service.h"
@@ -730,7 +731,8 @@ server_start(
 	int r = sv != NULL ? status_table_create(&sv->status) : -ENOMEM;
 
 	err->code = 0;
-	if (r == 0 && (!reload_begin(sv, config) || (sv->service = service_create(sv)) == NULL))
+	if (r == 0 && ((sv->news = news_create()) == NULL || !reload_begin(sv, config) ||
+			  (sv->service = service_create(sv)) == NULL))
 		r = -ENOMEM;
 	if (r < 0) {
 		server_destroy(sv);
@@ -818,6 +820,7 @@ server_destroy(struct server *sv)
 	service_destroy(sv->service);
 	reload_end(sv);
 	status_table_destroy(sv->status);
+	news_destroy(sv->news);
 	for (int i = 0; i < AREAS; i++)
 		area_destroy(sv->areas[i]);
 	data_dir_close(sv->data_dir);

@@ -50,6 +50,7 @@ struct server {
 	struct ledger *ledger;
 	struct pki *pki;
 	struct status_table *status;
+	struct news *news;
 	struct area *areas[AREAS]; /* AREA_JOURNAL: NULL, unless journals lie on a disk of their own */
 	struct jobs *catalog, *maintenance, *readers;
 	struct worker *workers[WORKERS_MAX];

@@ -170,6 +170,12 @@ on_thinned(void *arg, const struct pit *pit)
 }
 
 static void
+on_taken(void *arg, const struct pit *pit)
+{
+	source_note_taken(source_from_arg(arg), pit);
+}
+
+static void
 on_damaged(void *arg, const struct damage *d)
 {
 	source_note_damaged(source_from_arg(arg), d);
@@ -189,6 +195,7 @@ on_scrubbed(void *arg)
 
 static const struct store_events events = {
     .thinned = on_thinned,
+    .taken = on_taken,
     .damaged = on_damaged,
     .mended = on_mended,
     .scrubbed = on_scrubbed,

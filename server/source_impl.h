@@ -239,6 +239,7 @@ void source_drop_compare_view(struct source *src);
 
 /* source_points.c */
 void source_point_durable(struct source *src, const struct checkpoint *c);
+void source_note_taken(struct source *src, const struct pit *pit);
 void source_send_requests(struct source *src); /* to a session that begins to stream */
 void source_expire_requests(struct source *src, int64_t now_ns);
 void source_end_requests(struct source *src, int status, const char *text);

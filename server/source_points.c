@@ -16,6 +16,8 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "server/api_json.h"
+#include "server/news.h"
 #include "server/session.h"
 #include "server/session_impl.h"
 #include "server/source_impl.h"
@@ -177,6 +179,17 @@ source_point_durable(struct source *src, const struct checkpoint *c)
 			keep_requested(q, c);
 	}
 	source_prove_durable(src, c);
+}
+
+/* Told to whoever listens, and not kept: the list of points is its record. */
+void
+source_note_taken(struct source *src, const struct pit *pit)
+{
+	char *line = api_json_line(api_json_point_taken(&src->id, pit, clock_real_ns()));
+
+	log_debug("point_taken", "source=%s pit=%s", src->id.text, pit->id.text);
+	if (line != NULL)
+		news_add(src->server->news, &src->id, line);
 }
 
 int

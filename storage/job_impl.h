@@ -83,6 +83,7 @@ struct store_job {
 	size_t pit_count;
 	bool pits_valid;
 
+	struct pit taken;     /* POINTS, PIT_KEEP: kept, and was not before; no id: none */
 	struct pit thinned;   /* THIN */
 	uint64_t quota_bytes; /* QUOTA */
 	enum when_full when_full;

@@ -83,6 +83,22 @@ job_put_pit(struct store_job *job, const struct pit *p)
 	return r < 0 ? job_say(job, r, "%s", err.text) : 0;
 }
 
+/* A row for it, and news if it had none. */
+static int
+keep_pit(struct store_job *job, const struct pit *p)
+{
+	if (find_pit(job, &p->id) == NULL)
+		job->taken = *p;
+	return job_put_pit(job, p);
+}
+
+static void
+tell_taken(struct store *s, const struct store_job *job)
+{
+	if (job->status == 0 && job->taken.id.text[0] != '\0' && s->events != NULL && s->events->taken != NULL)
+		s->events->taken(s->arg, &job->taken);
+}
+
 static int
 expire_pits(struct store_job *job)
 {
@@ -141,7 +157,7 @@ run_points(struct store_job *job, struct disk *d, struct run_cache *cache)
 		if (p.rules == 0 && due != 0)
 			p.planned_ns = planned_ns;
 		p.rules |= due;
-		r = job_put_pit(job, &p);
+		r = keep_pit(job, &p);
 		job_drop_pits(job);
 		if (r == 0)
 			r = job_reload_pits(job);
@@ -238,7 +254,7 @@ run_pit_keep(struct store_job *job, struct disk *d, struct run_cache *cache)
 	p.by_hand = true;
 	p.held |= job->hold;
 	snprintf(p.name, sizeof p.name, "%s", job->name);
-	r = job_put_pit(job, &p);
+	r = keep_pit(job, &p);
 	job_drop_pits(job);
 	return r < 0 ? r : job_reload_pits(job);
 }
@@ -332,7 +348,15 @@ finish_policy_run(struct store *s, struct store_job *job)
 	if (job->status == 0 && job->settle)
 		s->pits_doubted = false;
 	job_take_pits(s, job);
+	tell_taken(s, job);
 	s->points_wanted |= job->status == 0;
+}
+
+static void
+finish_pit_keep(struct store *s, struct store_job *job)
+{
+	job_take_pits(s, job);
+	tell_taken(s, job);
 }
 
 struct store_job *
@@ -491,7 +515,7 @@ const struct job_class pit_keep_job = {
     .points = true,
     .asked = true,
     .run = run_pit_keep,
-    .finish = job_take_pits,
+    .finish = finish_pit_keep,
 };
 
 const struct job_class pit_change_job = {

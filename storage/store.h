@@ -88,6 +88,9 @@ struct store_events {
 	void (*failed)(void *arg, int status, const char *text);   /* the store acknowledges nothing any more */
 	void (*thinned)(void *arg, const struct pit *pit);         /* it was given up for want of room */
 
+	/* May be NULL: a point is kept from now on. pit is borrowed. */
+	void (*taken)(void *arg, const struct pit *pit);
+
 	/* May be NULL. Rot was found, or is there no more: healed, or no point needs it. d is borrowed. */
 	void (*damaged)(void *arg, const struct damage *d);
 	void (*mended)(void *arg, const struct damage *d, bool healed);

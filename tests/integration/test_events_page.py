@@ -14,7 +14,8 @@ KEEPERS = {"server_event": 2, "link_notice": 1, "link_add_notice": 1, "postpone"
 # Arguments that hand on a name which is a literal elsewhere, or an agent's own.
 HANDED_ON = {"event", "m.event", "const char *event"}
 # Functions that name events in what they return, or put them into a record.
-NAMERS = (re.compile(r"\nevent_of\(.*?\n}", re.S), re.compile(r"snprintf\(event\.event[^;]*;", re.S))
+NAMERS = (re.compile(r"\nevent_of\(.*?\n}", re.S), re.compile(r"snprintf\(event\.event[^;]*;", re.S),
+          re.compile(r"(?<=\"event\", )\"[a-z]+_[a-z_]+\""))
 
 
 def sources(*folders):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points in time: what a disk held at three moments, found by every name a moment has."""
 import datetime
+import json
 
 import pytest
 
@@ -42,6 +43,26 @@ def test_a_point_is_found_by_name_and_by_time(house, three):
     for i, (point, copies) in enumerate(three.points):
         assert first_difference(copies["root"], house.served.export(three.source, "root", point["name"])) is None
         assert first_difference(copies["root"], house.served.export(three.source, "root", point["timestamp"])) is None, i
+
+
+def test_a_point_that_is_taken_is_told_to_who_listens_and_not_kept_as_an_event(rig):
+    daemon = rig.daemon()
+    listener = rig.program("listener", ["curl", "-sSN", "--unix-socket", daemon.run_dir / "monitor.sock", "http://localhost/v1/events?follow=1"])
+
+    def taken():
+        return [e for e in map(json.loads, listener.log.read_text().splitlines()) if e["event"] == "point_taken"]
+
+    wait_for(lambda: daemon.get("/v1/version") and listener.is_alive(), 10, "the listener")
+    agent = ready_agent(rig, daemon, {"root": rig.file("root", random_bytes(rig.random, MIB))})
+    wait_for(taken, 20, "the first point of the policy")
+    scribble(rig, agent.volumes["root"])
+    point = daemon.point(agent.source, "by-hand")["pointInTimeID"]
+    wait_for(lambda: len(taken()) == 2, 20, "the point that was asked for")
+    kept = [p["pointInTimeID"] for p in daemon.points(agent.source) if p["kept"]]
+    assert [e["drs"]["detail"]["DrsSnapshotID"] for e in taken()] == kept and kept[-1] == point
+    assert "by its policy" in taken()[0]["text"] and "asked for" in taken()[1]["text"]
+    assert all(e["number"] is None and e["sourceServerID"] == agent.source for e in taken())
+    assert daemon.events() and not daemon.events("point_taken")
 
 
 def test_before_the_first_point_there_is_none(house, three):

@@ -16,6 +16,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/command.h"
+#include "server/news.h"
 #include "server/tally.h"
 
 #define FAKE_READY   "s-00000000000000001"
@@ -42,6 +43,7 @@ struct server {
 	_Atomic unsigned exports_open; /* a test looks at it while the loop runs */
 	unsigned commands;             /* given so far */
 	struct ledger *ledger;
+	struct news *news;
 	unsigned full_answers;             /* so many commands find no room */
 	unsigned reserve_left, rooms_made; /* pieces of the reserve */
 };
@@ -62,6 +64,12 @@ struct registry *
 server_registry(struct server *sv)
 {
 	return sv->registry;
+}
+
+struct news *
+server_news(struct server *sv)
+{
+	return sv->news;
 }
 
 struct ledger *
@@ -570,7 +578,7 @@ fake_server_init(struct server *sv, const char *dir)
 	*sv = (struct server){.base = event_base_new()};
 	snprintf(path, sizeof path, "%s/holdfast.db", dir);
 	assert(registry_open(path, true, &sv->registry, NULL) == 0 && status_table_create(&sv->status) == 0 &&
-	       ledger_create(sv->registry, &sv->ledger) == 0);
+	       ledger_create(sv->registry, &sv->ledger) == 0 && (sv->news = news_create()) != NULL);
 	snprintf(path, sizeof path, "%s/pki", dir);
 	(void)mkdir(path, 0700); /* may be there */
 	snprintf(path, sizeof path, "%s/pki/ca.pem", dir);
@@ -598,6 +606,7 @@ fake_server_fini(struct server *sv)
 	ledger_destroy(sv->ledger);
 	registry_close(sv->registry);
 	status_table_destroy(sv->status);
+	news_destroy(sv->news);
 	event_base_free(sv->base);
 }
 

@@ -635,10 +635,10 @@ events_are_lines_and_tail_takes_the_last(void **state)
 }
 
 /* Read until the text has come. */
-static void
+static const char *
 hear_until(int fd, const char *wanted)
 {
-	char buf[8192];
+	static char buf[8192]; /* what was heard */
 	size_t len = 0;
 
 	do {
@@ -649,6 +649,7 @@ hear_until(int fd, const char *wanted)
 		len += (size_t)n;
 		buf[len] = '\0';
 	} while (strstr(buf, wanted) == NULL);
+	return buf;
 }
 
 static void
@@ -662,6 +663,39 @@ followers_see_what_happens_later(void **state)
 	add_event(*state, "later");
 	hear_until(fd, "\"event\":\"later\"");
 	close(fd);
+}
+
+static void
+add_news(struct world *w, const char *source, const char *text)
+{
+	struct id id = {""};
+	char *line = malloc(100);
+
+	assert_non_null(line);
+	snprintf(line, 100, "{\"news\":\"%s\"}\n", text);
+	snprintf(id.text, sizeof id.text, "%s", source);
+	news_add(w->sv.news, &id, line);
+}
+
+static void
+followers_hear_news_of_their_source_and_nobody_later(void **state)
+{
+	int fd = dial(*state, "monitor.sock"), late;
+	const char *text;
+
+	add_news(*state, FAKE_READY, "before");
+	say(fd, "GET /v1/events?follow=1&sourceServerID=" FAKE_READY " HTTP/1.1\r\n\r\n");
+	hear_until(fd, "\r\n\r\n");
+	add_news(*state, "s-00000000000000000", "another");
+	add_news(*state, FAKE_READY, "later");
+	text = hear_until(fd, "\"news\":\"later\"");
+	assert_null(strstr(text, "before"));
+	assert_null(strstr(text, "another"));
+	close(fd);
+	late = dial(*state, "monitor.sock");
+	say(late, "GET /v1/events HTTP/1.1\r\nConnection: close\r\n\r\n");
+	assert_null(strstr(hear_until(late, "0\r\n\r\n"), "news"));
+	close(late);
 }
 
 /* ---- export ---- */
@@ -1047,6 +1081,7 @@ main(int argc, char **argv)
 	    T(unknown_paths_and_methods_are_refused),
 	    T(events_are_lines_and_tail_takes_the_last),
 	    T(followers_see_what_happens_later),
+	    T(followers_hear_news_of_their_source_and_nobody_later),
 	    T(export_streams_every_byte),
 	    T(export_that_fails_ends_with_its_reason),
 	    T(export_of_an_unknown_volume_is_refused),
