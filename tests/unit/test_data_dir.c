@@ -330,9 +330,15 @@ a_directory_that_this_user_may_not_write_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	uid_t user = geteuid();
-	int r, above;
+	int r, above, journal;
 
+	make_journal(f, "journal");
+	assert_int_equal(chmod(f->journal, 0555), 0);
 	assert_int_equal(chmod(f->top, 0555), 0);
+	assert_int_equal(chmod(f->path, 0777), 0);
+	assert_true(user != 0 || seteuid(65534) == 0);
+	journal = look_at_it(f);
+	assert_true(user != 0 || seteuid(0) == 0);
 	assert_int_equal(chmod(f->path, 0555), 0);
 	assert_true(user != 0 || seteuid(65534) == 0);
 	r = look_at_it(f);
@@ -340,6 +346,7 @@ a_directory_that_this_user_may_not_write_is_refused(void **state)
 	above = data_dir_check(f->path, true, "", &f->err);
 	assert_true(user != 0 || seteuid(0) == 0);
 	assert_int_equal(chmod(f->top, 0755), 0);
+	assert_int_equal(journal, -EACCES);
 	assert_int_equal(r, -EACCES);
 	assert_int_equal(above, -EACCES);
 	assert_non_null(strstr(f->err.text, "cannot write"));
