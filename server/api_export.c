@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/export_stream.h"
 
@@ -125,7 +126,9 @@ on_opened(void *arg, int status, const char *text, struct export *e, const struc
 		return;
 	}
 	if (status < 0) {
-		call_reply_error(s->call, status, text, NULL);
+		call_reply_error(s->call, status, text,
+		    status == -HF_EVOLUME ? "holdfastctl volume list shows them; at an older point there may be others"
+					  : NULL);
 		free(s);
 		return;
 	}

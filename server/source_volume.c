@@ -42,7 +42,8 @@ on_deletion(struct job *job)
 	src->jobs_out--;
 	src->volume_deletion = NULL;
 	src->store_status = 0;
-	snprintf(text, sizeof text, "volume %s is gone, and %zu points in time with it", v->volume, v->points);
+	snprintf(text, sizeof text, "volume %s is gone, and %zu point%s in time with it", v->volume, v->points,
+	    v->points == 1 ? "" : "s");
 	if (v->status == 0) {
 		server_event(src->server, &src->id, "volume_deleted", "%s", text);
 		rubbish_start(src->server);

@@ -18,6 +18,8 @@
 #include "server/ctl/partial.h"
 #include "server/ctl/pick.h"
 
+enum { BAD_TOLD_MAX = 10 }; /* FILE.bad has them all */
+
 /* What is exported: the contents of the state file, too, so that a cut run goes on with the same point. */
 struct plan {
 	char source[32], pit[32], timestamp[UNITS_TEXT_BYTES], at[256], volume[256];
@@ -347,7 +349,7 @@ is_whole(const struct export_run *run)
 	return run->bad == NULL || json_array_size(run->bad) == 0;
 }
 
-/* FILE.bad: a line for each range that cannot be read, first byte and length; and the same to people. */
+/* FILE.bad: a line for each range that cannot be read, first byte and length; and the first few to people. */
 static int
 write_bad(struct export_run *run)
 {
@@ -366,8 +368,12 @@ write_bad(struct export_run *run)
 		int64_t offset = pick_integer(range, "offset"), length = pick_integer(range, "length");
 
 		fprintf(f, "%" PRId64 " %" PRId64 "\n", offset, length);
-		ctl_note("offset %" PRId64 ", %" PRId64 " bytes: cannot be read, zeros instead", offset, length);
+		if (i < BAD_TOLD_MAX)
+			ctl_note(
+			    "offset %" PRId64 ", %" PRId64 " bytes: cannot be read, zeros instead", offset, length);
 	}
+	if (i > BAD_TOLD_MAX)
+		ctl_note("and %zu more such ranges", i - BAD_TOLD_MAX);
 	if (fflush(f) != 0 || fsync(fileno(f)) < 0 || fclose(f) != 0)
 		return ctl_fail(EXIT_FAILED, "%s: %m", path);
 	return EXIT_DONE;

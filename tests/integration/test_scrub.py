@@ -306,17 +306,19 @@ def test_salvage_takes_what_is_good_and_lists_the_rest(rig):
     agent = ready_agent(rig, daemon, {"root": disk})
     first = point(daemon, agent, "first")
     changed = bytearray(content)
-    for block in (0, 5, 6, 7, 300, 767):
+    many = list(range(20, 44, 2))
+    for block in (0, 5, 6, 7, *many, 300, 767):
         changed[block * BLOCK:(block + 1) * BLOCK] = rig.random.randbytes(BLOCK)
     disk.write_bytes(changed)
     second = point(daemon, agent, "second")
     agent.stop()
-    for block in (0, 5, 6, 300, 767):
+    for block in (0, 5, 6, *many, 300, 767):
         flip_block(staging(daemon, "img"), content[block * BLOCK:(block + 1) * BLOCK])
-    bad = [(0, 1), (5, 2), (300, 1), (767, 1)]
+    bad = [(0, 1), (5, 2), *((block, 1) for block in many), (300, 1), (767, 1)]
     to = rig.path("salvaged.img")
     done = salvage(daemon, agent, first, to)
     assert "is not whole" in done.stderr and "offset %d, %d bytes" % (5 * BLOCK, 2 * BLOCK) in done.stderr
+    assert done.stderr.count("offset ") == 10 and "and %d more such ranges" % (len(bad) - 10) in done.stderr
     expect_salvaged(to, content, bad)
     again = rig.path("again.img")
     result = json.loads(salvage(daemon, agent, first, again, "--json").stdout)

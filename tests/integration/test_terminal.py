@@ -49,6 +49,11 @@ def test_lists_of_all_sources_tell_whose_a_line_is(house, agents):
         assert "HOST" not in text
 
 
+def test_an_unknown_volume_is_answered_with_where_they_are_listed(house, agents):
+    done = house.served.ctl("export", "file", agents[0].source, "--volume", "nothere", "-o", house.path("nothere"), check=4)
+    assert "holdfastctl volume list" in done.stderr
+
+
 def test_a_sentence_is_one_line_for_scripts(house, agents):
     text = house.served.ctl("source", "pause", agents[0].source).stdout
     house.served.ctl("source", "resume", agents[0].source)
