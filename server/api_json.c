@@ -154,7 +154,7 @@ add_reason(json_t *reasons, const char *code, const char *text, const char *sour
 static bool
 is_our_fault(const char *error)
 {
-	static const char *const ours[] = {"STAGING_FULL", "STAGING_IO_ERROR", "INTEGRITY_ERROR", "SNAPSHOTS_FAILURE"};
+	static const char *const ours[] = {"STAGING_FULL", "STAGING_IO_ERROR", "INTEGRITY_ERROR"};
 
 	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
 		if (strcmp(error, ours[i]) == 0)

@@ -48,8 +48,10 @@ source_that_was_never_seen_has_nulls_not_zeros(void **state)
 	assert_true(json_is_null(json_object_get(info, "etaDateTime")));
 	assert_true(json_is_null(json_object_get(info, "dataReplicationError")));
 	assert_true(json_is_null(json_object_get(json, "newestPointInTime")));
+	assert_true(json_is_null(json_object_get(json, "bottleneck")));
 	assert_true(json_is_null(json_object_get(json_object_get(json, "lag"), "consistentSeconds")));
 	assert_true(json_is_null(json_object_get(json_object_get(json, "lifeCycle"), "lastSeenByServiceDateTime")));
+	assert_true(json_is_null(json_object_get(json_object_get(json, "lifeCycle"), "elapsedReplicationDuration")));
 	json_decref(json);
 	free(s);
 }
@@ -142,6 +144,129 @@ lag_grows_with_the_clock_and_rounds_up_as_iso(void **state)
 }
 
 static void
+an_agent_that_is_there_is_seen_now(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->last_seen_ns = now_ns - 60 * NS_PER_SECOND;
+	s->first_byte_ns = now_ns - 3600 * NS_PER_SECOND;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "lifeCycle", "lastSeenByServiceDateTime"), "2027-01-15T07:59:00.000Z");
+	assert_string_equal(text_at(json, "lifeCycle", "elapsedReplicationDuration"), "PT1H");
+	json_decref(json);
+	s->connected = true;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "lifeCycle", "lastSeenByServiceDateTime"), "2027-01-15T08:00:00.000Z");
+	json_decref(json);
+	free(s);
+}
+
+static bool
+target_met_is(struct source_status *s, json_type type)
+{
+	json_t *json = api_json_source(s, now_ns);
+	bool is = json_typeof(json_object_get(json, "rpoTargetMet")) == type;
+
+	json_decref(json);
+	return is;
+}
+
+static void
+a_target_is_met_or_not_or_there_is_nothing_to_meet(void **state)
+{
+	struct source_status *s = new_status();
+
+	s->consistent_at_ns = now_ns - 60 * NS_PER_SECOND;
+	assert_true(target_met_is(s, JSON_NULL));
+	s->settings.rpo_target_ns = 60 * NS_PER_SECOND;
+	assert_true(target_met_is(s, JSON_TRUE));
+	s->settings.rpo_target_ns--;
+	assert_true(target_met_is(s, JSON_FALSE));
+	s->consistent_at_ns = 0;
+	assert_true(target_met_is(s, JSON_NULL));
+	free(s);
+}
+
+static void
+what_holds_nothing_up_is_no_bottleneck(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->waits_known = true;
+	s->bottleneck = -1;
+	json = api_json_source(s, now_ns);
+	assert_null(text_at(json, "bottleneck", "stage"));
+	assert_non_null(json_object_get(json_object_get(json, "bottleneck"), "shares"));
+	json_decref(json);
+	s->bottleneck = STAGE_SYNC;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(text_at(json, "bottleneck", "stage"), "SYNC");
+	json_decref(json);
+	free(s);
+}
+
+static void
+what_is_set_of_a_source_is_told(void **state)
+{
+	struct source_status *s = new_status();
+	json_t *json;
+
+	s->settings.rpo_target_ns = 60 * NS_PER_SECOND;
+	strcpy(s->tags, "{\"team\":\"db\"}");
+	strcpy(s->new_disks, "[{\"deviceName\":\"/dev/sdz\"}]");
+	strcpy(s->hints.hostname, "db01");
+	json = api_json_source(s, now_ns);
+	assert_true(json_number_value(json_object_get(json, "rpoTargetSeconds")) == 60);
+	assert_string_equal(text_at(json, "tags", "team"), "db");
+	assert_int_equal(json_array_size(json_object_get(json, "newDisks")), 1);
+	assert_null(text_at(json_object_get(json, "sourceProperties"), "identificationHints", "fqdn"));
+	json_decref(json);
+	strcpy(s->hints.hostname, "db01.example.org");
+	json = api_json_source(s, now_ns);
+	assert_string_equal(
+	    text_at(json_object_get(json, "sourceProperties"), "identificationHints", "fqdn"), "db01.example.org");
+	json_decref(json);
+	free(s);
+}
+
+static void
+a_stall_and_its_end_bear_what_drs_calls_them(void **state)
+{
+	static const struct {
+		const char *event, *state;
+	} events[] = {{"stalled", "STALLED"}, {"stall_ended", "NOT_STALLED"}, {"ready", NULL}};
+
+	for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+		struct registry_event e = {.number = 1, .text = "text"};
+		json_t *json, *drs;
+
+		strcpy(e.event, events[i].event);
+		json = api_json_event(&e);
+		drs = json_object_get(json, "drs");
+		assert_int_equal(json_is_null(drs), events[i].state == NULL);
+		if (events[i].state != NULL)
+			assert_string_equal(text_at(drs, "detail", "state"), events[i].state);
+		json_decref(json);
+	}
+}
+
+static void
+a_fleet_without_a_point_has_no_worst_lag(void **state)
+{
+	struct fleet f = {.sources = 1, .worst_lag_seconds = -1};
+	json_t *json = api_json_fleet(&f);
+
+	assert_true(json_is_null(json_object_get(json, "worstLag")));
+	json_decref(json);
+	f.worst_lag_seconds = 0;
+	json = api_json_fleet(&f);
+	assert_true(json_is_object(json_object_get(json, "worstLag")));
+	json_decref(json);
+}
+
+static void
 large_lsns_survive_as_text_and_large_sizes_as_numbers(void **state)
 {
 	struct source_status *s = new_status();
@@ -203,6 +328,12 @@ initiation_shows_the_step_it_is_at(void **state)
 	assert_string_equal(step_status(json, "CREATE_STAGING_DISKS"), "IN_PROGRESS");
 	assert_string_equal(step_status(json, "START_DATA_TRANSFER"), "NOT_STARTED");
 	json_decref(json);
+	s->connected = false; /* gone again: nothing is in progress */
+	s->last_seen_ns = now_ns;
+	json = api_json_source(s, now_ns);
+	assert_string_equal(step_status(json, "AUTHENTICATE_WITH_SERVICE"), "SUCCEEDED");
+	assert_string_equal(step_status(json, "CREATE_STAGING_DISKS"), "NOT_STARTED");
+	json_decref(json);
 	free(s);
 }
 
@@ -236,6 +367,7 @@ ready_rests_on_a_point_that_was_read_back(void **state)
 
 	s->has_newest = true;
 	s->newest_pit = (struct id){"pit-0123456789abcdef1"};
+	s->verified_ns = now_ns; /* that one failed */
 	json = api_json_source(s, now_ns);
 	assert_string_equal(text_at(json, "readyEvidence", "newestPointInTimeID"), "pit-0123456789abcdef1");
 	assert_null(text_at(json, "readyEvidence", "lastVerifiedDateTime"));
@@ -329,12 +461,19 @@ is_healthy(const struct server_facts *facts, const struct source_status *s)
 static void
 health_blames_the_server_only_for_its_own_faults(void **state)
 {
+	static const char *const ours[] = {"STAGING_FULL", "STAGING_IO_ERROR", "INTEGRITY_ERROR"};
 	struct server_facts facts = {.areas = {{.total_bytes = 1000, .free_bytes = 500}}};
 	struct source_status *s = new_status();
 
 	strcpy(s->error, "AGENT_NOT_SEEN");
 	assert_true(is_healthy(&facts, s));
-	strcpy(s->error, "STAGING_IO_ERROR");
+	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+		strcpy(s->error, ours[i]);
+		assert_false(is_healthy(&facts, s));
+	}
+	strcpy(s->error, "QUOTA_REACHED"); /* somebody wanted it so */
+	assert_true(is_healthy(&facts, s));
+	s->store.failed = true;
 	assert_false(is_healthy(&facts, s));
 	facts.areas[AREA_JOURNAL].level = SPACE_SHORTEN;
 	assert_false(is_healthy(&facts, NULL));
@@ -360,6 +499,7 @@ every_code_has_an_http_status_and_a_name(void **state)
 	}
 	assert_int_equal(api_http_status(-HF_ENOPIT), 404);
 	assert_int_equal(api_http_status(-HF_EFULL), 507);
+	assert_int_equal(api_http_status(-HF_ESTOPPED), 409);
 	assert_int_equal(api_http_status(-EDQUOT), 507);
 	assert_int_equal(api_http_status(-EALREADY), 409);     /* ca rotate: there is a next one */
 	assert_int_equal(api_http_status(-HF_EIDENTITY), 409); /* verify: a disk cannot be read */
@@ -414,6 +554,12 @@ main(void)
 	    cmocka_unit_test(damage_names_place_and_points),
 	    cmocka_unit_test(every_field_of_drs_is_there),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_rounds_up_as_iso),
+	    cmocka_unit_test(an_agent_that_is_there_is_seen_now),
+	    cmocka_unit_test(a_target_is_met_or_not_or_there_is_nothing_to_meet),
+	    cmocka_unit_test(what_holds_nothing_up_is_no_bottleneck),
+	    cmocka_unit_test(what_is_set_of_a_source_is_told),
+	    cmocka_unit_test(a_stall_and_its_end_bear_what_drs_calls_them),
+	    cmocka_unit_test(a_fleet_without_a_point_has_no_worst_lag),
 	    cmocka_unit_test(large_lsns_survive_as_text_and_large_sizes_as_numbers),
 	    cmocka_unit_test(text_that_is_not_utf8_is_still_json),
 	    cmocka_unit_test(initiation_shows_the_step_it_is_at),
