@@ -17,8 +17,8 @@
 
 enum {
 	CONNECTIONS_MAX = 64, /* of one socket: a script that leaks them shuts out no person for long */
-	REQUEST_TIMEOUT_S = 30,
-	STALL_TIMEOUT_S = 120, /* an export's reader may be busy with its own disk for a while */
+	REQUEST_TIMEOUT_MS = 30000,
+	STALL_TIMEOUT_MS = 120000, /* an export's reader may be busy with its own disk for a while */
 };
 
 static const struct route routes[] = {
@@ -263,8 +263,8 @@ open_socket(struct api *api, const char *dir, const char *name, const char *grou
 	    .mode = group != NULL ? 0660 : 0600,
 	    .group = group != NULL ? group->gr_gid : (gid_t)-1,
 	    .connections_max = CONNECTIONS_MAX,
-	    .request_timeout_s = REQUEST_TIMEOUT_S,
-	    .stall_timeout_s = STALL_TIMEOUT_S,
+	    .request_timeout_ms = REQUEST_TIMEOUT_MS,
+	    .stall_timeout_ms = STALL_TIMEOUT_MS,
 	    .handler = handler,
 	    .arg = api,
 	};
@@ -286,8 +286,8 @@ open_metrics(struct api *api, const char *address, struct hf_error *err)
 	struct http_config config = {
 	    .address = address,
 	    .connections_max = CONNECTIONS_MAX,
-	    .request_timeout_s = REQUEST_TIMEOUT_S,
-	    .stall_timeout_s = REQUEST_TIMEOUT_S,
+	    .request_timeout_ms = REQUEST_TIMEOUT_MS,
+	    .stall_timeout_ms = REQUEST_TIMEOUT_MS,
 	    .handler = on_metrics_request,
 	    .arg = api,
 	};

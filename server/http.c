@@ -24,9 +24,9 @@
 
 enum {
 	INPUT_BYTES_MAX = HTTP_HEAD_BYTES_MAX + HTTP_BODY_BYTES_MAX, /* one request, whole */
-	LINGER_SECONDS = 2,       /* for a refused peer to read why before the connection is cut */
-	ACCEPT_PAUSE_SECONDS = 1, /* after EMFILE and the like */
-	BACKLOG = 1024,           /* one who connects all at once, again and again, must not turn others away */
+	LINGER_MS = 2000,       /* for a refused peer to read why before the connection is cut */
+	ACCEPT_PAUSE_MS = 1000, /* after EMFILE and the like */
+	BACKLOG = 1024,         /* one who connects all at once, again and again, must not turn others away */
 };
 
 enum connection_state {
@@ -53,7 +53,7 @@ struct http_request {
 #define REQUEST_MAGIC 0x48545251u
 
 struct connection {
-	LIST_ENTRY(connection) link; /* newest first */
+	LIST_ENTRY(connection) link; /* longest idle last */
 	struct http_server *server;
 	struct bufferevent *bev;
 	struct event *deadline;
@@ -128,10 +128,16 @@ release(struct connection *c)
 		free_connection(c);
 }
 
-static void
-set_deadline(struct connection *c, int seconds)
+static struct timeval
+timeval_of(unsigned ms)
 {
-	struct timeval tv = {.tv_sec = seconds};
+	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+}
+
+static void
+set_deadline(struct connection *c, unsigned ms)
+{
+	const struct timeval tv = timeval_of(ms);
 
 	event_add(c->deadline, &tv);
 }
@@ -165,11 +171,12 @@ finish_request(struct connection *c)
 	bool keep = c->request.head.keep_alive;
 
 	reset_request(c);
-	if (keep) {
+	LIST_REMOVE(c, link);
+	LIST_INSERT_HEAD(&c->server->connections, c, link);
+	if (keep)
 		c->state = CONNECTION_IDLE; /* see on_write() for what comes next */
-		return;
-	}
-	linger(c);
+	else
+		linger(c);
 }
 
 static const char *
@@ -324,11 +331,11 @@ on_write(struct bufferevent *bev, void *arg)
 		c->request.room = NULL;
 		room(c->request.room_arg);
 	} else if (c->state == CONNECTION_IDLE && !has_output(c)) {
-		set_deadline(c, c->server->config.request_timeout_s);
+		set_deadline(c, c->server->config.request_timeout_ms);
 		on_read(bev, arg); /* pipelined requests may already be here */
 	} else if (c->state == CONNECTION_LINGERING && !has_output(c)) {
 		shutdown(bufferevent_getfd(bev), SHUT_WR);
-		set_deadline(c, LINGER_SECONDS);
+		set_deadline(c, LINGER_MS);
 		if (c->half_closed)
 			kill_connection(c);
 	}
@@ -512,14 +519,14 @@ http_request_peer(const struct http_request *req)
 /* ---- the listener ---- */
 
 static struct connection *
-oldest_idle(struct http_server *s)
+longest_idle(struct http_server *s)
 {
-	struct connection *c, *oldest = NULL;
+	struct connection *c, *longest = NULL;
 
 	LIST_FOREACH (c, &s->connections, link)
 		if (c->state == CONNECTION_IDLE || c->state == CONNECTION_LINGERING)
-			oldest = c;
-	return oldest;
+			longest = c;
+	return longest;
 }
 
 /* Room for one more: true, or every connection is at work. */
@@ -530,7 +537,7 @@ make_room(struct http_server *s)
 
 	if (s->connection_count < s->config.connections_max)
 		return true;
-	c = oldest_idle(s);
+	c = longest_idle(s);
 	if (c == NULL)
 		return false;
 	hold(c);
@@ -557,7 +564,7 @@ get_peer(int fd, struct http_peer *ret_peer)
 static int
 open_connection(struct http_server *s, int fd)
 {
-	struct timeval stall = {.tv_sec = s->config.stall_timeout_s};
+	const struct timeval stall = timeval_of(s->config.stall_timeout_ms);
 	struct connection *c = calloc(1, sizeof *c);
 
 	if (c == NULL)
@@ -581,7 +588,7 @@ open_connection(struct http_server *s, int fd)
 	bufferevent_setwatermark(c->bev, EV_READ, 0, INPUT_BYTES_MAX);
 	bufferevent_set_timeouts(c->bev, NULL, &stall);
 	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-	set_deadline(c, s->config.request_timeout_s);
+	set_deadline(c, s->config.request_timeout_ms);
 	return 0;
 }
 
@@ -602,7 +609,7 @@ static void
 on_accept_error(struct evconnlistener *listener, void *arg)
 {
 	struct http_server *s = arg;
-	struct timeval pause = {.tv_sec = ACCEPT_PAUSE_SECONDS};
+	const struct timeval pause = timeval_of(ACCEPT_PAUSE_MS);
 
 	log_warning("control_accept_failed", "socket=%s msg=\"%s\"", s->name, strerror(errno));
 	evconnlistener_disable(listener);

@@ -3,8 +3,8 @@
  * loop's thread only.
  *
  * Not evhttp, because of what it cannot say or do: that the peer of an unanswered request is gone
- * (it stops reading), who the peer is, how many connections there are and which is the oldest idle
- * one, and that a chunk has left so that the next may be read.
+ * (it stops reading), who the peer is, how many connections there are and which is idle
+ * longest, and that a chunk has left so that the next may be read.
  *
  * A request lives from the handler's call to its single end: http_reply(), http_stream_end(),
  * http_stream_abort(), or the watch's gone(). After that it must not be touched. Pipelined requests
@@ -38,8 +38,8 @@ struct http_config {
 	gid_t group;         /* (gid_t)-1: as it comes */
 	const char *address; /* "HOST:PORT"; copied */
 	unsigned connections_max;
-	int request_timeout_s; /* from the connection, or the last answer, to the whole request */
-	int stall_timeout_s;   /* a peer that takes nothing of an answer for so long is cut off */
+	unsigned request_timeout_ms; /* from the connection, or the last answer, to the whole request */
+	unsigned stall_timeout_ms;   /* a peer that takes nothing of an answer for so long is cut off */
 	http_handler *handler;
 	void *arg;
 };
