@@ -541,6 +541,29 @@ fingerprint_of(struct fixture *f, enum pki_role role, char ret_text[FINGERPRINT_
 	memcpy(ret_text, c.fingerprint, FINGERPRINT_TEXT_BYTES);
 }
 
+/* What an agent that knows this CA alone asks. */
+static bool
+server_is_of_its_ca(struct fixture *f, const struct client *c)
+{
+	struct message_blob ca = {.len = 0};
+	const unsigned char *p = ca.bytes;
+	SSL *server, *client;
+	SSL_CTX *ctx;
+	X509 *x;
+	bool good;
+
+	pki_get_ca(f->pki, &ca);
+	x = d2i_X509(NULL, &p, (long)ca.len);
+	assert_int_equal(pki_data_ctx(f->pki, &ctx, &f->err), 0);
+	assert_true(shake(ctx, c, &server, &client));
+	good = X509_verify(SSL_get0_peer_certificate(client), X509_get0_pubkey(x)) == 1;
+	SSL_free(server);
+	SSL_free(client);
+	SSL_CTX_free(ctx);
+	X509_free(x);
+	return good;
+}
+
 static void
 agents_of_both_cas_come_in_until_the_old_one_retires(void **state)
 {
@@ -555,8 +578,10 @@ agents_of_both_cas_come_in_until_the_old_one_retires(void **state)
 	fingerprint_of(f, PKI_CA, first);
 	assert_false(pki_describe(f->pki, PKI_NEXT_CA, &none));
 	assert_int_equal(pki_retire(f->pki, f->now, &f->err), -ENOENT);
+	assert_int_equal(pki_generation(f->pki), 0);
 	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), 0);
 	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), -EALREADY);
+	assert_int_equal(pki_generation(f->pki), 1); /* whoever is connected is to be told */
 	fingerprint_of(f, PKI_NEXT_CA, next);
 	assert_true(pki_outdates(f->pki, first));
 	assert_false(pki_outdates(f->pki, next));
@@ -573,14 +598,17 @@ agents_of_both_cas_come_in_until_the_old_one_retires(void **state)
 	assert_int_equal(shake_data(f, &fresh, &peer), 0);
 	assert_string_equal(peer.issuer, next);
 	assert_string_equal(peer.serial, new_record.serial);
+	assert_true(server_is_of_its_ca(f, &fresh));
 
 	assert_int_equal(pki_retire(f->pki, f->now, &f->err), 0);
+	assert_int_equal(pki_generation(f->pki), 1); /* since it was opened again */
 	for (int i = 0; i < 2; i++) {
 		fingerprint_of(f, PKI_CA, now);
 		assert_string_equal(now, next);
 		assert_false(pki_describe(f->pki, PKI_NEXT_CA, &none));
 		assert_int_equal(shake_data(f, &fresh, &peer), 0);
 		assert_string_equal(peer.issuer, next);
+		assert_true(server_is_of_its_ca(f, &fresh));
 		peer.issuer[0] = '\0';
 		(void)shake_data(f, &old, &peer);
 		assert_string_equal(peer.issuer, ""); /* it did not get through */
