@@ -64,7 +64,10 @@ def test_nothing_protected_yet(rig):
 def test_a_first_copy_under_way(rig):
     daemon = rig.daemon()
     agent = protected(rig, daemon, "db01", 2000 * BLOCK, filled=0.4)
-    wait_for(lambda: daemon.state(agent.identity.source_id) == "INITIAL_SYNC", 20, "INITIAL_SYNC")
+    source = agent.identity.source_id
+    wait_for(lambda: daemon.state(source) == "INITIAL_SYNC", 20, "INITIAL_SYNC")
+    wait_for(lambda: daemon.source(source)["dataReplicationInfo"]["replicatedDisks"][0]["replicatedStorageBytes"] == 800 * BLOCK, 20, "what is acknowledged to be shown")
+    assert "at 40 %" in daemon.ctl("status").stdout
     see(daemon, "first-copy")
 
 
