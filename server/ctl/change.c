@@ -39,9 +39,9 @@ change_one(struct ctl *ctl, const char *method, const char *route, const char *i
 	int code;
 
 	snprintf(prefix, sizeof prefix, "holdfastctl: %s: ", id);
-	ctl_say_to(stderr, prefix);
+	ctl_say_to(NULL, prefix);
 	code = client_change(ctl->client, method, NULL, ret_answer, "/v1/source-servers/%s/%s", id, route);
-	ctl_say_to(stderr, "holdfastctl: ");
+	ctl_say_to(NULL, NULL);
 	return code;
 }
 
@@ -52,8 +52,7 @@ change_each(struct ctl *ctl, const char *method, const char *route, const json_t
 	int first = EXIT_DONE, code = EXIT_DONE;
 	size_t i, count = json_array_size(sources);
 
-	for (i = 0; i < count && code != EXIT_UNREACHABLE && code != EXIT_NOT_ALLOWED && code != EXIT_INTERRUPTED;
-	     i++) {
+	for (i = 0; i < count && !ctl_is_hopeless(code); i++) {
 		code = change_one(ctl, method, route, pick_text(json_array_get(sources, i), "sourceServerID"), &answer);
 		first = first == EXIT_DONE ? code : first;
 		if (code != EXIT_DONE)

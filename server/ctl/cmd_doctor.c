@@ -366,7 +366,7 @@ ask_daemon(struct patient *p)
 		abort();
 	ctl_say_to(out, "");
 	p->code = client_get(p->ctl->client, &p->version, "/v1/version");
-	ctl_say_to(stderr, "holdfastctl: ");
+	ctl_say_to(NULL, NULL);
 	fclose(out);
 	p->said[strcspn(p->said, "\n")] = '\0';
 }

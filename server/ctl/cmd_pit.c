@@ -106,12 +106,19 @@ add_pit(struct table *t, const json_t *pit, const json_t *names, int64_t now_ns)
 	cell_text(t, "lsn", pit, "lsn");
 }
 
+/* What is said of it names the source: it may be one of many. */
 static int
 list_of_source(struct ctl *ctl, const json_t *source, json_t *all)
 {
+	const char *id = pick_text(source, "sourceServerID");
+	char prefix[64];
 	json_t *pits;
-	int code = find_pits(ctl, pick_text(source, "sourceServerID"), &pits);
+	int code;
 
+	snprintf(prefix, sizeof prefix, "holdfastctl: %s: ", id);
+	ctl_say_to(NULL, prefix);
+	code = find_pits(ctl, id, &pits);
+	ctl_say_to(NULL, NULL);
 	if (code != EXIT_DONE)
 		return code;
 	json_array_extend(all, pits);
@@ -119,18 +126,17 @@ list_of_source(struct ctl *ctl, const json_t *source, json_t *all)
 	return EXIT_DONE;
 }
 
+/* One whose data is damaged does not hide the others. Returns the first failure. */
 static int
 list_pits(struct ctl *ctl, const json_t *sources, json_t *all)
 {
-	const json_t *source;
-	int code = EXIT_DONE;
-	size_t i;
+	int first = EXIT_DONE, code = EXIT_DONE;
 
-	json_array_foreach (sources, i, source) {
-		if (code == EXIT_DONE)
-			code = list_of_source(ctl, source, all);
+	for (size_t i = 0; i < json_array_size(sources) && !ctl_is_hopeless(code); i++) {
+		code = list_of_source(ctl, json_array_get(sources, i), all);
+		first = first == EXIT_DONE ? code : first;
 	}
-	return code;
+	return first;
 }
 
 static int
@@ -177,6 +183,7 @@ print_pits(const struct ctl *ctl, const json_t *pits, const json_t *sources)
 	int64_t now_ns = clock_real_ns();
 	const json_t *pit;
 	size_t i;
+	int code;
 
 	if (ctl->operand_count > 0)
 		table_hide(t, "host");
@@ -184,7 +191,10 @@ print_pits(const struct ctl *ctl, const json_t *pits, const json_t *sources)
 		add_pit(t, pit, names, now_ns);
 	}
 	json_decref(names);
-	return print_table(ctl, t);
+	code = print_table(ctl, t);
+	if (!ctl_given(ctl, OPT_DATA_DIR))
+		print_if_none(ctl, sources);
+	return code;
 }
 
 int
@@ -192,19 +202,19 @@ run_pit_list(struct ctl *ctl)
 {
 	json_t *pits = json_array(), *sources = NULL;
 	bool offline = ctl_given(ctl, OPT_DATA_DIR);
-	int code = offline ? list_pits_offline(ctl, pits) : find_named_or_all(ctl, &sources);
+	int code = offline ? list_pits_offline(ctl, pits) : find_named_or_all(ctl, &sources), printed = EXIT_DONE;
 
 	if (code == EXIT_DONE && !offline)
 		code = list_pits(ctl, sources, pits);
-	if (code == EXIT_DONE && ctl_given(ctl, OPT_JSON))
-		code = print_json(json_pack("{s:O}", "items", pits));
-	else if (code == EXIT_DONE)
-		code = print_pits(ctl, pits, sources);
-	if (code == EXIT_DONE && !offline && !ctl_given(ctl, OPT_JSON))
-		print_if_none(ctl, sources);
+	if (code != EXIT_DONE && json_array_size(pits) == 0)
+		printed = code; /* and nothing is */
+	else if (ctl_given(ctl, OPT_JSON))
+		printed = print_json(json_pack("{s:O}", "items", pits));
+	else
+		printed = print_pits(ctl, pits, sources);
 	json_decref(sources);
 	json_decref(pits);
-	return code;
+	return code != EXIT_DONE ? code : printed;
 }
 
 /* ---- plan ---- */

@@ -100,10 +100,14 @@ ctl_given(const struct ctl *ctl, enum option_id id)
 /* Say "holdfastctl: FORMAT" on stderr. Returns code, so that a command can end with it. */
 int ctl_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* It is in vain to go on with the others: holdfastd is gone, we may not ask, or nobody wants it any more. */
+bool ctl_is_hopeless(int code);
+
 /* A remark on stderr: what was chosen, what to do next. */
 void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* From now on both say it there (borrowed), after this prefix (borrowed) instead of "holdfastctl: ". */
+/* From now on both say it there (borrowed), after this prefix (borrowed) instead of "holdfastctl: ". NULL, NULL: as at
+ * the beginning. */
 void ctl_say_to(FILE *out, const char *prefix);
 
 /* Before something that cannot be undone: show what will go, and ask. True: go on. Without a terminal --yes must be

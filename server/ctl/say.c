@@ -14,8 +14,8 @@
 
 /* ---- words to people ---- */
 
-static const char *say_prefix = "holdfastctl: ";
-static FILE *say_out; /* NULL: stderr */
+static const char *say_prefix; /* NULL: "holdfastctl: " */
+static FILE *say_out;          /* NULL: stderr */
 
 void
 ctl_say_to(FILE *out, const char *prefix)
@@ -30,7 +30,8 @@ say(const char *format, va_list ap)
 	FILE *out = say_out != NULL ? say_out : stderr;
 	char *text, *line;
 
-	if (vasprintf(&text, format, ap) < 0 || asprintf(&line, "%s%s", say_prefix, text) < 0)
+	if (vasprintf(&text, format, ap) < 0 ||
+	    asprintf(&line, "%s%s", say_prefix != NULL ? say_prefix : "holdfastctl: ", text) < 0)
 		abort();
 	fflush(stdout);
 	wrap_print(out, line, wrap_width(out), 4, "");
@@ -57,6 +58,12 @@ ctl_note(const char *format, ...)
 	va_start(ap, format);
 	say(format, ap);
 	va_end(ap);
+}
+
+bool
+ctl_is_hopeless(int code)
+{
+	return code == EXIT_UNREACHABLE || code == EXIT_NOT_ALLOWED || code == EXIT_INTERRUPTED;
 }
 
 /* Show what will be done, and read a line; "" without a terminal, and said. */

@@ -129,6 +129,15 @@ def test_volumes_are_found_by_id_and_named_when_they_are_not(stopped, area):
     assert not list(never.parent.glob("never.img*"))
 
 
+def test_a_source_that_cannot_be_read_costs_the_others_nothing(stopped):
+    area = stopped.path("one-of-two")
+    shutil.copytree(stopped.bare, area)
+    (area / "sources" / "s-00000000000000001").mkdir()
+    done = run(BUILD / "holdfastctl", "pit", "list", "-H", "-o", "id", "--data-dir", area, check=False)
+    assert done.returncode in (FAILED, NOT_FOUND) and "s-00000000000000001" in done.stderr
+    assert set(done.stdout.split()) >= set(stopped.listed)
+
+
 def test_what_is_not_there_is_said(stopped, area):
     never = stopped.path("never.img")
     assert stopped.source in export(area, "s-00000000000000000", "root", "latest", never, check=NOT_FOUND).stderr

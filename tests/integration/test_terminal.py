@@ -80,3 +80,19 @@ def test_one_cause_is_told_once_however_many_sources_it_hits(rig):
         done = run(BUILD / "holdfastctl", *command, "--socket", half, check=False)
         assert done.returncode == 3 and len(done.stderr.splitlines()) == 1, done.stderr
     assert daemon.ctl("scrub", "cancel", "--all", check=4).stderr == "holdfastctl: no scrub is under way\n"
+
+
+def test_points_of_a_source_that_is_broken_do_not_hide_those_of_the_others(rig):
+    daemon = rig.daemon()
+    good, bad = (ready_agent(rig, daemon, {"root": rig.file(rig.unique("disk"), random_bytes(rig.random, MIB))}) for _ in range(2))
+    for agent in (good, bad):
+        agent.stop()
+    daemon.stop()
+    for file in (daemon.data / "sources" / bad.source).rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged" * 1000)
+    daemon.start()
+    daemon.wait_state(bad.source, "STALLED")
+    done = daemon.ctl("pit", "list", "-H", "-o", "source", check=1)
+    assert set(done.stdout.split()) == {good.source} and done.stderr.startswith("holdfastctl: %s: " % bad.source), done.stderr
+    assert daemon.ctl("pit", "list", bad.source, check=1).stdout == ""

@@ -199,6 +199,19 @@ room_running_out_is_told_unless_one_source_is_asked_for(void **state)
 }
 
 static void
+journals_elsewhere_and_a_server_that_leaves_are_told(void **state)
+{
+	static const char elsewhere[] =
+	    "{\"stagingArea\": {\"state\": \"OK\"}, \"journalArea\": {\"state\": \"FULL\"}}",
+			  leaving[] = "{\"stagingArea\": {\"state\": \"OK\"}, \"draining\": true}";
+
+	assert_int_equal(judge(&(struct check){0}, elsewhere, "[" WELL("s-1", "a") "]"), CHECK_CRITICAL);
+	assert_first_line("HOLDFAST CRITICAL - the journal area is full");
+	assert_int_equal(judge(&(struct check){0}, leaving, "[" WELL("s-1", "a") "]"), CHECK_WARNING);
+	assert_first_line("HOLDFAST WARNING - holdfastd is shutting down");
+}
+
+static void
 machines_of_the_same_name_have_figures_of_their_own(void **state)
 {
 	judge_sources("[" WELL("s-1", "it's=db") "," WELL("s-2", "db") "," WELL("s-3", "db") "]");
@@ -240,6 +253,7 @@ main(void)
 	    cmocka_unit_test(without_a_point_there_is_no_figure),
 	    cmocka_unit_test(no_source_at_all_warns),
 	    cmocka_unit_test(room_running_out_is_told_unless_one_source_is_asked_for),
+	    cmocka_unit_test(journals_elsewhere_and_a_server_that_leaves_are_told),
 	    cmocka_unit_test(machines_of_the_same_name_have_figures_of_their_own),
 	    cmocka_unit_test(the_worst_comes_first_and_the_others_are_counted),
 	};
