@@ -12,18 +12,17 @@
 
 enum { EXIT_RUNTIME = 1, EXIT_USAGE = 64, EXIT_CONFIG = 78 }; /* sysexits.h */
 
-static const char usage_text[] =
-    "usage: holdfastd [-c FILE] [--log-level LEVEL] [--check-config | --print-config]\n"
-    "\n"
-    "  -c, --config FILE    configuration (" CONFIG_DEFAULT_PATH " if it is there)\n"
-    "      --check-config   say every problem of it and of what it names; exit: 0 or 78\n"
-    "      --print-config   print the configuration that would be in effect\n"
-    "      --log-level L    err, warning, notice, info, debug\n"
-    "      --version        print the version\n"
-    "  -h, --help           print this\n"
-    "\n"
-    "Runs in the foreground. SIGTERM stops it in good order, SIGHUP has it read the\n"
-    "configuration again. See holdfastd(8), holdfastd.conf(5).\n";
+static const char usage_text[] = "usage: holdfastd [-c FILE] [--log-level LEVEL] [--check-config | --print-config]\n"
+				 "\n"
+				 "  -c, --config FILE    configuration (" CONFIG_DEFAULT_PATH " if it is there)\n"
+				 "      --check-config   say every problem of it and of what it names; exit: 0 or 78\n"
+				 "      --print-config   print the configuration that would be in effect\n"
+				 "      --log-level L    err, warning, notice, info, debug\n"
+				 "      --version        print the version\n"
+				 "  -h, --help           print this\n"
+				 "\n"
+				 "Runs in the foreground. SIGTERM stops it in good order, SIGHUP has it read the\n"
+				 "configuration again. See holdfastd(8), holdfastd.conf(5).\n";
 
 struct options {
 	struct config_origin origin;
