@@ -193,7 +193,10 @@ query(const char *directory, struct hf_error *err)
 	json_t *root;
 
 	if (fd < 0) {
-		hf_error_set(err, fd, "no agent is running on %s", directory);
+		hf_error_set(err, fd,
+		    fd == -EACCES ? "the agent on %s may be asked by root alone"
+				  : "no agent is running on %s (systemctl start holdfast-agent)",
+		    directory);
 		return NULL;
 	}
 	root = json_loadfd(fd, 0, &trouble);

@@ -14,8 +14,8 @@ enum { EXIT_RUNTIME = 1, EXIT_USAGE = 64, EXIT_CONFIG = 78 }; /* sysexits.h */
 
 static const char usage_text[] = "usage: holdfastd [-c FILE] [--log-level LEVEL] [--check-config | --print-config]\n"
 				 "\n"
-				 "  -c, --config FILE    configuration (" CONFIG_DEFAULT_PATH " if it is there)\n"
-				 "      --check-config   say every problem of it and of what it names; exit: 0 or 78\n"
+				 "  -c, --config FILE    configuration (" CONFIG_DEFAULT_PATH ", if there)\n"
+				 "      --check-config   say every problem of it and what it names; exit 0 or 78\n"
 				 "      --print-config   print the configuration that would be in effect\n"
 				 "      --log-level L    err, warning, notice, info, debug\n"
 				 "      --version        print the version\n"

@@ -27,6 +27,7 @@ static const char *const state_names[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"
 struct verdict {
 	enum check_state state;
 	char text[TEXT_BYTES];
+	const char *cure; /* what to type next; borrowed; NULL or "": nobody knows */
 };
 
 static void __attribute__((format(printf, 3, 4)))
@@ -86,15 +87,19 @@ judge_source(const struct check *c, const json_t *source, struct verdict *v)
 {
 	const char *state = pick_text(source, "dataReplicationInfo.dataReplicationState");
 	const char *reason = pick_text(source, "dataReplicationInfo.stateReason");
+	int64_t since_ns = pick_time_ns(source, "dataReplicationInfo.stateSinceDateTime");
+	char span[UNITS_TEXT_BYTES];
 
+	v->cure = pick_text(source, "dataReplicationInfo.cure");
+	duration_format(c->now_ns > since_ns && since_ns > 0 ? c->now_ns - since_ns : 0, span);
 	if (strcmp(state, "STOPPED") == 0) /* by hand: to be remembered, not to wake anybody */
-		return find_fault(v, CHECK_WARNING, "STOPPED: %s", reason);
+		return find_fault(v, CHECK_WARNING, "STOPPED for %s: %s", span, reason);
 	if (!pick_bool(source, "ready"))
 		find_fault(
 		    v, CHECK_CRITICAL, "not ready: %s", pick_text(json_array_get(pick(source, "reasons"), 0), "text"));
 	judge_lag(c, source, v);
 	if (strcmp(state, "STALLED") == 0 || strcmp(state, "DISCONNECTED") == 0)
-		find_fault(v, CHECK_WARNING, "%s: %s", state, reason);
+		find_fault(v, CHECK_WARNING, "%s for %s: %s", state, span, reason);
 }
 
 /* ---- the server, asked about all of them ---- */
@@ -251,6 +256,10 @@ print_faults(const struct verdicts *v, const json_t *sources, FILE *out)
 			continue;
 		fprintf(out, "%s: ", state_names[v->all[i].state]);
 		print_fault(v, &v->all[i], sources, out);
+		if (v->all[i].cure != NULL && v->all[i].cure[0] != '\0') {
+			fputs("; next: ", out);
+			print_clean(out, v->all[i].cure);
+		}
 		fputc('\n', out);
 	}
 }
@@ -319,7 +328,7 @@ ask(struct ctl *ctl, const struct check *c, json_t **ret_version, json_t **ret_s
 }
 
 static enum check_state
-look(const struct check *c)
+look(struct check *c)
 {
 	struct ctl ctl = {.values = {[OPT_SOCKET] = c->socket, [OPT_TIMEOUT] = c->timeout_text}};
 	json_t *version = NULL, *sources = NULL;
@@ -334,6 +343,7 @@ look(const struct check *c)
 	ctl_say_to(out, "");
 	code = ask(&ctl, c, &version, &sources);
 	fclose(out);
+	c->now_ns = clock_real_ns();
 	state = code == EXIT_DONE ? check_judge(c, version, sources, stdout) : print_no_answer(code, said);
 	client_destroy(ctl.client);
 	json_decref(version);
@@ -415,7 +425,8 @@ read_options(struct check *c, int argc, char **argv)
 	};
 	int letter;
 
-	while ((letter = getopt_long(argc, argv, "S:s:w:c:t:hV", options, NULL)) != -1) {
+	opterr = 0; /* one line, on the standard output */
+	while ((letter = getopt_long(argc, argv, ":S:s:w:c:t:hV", options, NULL)) != -1) {
 		switch (letter) {
 		case 'S': c->socket = optarg; break;
 		case 's': c->source = optarg; break;
@@ -424,7 +435,8 @@ read_options(struct check *c, int argc, char **argv)
 		case 't': c->timeout_text = optarg; break;
 		case 'h': print_help(); return CHECK_OK;
 		case 'V': printf("check_holdfast %s\n", HOLDFAST_VERSION); return CHECK_OK;
-		default: return refuse("this option means nothing here");
+		case ':': return refuse("%s: its value is missing", argv[optind - 1]);
+		default: return refuse("%s means nothing here", argv[optind - 1]);
 		}
 	}
 	if (optind < argc)

@@ -5,6 +5,7 @@
 #define HF_CHECK_CHECK_H
 
 #include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "server/check/range.h"
@@ -23,6 +24,7 @@ struct check {
 	struct range warning, critical; /* the same, parsed */
 	const char *timeout_text;
 	unsigned timeout_s;
+	int64_t now_ns; /* real clock */
 };
 
 /* Judge what /v1/version and a list of sources said, and write all that is to be printed. Returns the state. */

@@ -46,10 +46,11 @@ def test_a_source_that_does_not_exist_is_critical(house):
         assert code == 2 and said.startswith("HOLDFAST CRITICAL - "), said
 
 
-@pytest.mark.parametrize("options", [["-w", "often"], ["-c", "9:1"], ["-t", "0"], ["-t", "soon"], ["db01"], ["--nonsense"]])
+@pytest.mark.parametrize("options", [["-w", "often"], ["-c", "9:1"], ["-t", "0"], ["-t", "soon"], ["db01"], ["--nonsense"], ["-z"], ["--warning"]])
 def test_wrong_usage_is_unknown(house, options):
     done = run(BUILD / "check_holdfast", *options, check=False)
-    assert done.returncode == 3 and done.stdout.startswith("HOLDFAST UNKNOWN - ")
+    assert done.returncode == 3 and done.stdout.startswith("HOLDFAST UNKNOWN - ") and options[0] in done.stdout
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
 
 
 def test_a_dead_server_is_critical(rig):
@@ -126,7 +127,7 @@ def test_a_server_that_never_ends_is_critical(impostor):
 
 
 @pytest.mark.parametrize("version, sources", [
-    ("It works!", None), ("{}", None), ('{"program": "nginx"}', None), (VERSION, "{}"), (VERSION, '{"items": 7}'), (VERSION, "[]"),
+    ("It works!", None), ("{}", '{"items": []}'), ('{"program": "nginx"}', '{"items": []}'), (VERSION, "{}"), (VERSION, '{"items": 7}'), (VERSION, "[]"),
     (VERSION, '{"items": [{}]}'), (VERSION, "")])
 def test_nonsense_is_critical(impostor, version, sources):
     code, said = check(impostor(lambda path: version if path == "/v1/version" else sources))

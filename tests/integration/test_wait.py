@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from harness import MIB, random_bytes
+import hfagent
+from harness import BLOCK, MIB, random_bytes, wait_for
 
 
 @pytest.fixture(name="db", scope="module")
@@ -47,6 +48,21 @@ def test_a_point_that_was_there_before_is_not_the_one_waited_for(house, db):
     assert wait(house, db.source, "--for", "ready").stdout.startswith(db.source)
     wait(house, db.source, "--for", "point", "--timeout", "1s", check=6)
     wait(house, db.source, "--for", "synced", "--timeout", "1s", check=6)
+
+
+def test_what_waits_at_the_source_is_not_synced(house):
+    identity = hfagent.enroll(("127.0.0.1", house.served.enroll_port), house.served.token(), house.path("backlogged"))
+    agent = hfagent.Agent(identity)
+    house.on_end(agent.cut)
+    agent.backlog_bytes = BLOCK
+    agent.open([hfagent.Volume("root", "serial:backlogged", 4 * BLOCK)])
+    agent.fill("root", random_bytes(house.random, 4 * BLOCK))
+    agent.checkpoint("crash")
+    source = identity.source_id
+    wait_for(lambda: house.served.source(source)["backlogBytes"] == BLOCK and house.served.source(source)["ready"], 20, "the backlog to be told")
+    wait(house, source, "--for", "synced", "--timeout", "1s", check=6)
+    agent.backlog_bytes = 0
+    wait(house, source, "--for", "synced", "--timeout", "60s")
 
 
 @pytest.mark.parametrize("words, code", [(["--for", "miracle"], 2), (["--for", "state=GOOD"], 2), (["--timeout", "soon"], 2)])

@@ -160,9 +160,25 @@ static void
 what_cannot_go_on_by_itself_warns(void **state)
 {
 	assert_int_equal(judge_sources("[" SOURCE("s-1", "a", "STALLED", "true", "3") "]"), CHECK_WARNING);
-	assert_first_line("HOLDFAST WARNING - a (s-1): STALLED: why");
+	assert_first_line("HOLDFAST WARNING - a (s-1): STALLED for 0.0s: why");
 	assert_int_equal(judge_sources("[" SOURCE("s-1", "a", "DISCONNECTED", "true", "3") "]"), CHECK_WARNING);
 	assert_int_equal(judge_sources("[" SOURCE("s-1", "a", "DISCONNECTED", "true", "9999") "]"), CHECK_CRITICAL);
+}
+
+static void
+a_fault_tells_since_when_and_what_to_type_next(void **state)
+{
+	const struct check c = {.now_ns = 1000 * INT64_C(1000000000)};
+
+	assert_int_equal(
+	    judge(&c, VERSION("OK"),
+		"[{\"sourceServerID\": \"s-1\", \"ready\": true, \"lag\": {\"consistentSeconds\": 3}, "
+		"\"dataReplicationInfo\": "
+		"{\"dataReplicationState\": \"STALLED\", \"stateReason\": \"why\", \"stateSinceDateTime\": "
+		"\"1970-01-01T00:10:00.000Z\", \"cure\": \"holdfastctl | status\"}}]"),
+	    CHECK_WARNING);
+	assert_first_line("HOLDFAST WARNING - s-1 (s-1): STALLED for 6m40s: why | ");
+	assert_non_null(strstr(said, "\nWARNING: s-1 (s-1): STALLED for 6m40s: why; next: holdfastctl   status\n"));
 }
 
 static void
@@ -226,7 +242,7 @@ the_worst_comes_first_and_the_others_are_counted(void **state)
 	judge_sources(
 	    "[" SOURCE("s-1", "a", "STALLED", "true", "3") "," SOURCE("s-2", "b", "CONTINUOUS", "true", "5000") "]");
 	assert_first_line("HOLDFAST CRITICAL - b (s-2): the newest point is 1h23m old (and 1 more) |");
-	assert_non_null(strstr(said, "\nWARNING: a (s-1): STALLED: why\nCRITICAL: b (s-2): "));
+	assert_non_null(strstr(said, "\nWARNING: a (s-1): STALLED for 0.0s: why\nCRITICAL: b (s-2): "));
 }
 
 static int
@@ -249,6 +265,7 @@ main(void)
 	    cmocka_unit_test(a_source_may_have_its_own_target),
 	    cmocka_unit_test(thresholds_given_stand_before_the_target),
 	    cmocka_unit_test(what_cannot_go_on_by_itself_warns),
+	    cmocka_unit_test(a_fault_tells_since_when_and_what_to_type_next),
 	    cmocka_unit_test(one_that_was_stopped_by_hand_wakes_nobody),
 	    cmocka_unit_test(without_a_point_there_is_no_figure),
 	    cmocka_unit_test(no_source_at_all_warns),
