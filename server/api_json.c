@@ -539,9 +539,9 @@ json_throttle(const struct source_status *s)
 
 	for (size_t i = 0; i < t->window_count; i++)
 		json_array_append_new(windows, json_string(throttle_window_format(&t->windows[i], text)));
-	return json_pack("{s:i, s:o, s:i, s:f}", "bandwidthThrottling", (int)t->mbps, "windows", windows,
+	return json_pack("{s:i, s:o, s:i, s:f, s:b}", "bandwidthThrottling", (int)t->mbps, "windows", windows,
 	    "bandwidthThrottlingNow", (int)s->throttle.mbps, "waitedSeconds",
-	    (double)s->throttle.waited_ns / NS_PER_SECOND);
+	    (double)s->throttle.waited_ns / NS_PER_SECOND, "givesWay", s->throttle.gives_way);
 }
 
 static json_t *

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/precedence.h"
 
-/* Two that claim at once may mix up their two numbers: then the wrong ones give way, until the next claim. */
+/* Two that claim at once may mix up their numbers: then the wrong ones give way, until the next claim. */
 void
-precedence_claim(struct precedence *p, int64_t due_ns, int64_t now_ns)
+precedence_claim(struct precedence *p, int64_t due_ns, uint64_t rate, int64_t now_ns)
 {
 	if (atomic_load(&p->until_ns) > now_ns && atomic_load(&p->due_ns) < due_ns)
 		return;
 	atomic_store(&p->due_ns, due_ns);
+	atomic_store(&p->rate, rate);
 	atomic_store(&p->until_ns, now_ns + PRECEDENCE_NS);
 }
 
@@ -15,4 +16,12 @@ bool
 precedence_yields(const struct precedence *p, int64_t due_ns, int64_t now_ns)
 {
 	return atomic_load(&p->until_ns) > now_ns && atomic_load(&p->due_ns) < due_ns;
+}
+
+uint64_t
+precedence_share(const struct precedence *p)
+{
+	uint64_t part = atomic_load(&p->rate) / PRECEDENCE_PART;
+
+	return part > PRECEDENCE_LEAST_BYTES ? part : PRECEDENCE_LEAST_BYTES;
 }

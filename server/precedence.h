@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* precedence.h: which sources give way while the server cannot take all that comes. One for all workers: a source that
- * is late, and that the server itself holds up, claims to go before all that have more time; they ask whether they are
- * meant. A claim lasts PRECEDENCE_NS: whoever still needs it claims again. Any thread; never blocks. */
+/* precedence.h: which sources give way while not all that they have can come. One for all workers: a source that is
+ * late, and that this helps (server/trial.h), claims to go before all that have more time; they ask whether they are
+ * meant, and how much each may still bring. A claim lasts PRECEDENCE_NS: whoever still needs it claims again. Any
+ * thread; never blocks. */
 #ifndef HF_SERVER_PRECEDENCE_H
 #define HF_SERVER_PRECEDENCE_H
 
@@ -13,15 +14,21 @@
 
 #define PRECEDENCE_NS (2 * NS_PER_SECOND)
 
+enum { PRECEDENCE_PART = 8, PRECEDENCE_LEAST_BYTES = 64 * 1024 };
+
 struct precedence { /* all zero: nobody claims */
 	_Atomic int64_t due_ns, until_ns;
+	_Atomic uint64_t rate;
 };
 
-/* Whoever is due later than due_ns (real clock) gives way. An earlier claim that still lasts stands. now_ns: monotonic.
- */
-void precedence_claim(struct precedence *p, int64_t due_ns, int64_t now_ns);
+/* Whoever is due later than due_ns (real clock) gives way. An earlier claim that still lasts stands. rate: bytes a
+ * second that the claimant brings now. now_ns: monotonic. */
+void precedence_claim(struct precedence *p, int64_t due_ns, uint64_t rate, int64_t now_ns);
 
 /* Does one that is due then give way? */
 bool precedence_yields(const struct precedence *p, int64_t due_ns, int64_t now_ns);
+
+/* Bytes a second that each of them may bring: a part of what the claimant does, and never nothing. */
+uint64_t precedence_share(const struct precedence *p);
 
 #endif

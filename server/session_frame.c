@@ -352,11 +352,10 @@ void
 session_send_ack(struct session *s)
 {
 	struct message_ack m = {
-	    .durable_sequence = source_durable_sequence(s->source), .hold = source_is_paused(s->source)};
+	    .durable_sequence = source_durable_sequence(s->source), .hold = source_is_held(s->source)};
 
 	credit_acked(&s->credit, m.durable_sequence);
 	m.credit_bytes = credit_grant(&s->credit, source_window(s->source, s->credit.window_bytes));
-	source_note_credit(s->source, s->credit.granted_bytes - s->credit.received_bytes);
 	if (m.durable_sequence == s->acked_sequence && m.credit_bytes == s->acked_credit && m.hold == s->acked_hold)
 		return;
 	s->acked_hold = m.hold;

@@ -49,6 +49,9 @@ void source_stop(struct source *src, uint64_t admit_number, int64_t now_ns);
 void source_pause(struct source *src, int64_t now_ns);      /* nothing is taken of its agent */
 void source_set_active(struct source *src, int64_t now_ns); /* the agent is let in again, and replication goes on */
 bool source_is_paused(const struct source *src);
+bool source_gives_way(const struct source *src); /* to one that is late: its agent may send less */
+bool source_is_held(
+    struct source *src); /* its agent is to send nothing now: it is paused, or has given way too little */
 void source_adopted(struct source *src); /* a refusal as a clone is forgiven */
 
 /* ---- deleting it ---- */
@@ -72,10 +75,9 @@ struct message_heartbeat;
 struct message_report;
 
 struct store *source_store(struct source *src);
-uint64_t source_window(const struct source *src, uint64_t most);  /* bytes that its agent may have on their way */
-void source_note_credit(struct source *src, uint64_t left_bytes); /* so many of them it may still send */
-uint64_t source_durable_sequence(const struct source *src);       /* of the stream begun */
-int source_request_renewal(struct source *src);                   /* of its agent\'s certificate, now; -ENOTCONN */
+uint64_t source_window(const struct source *src, uint64_t most); /* bytes that its agent may have on their way */
+uint64_t source_durable_sequence(const struct source *src);      /* of the stream begun */
+int source_request_renewal(struct source *src);                  /* of its agent\'s certificate, now; -ENOTCONN */
 void source_renewed(struct source *src, int64_t not_after_ns);
 int source_declare(struct source *src,
     const struct message_declare *m); /* -EAGAIN: one is under way; answered by the session's VOLUMES */

@@ -13,6 +13,8 @@
 #include "server/source.h"
 #include "server/stages.h"
 #include "server/state.h"
+#include "server/throttle.h"
+#include "server/trial.h"
 #include "server/usage.h"
 #include "server/worker.h"
 #include "storage/store.h"
@@ -137,8 +139,10 @@ struct source {
 	int64_t clock_offset_ns, round_trip_ns;
 	int64_t received_at_ns; /* our time of the newest moment received */
 	int64_t checkpoint_received_ns;
-	struct throttle_gate gate; /* of its throttle: see source_pace.c */
-	int64_t held_up_ns;        /* monotonic: its agent was out of credit; 0 = never */
+	struct throttle_gate gate;  /* of its throttle: see source_pace.c */
+	uint64_t read_bytes;        /* of its sessions, ever */
+	struct throttle_gate share; /* what it may bring while it gives way; else open */
+	struct trial trial;         /* of its line */
 	int64_t due_ns; /* real clock: when its newest point is older than its RPO target; INT64_MAX: never */
 	struct {        /* as declared: kept for status and for what is not OK */
 		char identity[NAME_BYTES], name[NAME_BYTES];

@@ -3,8 +3,11 @@
  *
  * Credit is what its agent may have on its way. There is none while there is no room, or while it is paused; then the
  * agent is also told to hold what it was granted before. All have the same, and so, where many wait for one disk, the
- * same share of it; but while one that is late is held up by the server, those with more time have as little as the
- * protocol allows (server/precedence.h).
+ * same share of it.
+ *
+ * But one that is late goes first (server/precedence.h): at once if it waits for our disk; if it waits for its line,
+ * which may be its own, as long as that is seen to help (server/trial.h). Those with more time have a share then, a
+ * part of what the late one brings: whatever came beyond it is made up for by holding.
  *
  * The gate is a throttle (server/throttle.h): what is read of the socket. TCP then holds the agent back, so a throttle
  * counts at once, also for what was granted before. There is less credit than without one, so that heartbeats are not
@@ -15,17 +18,25 @@
 #include "proto/common/units.h"
 #include "server/source_impl.h"
 
+#define MUCH 0.2 /* of its time: then a source is held up by what it waits for */
+
 enum {
 	LATE_PART = 2,   /* of its RPO target: then a source may claim to go first */
 	ALIKE_PART = 10, /* of it: sources whose lateness differs by less are as late as each other */
 };
+
+bool
+source_gives_way(const struct source *src)
+{
+	return src->share.bytes_per_second != 0;
+}
 
 uint64_t
 source_window(const struct source *src, uint64_t most)
 {
 	if (source_is_full(src) || source_is_paused(src))
 		return 0;
-	if (precedence_yields(&src->server->precedence, src->due_ns, src->worker->now_ns) && most > CREDIT_MIN_BYTES)
+	if (source_gives_way(src) && most > CREDIT_MIN_BYTES)
 		most = CREDIT_MIN_BYTES;
 	return throttle_gate_window(&src->gate, most);
 }
@@ -34,6 +45,12 @@ bool
 source_is_paused(const struct source *src)
 {
 	return src->facts.phase == PHASE_PAUSED;
+}
+
+bool
+source_is_held(struct source *src)
+{
+	return source_is_paused(src) || throttle_gate_wait(&src->share, clock_monotonic_ns()) > 0;
 }
 
 int64_t
@@ -52,6 +69,8 @@ void
 source_read(struct source *src, size_t bytes)
 {
 	throttle_gate_take(&src->gate, bytes);
+	throttle_gate_take(&src->share, bytes);
+	src->read_bytes += bytes;
 }
 
 static unsigned
@@ -66,20 +85,6 @@ mbps_now(const struct throttle *t)
 	return throttle_mbps_at(t, (unsigned)(tm.tm_wday + 6) % 7, (unsigned)(tm.tm_hour * 60 + tm.tm_min));
 }
 
-void
-source_note_credit(struct source *src, uint64_t left_bytes)
-{
-	if (left_bytes < CREDIT_MIN_BYTES && source_window(src, CREDIT_MIN_BYTES) > 0)
-		src->held_up_ns = src->worker->now_ns;
-}
-
-/* What it sent lately waited here for the disk until its agent had no credit left. */
-static bool
-is_held_up(const struct source *src)
-{
-	return src->session != NULL && src->worker->now_ns - src->held_up_ns < NS_PER_SECOND;
-}
-
 /* A source without a target, or without a point, is never late. */
 static int64_t
 due_ns(const struct source *src)
@@ -91,21 +96,39 @@ due_ns(const struct source *src)
 	return source_until_ns(newest) + src->settings.rpo_target_ns;
 }
 
+/* Our disk it shares with all; its line with some, or with nobody. */
 static void
-claim_precedence(struct source *src)
+claim_precedence(struct source *src, int64_t now_ns)
 {
 	int64_t target_ns = src->settings.rpo_target_ns;
+	bool late = src->session != NULL && src->due_ns < clock_real_ns() + target_ns / LATE_PART;
+	double waits[STAGES] = {0};
+	bool known = late && stages_get(&src->stages, waits);
+	bool helps = trial_tick(&src->trial, known && waits[STAGE_NETWORK] > MUCH, src->read_bytes, now_ns);
 
-	src->due_ns = due_ns(src);
-	if (src->due_ns < clock_real_ns() + target_ns / LATE_PART && is_held_up(src))
-		precedence_claim(&src->server->precedence, src->due_ns + target_ns / ALIKE_PART, src->worker->now_ns);
+	if (helps || (known && waits[STAGE_WRITE] + waits[STAGE_SYNC] > MUCH))
+		precedence_claim(&src->server->precedence, src->due_ns + target_ns / ALIKE_PART,
+		    rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
+}
+
+static void
+give_way(struct source *src, int64_t now_ns)
+{
+	const struct precedence *p = &src->server->precedence;
+
+	throttle_gate_set_rate(
+	    &src->share, precedence_yields(p, src->due_ns, now_ns) ? precedence_share(p) : 0, now_ns);
 }
 
 void
 source_tick_pace(struct source *src)
 {
-	throttle_gate_set(&src->gate, mbps_now(&src->facts.throttle), clock_monotonic_ns());
-	claim_precedence(src);
+	int64_t now_ns = clock_monotonic_ns();
+
+	throttle_gate_set(&src->gate, mbps_now(&src->facts.throttle), now_ns);
+	src->due_ns = due_ns(src);
+	claim_precedence(src, now_ns);
+	give_way(src, now_ns);
 }
 
 void

@@ -179,6 +179,7 @@ source_leave(struct source *src, struct session *s, int status)
 	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	throttle_gate_leave(&src->gate, src->gone_ns);
+	throttle_gate_leave(&src->share, src->gone_ns);
 	source_drop_compares(src);
 	if (src->store != NULL && src->life == SOURCE_OPEN) {
 		store_stream_stop(src->store); /* half a frame is sent again */
@@ -347,7 +348,8 @@ note_waits(struct source *src, const struct message_waits *waits)
 	struct store_stats stats;
 
 	store_get_stats(src->store, &stats);
-	sample.throttle_ns = throttle_gate_waited_ns(&src->gate, sample.at_ns);
+	sample.throttle_ns =
+	    throttle_gate_waited_ns(&src->gate, sample.at_ns) + throttle_gate_waited_ns(&src->share, sample.at_ns);
 	sample.sync_ns = stats.sync_times.sum_ns;
 	stages_add(&src->stages, &sample);
 }

@@ -239,6 +239,7 @@ gather_throttle(const struct source *src, struct source_status *s)
 	s->throttle.set = src->facts.throttle;
 	s->throttle.mbps = throttle_gate_mbps(&src->gate);
 	s->throttle.waited_ns = throttle_gate_waited_ns(&src->gate, clock_monotonic_ns());
+	s->throttle.gives_way = src->session != NULL && source_gives_way(src);
 }
 
 /* ---- room ---- */

@@ -157,6 +157,7 @@ struct source_status {
 		struct throttle set;
 		unsigned mbps;      /* now, as the hour says; 0 = none */
 		uint64_t waited_ns; /* nothing was read because of it, since the start */
+		bool gives_way;     /* to one that is late: it is to send less */
 	} throttle;
 	uint64_t quota_bytes;     /* 0 = none */
 	enum when_full when_full; /* as set; default: the configuration's */

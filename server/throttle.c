@@ -229,16 +229,20 @@ end_wait(struct throttle_gate *g, int64_t now_ns)
 void
 throttle_gate_set(struct throttle_gate *g, unsigned mbps, int64_t now_ns)
 {
-	uint64_t rate = (uint64_t)mbps * BYTES_PER_SECOND_PER_MBPS;
+	throttle_gate_set_rate(g, (uint64_t)mbps * BYTES_PER_SECOND_PER_MBPS, now_ns);
+}
 
-	if (rate == g->bytes_per_second)
+void
+throttle_gate_set_rate(struct throttle_gate *g, uint64_t bytes_per_second, int64_t now_ns)
+{
+	if (bytes_per_second == g->bytes_per_second)
 		return;
 	if (g->bytes_per_second != 0)
 		fill(g, now_ns);
 	else
 		g->room_bytes = 0;
 	g->filled_ns = now_ns;
-	g->bytes_per_second = rate;
+	g->bytes_per_second = bytes_per_second;
 }
 
 unsigned

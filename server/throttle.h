@@ -63,6 +63,7 @@ struct throttle_gate {
 
 /* From now on. What was read before is not forgotten. now_ns: monotonic, in all calls. */
 void throttle_gate_set(struct throttle_gate *g, unsigned mbps, int64_t now_ns);
+void throttle_gate_set_rate(struct throttle_gate *g, uint64_t bytes_per_second, int64_t now_ns); /* the same */
 
 /* How long to wait before anything is read: 0 is now, and then there is room for some. */
 int64_t throttle_gate_wait(struct throttle_gate *g, int64_t now_ns);

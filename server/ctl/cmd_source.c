@@ -344,6 +344,8 @@ show_throttle(const json_t *source)
 	int64_t mbps = pick_integer(source, "throttle.bandwidthThrottlingNow");
 	char text[96];
 
+	if (json_is_true(pick(source, "throttle.givesWay")))
+		show("gives way", "to a source that is late: it may send an eighth of what that one does");
 	if (mbps == 0 && json_array_size(pick(source, "throttle.windows")) == 0)
 		return;
 	snprintf(text, sizeof text, "%" PRId64 " Mbps at this hour; see holdfastctl throttle show", mbps);

@@ -10,7 +10,8 @@ import time
 import pytest
 
 import hfagent
-from harness import BLOCK, IS_ROOT, MIB, SLOW, first_difference, random_bytes, ready_agent, run, wait_for
+from far import Far
+from harness import BLOCK, IS_ROOT, MIB, SLOW, first_difference, random_bytes, ready_agent, wait_for
 from hfagent import DATA, FRAME, Extent
 from history import History
 from tcp_proxy import TcpProxy
@@ -222,44 +223,9 @@ def test_a_network_that_loses_sessions_is_told_and_agents_that_die_are_not(rig):
 
 @pytest.fixture(name="far")
 def far_fixture(rig):
-    """A network name space behind a bridge, from which the path can be taken without anybody being told."""
     if not IS_ROOT:
         pytest.skip("network name spaces need root")
-    number = os.getpid() % 200 + 20
-    far = Far(rig, "hf%d" % os.getpid(), "10.213.%d" % number)
-    return far
-
-
-class Far:
-    """Held by a process of ours, not by name: `ip netns` mounts, which a root that is no mount point (chroot) does not allow."""
-
-    def __init__(self, rig, name, net):
-        self.name, self.server_ip = name, net + ".1"
-        self.ip("link", "add", name + "b", "type", "bridge", "forward_delay", "0")
-        rig.on_end(self.ip, "link", "del", name + "b")
-        self.ip("addr", "add", net + ".1/24", "dev", name + "b")
-        self.ip("link", "set", name + "b", "up")
-        self.holder = rig.program(name, ["unshare", "--net", "sleep", "infinity"])
-        wait_for(lambda: os.readlink("/proc/%d/ns/net" % self.holder.pid) != os.readlink("/proc/self/ns/net"), 10, "a name space")
-        self.ip("link", "add", name + "a", "type", "veth", "peer", "name", "eth0", "netns", self.holder.pid)
-        self.give_path()
-        self.ip("link", "set", name + "a", "up")
-        run(*self.prefix, "ip", "addr", "add", net + ".2/24", "dev", "eth0")
-        run(*self.prefix, "ip", "link", "set", "eth0", "up")
-
-    @staticmethod
-    def ip(*arguments):
-        run("ip", *arguments)
-
-    def give_path(self):
-        self.ip("link", "set", self.name + "a", "master", self.name + "b")
-
-    def take_path(self):
-        self.ip("link", "set", self.name + "a", "nomaster")
-
-    @property
-    def prefix(self):
-        return ["nsenter", "--target", self.holder.pid, "--net"]
+    return Far(rig)
 
 
 def seconds_to_go_on(daemon, agent, far, history, silence):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that want more than the disk of the staging area gives: all the same, but one that is late goes first."""
+"""Sources that want more than the disk, or the line, gives: all the same, but one that is late goes first."""
 import time
 
 import pytest
 
+from far import Far
 from faulty_disk import FaultyDisk
 from harness import IS_ROOT, MIB, random_bytes, run, wait_for
 
@@ -73,3 +74,29 @@ def test_who_is_nearer_to_its_target_goes_first(slow):
     assert durable(daemon, other) > before[1], "whoever gives way still goes on"
     slow.disk.heal()
     daemon.wait_state(other, "CONTINUOUS", seconds=60)
+
+
+def test_on_a_line_that_all_share_who_is_late_goes_first(rig):
+    far = Far(rig)
+    daemon = rig.daemon(host=far.server_ip)
+    disks = [rig.file("disk%d" % i, random_bytes(rig.random, SIZE)) for i in range(3)]
+    agents = [rig.agent(daemon, {"root": disk}, prefix=far.prefix).start() for disk in disks]
+    late, *others = sources = [agent.source for agent in agents]
+    for source in sources:
+        daemon.wait_ready(source)
+        daemon.ctl("source", "set", source, "rpo-target=1d")
+    daemon.ctl("source", "set", late, "rpo-target=1s")
+    far.narrow(20)
+    for disk in reversed(disks):
+        disk.write_bytes(random_bytes(rig.random, SIZE))
+
+    def goes_first():
+        first, *rest = gains(daemon, sources, 8)
+        return first > 2 * sum(rest)
+
+    wait_for(goes_first, 60, "the late one to get two thirds of the line")
+    assert all(daemon.source(source)["throttle"]["givesWay"] for source in others)
+    assert not daemon.source(late)["throttle"]["givesWay"]
+    assert "gives way" in daemon.ctl("source", "show", others[0]).stdout
+    far.narrow(10000)
+    wait_for(lambda: not any(daemon.source(source)["throttle"]["givesWay"] for source in others), 60, "nobody to give way")

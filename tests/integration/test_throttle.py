@@ -56,7 +56,8 @@ def test_a_throttle_holds_at_once_without_cutting_the_session(rig):
     daemon.ctl("throttle", "set", agent.source, "none")
     daemon.wait_ready(agent.source)
     waited = throttle(daemon, agent.source)["waitedSeconds"]
-    assert throttle(daemon, agent.source) == {"bandwidthThrottling": 0, "windows": [], "bandwidthThrottlingNow": 0, "waitedSeconds": waited}
+    assert throttle(daemon, agent.source) == {"bandwidthThrottling": 0, "windows": [], "bandwidthThrottlingNow": 0, "waitedSeconds": waited,
+                                              "givesWay": False}
     assert len(log_lines(daemon, "session_welcome")) == 1
     assert [e["text"] for e in daemon.events("throttle_set")] == [
         "it is read at no more than 40 Mbps", "it is read at no more than 8 Mbps", "it is read as fast as it comes"]

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-enum { NOW = 1000 };
+enum { NOW = 1000, RATE = 8 * 1000 * 1000 };
 
 static void
 without_a_claim_nobody_gives_way(void **state)
@@ -23,7 +23,7 @@ who_is_due_later_gives_way_and_who_is_due_as_soon_does_not(void **state)
 {
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, NOW);
+	precedence_claim(&p, 50, RATE, NOW);
 	assert_true(precedence_yields(&p, 51, NOW));
 	assert_true(precedence_yields(&p, INT64_MAX, NOW));
 	assert_false(precedence_yields(&p, 50, NOW));
@@ -35,12 +35,12 @@ the_earliest_claim_stands_while_it_lasts(void **state)
 {
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, NOW);
-	precedence_claim(&p, 70, NOW);
+	precedence_claim(&p, 50, RATE, NOW);
+	precedence_claim(&p, 70, RATE, NOW);
 	assert_true(precedence_yields(&p, 60, NOW));
-	precedence_claim(&p, 40, NOW);
+	precedence_claim(&p, 40, RATE, NOW);
 	assert_true(precedence_yields(&p, 45, NOW));
-	precedence_claim(&p, 70, NOW + PRECEDENCE_NS);
+	precedence_claim(&p, 70, RATE, NOW + PRECEDENCE_NS);
 	assert_false(precedence_yields(&p, 60, NOW + PRECEDENCE_NS));
 	assert_true(precedence_yields(&p, 71, NOW + PRECEDENCE_NS));
 }
@@ -50,10 +50,21 @@ a_claim_ends_unless_it_is_made_again(void **state)
 {
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, NOW);
-	precedence_claim(&p, 50, NOW + PRECEDENCE_NS - 1);
+	precedence_claim(&p, 50, RATE, NOW);
+	precedence_claim(&p, 50, RATE, NOW + PRECEDENCE_NS - 1);
 	assert_true(precedence_yields(&p, 51, NOW + PRECEDENCE_NS));
 	assert_false(precedence_yields(&p, 51, NOW + 2 * PRECEDENCE_NS));
+}
+
+static void
+who_gives_way_may_bring_an_eighth_and_never_nothing(void **state)
+{
+	struct precedence p = {0};
+
+	precedence_claim(&p, 50, RATE, NOW);
+	assert_int_equal(precedence_share(&p), RATE / 8);
+	precedence_claim(&p, 50, 0, NOW);
+	assert_true(precedence_share(&p) > 0);
 }
 
 int
@@ -64,6 +75,7 @@ main(void)
 	    cmocka_unit_test(who_is_due_later_gives_way_and_who_is_due_as_soon_does_not),
 	    cmocka_unit_test(the_earliest_claim_stands_while_it_lasts),
 	    cmocka_unit_test(a_claim_ends_unless_it_is_made_again),
+	    cmocka_unit_test(who_gives_way_may_bring_an_eighth_and_never_nothing),
 	};
 
 	return cmocka_run_group_tests_name("precedence", tests, NULL, NULL);

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/trial.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "proto/common/units.h"
+
+enum { START = 1000, SLOW = 1000, FAST = 3000 }; /* seconds; bytes a second */
+
+struct rig {
+	struct trial trial;
+	int64_t now_s;
+	uint64_t bytes;
+};
+
+/* How many of so many seconds the others gave way in. */
+static int
+pass(struct rig *rig, int seconds, bool needed, uint64_t alone_rate, uint64_t shared_rate)
+{
+	int given = 0;
+
+	for (int i = 0; i < seconds; i++) {
+		bool gives = trial_tick(&rig->trial, needed, rig->bytes, rig->now_s++ * NS_PER_SECOND);
+
+		rig->bytes += gives ? alone_rate : shared_rate;
+		given += gives;
+	}
+	return given;
+}
+
+static void
+nobody_gives_way_unless_it_is_needed(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	assert_int_equal(pass(&rig, 600, false, FAST, SLOW), 0);
+}
+
+static void
+what_it_brings_beside_the_others_is_known_before_they_give_way(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	assert_int_equal(pass(&rig, 5, true, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 1, true, FAST, SLOW), 1);
+}
+
+static void
+where_it_helps_they_go_on_giving_way_and_it_is_tried_again_each_minute(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	assert_int_equal(pass(&rig, 5 + 5 + 60, true, FAST, SLOW), 5 + 60);
+	assert_int_equal(pass(&rig, 5, true, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 65, true, FAST, SLOW), 65);
+}
+
+static void
+where_it_does_not_help_they_are_left_in_peace_for_five_minutes(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	assert_int_equal(pass(&rig, 5 + 5, true, SLOW + SLOW / 5, SLOW), 5);
+	assert_int_equal(pass(&rig, 300 + 5, true, SLOW, SLOW), 0);
+	assert_int_equal(pass(&rig, 1, true, SLOW, SLOW), 1);
+}
+
+static void
+what_was_in_vain_is_so_although_it_was_not_needed_for_a_moment(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	pass(&rig, 5 + 5 + 1, true, SLOW, SLOW);
+	assert_int_equal(pass(&rig, 10, false, SLOW, SLOW), 0);
+	assert_int_equal(pass(&rig, 280, true, SLOW, SLOW), 0);
+}
+
+static void
+it_ends_at_once_when_it_is_needed_no_longer(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	pass(&rig, 20, true, FAST, SLOW);
+	assert_int_equal(pass(&rig, 1, false, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 5, true, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 1, true, FAST, SLOW), 1);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(nobody_gives_way_unless_it_is_needed),
+	    cmocka_unit_test(what_it_brings_beside_the_others_is_known_before_they_give_way),
+	    cmocka_unit_test(where_it_helps_they_go_on_giving_way_and_it_is_tried_again_each_minute),
+	    cmocka_unit_test(where_it_does_not_help_they_are_left_in_peace_for_five_minutes),
+	    cmocka_unit_test(what_was_in_vain_is_so_although_it_was_not_needed_for_a_moment),
+	    cmocka_unit_test(it_ends_at_once_when_it_is_needed_no_longer),
+	};
+
+	return cmocka_run_group_tests_name("trial", tests, NULL, NULL);
+}
