@@ -106,6 +106,8 @@ a_source_waits_until_it_came_with_a_certificate_of_the_next_ca(void **state)
 	assert_change(f, 0, 1);
 	add_certificate(f, &source, NEXT, 700, true);
 	assert_change(f, 1, 0);
+	add_certificate(f, &source, OLD, 800, true); /* its program is an older one again */
+	assert_change(f, 1, 0);
 }
 
 static void
@@ -127,8 +129,9 @@ static void
 each_source_is_counted_once_with_its_own_certificates(void **state)
 {
 	struct fixture *f = *state;
-	struct id sources[8];
+	struct id sources[8], gone = {"s-00000000000000000"}; /* between the one list and the other */
 
+	add_certificate(f, &gone, OLD, 500, true);
 	for (size_t i = 0; i < 8; i++) {
 		sources[i] = add_source(f, "x");
 		add_certificate(f, &sources[i], OLD, 500, true);
