@@ -15,7 +15,6 @@
 enum {
 	PIT_TIMEOUT_S = 60,
 	PIT_TIMEOUT_S_MAX = 3600,
-	TOKEN_LIFETIME_DAYS_MAX = 30,
 };
 
 /* ---- what the body asks ---- */
@@ -74,13 +73,12 @@ take_lifetime(struct call *call, const json_t *value, struct hf_error *err)
 	if (json_is_string(value))
 		r = duration_parse(json_string_value(value), &call->lifetime_ns);
 	else if (json_is_integer(value) && json_integer_value(value) > 0 &&
-		 json_integer_value(value) <= TOKEN_LIFETIME_DAYS_MAX * 86400)
+		 json_integer_value(value) <= TOKEN_LIFETIME_MAX_NS / NS_PER_SECOND)
 		call->lifetime_ns = json_integer_value(value) * NS_PER_SECOND;
 	else if (value != NULL)
 		r = -EINVAL;
-	if (r < 0 || call->lifetime_ns <= 0 || call->lifetime_ns > TOKEN_LIFETIME_DAYS_MAX * 86400 * NS_PER_SECOND)
-		return hf_error_say(
-		    err, -EINVAL, "lifetime: \"30s\" to \"%dd\", or seconds, are wanted", TOKEN_LIFETIME_DAYS_MAX);
+	if (r < 0 || call->lifetime_ns < TOKEN_LIFETIME_MIN_NS || call->lifetime_ns > TOKEN_LIFETIME_MAX_NS)
+		return hf_error_say(err, -EINVAL, "lifetime: \"1s\" to \"365d\", or seconds, are wanted");
 	return 0;
 }
 

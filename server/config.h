@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "proto/common/error.h"
+#include "proto/common/units.h"
 
 enum { CONFIG_TEXT_BYTES = 256 };
 
@@ -65,6 +66,10 @@ enum config_kind {
 
 /* One key of the file. Parsing, --print-config and the tests of the man page all work from this
  * table. */
+/* How long a token may be good, whether the configuration says it or who makes it. */
+#define TOKEN_LIFETIME_MIN_NS NS_PER_SECOND
+#define TOKEN_LIFETIME_MAX_NS (365 * 86400 * NS_PER_SECOND)
+
 struct config_key {
 	const char *section, *name;
 	enum config_kind kind;

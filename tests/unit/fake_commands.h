@@ -46,12 +46,13 @@ struct server {
 	struct news *news;
 	unsigned full_answers;             /* so many commands find no room */
 	unsigned reserve_left, rooms_made; /* pieces of the reserve */
+	int64_t token_lifetime_ns;         /* 0: an hour */
 };
 
 int64_t
 server_token_lifetime_ns(const struct server *sv)
 {
-	return 3600 * NS_PER_SECOND;
+	return sv->token_lifetime_ns != 0 ? sv->token_lifetime_ns : 3600 * NS_PER_SECOND;
 }
 
 struct status_table *

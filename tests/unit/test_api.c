@@ -504,6 +504,19 @@ token_is_shown_once_and_revoked(void **state)
 }
 
 static void
+token_lives_as_long_as_the_configuration_may_say(void **state)
+{
+	struct world *w = *state;
+	json_t *token;
+
+	w->sv.token_lifetime_ns = TOKEN_LIFETIME_MAX_NS;
+	token = ask(w, "admin.sock", 201, "POST /v1/tokens", "{}");
+	assert_true(strlen(text_of(token, "token")) > 0);
+	json_decref(token);
+	json_decref(ask(w, "admin.sock", 201, "POST /v1/tokens", "{\"lifetime\": 31536000}"));
+}
+
+static void
 policy_is_set_and_retention_frozen(void **state)
 {
 	json_t *answer = ask(*state, "admin.sock", 200, "POST /v1/source-servers/" FAKE_READY "/policy",
@@ -546,8 +559,9 @@ static void
 bad_bodies_change_nothing(void **state)
 {
 	static const char *const bodies[] = {"{", "[]", "{\"lifetime\": \"soon\"}", "{\"lifetime\": 0}",
-	    "{\"lifetime\": \"31d\"}", "{\"sourceServerID\": \"db01\"}", "{\"lifetme\": \"1h\"}",
-	    "{\"lifetime\": \"1h\", \"lifetime\": \"2h\"}", "\xff\xfe"};
+	    "{\"lifetime\": \"366d\"}", "{\"lifetime\": 31536001}", "{\"lifetime\": \"10ms\"}",
+	    "{\"sourceServerID\": \"db01\"}", "{\"lifetme\": \"1h\"}", "{\"lifetime\": \"1h\", \"lifetime\": \"2h\"}",
+	    "\xff\xfe"};
 	struct world *w = *state;
 
 	for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
@@ -1073,6 +1087,7 @@ main(int argc, char **argv)
 	    T(on_a_full_disk_what_reads_and_what_makes_room_goes_on_and_is_audited_later),
 	    T(a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once),
 	    T(token_is_shown_once_and_revoked),
+	    T(token_lives_as_long_as_the_configuration_may_say),
 	    T(policy_is_set_and_retention_frozen),
 	    T(plan_tells_what_goes),
 	    T(bad_bodies_change_nothing),
