@@ -9,7 +9,7 @@ tests/integration/test_samples.py opens every one of them, and its points must c
 
 What is in it: one source with two volumes, one of an odd size and one that is mostly a hole and longer than a zone of digests (256 MiB),
 and what is left of a third, which was deleted; points kept by policy, by hand and by hold, and some that only the journal window
-keeps; sealed segments with their runs, one folded away, others merged and packed; a policy, a quota, a scrub and a verification; and a
+keeps; sealed segments with their runs, one folded away, others merged and packed; a policy, a quota, settings, tags, a throttle, a scrub and a verification; and a
 tail that was never sealed, because the daemon was killed over it. Contents compress well, so the sample is small.
 """
 import hashlib
@@ -31,7 +31,8 @@ DATA_BYTES = 257 * MIB
 ZONE = 256 * MIB
 SHARED = range(1000, 1400)  # blocks of data: more than a segment
 REMEMBERED = ("pitPolicy", "journalWindowSeconds", "space.quotaBytes", "space.whenFull", "dataReplicationInfo.replicatedDisks.0.provedEqualDateTime",
-              "dataReplicationInfo.replicatedDisks.1.provedEqualDateTime")
+              "dataReplicationInfo.replicatedDisks.1.provedEqualDateTime", "tags", "rpoTargetSeconds", "throttle.bandwidthThrottling",
+              "throttle.windows")
 
 
 def sha256(path):
@@ -141,6 +142,9 @@ class Maker:
         self.moment("gamma")
         self.daemon.ctl("policy", "set", self.agent.source, "1m/60m", "1d/30d")
         self.daemon.ctl("quota", "set", self.agent.source, "200GiB", "--when-full", "thin")
+        self.daemon.ctl("source", "set", self.agent.source, "rpo-target=20m")
+        self.daemon.ctl("source", "tag", self.agent.source, "role=db", "site=north")
+        self.daemon.ctl("throttle", "set", self.agent.source, "500", "Mon-Fri 08:00-18:00 400")
         self.daemon.ctl("scrub", "start", self.agent.source, "--wait", "--no-progress")
         self.moment(verify=True)
         wait_for(self.is_old_after_a_while, 120, "a fold, a merge and a point of the policy")
