@@ -5,10 +5,12 @@ import json
 import os
 import pathlib
 import resource
+import time
 
 import pytest
 
-from harness import BUILD, IS_ROOT, MIB, run
+import hfagent
+from harness import BLOCK, BUILD, IS_ROOT, MIB, run, wait_for
 
 CHECKED = ["daemon", "kernel", "io_uring", "limits", "file_system", "space", "clock", "certificates", "identity", "source_clock"]
 TIME_ERROR, STA_UNSYNC, STATUS_OFFSET = 5, 0x40, 40  # of struct timex, on x86-64
@@ -48,6 +50,35 @@ def test_a_read_only_file_system_is_bad(house):
     mounted, _, _ = house.file_system("small", 16 * MIB)
     run("mount", "-o", "remount,ro", mounted)
     assert findings(house.served, mounted)["space"]["severity"] == "BAD"
+
+
+def test_a_file_system_that_is_nearly_full_is_told(house):
+    mounted, _, _ = house.file_system("full", 16 * MIB)
+    assert "space" not in findings(house.served, mounted)
+    space = os.statvfs(mounted)
+    with open(mounted / "filler", "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, space.f_bavail * space.f_frsize * 9 // 10)
+    assert findings(house.served, mounted)["space"]["severity"] == "WARNING"
+
+
+def test_a_source_whose_clock_is_far_off_is_told(rig):
+    daemon = rig.daemon()
+    identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent"), hostname="db01")
+    agent = hfagent.Agent(identity, clock=lambda: time.time_ns() - 120 * 10**9)
+    rig.on_end(agent.cut)
+    agent.open([hfagent.Volume("root", "serial:1", 4 * BLOCK)])
+    wait_for(lambda: abs(daemon.source(identity.source_id)["agent"]["clockOffsetSeconds"] or 0) > 60, 20, "the clock to be compared")
+    found = findings(daemon)["source_clock"]
+    assert "db01" in found["what"] and "120 s behind" in found["what"]
+
+
+def test_a_certificate_near_its_end_is_told(rig):
+    daemon = rig.daemon(tls__certificate_lifetime="6s")
+    identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent"))
+    assert "certificates" not in findings(daemon) or identity.source_id not in findings(daemon)["certificates"]["what"]
+    found = wait_for(lambda: [f for f in json.loads(daemon.ctl("doctor", "--json", check=None).stdout)["findings"] if identity.source_id in f["what"]], 20,
+                     "its certificate to expire")
+    assert found[0]["check"] == "certificates" and "token create --source" in found[0]["next"]
 
 
 def test_limits_are_those_of_the_daemon(house):

@@ -81,6 +81,17 @@ def test_all_is_well(rig):
     see(daemon, "healthy")
 
 
+def test_what_is_stopped_is_not_the_furthest_behind(rig):
+    daemon = rig.daemon()
+    for name in ("old", "new"):
+        source = protected(rig, daemon, name).identity.source_id
+        daemon.wait_ready(source)
+        if name == "old":
+            daemon.ctl("source", "stop", source, "--yes")
+            daemon.wait_state(source, "STOPPED")
+    assert ", of new\n" in daemon.ctl("status").stdout
+
+
 def test_one_of_twenty_is_gone(rig):
     daemon = rig.daemon()
     agents = [protected(rig, daemon, "web%02d" % (n + 1)) for n in range(20)]

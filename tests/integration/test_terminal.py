@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+import hfagent
 from harness import BUILD, MIB, random_bytes, ready_agent, run
 from screens import COLOUR, fits, on_terminal
 
@@ -66,6 +67,16 @@ def test_where_there_is_no_source_lists_say_what_to_do(rig):
         assert "holdfastctl token create" in daemon.ctl(*command.split()).stdout, command
         assert daemon.ctl(*command.split(), "-H").stdout == ""
     assert "env=prod" in daemon.ctl("status", "--tag", "env=prod").stdout
+
+
+def test_of_many_that_are_not_well_the_first_are_told_and_how_to_see_the_others(rig):
+    daemon = rig.daemon()
+    for n in range(7):  # enrolled, and never heard of again
+        hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent%d" % n), hostname="web%d" % n)
+    text = daemon.ctl("status").stdout
+    assert text.count(" is INITIATING, for ") == 5 and "and 2 more: holdfastctl status -o name,state,reason\n" in text
+    assert daemon.ctl("status", "-H", "-o", "name,state,reason").stdout.count("INITIATING") == 7
+    assert "7 INITIATING\n" in text
 
 
 def test_one_cause_is_told_once_however_many_sources_it_hits(rig):
