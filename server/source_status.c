@@ -62,6 +62,7 @@ gather_proof(const struct source *src, struct source_status *s)
 {
 	const struct proof *p = src->proof;
 
+	s->proof = (struct proof_status){0};
 	if (p == NULL)
 		return;
 	s->proof.state = p->state;
@@ -210,6 +211,7 @@ gather_catch_up(struct source *src, struct source_status *s, struct state_facts 
 {
 	uint64_t left = left_bytes(src);
 
+	s->catch_up = (struct catch_up_status){0};
 	if (src->session == NULL) {
 		src->catch_up = (struct catch_up){0};
 		return;
@@ -363,6 +365,16 @@ copy_verdict(const struct state_verdict *v, struct source_status *s)
 	s->reason_count = v->reason_count;
 }
 
+/* While its store is closed, or broken, what was known of it stays: its newest point grows older, and is not unknown.
+ */
+static void
+begin_status(struct source *src, struct source_status *s)
+{
+	if (src->life == SOURCE_OPEN || !status_get(src->server->status, &src->id, s))
+		memset(s, 0, offsetof(struct source_status, tags));
+	s->id = src->id;
+}
+
 void
 source_publish(struct source *src)
 {
@@ -371,8 +383,7 @@ source_publish(struct source *src)
 	struct state_verdict v;
 	int64_t now = src->worker->now_ns;
 
-	memset(s, 0, offsetof(struct source_status, tags));
-	s->id = src->id;
+	begin_status(src, s);
 	gather_settings(src, s);
 	s->taken_ns = f.now_ns = clock_real_ns();
 	f.connected = counts_as_connected(src, now);
@@ -382,8 +393,8 @@ source_publish(struct source *src)
 	f.opening = (src->life == SOURCE_OPENING && src->store_status == 0) || src->volume_deletion != NULL;
 	f.store_status = src->life == SOURCE_OPEN || src->volume_deletion != NULL ? 0 : src->store_status;
 	snprintf(f.store_text, sizeof f.store_text, "%s", src->store_text);
-	if (src->life == SOURCE_BROKEN && src->store_status < 0)
-		s->next_attempt_ns = s->taken_ns + src->retry_ns - now;
+	s->next_attempt_ns =
+	    src->life == SOURCE_BROKEN && src->store_status < 0 ? s->taken_ns + src->retry_ns - now : 0;
 	gather_agent(src, s, &f);
 	gather_proof(src, s);
 	if (src->life == SOURCE_OPEN)

@@ -305,6 +305,10 @@ def test_a_fault_of_one_sources_files_leaves_the_others_untouched(rig):
     scribbler = Scribbler(rig, other)
     wait_for(lambda: area.daemon.events("store_failed"), 60, "the daemon to notice")
     scribbler.end()
+    area.daemon.wait_state(agent.source, "STALLED")
+    known = area.daemon.source(agent.source)
+    assert None not in known["lag"].values(), "what cannot be looked at is not unknown, it grows older"
+    assert not known["ready"] and len(known["pitPolicy"]) == 3 and len(known["dataReplicationInfo"]["replicatedDisks"]) == 1
     for _ in range(3):
         area.point()
     area.check()
