@@ -268,6 +268,16 @@ def test_a_slow_disk_slows_and_breaks_nothing(rig):
     area.goes_on()
 
 
+def test_a_server_that_takes_long_to_stop_says_nothing_untrue_of_its_sources(rig):
+    area = Area(rig, "ext4", busy=False, faulty=True)
+    area.point()
+    area.disk.delay("fsync", 0.2)
+    area.daemon.stop()
+    last_words = area.daemon.program.log.read_text().split("event=stopping")[-1]
+    assert "event=stopped" in last_words
+    assert "event=state" not in last_words and "event=not_ready" not in last_words
+
+
 # ---- a full disk ----
 
 @pytest.mark.parametrize("kind", KINDS)
