@@ -102,6 +102,16 @@ def test_every_man_page_is_in_one_package(built):
     assert sorted(pages) == sorted(page.stem + ".gz" for page in (ROOT / "docs/man").glob("*.scd"))
 
 
+def test_units_start_nothing_that_a_machine_may_lack():
+    """A reload by /bin/kill failed where there was no procps."""
+    for unit in (ROOT / "deploy/systemd").glob("*.service"):
+        programs = set(re.findall(r"(?m)^Exec\w+=(\S+)", unit.read_text()))
+        assert any(program.startswith("/usr/sbin/holdfast") for program in programs)
+        for program in (p for p in programs if not p.startswith("/usr/sbin/holdfast")):
+            owner = run("dpkg", "--search", program).stdout.splitlines()[-1].split(":")[0]  # diversions come before
+            assert run("dpkg-query", "--show", "--showformat=${Essential}", owner).stdout == "yes", program
+
+
 def test_a_life(rig, built):
     root = Packaged(rig)
     ports = free_port(), free_port()
