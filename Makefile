@@ -70,7 +70,7 @@ INSTALLS := install-server install-client install-agent install-monitoring
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-deb check-planted check-asan crash-soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
+.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-deb check-planted check-asan crash-soak soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -216,6 +216,10 @@ check-upgrade: all ## the programs of the version before (BEFORE, out of git) an
 	@git archive $(BEFORE) | tar -x -C $(BUILD)/before
 	@$(SUBMAKE) -C $(BUILD)/before BUILD=build programs
 	@HOLDFAST_BUILD=$(abspath $(BUILD)) HOLDFAST_BEFORE=$(abspath $(BUILD))/before/build $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_upgrade.py
+
+MINUTES ?= 10
+soak: all ## agents that come and go, clients that ask for anything, for MINUTES=10; in the end all is whole
+	@HOLDFAST_BUILD=$(abspath $(BUILD)) MINUTES=$(MINUTES) $(PYTHON) tests/integration/soak.py
 
 check-planted: all ## bugs planted on purpose: the crash test must catch every one
 	@$(PYTHON) tests/run.py --build $(BUILD) planted
