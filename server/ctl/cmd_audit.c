@@ -134,8 +134,8 @@ print_report(const json_t *report)
 		print_sentence(4, "%s", pick_text(fault, "text"));
 	}
 	if (unchained > 0)
-		print_sentence(4, "%lld row%s older than the chain: nothing can be said of them", unchained,
-		    unchained == 1 ? " is" : "s are");
+		print_sentence(4, "%lld row%s older than the chain: none is missing between them, no more can be said",
+		    unchained, unchained == 1 ? " is" : "s are");
 	if (json_is_true(pick(report, "intact")))
 		print_sentence(4, "intact: %lld rows; the newest is %lld, digest %s", rows, newest,
 		    pick_text(report, "newestDigest"));
