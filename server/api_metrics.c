@@ -11,12 +11,13 @@
 #include <event2/buffer.h>
 
 #include "proto/common/units.h"
+#include "server/limits.h"
 #include "server/metrics_text.h"
 #include "server/tally.h"
+#include "storage/sql.h"
 
 enum {
 	STATES = STATE_DISCONNECTED + 1,
-	RPO_TARGET_S = 900, /* of a source that has none of its own */
 	LABELS_BYTES = 2 * NAME_BYTES + 256,
 };
 
@@ -58,7 +59,7 @@ VALUE(merges, s->store.merges)
 VALUE(merge_copied, s->store.merge_copied_bytes)
 VALUE(merge_freed, s->store.merge_freed_bytes)
 VALUE(newest_consistent, seconds(s->consistent_at_ns))
-VALUE(rpo_target, s->settings.rpo_target_ns != 0 ? seconds(s->settings.rpo_target_ns) : RPO_TARGET_S)
+VALUE(rpo_target, s->settings.rpo_target_ns != 0 ? seconds(s->settings.rpo_target_ns) : RPO_TARGET_DEFAULT_S)
 VALUE(certificate_expiry, seconds(s->certificate_expires_ns))
 VALUE(clock_offset, seconds(s->clock_offset_ns))
 VALUE(damaged_blocks, s->scrub.damaged)
@@ -405,6 +406,15 @@ add_reload_time(const struct metrics *m, const struct metric_family *f)
 }
 
 static void
+add_commits(const struct metrics *m, const struct metric_family *f)
+{
+	struct histogram times;
+
+	sql_get_commit_times(&times);
+	metrics_add_histogram(m->out, f->name, "", &times);
+}
+
+static void
 add_handshakes(const struct metrics *m, const struct metric_family *f)
 {
 	metrics_add(m->out, f->name, "result=\"ok\"", (double)m->facts.tally->handshakes);
@@ -466,6 +476,9 @@ static const struct server_family {
     {{"holdfast_rows_waiting", "gauge",
 	 "Events and audit rows that wait for room in holdfast.db; until then the log alone has them"},
 	add_rows},
+    {{"holdfast_catalog_commit_duration_seconds", "histogram",
+	 "Commits to holdfast.db and to the sources' catalogs, each"},
+	add_commits},
 };
 
 static void

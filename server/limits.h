@@ -64,6 +64,9 @@ enum {
 	/* A worker needs at least this many slabs to overlap reading with writing. */
 	SLABS_MIN = 8,
 
+	/* How old the newest point of a source without a target may be, before monitoring says so. */
+	RPO_TARGET_DEFAULT_S = 900,
+
 	/* Descriptors asked of the kernel at start: a session, and a few files a source. */
 	DESCRIPTORS_WANTED = 65536,
 };

@@ -70,16 +70,17 @@ metrics_add(struct evbuffer *out, const char *name, const char *labels, double v
 void
 metrics_add_histogram(struct evbuffer *out, const char *name, const char *labels, const struct histogram *h)
 {
+	const char *comma = labels[0] != '\0' ? "," : "";
 	uint64_t count = 0;
 
 	for (int i = 0; i < HISTOGRAM_BOUNDS; i++) {
 		count += h->counts[i];
-		evbuffer_add_printf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, labels,
+		evbuffer_add_printf(out, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, labels, comma,
 		    (double)histogram_bounds_ns[i] / NS_PER_SECOND, count);
 	}
 	count += h->counts[HISTOGRAM_BOUNDS];
-	evbuffer_add_printf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n%s_sum{%s} %.17g\n%s_count{%s} %" PRIu64 "\n",
-	    name, labels, count, name, labels, (double)h->sum_ns / NS_PER_SECOND, name, labels, count);
+	evbuffer_add_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n%s_sum{%s} %.17g\n%s_count{%s} %" PRIu64 "\n",
+	    name, labels, comma, count, name, labels, (double)h->sum_ns / NS_PER_SECOND, name, labels, count);
 }
 
 const char *

@@ -14,7 +14,10 @@
 
 #include "proto/common/digest.h"
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 #include "storage/plant.h"
+
+static struct shared_histogram commit_times;
 
 static int
 status_of(int result)
@@ -194,11 +197,35 @@ reuse_log(struct sql *s)
 	(void)sqlite3_exec(s->db, "PRAGMA wal_checkpoint(RESTART)", NULL, NULL, NULL);
 }
 
+static void
+note_commit(int64_t begun_ns)
+{
+	shared_histogram_add(&commit_times, clock_monotonic_ns() - begun_ns);
+}
+
+static int
+commit(struct sql *s, struct hf_error *err)
+{
+	int64_t begun_ns = clock_monotonic_ns();
+	int r = run(s, err, "COMMIT", "");
+
+	if (r >= 0)
+		note_commit(begun_ns);
+	return r;
+}
+
+void
+sql_get_commit_times(struct histogram *ret_times)
+{
+	shared_histogram_get(&commit_times, ret_times);
+}
+
 int
 sql_run(struct sql *s, struct hf_error *err, const char *text, const char *format, ...)
 {
 	bool alone = s->sealed && sqlite3_get_autocommit(s->db);
 	int r = alone ? sql_begin(s, err) : 0;
+	int64_t begun_ns = clock_monotonic_ns();
 	va_list ap;
 
 	if (r < 0)
@@ -208,6 +235,8 @@ sql_run(struct sql *s, struct hf_error *err, const char *text, const char *forma
 	va_end(ap);
 	if (alone)
 		return sql_end(s, r, err);
+	if (r > 0 && sqlite3_get_autocommit(s->db))
+		note_commit(begun_ns); /* a transaction of one statement, that changed something */
 	if (r == -HF_EFULL && sqlite3_get_autocommit(s->db))
 		reuse_log(s);
 	return r;
@@ -360,7 +389,7 @@ sql_end(struct sql *s, int status, struct hf_error *err)
 	int r = status < 0 ? 0 : put_seal(s, err);
 
 	if (status >= 0 && r == 0)
-		r = run(s, err, "COMMIT", "");
+		r = commit(s, err);
 	if (status < 0 || r < 0)
 		(void)run(s, NULL, "ROLLBACK", ""); /* SQLite may have done it by itself: then this fails */
 	if (r == -HF_EFULL || status == -HF_EFULL)

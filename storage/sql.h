@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "proto/common/error.h"
+#include "proto/common/histogram.h"
 
 enum { SQL_STATEMENTS_MAX = 64 }; /* different texts in the program */
 
@@ -80,5 +81,8 @@ int sql_get_blob(sqlite3_stmt *statement, int column, void *ret_bytes, size_t le
  * durable; then it is undone too. */
 int sql_begin(struct sql *s, struct hf_error *err);
 int sql_end(struct sql *s, int status, struct hf_error *err);
+
+/* How long each commit took, of all databases of this process. Any thread; never blocks. */
+void sql_get_commit_times(struct histogram *ret_times);
 
 #endif

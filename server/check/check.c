@@ -13,10 +13,10 @@
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
+#include "server/limits.h"
 
 enum {
 	TIMEOUT_S_MAX = 3600,
-	RPO_TARGET_S = 900, /* of a source that tells none */
 	TEXT_BYTES = 600,
 };
 
@@ -58,7 +58,7 @@ rpo_target_seconds(const json_t *source)
 {
 	const json_t *target = pick(source, "rpoTargetSeconds");
 
-	return json_number_value(target) > 0 ? json_number_value(target) : RPO_TARGET_S;
+	return json_number_value(target) > 0 ? json_number_value(target) : RPO_TARGET_DEFAULT_S;
 }
 
 static void

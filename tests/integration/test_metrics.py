@@ -42,6 +42,13 @@ def test_promtool_finds_nothing_to_say(house, source):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_each_commit_to_a_catalog_is_timed(house, source):
+    name = "holdfast_catalog_commit_duration_seconds_count"
+    before = samples(scrape(house))[name + "{}"]
+    house.served.ctl("source", "tag", source, "timed=yes")
+    wait_for(lambda: samples(scrape(house))[name + "{}"] > before, 10, "a commit to be counted")
+
+
 def test_what_is_told_is_true(house, source):
     now = samples(scrape(house))
     assert now['holdfast_source_ready{source="%s"}' % source] == 1

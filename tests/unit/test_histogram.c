@@ -42,6 +42,22 @@ a_clock_that_stood_still_or_worse_takes_nothing_from_the_sum(void **state)
 	assert_int_equal(h.sum_ns, 0);
 }
 
+static void
+what_is_shared_counts_alike(void **state)
+{
+	struct shared_histogram shared = {0};
+	struct histogram h = {0}, copy;
+
+	for (int i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		histogram_add(&h, histogram_bounds_ns[i] + 1);
+		shared_histogram_add(&shared, histogram_bounds_ns[i] + 1);
+	}
+	histogram_add(&h, -5);
+	shared_histogram_add(&shared, -5);
+	shared_histogram_get(&shared, &copy);
+	assert_memory_equal(&copy, &h, sizeof h);
+}
+
 int
 main(void)
 {
@@ -49,6 +65,7 @@ main(void)
 	    cmocka_unit_test(bounds_rise),
 	    cmocka_unit_test(a_time_is_counted_up_to_its_bound),
 	    cmocka_unit_test(a_clock_that_stood_still_or_worse_takes_nothing_from_the_sum),
+	    cmocka_unit_test(what_is_shared_counts_alike),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
