@@ -47,18 +47,25 @@ def keep_up(rig, agent):
 
 
 def see(daemon, name, broken=False, **options):
-    """Every screen of that name in the page is what the terminal shows, in colour too, and as wide as that."""
-    widths = [columns for shown, columns in Page(PAGE).shown if shown == name]
+    """Every screen of that name in the page is what the terminal shows, in colour too, and as wide as that; a line of
+    check_holdfast is for a program, and as long as it is."""
+    shown = Page(PAGE).shown
+    widths = [columns for screen, columns in shown if screen == name]
     assert widths, "%s has no screen %s" % (PAGE, name)
     for columns in widths:
+        command = shown[name, columns][0]
         text = look(PAGE, name, columns, daemon, **options)
+        if command.startswith("check_holdfast"):
+            continue
         fits(text, columns)
         if not broken:
-            same_in_colour(daemon, "holdfastctl", columns, text)
+            same_in_colour(daemon, command, columns, text)
 
 
 def test_nothing_protected_yet(rig):
-    see(rig.daemon(), "nothing-yet")
+    daemon = rig.daemon()
+    see(daemon, "nothing-yet")
+    see(daemon, "nothing-yet-points")
 
 
 def test_a_first_copy_under_way(rig):
@@ -69,6 +76,7 @@ def test_a_first_copy_under_way(rig):
     wait_for(lambda: daemon.source(source)["dataReplicationInfo"]["replicatedDisks"][0]["replicatedStorageBytes"] == 800 * BLOCK, 20, "what is acknowledged to be shown")
     assert "at 40 %" in daemon.ctl("status").stdout
     see(daemon, "first-copy")
+    see(daemon, "first-copy-ready", exit_code=6)
 
 
 def test_all_is_well(rig):
@@ -92,6 +100,16 @@ def test_what_is_stopped_is_not_the_furthest_behind(rig):
     assert ", of new\n" in daemon.ctl("status").stdout
 
 
+def test_what_somebody_did_is_told_with_its_end(rig):
+    daemon = rig.daemon()
+    source = protected(rig, daemon, "db01").identity.source_id
+    daemon.wait_ready(source)
+    daemon.ctl("retention", "freeze", source)
+    daemon.ctl("source", "pause", source)
+    daemon.wait_state(source, "PAUSED")
+    see(daemon, "paused-and-frozen")
+
+
 def test_one_of_twenty_is_gone(rig):
     daemon = rig.daemon()
     agents = [protected(rig, daemon, "web%02d" % (n + 1)) for n in range(20)]
@@ -105,6 +123,7 @@ def test_one_of_twenty_is_gone(rig):
         if agent is not gone:
             daemon.wait_state(agent.identity.source_id, "CONTINUOUS")
     see(daemon, "one-gone")
+    see(daemon, "one-gone-check", exit_code=1)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="a file system of its own needs root")
@@ -137,7 +156,9 @@ def rewrite(rig, agent):
 
 
 def test_the_daemon_is_down(rig):
-    see(rig.daemon(start=False), "daemon-down", broken=True, exit_code=3)
+    daemon = rig.daemon(start=False)
+    see(daemon, "daemon-down", broken=True, exit_code=3)
+    see(daemon, "daemon-down-check", exit_code=2)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="becoming somebody else needs root")
@@ -145,4 +166,6 @@ def test_no_permission(rig):
     daemon = rig.daemon()
     os.chmod(rig.path("."), 0o755)
     os.chmod(daemon.run_dir, 0o755)
-    see(daemon, "no-permission", broken=True, exit_code=5, prefix="setpriv --reuid=%d --regid=%d --clear-groups " % (NOBODY, NOBODY))
+    nobody = "setpriv --reuid=%d --regid=%d --clear-groups " % (NOBODY, NOBODY)
+    see(daemon, "no-permission", broken=True, exit_code=5, prefix=nobody)
+    see(daemon, "no-permission-check", exit_code=3, prefix=nobody)
