@@ -8,8 +8,6 @@
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
 
-enum { POINTS_MAX = 3 }; /* commands told */
-
 static bool
 is_at_quota(const json_t *source)
 {
@@ -85,16 +83,28 @@ print_point(const json_t *pit)
 	    freed != NULL ? size_format((uint64_t)json_integer_value(freed), bytes) : "");
 }
 
+size_t
+advice_points(const json_t *pits, const json_t *ret_points[ADVICE_POINTS_MAX])
+{
+	bool *told = calloc(json_array_size(pits) + 1, sizeof *told);
+	size_t n = 0;
+
+	for (int i; told != NULL && n < ADVICE_POINTS_MAX && (i = pick_point(pits, told)) >= 0; n++) {
+		told[i] = true;
+		ret_points[n] = json_array_get(pits, (size_t)i);
+	}
+	free(told);
+	return n;
+}
+
 static void
 print_points(const json_t *pits)
 {
-	bool *told = calloc(json_array_size(pits) + 1, sizeof *told);
+	const json_t *points[ADVICE_POINTS_MAX];
+	size_t n = advice_points(pits, points);
 
-	for (int n = 0, i; told != NULL && n < POINTS_MAX && (i = pick_point(pits, told)) >= 0; n++) {
-		told[i] = true;
-		print_point(json_array_get(pits, (size_t)i));
-	}
-	free(told);
+	for (size_t i = 0; i < n; i++)
+		print_point(points[i]);
 }
 
 void
