@@ -154,7 +154,7 @@ parse_known(const json_t *list, struct state *st)
 {
 	size_t n = json_array_size(list);
 
-	if (n > STATE_KNOWN_MAX)
+	if ((list != NULL && !json_is_array(list)) || n > STATE_KNOWN_MAX)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if (!copy_text(st->known[i], NAME_BYTES, json_string_value(json_array_get(list, i))))

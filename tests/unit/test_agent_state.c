@@ -251,6 +251,26 @@ a_damaged_file_is_refused_unless_it_is_replaced(void **state)
 	free(text);
 }
 
+/* Else all disks would be new, and be replicated. */
+static void
+known_disks_that_are_no_list_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct state *st = must_open(f, STATE_CREATE);
+	char *text, *last;
+
+	fill_in(st);
+	assert_int_equal(state_save(st, NULL), 0);
+	text = strdup(st->written);
+	state_close(st);
+	last = strstr(text, "\"knownDisks\": [");
+	assert_non_null(last);
+	strcpy(last, "\"knownDisks\": {}}");
+	write_text(f, "agent.json", text);
+	expect_refused(f, STATE_EXISTING, -EBADMSG);
+	free(text);
+}
+
 /* ---- tokens ---- */
 
 #define FINGERPRINT "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -335,6 +355,7 @@ main(void)
 	    T(a_launched_copy_does_not_run),
 	    T(a_newer_format_is_refused),
 	    T(a_damaged_file_is_refused_unless_it_is_replaced),
+	    T(known_disks_that_are_no_list_are_refused),
 	    cmocka_unit_test(a_token_is_read),
 	    cmocka_unit_test(what_is_no_token_is_refused),
 	    cmocka_unit_test(addresses_are_read_with_and_without_a_port),
