@@ -80,6 +80,7 @@ struct link {
 	/* the thread's alone */
 	SSL_CTX *context;
 	bool context_stale; /* a renewed certificate lies in the files */
+	bool cas_changed;   /* other CAs do, and the server was shown no certificate since */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* anything a caller may wait for */

@@ -259,22 +259,24 @@ on_renew_request(struct session *s)
 }
 
 /* The certificate is for our key and comes from a CA we trust, or one that it vouches for; or nothing changes. The CAs
- * first: a certificate of the next one is of use only to who trusts it. 1: the CAs are others than before. */
+ * first: a certificate of the next one is of use only to who trusts it. */
 static int
 keep_renewed(struct link *l, const struct message_renewed *m, struct hf_error *err)
 {
 	EVP_PKEY *key;
-	int saved, r = tls_check_ca(l->ca_path, &m->ca_certificate, err);
+	int r = tls_check_ca(l->ca_path, &m->ca_certificate, err);
 
 	if (r == 0)
 		r = tls_key_load(l->key_path, &key, err);
 	if (r < 0)
 		return r;
-	saved = r = tls_ca_save(l->ca_path, &m->ca_certificate, &m->next_ca_certificate, err);
+	r = tls_ca_save(l->ca_path, &m->ca_certificate, &m->next_ca_certificate, err);
+	if (r == 1)
+		l->cas_changed = l->context_stale = true;
 	if (r >= 0)
 		r = tls_certificate_save(l->certificate_path, &m->certificate, key, err);
 	EVP_PKEY_free(key);
-	return r < 0 ? r : saved;
+	return r;
 }
 
 static void
@@ -282,19 +284,18 @@ on_renewed(struct session *s, const struct wire_frame *f)
 {
 	static _Thread_local struct message_renewed m;
 	struct hf_error err = {0};
-	int r;
 
 	if (!decoded(s, message_renewed_decode(f->message, f->header.message_bytes, &m), "Renewed"))
 		return;
-	r = keep_renewed(s->l, &m, &err);
-	if (r < 0) {
+	if (keep_renewed(s->l, &m, &err) < 0) {
 		link_add_notice(s->l, "renew_failed", err.text);
 		return;
 	}
 	s->l->context_stale = true; /* used from the next connection on */
 	log_notice("renewed", "source=%s", s->welcome.source_id.text);
-	if (r == 1) /* that it works shall be known before the old CA goes */
+	if (s->l->cas_changed) /* that it works shall be known before the old CA goes */
 		session_end(s, -ECONNABORTED, "reconnecting, to show a certificate of the new CA");
+	s->l->cas_changed = false;
 }
 
 /* Sent again, the same frames would be refused for the same reason: the stream must begin anew,

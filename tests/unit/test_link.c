@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -831,6 +832,30 @@ the_next_ca_is_trusted_beside_the_one_that_vouches_for_it(void **state)
 	fake_identity_free(&next);
 }
 
+/* The CAs are in their file already then, and are no news. */
+static void
+a_certificate_of_the_next_ca_that_could_not_be_stored_is_shown_once_it_is(void **state)
+{
+	struct fixture *f = *state;
+	struct fake_identity next = fake_identity_make(NULL, "next", FAKE_CA, 90);
+	char in_the_way[PATH_MAX];
+
+	snprintf(in_the_way, sizeof in_the_way, "%s.tmp", f->certificate);
+	assert_int_equal(mkdir(in_the_way, 0700), 0);
+	begin_stream(f);
+	SET(f, next_ca, &next);
+	SET(f, renew, true);
+	assert_true(fake_server_wait(&f->server, notice_came, 0));
+	assert_string_equal(f->server.notice.event, "renew_failed");
+	assert_int_equal(count_certificates(f->ca), 2);
+	assert_int_equal(rmdir(in_the_way), 0);
+	SET(f, renew, true);
+	assert_true(fake_server_wait(&f->server, connected_times, 2));
+	assert_true(is_signed_by(f->certificate, &next));
+	SET(f, next_ca, NULL);
+	fake_identity_free(&next);
+}
+
 static void
 a_ca_that_nobody_vouches_for_changes_nothing(void **state)
 {
@@ -905,6 +930,7 @@ main(void)
 	    T(notices_are_kept_until_there_is_a_server),
 	    T(a_renewed_certificate_is_stored_and_used_next),
 	    T(the_next_ca_is_trusted_beside_the_one_that_vouches_for_it),
+	    T(a_certificate_of_the_next_ca_that_could_not_be_stored_is_shown_once_it_is),
 	    T(a_ca_that_nobody_vouches_for_changes_nothing),
 	    T(volumes_can_be_declared_again_in_mid_stream),
 	};
