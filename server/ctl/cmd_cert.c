@@ -13,6 +13,7 @@
 static const struct table_column columns[] = {
     {"role", "ROLE", false, false, 0},
     {"subject", "SUBJECT", false, false, 0},
+    {"host", "HOST", false, true, 6},
     {"state", "STATE", false, false, 0},
     {"begins", "VALID FROM", false, false, COLUMN_EXTRA},
     {"expires", "EXPIRES", false, false, 0},
@@ -31,7 +32,7 @@ mood_of(const char *state)
 }
 
 static void
-add_certificate(struct table *t, const json_t *c, int64_t now_ns)
+add_certificate(struct table *t, const json_t *c, const json_t *names, int64_t now_ns)
 {
 	const char *state = pick_text(c, "state");
 	double days = json_number_value(pick(c, "daysLeft"));
@@ -40,6 +41,7 @@ add_certificate(struct table *t, const json_t *c, int64_t now_ns)
 	table_add_row(t);
 	cell_text(t, "role", c, "role");
 	cell_text(t, "subject", c, "subject");
+	cell_text(t, "host", names, pick_text(c, "subject")); /* the CA and the server are no sources */
 	table_set(t, "state", state, NULL, mood_of(state));
 	cell_time(t, "begins", c, "notBeforeDateTime");
 	cell_relative(t, "expires", c, "notAfterDateTime", now_ns);
@@ -51,25 +53,37 @@ add_certificate(struct table *t, const json_t *c, int64_t now_ns)
 	cell_text(t, "issuer", c, "issuerFingerprint");
 }
 
+static int
+print_certificates(const struct ctl *ctl, const json_t *list, const json_t *sources)
+{
+	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_t *names = find_names(sources);
+	int64_t now_ns = clock_real_ns();
+	const json_t *c;
+	size_t i;
+
+	json_array_foreach (list, i, c) {
+		add_certificate(t, c, names, now_ns);
+	}
+	json_decref(names);
+	return print_table(ctl, t);
+}
+
 int
 run_cert_list(struct ctl *ctl)
 {
-	int64_t now_ns = clock_real_ns();
-	json_t *list, *c;
-	struct table *t;
-	size_t i;
+	json_t *list = NULL, *sources = NULL;
 	int code = client_list(ctl->client, &list, "/v1/certificates?");
 
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", list));
-	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach (list, i, c) {
-		add_certificate(t, c, now_ns);
-	}
+	if (code == EXIT_DONE)
+		code = find_sources(ctl, &sources);
+	if (code == EXIT_DONE)
+		code = print_certificates(ctl, list, sources);
+	json_decref(sources);
 	json_decref(list);
-	return print_table(ctl, t);
+	return code;
 }
 
 /* ---- renew ---- */

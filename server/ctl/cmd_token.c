@@ -107,37 +107,51 @@ run_token_create(struct ctl *ctl)
 static const struct table_column columns[] = {
     {"id", "TOKEN", false, false, 0},
     {"state", "STATE", false, false, 0},
-    {"source", "SOURCE", false, false, 0},
+    {"source", "SOURCE", false, false, 6},
+    {"host", "HOST", false, true, 0},
     {"created", "CREATED", false, false, 0},
     {"expires", "EXPIRES", false, false, 0},
     {"used", "USED", false, false, 0},
 };
 
-int
-run_token_list(struct ctl *ctl)
+static int
+print_tokens(const struct ctl *ctl, const json_t *tokens, const json_t *sources)
 {
+	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_t *names = find_names(sources);
 	int64_t now_ns = clock_real_ns();
-	json_t *tokens, *token;
-	struct table *t;
+	const json_t *token;
 	size_t i;
-	int code = client_list(ctl->client, &tokens, "/v1/tokens?");
 
-	if (code != EXIT_DONE)
-		return code;
-	if (ctl_given(ctl, OPT_JSON))
-		return print_json(json_pack("{s:o}", "items", tokens));
-	t = table_create(columns, sizeof columns / sizeof columns[0]);
 	json_array_foreach (tokens, i, token) {
 		table_add_row(t);
 		cell_text(t, "id", token, "tokenID");
 		cell_text(t, "state", token, "state");
 		cell_text(t, "source", token, "sourceServerID");
+		cell_host(t, "host", token, "sourceServerID", names);
 		cell_relative(t, "created", token, "createdDateTime", now_ns);
 		cell_relative(t, "expires", token, "expiresDateTime", now_ns);
 		cell_relative(t, "used", token, "usedDateTime", now_ns);
 	}
-	json_decref(tokens);
+	json_decref(names);
 	return print_table(ctl, t);
+}
+
+int
+run_token_list(struct ctl *ctl)
+{
+	json_t *tokens = NULL, *sources = NULL;
+	int code = client_list(ctl->client, &tokens, "/v1/tokens?");
+
+	if (code == EXIT_DONE && ctl_given(ctl, OPT_JSON))
+		return print_json(json_pack("{s:o}", "items", tokens));
+	if (code == EXIT_DONE)
+		code = find_sources(ctl, &sources);
+	if (code == EXIT_DONE)
+		code = print_tokens(ctl, tokens, sources);
+	json_decref(sources);
+	json_decref(tokens);
+	return code;
 }
 
 int

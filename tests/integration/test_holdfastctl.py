@@ -94,6 +94,13 @@ def test_scripts_get_tabs_and_exact_numbers(server):
     assert [row[0] for row in server.rows("pit", "list", "-o", "name")] == ["", "before-upgrade", ""]
 
 
+def test_an_output_that_is_full_is_no_success(server):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        for arguments in (["status"], ["source", "list", "--json"], ["--help"]):
+            done = subprocess.run(server.command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+            assert done.returncode == FAILED and "standard output" in done.stderr
+
+
 def test_json_is_the_apis(server):
     assert [s["sourceServerID"] for s in server.json("status")["items"]] == [READY, BROKEN]
     assert server.json("source", "show", "web01")["dataReplicationInfo"]["dataReplicationError"]["code"] == "AGENT_NOT_SEEN"

@@ -41,6 +41,8 @@ def test_it_fits_a_narrow_terminal(house, agents, command):
 def test_lists_of_all_sources_tell_whose_a_line_is(house, agents):
     """By host name where there is no room for ids; both agents run here."""
     host = os.uname().nodename
+    for command in ("cert list", "token list"):
+        assert house.served.ctl(*command.split(), "-H", "-o", "host").stdout.splitlines().count(host) >= 2
     for command in ("volume list", "pit list"):
         text, _ = shown(house, command)
         head, *lines = text.splitlines()
