@@ -269,5 +269,7 @@ print_json(json_t *json)
 
 	json_decref(json);
 	putchar('\n');
-	return r < 0 ? EXIT_FAILED : EXIT_DONE;
+	if (r < 0 && !ferror(stdout)) /* which is told at the end, of all that is printed */
+		return ctl_fail(EXIT_FAILED, "the answer cannot be written as JSON");
+	return EXIT_DONE;
 }
