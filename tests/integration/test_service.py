@@ -90,7 +90,6 @@ def test_it_is_ready_when_it_can_be_reached(rig, abstract):
     manager.wait("READY", "1")
     said = [name for name, _ in manager.said]
     assert said.index("EXTEND_TIMEOUT_USEC") < said.index("READY")
-    assert "WATCHDOG" not in said, "nobody asked for it"
     assert manager.status().startswith("Ready: no sources yet")
     daemon.stop()
     manager.wait("STOPPING", "1")
@@ -137,10 +136,14 @@ def let_it_lapse(manager, daemon, thread):
     assert "event=threads_go_on " in daemon.program.log.read_text()
 
 
-def test_a_watchdog_that_is_somebody_elses_is_not_fed(rig):
+@pytest.mark.parametrize("options", [{}, {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}])
+def test_a_watchdog_that_nobody_wants_or_somebody_else_is_not_fed(rig, options):
     manager = Manager(rig)
-    daemon = start(rig, manager, WATCHDOG_USEC="4000000", WATCHDOG_PID="1")
-    wait_for(lambda: len(manager.values("STATUS")) > 1 and manager.count("READY") == 1, 20, "it to be ready")
+    daemon = start(rig, manager, **options)
+    manager.wait("READY", "1")
+    rig.agent(daemon, {"root": rig.file("disk", bytes(1 << 20))})  # never started
+    wait_for(lambda: manager.status().startswith("Ready: 0/1 "), 20, "the source, which is told of by who would feed it")
+    assert "event=thread_silent" not in daemon.program.log.read_text()
     daemon.stop()
     manager.wait("STOPPING", "1")
     assert manager.count("WATCHDOG") == 0
