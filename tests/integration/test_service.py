@@ -105,6 +105,21 @@ def test_the_status_line_says_how_things_are(rig):
     wait_for(lambda: "worst lag unknown" in manager.status(), 20, "a stopped source not to lag")
 
 
+def test_an_end_that_takes_its_time_says_so(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager)
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", bytes(1 << 20))})
+    agent.program.signal(signal.SIGSTOP)  # it does not take leave
+    stat = pathlib.Path("/proc/%d/stat" % agent.program.pid)
+    wait_for(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", 20, "it to stand still")
+    try:
+        daemon.stop()
+    finally:
+        agent.program.signal(signal.SIGCONT)
+    said = [name for name, _ in manager.said]
+    assert "EXTEND_TIMEOUT_USEC" in said[said.index("STOPPING"):]
+
+
 def test_a_start_that_fails_says_why(rig):
     manager = Manager(rig)
     daemon = rig.daemon(start=False, env={"NOTIFY_SOCKET": manager.name})
@@ -200,10 +215,11 @@ def test_a_reload_changes_what_can_be_changed_and_says_what_takes_a_restart(rig)
     manager = Manager(rig)
     daemon = start(rig, manager)
     assert daemon.get("/v1/version")["restartRequired"] == []
-    daemon.settings.update({"server.log_level": "warning", "tls.token_lifetime": "2h", "ingest.credit": "8MiB"})
+    daemon.settings.update({"server.log_level": "warning", "tls.certificate_lifetime": "30d", "tls.token_lifetime": "2h",
+                            "ingest.credit": "8MiB"})
     daemon.write_config()
     done = daemon.ctl("reload").stdout
-    assert done == ("changed: server.log_level tls.token_lifetime\n"
+    assert done == ("changed: server.log_level tls.certificate_lifetime tls.token_lifetime\n"
                     "not before a restart (systemctl restart holdfastd): ingest.credit\n")
     wait_for(lambda: manager.count("READY") == 2, 20, "the manager to know that it is over")
     said = [name for name, _ in manager.said]
@@ -212,6 +228,8 @@ def test_a_reload_changes_what_can_be_changed_and_says_what_takes_a_restart(rig)
     assert "event=restart_required " in log_of(daemon)
     token = daemon.request("POST", "/v1/tokens", {}, admin=True)
     assert parse_time(token["expiresDateTime"]) - time.time() > 3600
+    rig.agent(daemon, {"root": rig.file("disk", bytes(1 << 20))})  # never started
+    assert 29 < next(c for c in daemon.items("/v1/certificates?") if c["role"] == "AGENT")["daysLeft"] < 31
     before = len(log_of(daemon))
     daemon.request("DELETE", "/v1/tokens/%s" % token["tokenID"], admin=True)
     assert len(log_of(daemon)) == before, "a notice, at level warning"
