@@ -66,6 +66,12 @@ compare_id(const void *id, const void *source)
 	return strcmp(((const struct id *)id)->text, ((const struct registry_source *)source)->id.text);
 }
 
+static bool
+comes_again(const struct registry_source *s)
+{
+	return s->phase == PHASE_ACTIVE || s->phase == PHASE_PAUSED;
+}
+
 /* The newest of each source: the last of its own in the list. */
 static void
 look_at_newest(const struct look *l, const struct registry_certificate *list, size_t count,
@@ -77,7 +83,7 @@ look_at_newest(const struct look *l, const struct registry_certificate *list, si
 		    source_count == 0 ? NULL
 				      : bsearch(&list[i].source, sources, source_count, sizeof *sources, compare_id);
 
-		if (newest && !list[i].revoked && s != NULL && s->phase == PHASE_ACTIVE)
+		if (newest && !list[i].revoked && s != NULL && comes_again(s))
 			look_at_source(l, s, &list[i]);
 	}
 }
