@@ -4,11 +4,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "proto/common/units.h"
 
-enum { BAR_WIDTH = 24 };
+enum { BAR_WIDTH = 24, BAR_WIDTH_MIN = 4, LINE_BYTES = 400 };
 
 #define BAR_EVERY_NS   (NS_PER_SECOND / 5)
 #define PLAIN_EVERY_NS (10 * NS_PER_SECOND)
@@ -78,24 +79,39 @@ describe(const struct progress *p, int64_t now_ns, char *ret_text, size_t size)
 	    left_ns < 0 ? "" : " left");
 }
 
+/* Columns that may be written: a line that reaches the edge could not be drawn anew in its place. */
+static int
+line_width(const struct progress *p)
+{
+	struct winsize size;
+
+	return ioctl(p->fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col - 1 : LINE_BYTES - 8;
+}
+
+/* The bar takes what the words leave, and goes when that is too little. */
 static void
 show_bar(const struct progress *p, int64_t now_ns)
 {
-	char bar[BAR_WIDTH + 1], text[256], line[400];
-	int full = percent(p) * BAR_WIDTH / 100;
+	static const char full[] = "########################", rest[] = "........................";
+	char text[256], line[LINE_BYTES], drawn[LINE_BYTES];
+	int width = line_width(p), bar, done;
 
-	for (int i = 0; i < BAR_WIDTH; i++)
-		bar[i] = i < full ? '#' : '.';
-	bar[BAR_WIDTH] = '\0';
 	describe(p, now_ns, text, sizeof text);
-	snprintf(line, sizeof line, "\r%s [%s] %s\033[K", p->title, bar, text); /* ESC [ K clears what was longer */
-	emit(p, line);
+	bar = width - (int)strlen(p->title) - (int)strlen(text) - (int)strlen(" [] ");
+	bar = bar > BAR_WIDTH ? BAR_WIDTH : bar;
+	done = percent(p) * bar / 100;
+	if (bar >= BAR_WIDTH_MIN)
+		snprintf(line, sizeof line, "%s [%.*s%.*s] %s", p->title, done, full, bar - done, rest, text);
+	else
+		snprintf(line, sizeof line, "%s %s", p->title, text);
+	snprintf(drawn, sizeof drawn, "\r%.*s\033[K", width, line); /* ESC [ K clears what was longer */
+	emit(p, drawn);
 }
 
 static void
 show_sentence(const struct progress *p, int64_t now_ns)
 {
-	char text[256], line[400];
+	char text[256], line[LINE_BYTES];
 
 	describe(p, now_ns, text, sizeof text);
 	snprintf(line, sizeof line, "%s: %s\n", p->title, text);

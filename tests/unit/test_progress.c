@@ -2,6 +2,7 @@
 #include "proto/common/progress.h"
 
 #include <errno.h>
+#include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,6 +94,53 @@ a_bar_is_redrawn_in_place(void **state)
 	assert_int_equal(text[strlen(text) - 1], '\n');
 }
 
+/* What is drawn on a terminal of so many columns; the longest line. */
+static size_t
+longest_on_terminal(unsigned short columns, char **ret_text)
+{
+	struct winsize size = {.ws_row = 24, .ws_col = columns};
+	static char text[4096];
+	int master, slave;
+	size_t longest = 0;
+	char *line, *rest = text;
+	struct progress p;
+	ssize_t n;
+
+	assert_int_equal(openpty(&master, &slave, NULL, NULL, &size), 0);
+	progress_begin(&p, PROGRESS_AUTO, slave, "removing files", 0, 1000 * MIB, 0);
+	progress_update(&p, 0, S);
+	progress_update(&p, 500 * MIB, 2 * S);
+	n = read(master, text, sizeof text - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	close(slave);
+	close(master);
+	*ret_text = strdup(text);
+	while ((line = strsep(&rest, "\r\n")) != NULL) {
+		line[strcspn(line, "\033")] = '\0';
+		longest = strlen(line) > longest ? strlen(line) : longest;
+	}
+	return longest;
+}
+
+static void
+a_bar_fits_the_terminal_or_goes(void **state)
+{
+	char *text;
+
+	assert_in_range(longest_on_terminal(200, &text), 80, 199);
+	assert_non_null(strstr(text, "[############............]"));
+	free(text);
+	assert_in_range(longest_on_terminal(90, &text), 60, 89);
+	assert_non_null(strchr(text, '['));
+	free(text);
+	assert_in_range(longest_on_terminal(70, &text), 50, 69);
+	assert_null(strchr(text, '#'));
+	free(text);
+	assert_in_range(longest_on_terminal(30, &text), 29, 29);
+	free(text);
+}
+
 static void
 the_rate_does_not_count_what_was_done_before(void **state)
 {
@@ -141,6 +189,7 @@ main(void)
 	    cmocka_unit_test(lines_tell_every_new_percentage_once),
 	    cmocka_unit_test(sentences_come_every_ten_seconds_with_rate_and_time_left),
 	    cmocka_unit_test(a_bar_is_redrawn_in_place),
+	    cmocka_unit_test(a_bar_fits_the_terminal_or_goes),
 	    cmocka_unit_test(nothing_is_left_at_the_end_however_slow_it_was),
 	    cmocka_unit_test(the_rate_does_not_count_what_was_done_before),
 	    cmocka_unit_test(the_rate_is_that_of_late),
