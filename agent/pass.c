@@ -715,13 +715,14 @@ pass_run(struct link *l, const struct pass_config *config, struct hf_error *err)
 	p->link = l;
 	p->config = config;
 	p->err = err;
-	r = init(p);
-	if (r == 0)
+	r = init(p); /* says itself what it lacks */
+	if (r == 0) {
 		r = run(p);
+		if (r == -ENOMEM)
+			(void)hf_error_set(err, r, "reading disks");
+	}
 	if (r == -ECANCELED)
 		(void)hf_error_say(err, r, "stopped");
-	else if (r == -ENOMEM)
-		(void)hf_error_set(err, r, "reading disks");
 	fini(p);
 	free(p);
 	return r;

@@ -5,13 +5,14 @@ A writer puts record n on file system 1, waits until it is on the disk, then put
 n + 1, without pause. At no moment is disk 2 ahead of disk 1, so in no honest point is it.
 """
 import os
+import re
 import struct
 import threading
 import time
 
 import pytest
 
-from harness import BLOCK, BUILD, IS_ROOT, MIB, is_mounted, run, wait_for
+from harness import BLOCK, BUILD, IS_ROOT, MIB, ROOT, is_mounted, run, wait_for
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="mounting and freezing need root")
 POINTS = 12
@@ -173,3 +174,21 @@ def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
     done = run(BUILD / "holdfast-agent", "run", "--state", inside, "--freeze", two.mounts[0], "--once", check=False)
     assert done.returncode != 0 and "freeze" in done.stderr and str(two.mounts[0]) in done.stderr
     assert is_mounted(two.mounts[0])
+
+
+def run_with(two, agent, capabilities):
+    """A run of the agent as a service that has these capabilities, and as little memory to lock as systemd 219 leaves one."""
+    freeze = [word for m in two.mounts for word in ("--freeze", m)]
+    return run("prlimit", "--memlock=65536:65536", "setpriv", "--bounding-set", ",".join(["-all"] + ["+" + c for c in capabilities]),
+               BUILD / "holdfast-agent", "run", "--state", agent.state_dir, "--once", "--interval", "100ms", "--progress", "none", *freeze, check=False)
+
+
+def test_the_unit_leaves_the_agent_what_a_freeze_takes(two):
+    unit = (ROOT / "deploy/systemd/holdfast-agent.service").read_text()
+    capabilities = re.search(r"(?m)^CapabilityBoundingSet=(.*)$", unit).group(1).lower().replace("cap_", "").split()
+    agent = two.agent(two.served, two.devices)
+    refused = run_with(two, agent, [c for c in capabilities if c != "ipc_lock"])
+    assert refused.returncode != 0 and "CAP_IPC_LOCK" in refused.stderr
+    done = run_with(two, agent, capabilities)
+    assert done.returncode == 0, done.stderr
+    assert two.served.point(agent.source, "frozen", newest=True)["consistency"] == "filesystem"
