@@ -99,6 +99,10 @@ enum {
 /* A store says "full" only until it tries again, every second: it counts as full for so long after it last said so. */
 #define FULL_HOLD_NS (3 * NS_PER_SECOND)
 
+/* So long an RPO target was met before it is said so: points of the age of the target miss it at every turn, and events
+ * are kept in a bounded number. */
+#define TARGET_HOLD_NS (60 * NS_PER_SECOND)
+
 /* A job of a store that fails in the same way again and again is logged no more often. */
 #define JOB_LOG_INTERVAL_NS (60 * NS_PER_SECOND)
 

@@ -85,9 +85,9 @@ struct source {
 
 	struct registry_source facts;
 	struct source_settings settings;
-	bool target_missed; /* as told */
-	char *tags;         /* a JSON object; NULL = none */
-	char *new_disks;    /* a JSON array, as declared; NULL = none */
+	int64_t target_missed_ns; /* monotonic: its RPO target was missed last, as was told; 0: told that it is met */
+	char *tags;               /* a JSON object; NULL = none */
+	char *new_disks;          /* a JSON array, as declared; NULL = none */
 	enum source_life life;
 	struct store *store;  /* NULL while OPENING and BROKEN */
 	struct mail *waiting; /* for the store to be opened, oldest first */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What new sources begin with, and what is set of one: targets, tags."""
 import json
+import signal
 
 import pytest
 
@@ -87,6 +88,21 @@ def test_a_target_that_is_missed_is_told_and_ready_does_not_depend_on_it(house, 
     wait_for(lambda: house.served.events("rpo_met"), 20, "the event")
     assert house.served.source(db.source)["rpoTargetMet"] is None
     db.start()
+
+
+def test_a_target_that_is_missed_now_and_then_is_told_once(house, db):
+    house.served.wait_streaming(db.source)
+    house.served.ctl("source", "set", db.source, "rpo-target=2s")
+    wait_for(lambda: house.served.source(db.source)["rpoTargetMet"], 20, "the target to be met")
+    told = len(house.served.events("rpo_missed"))
+    for _ in range(3):
+        db.program.signal(signal.SIGSTOP)
+        wait_for(lambda: house.served.source(db.source)["rpoTargetMet"] is False, 20, "the target to be missed")
+        wait_for(lambda: len(house.served.events("rpo_missed")) > told, 20, "the event")
+        db.program.signal(signal.SIGCONT)
+        wait_for(lambda: house.served.source(db.source)["rpoTargetMet"], 20, "the target to be met again")
+    assert len(house.served.events("rpo_missed")) == told + 1
+    house.served.ctl("source", "set", db.source, "rpo-target=none")
 
 
 def test_tags_are_given_taken_and_looked_for(house, db):
