@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import MIB, SLOW, BUILD, first_difference, pick, random_bytes, ready_agent, wait_for
+from harness import MIB, SANITIZER, SLOW, BUILD, first_difference, pick, random_bytes, ready_agent, wait_for
 from tcp_proxy import TcpProxy
 
 LAGS = ("receivedSeconds", "durableSeconds", "consistentSeconds")
@@ -85,8 +85,8 @@ def faketime(*offset):
     if library is None:
         pytest.skip("libfaketime is not installed")
     preload = [library]
-    if SLOW > 1:
-        preload.insert(0, subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip())
+    if SANITIZER:
+        preload.insert(0, subprocess.run(["gcc", "-print-file-name=%s" % SANITIZER], capture_output=True, text=True, check=True).stdout.strip())
     return ["env", "LD_PRELOAD=" + ":".join(preload), *offset, "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"]
 
 

@@ -40,13 +40,15 @@ SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runt
 rigs = []  # those open now, so that a failing test can show their logs
 
 
-def _is_instrumented():
+def _sanitizer():
+    """The library of the one the programs are built with; None: of none."""
     program = BUILD / "holdfastd"
-    libraries = subprocess.run(["ldd", program], capture_output=True, check=False).stdout if program.exists() else b""
-    return b"libasan" in libraries or b"libtsan" in libraries
+    libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout if program.exists() else ""
+    return next((name for name in ("libasan.so", "libtsan.so") if name in libraries), None)
 
 
-SLOW = 4 if _is_instrumented() else 1  # what is measured in seconds may take this much longer
+SANITIZER = _sanitizer()
+SLOW = 4 if SANITIZER else 1  # what is measured in seconds may take this much longer
 PATIENCE = 3 * SLOW  # and a condition is waited for this much longer than it ought to take: the machine may be busy
 
 
