@@ -193,6 +193,8 @@ serve(struct api *api, struct http_request *req, enum door door)
 		r = check_permission(call, door, &err);
 	if (r == 0 && call->route->prepare != NULL)
 		r = call->route->prepare(call, &err);
+	if (r == 0)
+		r = call_check_body(call, &err);
 	if (r < 0)
 		call_reply_error(call, r, err.text, refusal_hint(r));
 	else if (call->route->verb != NULL)

@@ -210,16 +210,34 @@ call_try_again(struct call *call, int status)
 }
 
 int
-call_body(const struct call *call, json_t **ret_body, struct hf_error *err)
+call_body(struct call *call, json_t **ret_body, struct hf_error *err)
 {
 	size_t len = http_request_head(call->req)->body_bytes;
 	json_error_t problem;
 
+	call->body_read = true;
 	*ret_body =
 	    len == 0 ? json_object() : json_loadb(http_request_body(call->req), len, JSON_REJECT_DUPLICATES, &problem);
 	if (*ret_body == NULL)
 		return hf_error_say(err, -EINVAL, "body, line %d: %s", problem.line, problem.text);
 	return 0;
+}
+
+int
+call_check_body(struct call *call, struct hf_error *err)
+{
+	json_t *body;
+	int r;
+
+	if (call->body_read)
+		return 0;
+	r = call_body(call, &body, err);
+	if (r < 0)
+		return r;
+	if (!json_is_object(body) || json_object_size(body) > 0)
+		r = hf_error_say(err, -EINVAL, "body: there is nothing to say to this path");
+	json_decref(body);
+	return r;
 }
 
 int

@@ -65,6 +65,7 @@ struct call {
 	struct registry_audit audit;     /* its row; request 0: it has none */
 	int outcome;                     /* what comes of it, for the audit */
 	bool tried;                      /* it found no room once, and was given some */
+	bool body_read;                  /* prepare() knows what it says */
 
 	/* what prepare() found in arguments and body */
 	struct id source, pit, token; /* "" = not given */
@@ -115,7 +116,9 @@ void call_work(struct call *call, void (*work)(struct helper_job *job), void (*f
 struct call *call_from_job(struct helper_job *job);
 
 /* The body, a JSON object; "" is an empty one. A new reference. 0 or -EINVAL. */
-int call_body(const struct call *call, json_t **ret_body, struct hf_error *err);
+int call_body(struct call *call, json_t **ret_body, struct hf_error *err);
+/* A body that nobody asked for must be empty: what it says would be ignored. 0 or -EINVAL. */
+int call_check_body(struct call *call, struct hf_error *err);
 
 /* A query parameter as a number up to max, or fallback if it is not given. 0 or -EINVAL with err.
  */

@@ -583,6 +583,23 @@ bad_bodies_change_nothing(void **state)
 	assert_int_equal(w->sv.commands, 0);
 }
 
+/* Whoever says more than a path takes means something else than what would be done. */
+static void
+a_body_that_nobody_reads_must_be_empty(void **state)
+{
+	static const char *const requests[] = {"DELETE /v1/source-servers/" FAKE_READY,
+	    "POST /v1/source-servers/" FAKE_READY "/pause", "POST /v1/ca/rotate", "GET /v1/version"};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+		expect_problem(ask(w, "admin.sock", 400, requests[i], "{\"dryRun\": true}"), 400, "EINVAL");
+		expect_problem(ask(w, "admin.sock", 400, requests[i], "[]"), 400, "EINVAL");
+		expect_problem(ask(w, "admin.sock", 400, requests[i], "{"), 400, "EINVAL");
+		assert_int_equal(w->sv.commands, 0);
+	}
+	json_decref(ask(w, "admin.sock", 200, "POST /v1/ca/rotate", "{}"));
+}
+
 static void
 monitor_socket_changes_nothing(void **state)
 {
@@ -1091,6 +1108,7 @@ main(int argc, char **argv)
 	    T(policy_is_set_and_retention_frozen),
 	    T(plan_tells_what_goes),
 	    T(bad_bodies_change_nothing),
+	    T(a_body_that_nobody_reads_must_be_empty),
 	    T(monitor_socket_changes_nothing),
 	    T(every_changing_route_is_closed_to_the_monitor),
 	    T(unknown_paths_and_methods_are_refused),
