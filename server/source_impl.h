@@ -142,7 +142,7 @@ struct source {
 	struct throttle_gate gate;  /* of its throttle: see source_pace.c */
 	uint64_t read_bytes;        /* of its sessions, ever */
 	struct throttle_gate share; /* what it may bring while it gives way; else open */
-	struct trial trial;         /* of its line */
+	struct trial trial;         /* does it help that others do? */
 	int64_t due_ns; /* real clock: when its newest point is older than its RPO target; INT64_MAX: never */
 	struct {        /* as declared: kept for status and for what is not OK */
 		char identity[NAME_BYTES], name[NAME_BYTES];

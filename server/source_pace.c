@@ -5,9 +5,9 @@
  * agent is also told to hold what it was granted before. All have the same, and so, where many wait for one disk, the
  * same share of it.
  *
- * But one that is late goes first (server/precedence.h): at once if it waits for our disk; if it waits for its line,
- * which may be its own, as long as that is seen to help (server/trial.h). Those with more time have a share then, a
- * part of what the late one brings: whatever came beyond it is made up for by holding.
+ * But one that is late, and waits for our disk or for its line, goes first (server/precedence.h), as long as that is
+ * seen to help it (server/trial.h): the line may be its own. Those with more time have a share then, a part of what the
+ * late one brings: whatever came beyond it is made up for by holding.
  *
  * The gate is a throttle (server/throttle.h): what is read of the socket. TCP then holds the agent back, so a throttle
  * counts at once, also for what was granted before. There is less credit than without one, so that heartbeats are not
@@ -96,18 +96,29 @@ due_ns(const struct source *src)
 	return source_until_ns(newest) + src->settings.rpo_target_ns;
 }
 
-/* Our disk it shares with all; its line with some, or with nobody. */
+/* What others may have the use of, too: not its own disks, processor and throttle. */
+static bool
+waits_for_shared(const struct source *src)
+{
+	double waits[STAGES];
+
+	return stages_get(&src->stages, waits) && waits[STAGE_NETWORK] + waits[STAGE_WRITE] + waits[STAGE_SYNC] > MUCH;
+}
+
+static bool
+is_late(const struct source *src)
+{
+	return src->due_ns < clock_real_ns() + src->settings.rpo_target_ns / LATE_PART;
+}
+
 static void
 claim_precedence(struct source *src, int64_t now_ns)
 {
-	int64_t target_ns = src->settings.rpo_target_ns;
-	bool late = src->session != NULL && src->due_ns < clock_real_ns() + target_ns / LATE_PART;
-	double waits[STAGES] = {0};
-	bool known = late && stages_get(&src->stages, waits);
-	bool helps = trial_tick(&src->trial, known && waits[STAGE_NETWORK] > MUCH, src->read_bytes, now_ns);
+	bool taken = src->session != NULL && source_window(src, CREDIT_MIN_BYTES) > 0; /* not paused, not full */
+	bool needed = taken && is_late(src) && waits_for_shared(src);
 
-	if (helps || (known && waits[STAGE_WRITE] + waits[STAGE_SYNC] > MUCH))
-		precedence_claim(&src->server->precedence, src->due_ns + target_ns / ALIKE_PART,
+	if (trial_tick(&src->trial, needed, src->read_bytes, now_ns))
+		precedence_claim(&src->server->precedence, src->due_ns + src->settings.rpo_target_ns / ALIKE_PART,
 		    rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
 }
 

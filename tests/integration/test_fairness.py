@@ -63,7 +63,7 @@ def test_who_is_nearer_to_its_target_goes_first(slow):
     daemon.ctl("source", "set", late, "rpo-target=1s")
     daemon.ctl("source", "set", other, "rpo-target=1d")
     changed = [random_bytes(slow.random, SIZE) for _ in disks]
-    slow.disk.delay("write", 0.01)
+    slow.disk.delay("write", 0.02)
     before = [durable(daemon, source) for source in (late, other)]
     for disk, data in reversed(list(zip(disks, changed))):  # the late one has no start of the other
         with open(disk, "r+b") as f:
