@@ -711,6 +711,16 @@ check_retire(struct command *c, const struct pki_certificate *next)
 	return r;
 }
 
+/* They name the CA that is gone, so no agent would use them. */
+static void
+void_tokens(struct server *sv)
+{
+	struct hf_error err;
+
+	if (registry_revoke_unused_tokens(sv->registry, &err) < 0)
+		log_warning("tokens_not_revoked", "msg=\"%s\"", err.text);
+}
+
 static void
 run_retire_ca(struct job *job, struct disk *d, struct run_cache *cache)
 {
@@ -720,6 +730,8 @@ run_retire_ca(struct job *job, struct disk *d, struct run_cache *cache)
 
 	if (r == 0)
 		r = pki_retire(c->server->pki, clock_real_ns(), &c->err);
+	if (r == 0)
+		void_tokens(c->server);
 	if (r == 0)
 		server_event(c->server, NULL, "ca_retired",
 		    "%s (SHA-256 %s) is the only CA now; tokens not yet used are void", next.subject, next.fingerprint);

@@ -787,6 +787,15 @@ registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *
 	    sql_run(&r->sql, err, "UPDATE token SET revoked = 1 WHERE id = ?", "t", id->text), "token", id, err);
 }
 
+int
+registry_revoke_unused_tokens(struct registry *r, struct hf_error *err)
+{
+	HOLD(r);
+	int status = sql_run(&r->sql, err, "UPDATE token SET revoked = 1 WHERE used_ns = 0", "");
+
+	return status < 0 ? status : 0;
+}
+
 static int
 check_token(const struct registry_token *token, int64_t now_ns, struct hf_error *err)
 {

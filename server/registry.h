@@ -104,6 +104,7 @@ int registry_put_token(struct registry *r, const struct registry_token *token,
 int registry_list_tokens(
     struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err);
 int registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *err); /* -ENOENT */
+int registry_revoke_unused_tokens(struct registry *r, struct hf_error *err);
 
 /* ---- certificates: this list, not a CRL, is the authority ---- */
 struct registry_certificate {

@@ -38,7 +38,11 @@ def test_two_agents_one_of_them_away_move_to_a_new_ca(rig):
     wait_for(lambda: not waiting(daemon), 20, "the one that was away to move")
     new = ca(daemon)["next"]["fingerprint"]
     assert "nobody needs the old CA" in daemon.ctl("ca", "show").stderr
+    unused = daemon.request("POST", "/v1/tokens", {}, admin=True)["tokenID"]
     daemon.ctl("ca", "retire", "--yes")
+    states = {t["tokenID"]: t["state"] for t in daemon.items("/v1/tokens?")}
+    assert states.pop(unused) == "REVOKED", "it names the old CA"
+    assert set(states.values()) == {"USED"}
     assert ca(daemon)["fingerprint"] == new and ca(daemon)["next"] is None
     agents = (here, away, newcomer)
     for agent in agents:  # and they forget the old one
