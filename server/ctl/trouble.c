@@ -97,6 +97,18 @@ target_text(const json_t *source, char *buf, size_t size)
 	return buf;
 }
 
+/* "; but rot was found": an error that goes on beside the state, which does not tell it. "" = there is none. */
+static const char *
+beside_text(const json_t *source, char *buf, size_t size)
+{
+	const char *error = pick_text(source, "dataReplicationInfo.dataReplicationError.rawError");
+
+	buf[0] = '\0';
+	if (error[0] != '\0' && strstr(pick_text(source, "dataReplicationInfo.stateReason"), error) == NULL)
+		snprintf(buf, size, "; but %s", error);
+	return buf;
+}
+
 /* The state's, or that of the first reason why it is not ready; or where to look. */
 static void
 find_cure(const json_t *source, char *ret_text, size_t size)
@@ -123,11 +135,11 @@ print_one(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 				 ? pick_text(why, "text")
 				 : pick_text(source, "dataReplicationInfo.stateReason");
 	int64_t since_ns = pick_time_ns(source, "dataReplicationInfo.stateSinceDateTime");
-	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES], target[160];
+	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES], target[160], beside[600];
 
-	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s", pick_source_name(source),
+	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s%s", pick_source_name(source),
 	    pick_text(source, "dataReplicationInfo.dataReplicationState"), duration_format(now_ns - since_ns, span),
-	    reason, target_text(source, target, sizeof target));
+	    reason, beside_text(source, beside, sizeof beside), target_text(source, target, sizeof target));
 	print_wrapped(ctl, line, 4, place_of(source) == NEEDS_SOMEBODY ? MOOD_BAD : MOOD_WARN);
 	find_cure(source, cure, sizeof cure);
 	snprintf(line, sizeof line, "    next: %s", cure);

@@ -51,6 +51,7 @@ class Page:
 def gist(text):
     """What a screen says: figures as #, space as one blank, no matter how wide a column was and where a line was broken."""
     text = re.sub(r"\n {4,}(?!next:)", " ", text)
+    text = re.sub(r"(worst lag \S+), of \w+", r"\1, of #", text)  # of several that are well it is now this one, now that
     lines = (re.sub(r"\s+", " ", FIGURE.sub("#", line)).strip() for line in text.splitlines())
     return [line for line in lines if line]
 
