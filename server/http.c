@@ -210,6 +210,22 @@ reason_phrase(int status)
 	return "Answer";
 }
 
+/* What is wrong with a request that is refused here. */
+static const char *
+refusal_detail(int status)
+{
+	switch (status) {
+	case 405: return "GET, POST, PATCH and DELETE are the methods";
+	case 413: return "a body is 64 KiB at most";
+	case 414: return "the path or its query has too many parts";
+	case 431: return "a head is 8 KiB at most";
+	case 501: return "a body comes as it is, with its Content-Length";
+	case 503: return "there is no memory for it";
+	case 505: return "HTTP/1.1 and HTTP/1.0 are the versions";
+	default: return "this is no HTTP request";
+	}
+}
+
 /* What cannot be parsed is answered here, and the connection ends: its bytes can no longer be told
  * apart. */
 static void
@@ -224,8 +240,9 @@ refuse(struct connection *c, int status)
 	c->state = CONNECTION_ASKED;
 	c->request.head.keep_alive = false;
 	c->request.head.minor = 1;
-	evbuffer_add_printf(
-	    body, "{\"status\": %d, \"title\": \"%s\", \"code\": \"HTTP\"}\n", status, reason_phrase(status));
+	evbuffer_add_printf(body,
+	    "{\"status\": %d, \"title\": \"%s\", \"detail\": \"%s\", \"code\": \"HTTP\", \"hint\": null}\n", status,
+	    reason_phrase(status), refusal_detail(status));
 	http_reply(&c->request, status, "application/problem+json", body);
 	evbuffer_free(body);
 }

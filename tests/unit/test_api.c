@@ -861,6 +861,7 @@ expect_refusal(struct world *w, const char *bytes, const char *status)
 	reply = hear_all(fd, NULL);
 	if (strncmp(reply, status, strlen(status)) != 0)
 		fail_msg("wanted %s, got %s", status, reply);
+	expect_problem(json_loads(strstr(reply, "\r\n\r\n"), 0, NULL), atoi(status + strlen("HTTP/1.1 ")), "HTTP");
 	free(reply);
 	close(fd);
 }
