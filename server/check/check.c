@@ -87,6 +87,7 @@ judge_source(const struct check *c, const json_t *source, struct verdict *v)
 {
 	const char *state = pick_text(source, "dataReplicationInfo.dataReplicationState");
 	const char *reason = pick_text(source, "dataReplicationInfo.stateReason");
+	const char *error = pick_text(source, "dataReplicationInfo.dataReplicationError.rawError");
 	int64_t since_ns = pick_time_ns(source, "dataReplicationInfo.stateSinceDateTime");
 	char span[UNITS_TEXT_BYTES];
 
@@ -100,6 +101,8 @@ judge_source(const struct check *c, const json_t *source, struct verdict *v)
 	judge_lag(c, source, v);
 	if (strcmp(state, "STALLED") == 0 || strcmp(state, "DISCONNECTED") == 0)
 		find_fault(v, CHECK_WARNING, "%s for %s: %s", state, span, reason);
+	if (error[0] != '\0') /* beside a state that is none of those */
+		find_fault(v, CHECK_WARNING, "%s", error);
 }
 
 /* ---- the server, asked about all of them ---- */

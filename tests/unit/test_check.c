@@ -182,6 +182,19 @@ a_fault_tells_since_when_and_what_to_type_next(void **state)
 }
 
 static void
+what_is_wrong_beside_the_state_warns(void **state)
+{
+	static const char rot[] =
+	    "[{\"sourceServerID\": \"s-1\", \"ready\": true, \"lag\": {\"consistentSeconds\": 3}, "
+	    "\"dataReplicationInfo\": {\"dataReplicationState\": \"CONTINUOUS\", \"stateReason\": "
+	    "\"well\", \"dataReplicationError\": {\"code\": \"INTEGRITY_ERROR\", \"rawError\": "
+	    "\"damaged blocks: 1\"}}}]";
+
+	assert_int_equal(judge_sources(rot), CHECK_WARNING);
+	assert_first_line("HOLDFAST WARNING - s-1 (s-1): damaged blocks: 1");
+}
+
+static void
 one_that_was_stopped_by_hand_wakes_nobody(void **state)
 {
 	assert_int_equal(judge_sources("[" SOURCE("s-1", "a", "STOPPED", "false", "99999") "]"), CHECK_WARNING);
@@ -266,6 +279,7 @@ main(void)
 	    cmocka_unit_test(thresholds_given_stand_before_the_target),
 	    cmocka_unit_test(what_cannot_go_on_by_itself_warns),
 	    cmocka_unit_test(a_fault_tells_since_when_and_what_to_type_next),
+	    cmocka_unit_test(what_is_wrong_beside_the_state_warns),
 	    cmocka_unit_test(one_that_was_stopped_by_hand_wakes_nobody),
 	    cmocka_unit_test(without_a_point_there_is_no_figure),
 	    cmocka_unit_test(no_source_at_all_warns),
