@@ -182,11 +182,11 @@ api_json_server_reasons(const struct server_facts *facts)
 void
 api_json_add_source_reasons(json_t *reasons, const struct source_status *s)
 {
-	if (s->store.failed)
+	if (is_our_fault(s->error))
+		add_reason(reasons, s->error, s->raw_error, s->id.text);
+	else if (s->store.failed)
 		add_reason(
 		    reasons, "STORE_FAILED", "the store of this source acknowledges nothing any more", s->id.text);
-	else if (is_our_fault(s->error))
-		add_reason(reasons, s->error, s->raw_error, s->id.text);
 }
 
 json_t *

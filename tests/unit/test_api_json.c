@@ -464,6 +464,7 @@ health_blames_the_server_only_for_its_own_faults(void **state)
 	static const char *const ours[] = {"STAGING_FULL", "STAGING_IO_ERROR", "INTEGRITY_ERROR"};
 	struct server_facts facts = {.areas = {{.total_bytes = 1000, .free_bytes = 500}}};
 	struct source_status *s = new_status();
+	json_t *reasons;
 
 	strcpy(s->error, "AGENT_NOT_SEEN");
 	assert_true(is_healthy(&facts, s));
@@ -475,6 +476,11 @@ health_blames_the_server_only_for_its_own_faults(void **state)
 	assert_true(is_healthy(&facts, s));
 	s->store.failed = true;
 	assert_false(is_healthy(&facts, s));
+	strcpy(s->error, "STAGING_IO_ERROR"); /* says more */
+	reasons = json_array();
+	api_json_add_source_reasons(reasons, s);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(reasons, 0), "code")), "STAGING_IO_ERROR");
+	json_decref(reasons);
 	facts.areas[AREA_JOURNAL].level = SPACE_SHORTEN;
 	assert_false(is_healthy(&facts, NULL));
 	free(s);
