@@ -48,6 +48,7 @@ VALUE(resent_frames, s->resent_frames)
 VALUE(lost_sessions, s->lost_sessions)
 VALUE(throttle, s->throttle.mbps != 0 ? s->throttle.mbps * 125e3 : NAN)
 VALUE(throttle_wait, (double)s->throttle.waited_ns / NS_PER_SECOND)
+VALUE(gives_way, s->throttle.gives_way)
 VALUE(io_errors, s->store.io_errors)
 VALUE(failed, s->store.failed)
 VALUE(journal, s->store.journal_bytes)
@@ -101,6 +102,8 @@ static const struct source_family {
     {{"holdfast_source_throttle_wait_seconds_total", "counter",
 	 "Time in which nothing was read of it because of its throttle, since the server started"},
 	get_throttle_wait},
+    {{"holdfast_source_gives_way", "gauge", "1 while it may send less because that helps one that is late"},
+	get_gives_way},
     {{"holdfast_source_io_errors_total", "counter", "Writes and syncs of its journal that failed"}, get_io_errors},
     {{"holdfast_source_failed", "gauge", "1 if its store acknowledges nothing any more until the server is restarted"},
 	get_failed},

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "proto/common/log.h"
 #include "proto/common/units.h"
 #include "server/source_impl.h"
 
@@ -112,12 +113,24 @@ is_late(const struct source *src)
 }
 
 static void
+log_trial(const struct source *src)
+{
+	if (src->trial.phase == TRIAL_HELPED || src->trial.phase == TRIAL_VAIN)
+		log_info("trial", "source=%s msg=\"it is late, and that the others give way %s\"", src->id.text,
+		    src->trial.phase == TRIAL_HELPED ? "helps" : "does not help: they no longer do");
+}
+
+static void
 claim_precedence(struct source *src, int64_t now_ns)
 {
 	bool taken = src->session != NULL && source_window(src, CREDIT_MIN_BYTES) > 0; /* not paused, not full */
 	bool needed = taken && is_late(src) && waits_for_shared(src);
+	enum trial_phase before = src->trial.phase;
+	bool goes_first = trial_tick(&src->trial, needed, src->read_bytes, now_ns);
 
-	if (trial_tick(&src->trial, needed, src->read_bytes, now_ns))
+	if (src->trial.phase != before)
+		log_trial(src);
+	if (goes_first)
 		precedence_claim(&src->server->precedence, src->due_ns + src->settings.rpo_target_ns / ALIKE_PART,
 		    rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
 }

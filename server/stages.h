@@ -3,8 +3,8 @@
  * small, for every source has one.
  *
  * The agent measures what waits there: for its disks, for encryption, for the network, for the server. What it takes
- * for the network or for us may be our throttle, which reads nothing meanwhile; and what it waits for us is a sync
- * while one is in flight, else everything before it: writing. */
+ * for the network or for us may be our throttle, which reads nothing meanwhile, or that it gives way; and what it waits
+ * for us is a sync while one is in flight, else everything before it: writing. */
 #ifndef HF_SERVER_STAGES_H
 #define HF_SERVER_STAGES_H
 

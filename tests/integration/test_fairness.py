@@ -98,5 +98,6 @@ def test_on_a_line_that_all_share_who_is_late_goes_first(rig):
     assert all(daemon.source(source)["throttle"]["givesWay"] for source in others)
     assert not daemon.source(late)["throttle"]["givesWay"]
     assert "gives way" in daemon.ctl("source", "show", others[0]).stdout
+    wait_for(lambda: "event=trial level=info source=%s" % late in daemon.program.log.read_text(), 20, "the trial to be judged")
     far.narrow(10000)
     wait_for(lambda: not any(daemon.source(source)["throttle"]["givesWay"] for source in others), 60, "nobody to give way")
