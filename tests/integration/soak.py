@@ -18,6 +18,7 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import random
 import re
 import signal
@@ -294,15 +295,18 @@ class Soak:
             self.daemon.ctl(*words, check=None)
 
     def measure(self):
-        """Of the daemon; files of the staging area, which come and go with its content, are none of the descriptors."""
+        """Of the daemon. Neither files of the staging area are counted, nor the kernel's threads of its rings: they come and go."""
         pid = self.daemon.program.pid
         with open("/proc/%d/status" % pid, encoding="ascii") as f:
             status = dict(line.split(":", 1) for line in f)
-        descriptors = 0
+        descriptors = threads = 0
         for fd in os.listdir("/proc/%d/fd" % pid):
             with contextlib.suppress(FileNotFoundError):
                 descriptors += not os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith(str(self.daemon.data))
-        return {"MiB": int(status["VmRSS"].split()[0]) // 1024, "threads": int(status["Threads"]), "descriptors": descriptors}
+        for task in pathlib.Path("/proc/%d/task" % pid).iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                threads += not (task / "comm").read_text().startswith("iou-")
+        return {"MiB": int(status["VmRSS"].split()[0]) // 1024, "threads": threads, "descriptors": descriptors}
 
     def run(self, seconds):
         for guest in self.guests:
