@@ -68,9 +68,10 @@ def test_a_pause_outlives_both_sides(rig):
     daemon.restart()
     daemon.wait_state(agent.source, "PAUSED")
     assert state_of(daemon, agent.source) == paused
-    agent.restart()
+    agent.kill()
+    change(rig, disk)  # before it compares: what it finds then it may not send, and so it does not look again
+    agent.start()
     daemon.wait_state(agent.source, "PAUSED")
-    change(rig, disk)
     wait_for(lambda: sees_backlog(daemon, agent.source), 20, "the agent to see the change")
     assert received(daemon, agent.source) == 0
     daemon.ctl("source", "resume", agent.source)
