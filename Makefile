@@ -75,7 +75,7 @@ LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libs
 .SECONDARY:
 
 all: deps ## build the programs and their man pages
-	@$(SUBMAKE) programs man
+	+@$(SUBMAKE) programs man
 
 # The empty recipes keep make from saying that there was nothing to do.
 programs: $(PROGRAMS) ; @:
@@ -190,21 +190,21 @@ demo: all ## the main job end to end on real disks, in under four minutes (KEEP=
 	@$(PYTHON) tests/integration/demo.py
 
 check: all ## every test; the last line counts them
-	@$(SUBMAKE) units crashes liar
-	@$(SUBMAKE) fuzzers BUILD=$(FUZZ_BUILD)
+	+@$(SUBMAKE) units crashes liar
+	+@$(SUBMAKE) fuzzers BUILD=$(FUZZ_BUILD)
 	@$(PYTHON) tests/run.py --build $(BUILD) --fuzz-build $(FUZZ_BUILD) all
 
 check-unit: all ## the unit tests alone, under a minute
-	@$(SUBMAKE) units
+	+@$(SUBMAKE) units
 	@$(PYTHON) tests/run.py --build $(BUILD) unit
 
 check-crash: all ## the simulated disk loses, tears and reorders, at every operation; recovery must never lie
-	@$(SUBMAKE) crashes
+	+@$(SUBMAKE) crashes
 	@$(PYTHON) tests/crash/run.py $(BUILD) full
 
 STATES ?= 10000000
 crash-soak: all ## the same for hours: random lives until STATES=10000000 crash states were tried
-	@$(SUBMAKE) crashes
+	+@$(SUBMAKE) crashes
 	@$(PYTHON) tests/crash/run.py $(BUILD) soak $(STATES)
 
 check-deb: all ## the packages and the static agent alone: built, installed, used, upgraded, purged
@@ -214,7 +214,7 @@ BEFORE ?= c14c436
 check-upgrade: all ## the programs of the version before (BEFORE, out of git) and these, upgraded in any order
 	@mkdir -p $(BUILD)/before
 	@git archive $(BEFORE) | tar -x -C $(BUILD)/before
-	@$(SUBMAKE) -C $(BUILD)/before BUILD=build programs
+	+@$(SUBMAKE) -C $(BUILD)/before BUILD=build programs
 	@HOLDFAST_BUILD=$(abspath $(BUILD)) HOLDFAST_BEFORE=$(abspath $(BUILD))/before/build $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_upgrade.py
 
 MINUTES ?= 10
@@ -225,15 +225,15 @@ check-planted: all ## bugs planted on purpose: the crash test must catch every o
 	@$(PYTHON) tests/run.py --build $(BUILD) planted
 
 check-asan: deps ## the whole suite under the address and undefined-behaviour sanitizers
-	@$(SUBMAKE) check BUILD=$(BUILD)/asan FUZZ_BUILD=$(BUILD) \
+	+@$(SUBMAKE) check BUILD=$(BUILD)/asan FUZZ_BUILD=$(BUILD) \
 		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
 fuzz-smoke: all ## at least a million executions of every fuzz target
-	@$(SUBMAKE) fuzzers
+	+@$(SUBMAKE) fuzzers
 	@$(PYTHON) tests/run.py --build $(BUILD) fuzz
 
 bench: all ## ratios measured side by side, into build/bench.json; a missed goal is shown as MISSED, not failed
-	@$(SUBMAKE) benches
+	+@$(SUBMAKE) benches
 	@$(PYTHON) tests/bench/run.py --build $(BUILD)
 
 tidy: deps ## formatting, linters, and the rule of which folder may include which
@@ -264,7 +264,7 @@ for page in $(filter $(BUILD)/man/%,$^); do section=$${page##*.}; \
 endef
 
 install: all ## install under $(DESTDIR)$(PREFIX)
-	@$(SUBMAKE) $(INSTALLS)
+	+@$(SUBMAKE) $(INSTALLS)
 
 # What each package has. They build only what they install, and install nothing to build with.
 install-server: $(BUILD)/holdfastd $(server_MANS)
@@ -318,7 +318,7 @@ $(BUILD)/static/%.o: %.c | $(PB_C)
 
 TARBALL = holdfast-agent-$(VERSION)-x86_64
 agent-tarball: deps ## a static agent with an installer, for where there is no package
-	@$(SUBMAKE) $(BUILD)/$(TARBALL).tar.gz
+	+@$(SUBMAKE) $(BUILD)/$(TARBALL).tar.gz
 	@ls $(BUILD)/$(TARBALL).tar.gz
 
 $(BUILD)/$(TARBALL).tar.gz: $(BUILD)/holdfast-agent-static $(agent_MANS) deploy/agent/install.sh deploy/systemd/holdfast-agent.service
