@@ -29,7 +29,7 @@ enum {
 	(INT64_C(1) << 62) /* year 2116; differences of two such clocks cannot overflow \
 			    */
 #define BLOCKS_END (UINT64_C(1) << 48)
-#define SIZE_END   (UINT64_C(1) << 60)
+#define SIZE_END   (UINT64_C(1) << 58) /* those of all volumes of a source can be added up */
 
 struct arena {
 	size_t used;
@@ -572,6 +572,7 @@ heartbeat_convert(struct conversion *c, Holdfast__V1__Heartbeat *w, struct messa
 	convert_ns(c, &w->echo_clock_ns, &m->echo_clock_ns);
 	convert_ns(c, &w->echo_hold_ns, &m->echo_hold_ns);
 	convert_u64(c, &w->backlog_bytes, &m->backlog_bytes);
+	require(c, m->backlog_bytes < VOLUMES_MAX * SIZE_END);
 	convert_ns(c, &w->unchanged_until_ns, &m->unchanged_until_ns);
 	convert_u64(c, &w->source_wait_ns, &m->waits.source_ns);
 	convert_u64(c, &w->tls_ns, &m->waits.tls_ns);
@@ -585,6 +586,7 @@ heartbeat_convert(struct conversion *c, Holdfast__V1__Heartbeat *w, struct messa
 	for (size_t i = 0; i < m->backlog_count; i++) {
 		convert_u32(c, &w->volume_backlogs[i]->volume, &m->backlogs[i].volume);
 		convert_u64(c, &w->volume_backlogs[i]->bytes, &m->backlogs[i].bytes);
+		require(c, m->backlogs[i].bytes < SIZE_END);
 	}
 }
 
@@ -680,6 +682,7 @@ report_convert(struct conversion *c, Holdfast__V1__Report *w, struct message_rep
 		convert_u32(c, &w->volumes[i]->volume, &m->volumes[i].volume);
 		convert_u64(c, &w->volumes[i]->done_bytes, &m->volumes[i].done_bytes);
 		convert_u64(c, &w->volumes[i]->total_bytes, &m->volumes[i].total_bytes);
+		require(c, m->volumes[i].done_bytes < SIZE_END && m->volumes[i].total_bytes < SIZE_END);
 	}
 }
 

@@ -112,7 +112,7 @@ struct message_declared_volume {
 	char name[NAME_BYTES];
 	char identity[NAME_BYTES];
 	char device_name[PATH_BYTES];
-	uint64_t size_bytes; /* 1..2^60 - 1 when state is OK */
+	uint64_t size_bytes; /* 1..2^58 - 1 when state is OK */
 	enum volume_state state;
 	bool boot_disk;
 };

@@ -25,14 +25,19 @@ counts_as_connected(const struct source *src, int64_t now_ns)
 /* ---- volumes ---- */
 
 static uint64_t
-replicated_bytes(const struct store_volume *v)
+at_most(uint64_t bytes, uint64_t most)
 {
-	uint64_t bytes = v->frontier_blocks * BLOCK_BYTES;
-
-	return bytes < v->size_bytes ? bytes : v->size_bytes;
+	return bytes < most ? bytes : most;
 }
 
-/* What a first fill has still to bring we know better than the agent, which tells it once a second. */
+static uint64_t
+replicated_bytes(const struct store_volume *v)
+{
+	return at_most(v->frontier_blocks * BLOCK_BYTES, v->size_bytes);
+}
+
+/* What a first fill has still to bring we know better than the agent, which tells it once a second, and may say what it
+ * likes. */
 static void
 add_declaration(const struct source *src, struct volume_status *v)
 {
@@ -42,7 +47,7 @@ add_declaration(const struct source *src, struct volume_status *v)
 		v->state = src->declared[i].state;
 		v->rescanned_bytes = src->activity == ACTIVITY_RESCAN ? src->declared[i].rescanned_bytes : 0;
 		if (v->backlogged_bytes == 0 && src->activity != ACTIVITY_FILL)
-			v->backlogged_bytes = src->declared[i].backlog_bytes;
+			v->backlogged_bytes = at_most(src->declared[i].backlog_bytes, v->total_bytes);
 	}
 }
 
@@ -122,7 +127,7 @@ gather_volumes(struct source *src, struct source_status *s, struct state_facts *
 		f->replicated_bytes += s->volumes[i].replicated_bytes;
 	}
 	if (s->backlog_unsplit)
-		s->backlog_bytes = src->backlog_bytes;
+		s->backlog_bytes = at_most(src->backlog_bytes, f->total_bytes);
 }
 
 static const char *

@@ -54,11 +54,15 @@ def test_an_agent_that_tells_the_sum_alone_is_believed_and_no_disk_is_named(hous
     for name in ("root", "data"):
         agent.fill(name, b"x" * 4096)
     wait_for(lambda: backlogs(daemon.source(source)) == (0, {"root": 0, "data": 0}), 20, "both to be filled")
-    agent.backlog_bytes = 8192
-    wait_for(lambda: backlogs(daemon.source(source)) == (8192, {"root": None, "data": None}), 20, "the sum to be told")
+    agent.backlog_bytes = 6000
+    wait_for(lambda: backlogs(daemon.source(source)) == (6000, {"root": None, "data": None}), 20, "the sum to be told")
     wait_for(lambda: not samples(daemon, source), 10, "the metrics to say nothing of a disk")
     assert "data" in daemon.ctl("volume", "list", source).stdout
-    agent.backlogs = {agent.volumes["data"].number: 8192}
-    wait_for(lambda: backlogs(daemon.source(source)) == (8192, {"root": 0, "data": 8192}), 20, "the disk to be named")
-    wait_for(lambda: sorted(samples(daemon, source)) == [0, 8192], 10, "the metrics to say so")
+    agent.backlog_bytes = 1 << 50
+    wait_for(lambda: backlogs(daemon.source(source))[0] == 8192, 20, "no more to be told than the disks have")
+    agent.backlogs = {agent.volumes["data"].number: 4000}
+    wait_for(lambda: backlogs(daemon.source(source)) == (4000, {"root": 0, "data": 4000}), 20, "the disk to be named")
+    wait_for(lambda: sorted(samples(daemon, source)) == [0, 4000], 10, "the metrics to say so")
+    agent.backlogs = {agent.volumes["data"].number: 1 << 50}
+    wait_for(lambda: backlogs(daemon.source(source)) == (4096, {"root": 0, "data": 4096}), 20, "no more than the disk has")
     agent.close()

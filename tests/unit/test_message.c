@@ -87,7 +87,7 @@ volume_set(struct message_declared_volume *v, unsigned i)
 	snprintf(v->name, sizeof v->name, "disk%u", i);
 	snprintf(v->identity, sizeof v->identity, "wwn:%u", i);
 	snprintf(v->device_name, sizeof v->device_name, "/dev/sd%u", i);
-	v->size_bytes = (UINT64_C(1) << 60) - 1 - i;
+	v->size_bytes = (UINT64_C(1) << 58) - 1 - i;
 	v->state = VOLUME_OK;
 	v->boot_disk = i == 0;
 }
@@ -167,7 +167,7 @@ as_many_volumes_as_allowed_come_back(void **state)
 	for (unsigned i = 0; i < NEW_DISKS_MAX; i++) {
 		memset(d.new_disks[i].device_name, 'd', PATH_BYTES - 1);
 		memset(d.new_disks[i].identity, 'i', NAME_BYTES - 1);
-		d.new_disks[d.new_disk_count++].size_bytes = (UINT64_C(1) << 60) - 1;
+		d.new_disks[d.new_disk_count++].size_bytes = (UINT64_C(1) << 58) - 1;
 	}
 	assert_round_trip(declare, &d);
 	assert_round_trip(volumes, &v);
@@ -191,7 +191,7 @@ stream_messages_come_back_as_they_were(void **state)
 
 	h.backlog_count = VOLUMES_MAX;
 	for (unsigned i = 0; i < VOLUMES_MAX; i++)
-		h.backlogs[i] = (struct message_backlog){i + 1, UINT64_MAX - i};
+		h.backlogs[i] = (struct message_backlog){i + 1, (UINT64_C(1) << 58) - 1 - i};
 	memset(&c, 0, sizeof c);
 	c.clock_ns = 7;
 	c.consistency = CONSISTENCY_APPLICATION;
@@ -258,7 +258,7 @@ reports_and_ends_come_back_as_they_were(void **state)
 	for (unsigned i = 0; i < VOLUMES_MAX; i++) {
 		r.volumes[i].volume = i;
 		r.volumes[i].done_bytes = i * 7;
-		r.volumes[i].total_bytes = UINT64_MAX - i;
+		r.volumes[i].total_bytes = (UINT64_C(1) << 58) - 1 - i;
 	}
 	assert_round_trip(report, &r);
 	strcpy(o.event, "freeze_timeout");
@@ -370,7 +370,7 @@ declared_volumes_that_make_no_sense_are_refused(void **state)
 		volume_set(&m.volumes[1], 1); \
 	} while (0)
 	refused(declare, two, m.volumes[1].size_bytes = 0, -HF_EPROTOCOL);
-	refused(declare, two, m.volumes[1].size_bytes = UINT64_C(1) << 60, -HF_EPROTOCOL);
+	refused(declare, two, m.volumes[1].size_bytes = UINT64_C(1) << 58, -HF_EPROTOCOL);
 	refused(declare, two, m.volumes[1].state = 0, -HF_EPROTOCOL);
 	refused(declare, two, m.volumes[1].state = 7, -HF_EPROTOCOL);
 	refused(declare, two, m.volumes[1].name[0] = '\0', -HF_EPROTOCOL);
@@ -383,8 +383,21 @@ declared_volumes_that_make_no_sense_are_refused(void **state)
 static void
 a_new_disk_has_a_size_that_can_be_and_a_wish_is_a_known_one(void **state)
 {
-	refused(declare, m.new_disk_count = 1, m.new_disks[0].size_bytes = UINT64_C(1) << 60, -HF_EPROTOCOL);
+	refused(declare, m.new_disk_count = 1, m.new_disks[0].size_bytes = UINT64_C(1) << 58, -HF_EPROTOCOL);
 	refused(heartbeat, m.new_disks = NEW_DISKS_REPLICATE, m.new_disks++, -HF_EPROTOCOL);
+}
+
+/* Of all volumes added up, in 64 bits. */
+static void
+what_is_told_of_disks_can_be_added_up(void **state)
+{
+	refused(heartbeat, m.backlog_bytes = (UINT64_C(60) << 58) - 1, m.backlog_bytes++, -HF_EPROTOCOL);
+	refused(heartbeat, m.backlogs[m.backlog_count++].bytes = (UINT64_C(1) << 58) - 1, m.backlogs[0].bytes++,
+	    -HF_EPROTOCOL);
+	refused(report, (m.activity = ACTIVITY_PASS, m.count = 1, m.volumes[0].done_bytes = (UINT64_C(1) << 58) - 1),
+	    m.volumes[0].done_bytes++, -HF_EPROTOCOL);
+	refused(report, (m.activity = ACTIVITY_PASS, m.count = 1, m.volumes[0].total_bytes = (UINT64_C(1) << 58) - 1),
+	    m.volumes[0].total_bytes++, -HF_EPROTOCOL);
 }
 
 static void
@@ -770,6 +783,7 @@ main(void)
 	    cmocka_unit_test(enumerations_out_of_range_are_refused),
 	    cmocka_unit_test(declared_volumes_that_make_no_sense_are_refused),
 	    cmocka_unit_test(a_new_disk_has_a_size_that_can_be_and_a_wish_is_a_known_one),
+	    cmocka_unit_test(what_is_told_of_disks_can_be_added_up),
 	    cmocka_unit_test(a_volume_that_is_not_sent_needs_neither_size_nor_identity),
 	    cmocka_unit_test(answers_name_their_volume_unless_it_is_refused),
 	    cmocka_unit_test(compare_out_of_bounds_is_refused),
