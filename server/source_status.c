@@ -325,13 +325,22 @@ gather_agent(const struct source *src, struct source_status *s, struct state_fac
 	gather_bad_volume(src, f);
 }
 
-/* What an administrator did lasts over restarts, and so does the absence of an agent; and with them since when. */
+/* What an administrator did lasts over restarts, and so does the absence of an agent; and with them since when. 0:
+ * since now. */
+static int64_t
+lasting_ns(const struct source *src, enum replication_state state)
+{
+	if (state == STATE_PAUSED || (state == STATE_STOPPED && !src->deleting))
+		return src->facts.phase_ns;
+	if (state == STATE_DISCONNECTED && src->gone_ns == 0) /* it was not here since the start */
+		return src->seen_ns;
+	return state == STATE_INITIATING && !src->ever_connected ? src->facts.created_ns : 0;
+}
+
 static int64_t
 since_ns(const struct source *src, enum replication_state state)
 {
-	bool ordered = state == STATE_PAUSED || (state == STATE_STOPPED && !src->deleting);
-	bool away = state == STATE_DISCONNECTED && src->gone_ns == 0; /* it was not here since the start */
-	int64_t since = ordered ? src->facts.phase_ns : away ? src->seen_ns : 0;
+	int64_t since = lasting_ns(src, state);
 
 	return since != 0 ? since : clock_real_ns();
 }
@@ -438,9 +447,10 @@ source_publish_first(const struct source *src)
 	s->last_seen_ns = facts->last_seen_ns;
 	s->first_byte_ns = facts->first_byte_ns;
 	s->certificate_expires_ns = facts->certificate_expires_ns;
-	s->taken_ns = s->state_since_ns = f.now_ns = clock_real_ns();
+	s->taken_ns = f.now_ns = clock_real_ns();
 	s->bottleneck = -1;
 	f.ever_connected = facts->last_seen_ns != 0;
+	s->state_since_ns = f.ever_connected ? s->taken_ns : facts->created_ns;
 	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);
 	copy_verdict(&v, s);

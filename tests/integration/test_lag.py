@@ -61,6 +61,15 @@ def test_when_an_agent_was_seen_and_began_is_known_after_a_restart(rig):
     assert info["dataReplicationInitiation"]["steps"][-1] == {"name": "START_DATA_TRANSFER", "status": "SUCCEEDED"}
 
 
+def test_a_source_that_never_came_is_awaited_since_it_was_enrolled(rig):
+    daemon = rig.daemon()
+    agent = rig.agent(daemon, {"root": rig.file("disk", b"x" * MIB)})
+    daemon.restart("stop")
+    daemon.wait_state(agent.source, "INITIATING")
+    source = daemon.source(agent.source)
+    assert source["dataReplicationInfo"]["stateSinceDateTime"] == source["lifeCycle"]["addedToServiceDateTime"]
+
+
 def test_the_lag_of_an_agent_that_is_gone_grows_with_the_clock(house):
     daemon = house.served
     disk = house.file("gone", random_bytes(house.random, MIB))
