@@ -62,8 +62,9 @@ void source_adopted(struct source *src); /* a refusal as a clone is forgiven */
 typedef void source_deleted_done(void *arg, int status, const char *text);
 void source_delete(struct source *src, source_deleted_done *done, void *arg);
 
-/* Delete a volume that is no longer declared, as store_delete_volume(). The store is closed for it: the agent is sent
- * away, and let in again at once. done(arg, status, text) exactly once. */
+/* Delete a volume that is no longer declared, as store_delete_volume(). Unless that is refused the store is closed for
+ * it: the agent is sent away, and let in again at once. done(arg, status, text) exactly once, perhaps inside the call.
+ */
 void source_delete_volume(
     struct source *src, const char *volume, bool with_points, source_deleted_done *done, void *arg);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A volume that is no longer declared goes. Everything that uses a store may use any of its volumes, so the store is
- * closed for it: the session ends, jobs and views come back, the catalog thread does it, the store is opened again. The
- * agent resumes its stream, and compares nothing. */
+ * closed for it, unless it would be refused: the session ends, jobs and views come back, the catalog thread does it,
+ * the store is opened again. The agent resumes its stream, and compares nothing. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,26 +65,27 @@ source_run_volume_deletion(struct source *src)
 }
 
 static int
-check_free(const struct source *src, const char **ret_text)
+check_free(const struct source *src, struct hf_error *err)
 {
 	if (src->life != SOURCE_OPEN || src->deleting || src->shutting_down)
-		*ret_text = "its data is not open: try again in a moment";
-	else if (src->exports_out > 0)
-		*ret_text = "a point of it is being exported: wait for the end, or end the export";
-	else
-		return 0;
-	return -EBUSY;
+		return hf_error_say(err, -EBUSY, "its data is not open: try again in a moment");
+	if (src->exports_out > 0)
+		return hf_error_say(
+		    err, -EBUSY, "a point of it is being exported: wait for the end, or end the export");
+	return 0;
 }
 
 void
 source_delete_volume(struct source *src, const char *volume, bool with_points, source_deleted_done *done, void *arg)
 {
 	struct volume_deletion *v;
-	const char *text;
-	int r = check_free(src, &text);
+	struct hf_error err;
+	int r = check_free(src, &err);
 
+	if (r == 0)
+		r = store_check_delete_volume(src->store, volume, with_points, &err);
 	if (r < 0) {
-		done(arg, r, text);
+		done(arg, r, err.text);
 		return;
 	}
 	v = calloc(1, sizeof *v);

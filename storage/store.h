@@ -59,6 +59,10 @@ int store_create(struct disk *d, const struct store_config *config, const struct
 int store_delete_volume(struct disk *d, const struct store_config *config, const char *volume, bool with_points,
     size_t *ret_points, struct hf_error *err);
 
+/* Would it be refused? Asked of the open store, so that it is closed for nothing less than a deletion. [owner] 0 or
+ * negative, as store_delete_volume(), which looks again. */
+int store_check_delete_volume(struct store *s, const char *volume, bool with_points, struct hf_error *err);
+
 /* Recover: read the catalog and the journal's tail, sync what is relied on. Blocking, any thread; the store then
  * belongs to the thread that calls store_attach(). A catalog that is damaged or gone is replaced: see
  * store_get_repair(). -HF_ECORRUPT, -HF_EFORMAT, -errno. */

@@ -133,7 +133,7 @@ discard_files(struct deletion *x)
 }
 
 static int
-delete_volume(struct deletion *x, const char *volume, bool with_points, size_t *ret_points)
+check(struct deletion *x, const char *volume, bool with_points)
 {
 	int r = find_retired(x, volume);
 
@@ -142,6 +142,31 @@ delete_volume(struct deletion *x, const char *volume, bool with_points, size_t *
 	if (r == 0 && x->named_count > 0 && !with_points)
 		r = hf_error_say(x->err, -EBUSY, "%zu points in time have it: it goes only with them (--with-points)",
 		    x->named_count);
+	return r;
+}
+
+static void
+free_deletion(struct deletion *x)
+{
+	free(x->pits);
+	free(x->going);
+}
+
+int
+store_check_delete_volume(struct store *s, const char *volume, bool with_points, struct hf_error *err)
+{
+	struct deletion x = {.s = s, .err = err};
+	int r = check(&x, volume, with_points);
+
+	free_deletion(&x);
+	return r;
+}
+
+static int
+delete_volume(struct deletion *x, const char *volume, bool with_points, size_t *ret_points)
+{
+	int r = check(x, volume, with_points);
+
 	if (r == 0)
 		r = catalog_delete_volume(x->s->catalog, x->volume->info.volume, x->going, x->going_count, x->err);
 	if (r < 0)
@@ -162,8 +187,7 @@ store_delete_volume(struct disk *d, const struct store_config *config, const cha
 	if (r < 0)
 		return r;
 	r = delete_volume(&x, volume, with_points, ret_points);
-	free(x.pits);
-	free(x.going);
+	free_deletion(&x);
 	store_close(x.s, d);
 	return r;
 }

@@ -252,6 +252,7 @@ def test_a_volume_is_deleted_only_when_it_is_retired_and_no_point_has_it(lost):
     assert listed == {root: "OK", lost.data_id: "RETIRED"}
     statuses = {v["volumeID"]: v["volumeStatus"] for v in daemon.items("/v1/volumes?sourceServerID=%s" % source)}
     assert statuses == {root: "REGULAR", lost.data_id: "RETIRED"}
+    lost_before = daemon.program.log.read_text().count("event=session_")
     for today in (root, "root"):
         assert "replicated today" in daemon.ctl("volume", "delete", source, today, "--yes", check=1).stderr
     assert lost.data_id in daemon.ctl("volume", "delete", source, "no-such", "--yes", check=4).stderr, "those that are retired are not named"
@@ -259,8 +260,8 @@ def test_a_volume_is_deleted_only_when_it_is_retired_and_no_point_has_it(lost):
     assert "points in time have it" in refused.stderr
     both = next(p for p in daemon.points(source) if p["name"] == "both")
     daemon.request("POST", "/v1/points-in-time/%s/hold" % both["pointInTimeID"], admin=True)
-    wait_for(lambda: daemon.source(source)["ready"], 20, "the source to be open")
     assert "held" in daemon.ctl("volume", "delete", source, "data", "--yes", "--with-points", check=1).stderr
+    assert daemon.program.log.read_text().count("event=session_") == lost_before, "the agent was sent away for a refusal"
     assert image_of(daemon, source, lost.data_id).exists()
     assert first_difference(lost.volumes["data"], daemon.export(source, "data", "both")) is None
 
