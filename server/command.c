@@ -165,7 +165,9 @@ struct command {
 	struct quota_change quota;
 	struct policy_change policy;
 	struct throttle throttle;
-	bool frozen, paused;
+	bool frozen;
+	const struct phase_verb *phase_verb;
+	bool changed;   /* else it was so before */
 	int64_t now_ns; /* our clock when it was given */
 	json_t *patch;
 	struct source_settings settings;
@@ -888,91 +890,101 @@ command_scrub(struct server *sv, const struct id *source, bool cancel, command_d
 	send_to_source(make_command(sv, source, done, arg), cancel ? cancel_scrub : start_scrub);
 }
 
+/* ---- stop, start, pause, resume ---- */
+
+struct phase_verb {
+	int (*put)(struct registry *r, const struct id *source, enum registry_phase phase, int64_t now_ns,
+	    struct hf_error *err); /* 1, or 0: it is as asked */
+	enum registry_phase phase;
+	void (*apply)(struct command *c, struct source *src);
+	const char *event, *text; /* kept, and answered */
+	const char *already;      /* answered, when nothing has changed */
+};
+
 static void
-run_stop_source(struct job *job, struct disk *d, struct run_cache *cache)
+run_phase_verb(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
+	const struct phase_verb *v = c->phase_verb;
+	int r = v->put(c->server->registry, &c->source, v->phase, c->now_ns, &c->err);
 
-	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_STOPPED, c->now_ns, &c->err));
+	c->changed = r > 0;
+	set_result(c, r < 0 ? r : 0);
 	c->admit_number = c->server->admit_number;
+}
+
+static void
+take_phase(struct command *c, struct source *src)
+{
+	const struct phase_verb *v = c->phase_verb;
+
+	if (!c->changed) {
+		answer_ok(c, v->already);
+		return;
+	}
+	server_event(c->server, &c->source, v->event, "%s", v->text);
+	v->apply(c, src);
+	source_publish(src); /* who asked may look at once */
+	answer_ok(c, v->text);
+}
+
+static void
+give_phase_verb(
+    struct server *sv, const struct id *source, const struct phase_verb *verb, command_done *done, void *arg)
+{
+	struct command *c = make_command(sv, source, done, arg);
+
+	c->phase_verb = verb;
+	c->at_source = take_phase;
+	send_to_catalog(c, run_phase_verb, tell_owner);
 }
 
 static void
 stop(struct command *c, struct source *src)
 {
-	server_event(c->server, &c->source, "source_stopped", "replication is stopped; all its points in time stay");
 	source_stop(src, c->admit_number, c->now_ns);
-	source_publish(src); /* who asked may look at once */
-	answer_ok(c, "replication is stopped; all its points in time stay");
-}
-
-void
-command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
-{
-	struct command *c = make_command(sv, source, done, arg);
-
-	c->at_source = stop;
-	send_to_catalog(c, run_stop_source, tell_owner);
-}
-
-static void
-run_start_source(struct job *job, struct disk *d, struct run_cache *cache)
-{
-	struct command *c = command_from_job(job);
-
-	set_result(c, registry_set_phase(c->server->registry, &c->source, PHASE_ACTIVE, c->now_ns, &c->err));
-}
-
-static void
-start(struct command *c, struct source *src)
-{
-	server_event(c->server, &c->source, "source_started", "its agent is let in again");
-	source_set_active(src, c->now_ns);
-	source_publish(src);
-	answer_ok(c, "its agent is let in again, as soon as it asks");
-}
-
-void
-command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
-{
-	struct command *c = make_command(sv, source, done, arg);
-
-	c->at_source = start;
-	send_to_catalog(c, run_start_source, tell_owner);
-}
-
-static void
-run_pause_source(struct job *job, struct disk *d, struct run_cache *cache)
-{
-	struct command *c = command_from_job(job);
-
-	set_result(c, registry_set_paused(c->server->registry, &c->source, c->paused, c->now_ns, &c->err));
 }
 
 static void
 pause_source(struct command *c, struct source *src)
 {
-	const char *text = c->paused
-			       ? "its agent stays connected, and nothing is taken of it; all its points in time stay"
-			       : "replication goes on";
+	source_pause(src, c->now_ns);
+}
 
-	server_event(c->server, &c->source, c->paused ? "source_paused" : "source_resumed", "%s", text);
-	if (c->paused)
-		source_pause(src, c->now_ns);
-	else
-		source_set_active(src, c->now_ns);
-	source_publish(src);
-	answer_ok(c, text);
+static void
+activate(struct command *c, struct source *src)
+{
+	source_set_active(src, c->now_ns);
+}
+
+void
+command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	static const struct phase_verb verb = {registry_set_phase, PHASE_STOPPED, stop, "source_stopped",
+	    "replication is stopped; all its points in time stay", "it was stopped before"};
+
+	give_phase_verb(sv, source, &verb, done, arg);
+}
+
+void
+command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
+{
+	static const struct phase_verb verb = {registry_end_phase, PHASE_STOPPED, activate, "source_started",
+	    "its agent is let in again, as soon as it asks", "it was not stopped"};
+
+	give_phase_verb(sv, source, &verb, done, arg);
 }
 
 void
 command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	static const struct phase_verb verb = {registry_set_phase, PHASE_PAUSED, pause_source, "source_paused",
+	    "its agent stays connected, and nothing is taken of it; all its points in time stay",
+	    "it was paused before"};
+	static const struct phase_verb resume = {
+	    registry_end_phase, PHASE_PAUSED, activate, "source_resumed", "replication goes on", "it was not paused"};
 
-	c->paused = paused;
-	c->at_source = pause_source;
-	send_to_catalog(c, run_pause_source, tell_owner);
+	give_phase_verb(sv, source, paused ? &verb : &resume, done, arg);
 }
 
 static void

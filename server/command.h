@@ -111,12 +111,14 @@ void command_adopt(struct server *sv, const struct id *source, command_done *don
 void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
     void *arg); /* certificates; cuts the live session */
 
-/* No agent is let in until it is started again; all its points stay. -EBUSY: it is being deleted. */
+/* What is so already stays as it is: 0, and the text says that.
+ * No agent is let in until it is started again; all its points stay. -EBUSY: it is being deleted; start: it is paused.
+ */
 void command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 void command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg);
 
-/* Its agent stays connected, or may connect, but nothing is taken of it; or it goes on. -EBUSY: it is stopped, or being
- * deleted. */
+/* The same. Its agent stays connected, or may connect, but nothing is taken of it; or it goes on. -EBUSY: it is
+ * stopped, or being deleted. */
 void command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg);
 
 /* Read all that is stored of it and compare it with its digests, now. -EBUSY: that is under way; cancel: -ENOENT: it is

@@ -592,13 +592,13 @@ registry_adopt(struct registry *r, const struct id *source, struct hf_error *err
 	    "source", source, err);
 }
 
+/* -EBUSY: it is being deleted. */
 static int
-check_not_deleting(struct sql *s, const struct id *id, struct hf_error *err)
+find_lasting(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
 {
-	struct registry_source source;
-	int r = find_source(s, id, &source, err);
+	int r = find_source(s, id, ret_source, err);
 
-	if (r == 0 && source.phase == PHASE_DELETING)
+	if (r == 0 && ret_source->phase == PHASE_DELETING)
 		return hf_error_say(err, -EBUSY, "source %s is being deleted", id->text);
 	return r;
 }
@@ -614,16 +614,31 @@ lock_out(struct sql *s, const struct id *id, struct hf_error *err)
 }
 
 static int
+put_phase(struct sql *s, const struct id *id, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
+{
+	return sql_run(s, err, "UPDATE source SET phase = ?, phase_ns = ? WHERE id = ? AND phase <> ?", "iiti",
+	    (int64_t)phase, now_ns, id->text, (int64_t)phase);
+}
+
+static int
+refuse_stopped(const struct id *id, struct hf_error *err)
+{
+	return hf_error_say(err, -EBUSY,
+	    "replication is stopped, so nothing is taken of it: holdfastctl source start %s lets its agent in again",
+	    id->text);
+}
+
+static int
 set_phase(struct sql *s, const struct id *id, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
-	int r = check_not_deleting(s, id, err);
+	struct registry_source source;
+	int r = find_lasting(s, id, &source, err);
 
+	if (r == 0 && phase == PHASE_PAUSED && source.phase == PHASE_STOPPED)
+		r = refuse_stopped(id, err);
 	if (r == 0 && phase == PHASE_DELETING)
 		r = lock_out(s, id, err);
-	if (r >= 0)
-		r = sql_run(s, err, "UPDATE source SET phase = ?, phase_ns = ? WHERE id = ? AND phase <> ?", "iiti",
-		    (int64_t)phase, now_ns, id->text, (int64_t)phase);
-	return r < 0 ? r : 0;
+	return r < 0 ? r : put_phase(s, id, phase, now_ns, err);
 }
 
 int
@@ -637,26 +652,30 @@ registry_set_phase(
 }
 
 static int
-set_paused(struct sql *s, const struct id *id, bool paused, int64_t now_ns, struct hf_error *err)
+end_phase(struct sql *s, const struct id *id, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
 	struct registry_source source;
-	int r = find_source(s, id, &source, err);
+	int r = find_lasting(s, id, &source, err);
 
-	if (r == 0 && source.phase == PHASE_STOPPED)
-		return hf_error_say(err, -EBUSY,
-		    "replication is stopped, so nothing is taken of it: holdfastctl source start %s lets its agent in "
-		    "again",
-		    id->text);
-	return r < 0 ? r : set_phase(s, id, paused ? PHASE_PAUSED : PHASE_ACTIVE, now_ns, err);
+	if (r < 0 || source.phase == PHASE_ACTIVE)
+		return r;
+	if (source.phase == phase)
+		return put_phase(s, id, PHASE_ACTIVE, now_ns, err);
+	if (source.phase == PHASE_STOPPED)
+		return refuse_stopped(id, err);
+	return hf_error_say(
+	    err, -EBUSY, "it is not stopped, it is paused: holdfastctl source resume %s ends that", id->text);
 }
 
 int
-registry_set_paused(struct registry *r, const struct id *source, bool paused, int64_t now_ns, struct hf_error *err)
+registry_end_phase(
+    struct registry *r, const struct id *source, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
 	HOLD(r);
 	int status = sql_begin(&r->sql, err);
 
-	return status < 0 ? status : sql_end(&r->sql, set_paused(&r->sql, source, paused, now_ns, err), err);
+	assert(phase == PHASE_PAUSED || phase == PHASE_STOPPED);
+	return status < 0 ? status : sql_end(&r->sql, end_phase(&r->sql, source, phase, now_ns, err), err);
 }
 
 static int
@@ -750,8 +769,9 @@ read_token(sqlite3_stmt *row, void *ret_item)
 int
 registry_put_token(struct registry *r, const struct registry_token *token, struct hf_error *err)
 {
+	struct registry_source source;
 	HOLD(r);
-	int status = token->source.text[0] == '\0' ? 0 : check_not_deleting(&r->sql, &token->source, err);
+	int status = token->source.text[0] == '\0' ? 0 : find_lasting(&r->sql, &token->source, &source, err);
 
 	if (status == 0)
 		status = sql_run(&r->sql, err,

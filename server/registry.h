@@ -70,12 +70,15 @@ int registry_admit(struct registry *r, const struct id *source, const unsigned c
     const struct message_hints *hints, int64_t now_ns, struct hf_error *err);
 int registry_adopt(struct registry *r, const struct id *source, struct hf_error *err); /* -ENOENT */
 
-/* Since now_ns, unless it is that already. DELETING revokes all its certificates, and the tokens made for it, in the
- * same transaction, and is for ever. -ENOENT; -EBUSY: it is being deleted. */
+/* Since now_ns. Returns 1, or 0: it is that already, and nothing has changed. DELETING revokes all its certificates,
+ * and the tokens made for it, in the same transaction, and is for ever. -ENOENT; -EBUSY: it is being deleted, or is to
+ * be PAUSED and is STOPPED. */
 int registry_set_phase(
     struct registry *r, const struct id *source, enum registry_phase phase, int64_t now_ns, struct hf_error *err);
-/* PAUSED, or ACTIVE again; -EBUSY: it is STOPPED, or being deleted. */
-int registry_set_paused(struct registry *r, const struct id *source, bool paused, int64_t now_ns, struct hf_error *err);
+/* ACTIVE again, if it is PAUSED, or STOPPED, as phase says. Returns 1, or 0: it is ACTIVE already. -ENOENT; -EBUSY: it
+ * is the other, or being deleted. */
+int registry_end_phase(
+    struct registry *r, const struct id *source, enum registry_phase phase, int64_t now_ns, struct hf_error *err);
 int registry_set_throttle(
     struct registry *r, const struct id *source, const struct throttle *t, struct hf_error *err); /* -ENOENT */
 

@@ -89,7 +89,27 @@ def test_a_stopped_source_is_neither_paused_nor_resumed(rig):
         assert state_of(daemon, agent.source)[0] == "STOPPED"
     daemon.ctl("source", "start", agent.source)
     daemon.ctl("source", "pause", agent.source)
-    daemon.ctl("source", "start", agent.source)
+    assert "holdfastctl source resume" in daemon.ctl("source", "start", agent.source, check=1).stderr
+    assert "replication goes on" in daemon.ctl("source", "resume", agent.source).stdout
     agent.start()
     daemon.wait_ready(agent.source)
     agent.stop()
+
+
+@pytest.mark.parametrize("verbs", [("stop", "start"), ("pause", "resume")])
+def test_what_is_so_already_is_said_and_changes_nothing(rig, verbs):
+    daemon = rig.daemon()
+    source = rig.agent(daemon, {"root": rig.file("disk", b"x" * MIB)}).source
+    begin, end = verbs
+    there = {"stop": "it was stopped before", "pause": "it was paused before"}[begin]
+    gone = {"stop": "it was not stopped", "pause": "it was not paused"}[begin]
+    assert gone in daemon.ctl("source", end, source).stdout
+    daemon.ctl("source", begin, source, *(["--yes"] if begin == "stop" else []))
+    state = state_of(daemon, source)
+    assert there in daemon.request("POST", "/v1/source-servers/%s/%s" % (source, begin), admin=True)["text"]
+    assert state_of(daemon, source) == state
+    daemon.ctl("source", end, source)
+    assert gone in daemon.ctl("source", end, source).stdout
+    kept = [e["event"] for e in daemon.events()]
+    assert [e for e in kept if e in ("source_stopped", "source_started", "source_paused", "source_resumed")] == {
+        "stop": ["source_stopped", "source_started"], "pause": ["source_paused", "source_resumed"]}[begin]

@@ -136,9 +136,10 @@ sources_that_nobody_is_let_in_for_are_not_told_of(void **state)
 	struct id s = registry_rig_add_source(&f->rig, "db01");
 
 	add_certificate(f, &s, begin, end);
-	assert_int_equal(registry_set_phase(f->rig.registry, &s, PHASE_STOPPED, 1, &f->rig.err), 0);
+	assert_int_equal(registry_set_phase(f->rig.registry, &s, PHASE_STOPPED, 1, &f->rig.err), 1);
 	assert_told(f, 0, end, "", &s);
-	assert_int_equal(registry_set_phase(f->rig.registry, &s, PHASE_PAUSED, 1, &f->rig.err), 0);
+	assert_int_equal(registry_end_phase(f->rig.registry, &s, PHASE_STOPPED, 1, &f->rig.err), 1);
+	assert_int_equal(registry_set_phase(f->rig.registry, &s, PHASE_PAUSED, 1, &f->rig.err), 1);
 	assert_told(f, 0, end, "certificate_expired", &s);
 	assert_int_equal(registry_revoke_source(f->rig.registry, &s, &f->rig.err), 0);
 	assert_told(f, 0, end, "", &s);

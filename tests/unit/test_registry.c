@@ -492,13 +492,13 @@ a_stopped_source_is_not_admitted_until_it_is_started(void **state)
 	struct message_hints h = hints("one");
 	struct registry_source row;
 
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 1);
 	reopen(f);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
 	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
 	assert_int_equal(row.phase, PHASE_STOPPED);
 	assert_int_equal(row.last_seen_ns, 0);
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, 7, &f->err), 0);
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 1);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), 0);
 }
 
@@ -512,9 +512,9 @@ a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
 
 	put_token(f, 77, &source);
 	assert_int_equal(registry_delete_source(f->registry, &source, &f->err), -ENOENT); /* not begun */
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, 7, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, 7, &f->err), 1);
 	reopen(f);
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_ACTIVE, 7, &f->err), -EBUSY);
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), -EBUSY);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), -HF_ESTOPPED);
 	assert_int_equal(registry_put_token(f->registry, &late, &f->err), -EBUSY);
 	assert_int_equal(count_rows(f, "SELECT 1 FROM certificate WHERE NOT revoked"), 0);
@@ -535,29 +535,34 @@ a_paused_source_is_admitted_and_stays_paused(void **state)
 	struct message_hints h = hints("one");
 	struct registry_source row;
 
-	assert_int_equal(registry_set_paused(f->registry, &nobody, true, 7, &f->err), -ENOENT);
-	assert_int_equal(registry_set_paused(f->registry, &source, true, 7, &f->err), 0);
-	assert_int_equal(registry_set_paused(f->registry, &source, true, 8, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &nobody, PHASE_PAUSED, 7, &f->err), -ENOENT);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_PAUSED, 7, &f->err), 1);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_PAUSED, 8, &f->err), 0);
 	reopen(f);
 	assert_int_equal(registry_admit(f->registry, &source, nonce_a, 1, &h, 50, &f->err), 0);
 	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
 	assert_int_equal(row.phase, PHASE_PAUSED);
 	assert_int_equal(row.phase_ns, 7);
-	assert_int_equal(registry_set_paused(f->registry, &source, false, 9, &f->err), 0);
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_STOPPED, 9, &f->err), -EBUSY);
+	assert_non_null(strstr(f->err.text, "source resume"));
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_PAUSED, 9, &f->err), 1);
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_PAUSED, 10, &f->err), 0);
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_STOPPED, 10, &f->err), 0);
 	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
 	assert_int_equal(row.phase, PHASE_ACTIVE);
+	assert_int_equal(row.phase_ns, 9);
 }
 
 static void
-a_stopped_source_is_not_started_by_a_resume(void **state)
+a_stopped_source_is_neither_paused_nor_resumed(void **state)
 {
 	struct fixture *f = *state;
 	struct id source = make_source(f);
 	struct registry_source row;
 
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 0);
-	assert_int_equal(registry_set_paused(f->registry, &source, false, 8, &f->err), -EBUSY);
-	assert_int_equal(registry_set_paused(f->registry, &source, true, 8, &f->err), -EBUSY);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_STOPPED, 7, &f->err), 1);
+	assert_int_equal(registry_end_phase(f->registry, &source, PHASE_PAUSED, 8, &f->err), -EBUSY);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_PAUSED, 8, &f->err), -EBUSY);
 	assert_int_equal(registry_get_source(f->registry, &source, &row, &f->err), 0);
 	assert_int_equal(row.phase, PHASE_STOPPED);
 }
@@ -919,7 +924,7 @@ newcomers_are_counted_but_for_those_being_deleted(void **state)
 	}
 	assert_int_equal(registry_count_sources(f->registry, T_NOW + 1, &count, &first_ns, &f->err), 0);
 	assert_true(count == 3 && first_ns == T_NOW + 2);
-	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, T_NOW, &f->err), 0);
+	assert_int_equal(registry_set_phase(f->registry, &source, PHASE_DELETING, T_NOW, &f->err), 1);
 	assert_int_equal(registry_count_sources(f->registry, T_NOW + 2, &count, &first_ns, &f->err), 0);
 	assert_true(count == 2 && first_ns == 0);
 }
@@ -991,7 +996,7 @@ main(void)
 	    T(adopted_source_takes_the_next_installation_once),
 	    T(a_stopped_source_is_not_admitted_until_it_is_started),
 	    T(a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back),
-	    T(a_stopped_source_is_not_started_by_a_resume),
+	    T(a_stopped_source_is_neither_paused_nor_resumed),
 	    T(a_paused_source_is_admitted_and_stays_paused),
 	    T(a_throttle_and_its_windows_are_kept),
 	    T(what_is_not_there_is_told),
