@@ -430,6 +430,16 @@ delete_source(struct call *call)
 
 /* ---- quota ---- */
 
+/* The object of the audit also has in words what is changed, as far as there is room. */
+static void
+describe_patch(struct call *call, const json_t *patch)
+{
+	size_t n = strlen(call->object);
+
+	n += (size_t)snprintf(call->object + n, sizeof call->object - n, "%s", n > 0 ? " " : "");
+	settings_describe(patch, call->object + n, sizeof call->object - n);
+}
+
 int
 prepare_quota(struct call *call, struct hf_error *err)
 {
@@ -451,6 +461,8 @@ prepare_quota(struct call *call, struct hf_error *err)
 	    .quota_bytes = settings.quota_bytes,
 	    .when_full = settings.when_full,
 	};
+	if (r == 0)
+		describe_patch(call, body);
 	json_decref(body);
 	return r;
 }
@@ -560,6 +572,8 @@ prepare_policy(struct call *call, struct hf_error *err)
 	    .has_min_retention = least != NULL,
 	    .policy = settings.policy,
 	};
+	if (r == 0)
+		describe_patch(call, body);
 	json_decref(body);
 	return r;
 }
@@ -584,11 +598,10 @@ post_thaw(struct call *call)
 
 /* ---- settings ---- */
 
-/* What is changed is the whole body; the audit has it in words. */
+/* What is changed is the whole body. */
 static int
 take_patch(struct call *call, enum settings_scope scope, struct hf_error *err)
 {
-	size_t n = strlen(call->object);
 	struct settings settings;
 	int r = call_body(call, &call->patch, err);
 
@@ -597,11 +610,9 @@ take_patch(struct call *call, enum settings_scope scope, struct hf_error *err)
 		r = settings_read(call->patch, scope, &settings, err);
 	if (r == 0 && json_object_size(call->patch) == 0)
 		r = hf_error_say(err, -EINVAL, "body: a setting is wanted");
-	if (r < 0)
-		return r;
-	n += (size_t)snprintf(call->object + n, sizeof call->object - n, "%s", n > 0 ? " " : "");
-	settings_describe(call->patch, call->object + n, sizeof call->object - n);
-	return 0;
+	if (r == 0)
+		describe_patch(call, call->patch);
+	return r;
 }
 
 int

@@ -51,6 +51,27 @@ def test_who_asked_for_what_and_what_came_of_it(rig):
     assert refused.value.status == 403, "it is nothing for the monitor socket"
 
 
+def test_the_object_says_what_was_asked(rig):
+    daemon = rig.daemon()
+    source = rig.agent(daemon, {"root": rig.file("disk", b"x" * 4096)}).source
+    path = "/v1/source-servers/%s/" % source
+    hourly = {"enabled": True, "interval": 1, "retentionDuration": 24, "ruleID": 1, "units": "HOUR"}
+    long = [dict(hourly, ruleID=i, interval=52000000, retentionDuration=52000000, units="MINUTE") for i in range(1, 17)]
+    asked = [("policy", {"pitPolicy": [hourly], "journalWindowSeconds": 7200}, "pit-policy=1h/24h journal-window=2h"),
+             ("quota", {"quotaBytes": 1 << 30, "whenFull": "thin"}, "quota=1GiB when-full=thin"),
+             ("quota", {"quotaBytes": None}, "quota=default"),
+             ("throttle", {"bandwidthThrottling": 20}, "20 Mbps"),
+             ("settings", {"rpoTargetSeconds": 900, "tags": {"team": "db"}}, "rpo-target=15m tags.team=db")]
+    for verb, body, _ in asked:
+        daemon.request("POST", path + verb, body, admin=True)
+    daemon.request("POST", "/v1/settings", {"quotaBytes": 1 << 31}, admin=True)
+    daemon.request("POST", path + "policy", {"pitPolicy": long}, admin=True)
+    objects = [row["object"] for row in requests(daemon)][1:]  # the first is the token's
+    assert objects[:6] == ["%s %s" % (source, said) for _, _, said in asked] + ["quota=2GiB"]
+    assert objects[6].startswith("%s pit-policy=52000000m/52000000m 520" % source) and len(objects[6]) == 255, "as far as there is room"
+    assert daemon.ctl("audit", "--verify").stdout.startswith("intact: ")
+
+
 def test_who_changes_it_afterwards_is_found_out(rig):
     daemon = rig.daemon()
     for _ in range(4):
