@@ -44,8 +44,10 @@ enum {
 void
 session_end(struct session *s, int code, const char *text)
 {
-	if (s->why.code == 0)
-		hf_error_say(&s->why, code, "%s", text);
+	if (s->why.code != 0)
+		return;
+	hf_error_say(&s->why, code, "%s", text);
+	s->own_end = true;
 }
 
 static void
@@ -284,21 +286,32 @@ drain_wake(struct link *l)
 	(void)!read(l->wake_fd, &count, sizeof count); /* EAGAIN: nothing was noted */
 }
 
-/* Write what is queued and a goodbye, but wait for nobody longer than a second. */
+/* A peer that does not hear us, or is not heard, is told nothing: were it to come late, the server would take the cut
+ * for good order. */
+static bool
+can_take_leave(const struct session *s)
+{
+	return s->own_end && s->welcomed_ns != 0 && s->why.code != -ETIMEDOUT && s->why.code != -HF_ESILENT;
+}
+
+/* Write what is queued and a goodbye: for as long as a second when we stop, else as far as it goes at once. */
 static void
 take_leave(struct session *s)
 {
-	int64_t deadline_ns = clock_monotonic_ns() + GOODBYE_NS;
+	const struct hf_error why = s->why; /* whatever becomes of the goodbye */
+	int64_t deadline_ns = clock_monotonic_ns() + (why.code == -ECANCELED ? GOODBYE_NS : 0);
 
+	s->why.code = 0;
 	s->stream_id = 0; /* no further data frames */
 	s->state = SESSION_DECLARING;
-	session_say_goodbye(s);
-	while (s->why.code == 0 && clock_monotonic_ns() < deadline_ns) {
+	session_say_goodbye(s, &why);
+	do {
 		(void)transmit(s);
 		if (s->piece == NULL && s->waiting.len == 0)
-			return;
+			break;
 		wire_poll(s->wire, -1, deadline_ns);
-	}
+	} while (s->why.code == 0 && clock_monotonic_ns() < deadline_ns);
+	s->why = why;
 }
 
 static void
@@ -319,10 +332,9 @@ converse(struct session *s)
 			rest(s, more ? 0 : session_deadline(s));
 		drain_wake(s->l);
 	}
-	if (s->why.code == 0 && s->welcomed_ns != 0)
+	session_end(s, -ECANCELED, "stopped");
+	if (can_take_leave(s))
 		take_leave(s);
-	if (s->why.code == 0)
-		session_end(s, -ECANCELED, "stopped");
 }
 
 /* TCP and TLS. True if the session can begin. */

@@ -55,6 +55,7 @@ struct session {
 	int64_t weighed_ns; /* up to when waits are counted */
 
 	struct hf_error why; /* code 0 = alive */
+	bool own_end;        /* it was us who ended it */
 };
 
 /* How a session went, for whoever decides when to try again. */
@@ -69,7 +70,7 @@ struct session_outcome {
  * this one. */
 struct session_outcome session_run(struct link *l, const struct address_resolved *to, int failures);
 
-/* End the session; the first reason stands. */
+/* End the session, for a reason of our own: the server is told, if it can be. The first reason stands. */
 void session_end(struct session *s, int code, const char *text);
 
 /* Act on one frame of the server. Lock held. */
@@ -79,7 +80,7 @@ void session_hear(struct session *s, const struct wire_frame *f);
 void session_say(struct session *s);
 void session_say_hello(struct session *s);
 void session_say_renew(struct session *s, const struct message_renew *m);
-void session_say_goodbye(struct session *s);
+void session_say_goodbye(struct session *s, const struct hf_error *why); /* -ECANCELED: in good order */
 
 /* Whether the stream can go on where Welcome says; its frames up to there are then durable. Lock
  * held. */

@@ -17,8 +17,12 @@
 static bool
 decoded(struct session *s, int r, const char *what)
 {
-	if (r < 0)
-		hf_error_set(&s->why, r, "the server sent a bad %s", what);
+	struct hf_error err;
+
+	if (r < 0) {
+		hf_error_set(&err, r, "the server sent a bad %s", what);
+		session_end(s, r, err.text);
+	}
 	return r == 0;
 }
 

@@ -313,9 +313,13 @@ session_say_renew(struct session *s, const struct message_renew *m)
 }
 
 void
-session_say_goodbye(struct session *s)
+session_say_goodbye(struct session *s, const struct hf_error *why)
 {
-	const struct message_goodbye m = {.text = "the agent was stopped"};
+	struct message_goodbye m = {.text = "the agent was stopped"};
 
+	if (why->code != -ECANCELED) {
+		m.status = why->code;
+		message_text_set(m.text, sizeof m.text, why->text);
+	}
 	send_goodbye(s, &m);
 }

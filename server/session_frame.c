@@ -618,11 +618,16 @@ static int
 on_goodbye(struct session *s, const unsigned char *message, size_t len)
 {
 	struct message_goodbye m;
+	char text[SENTENCE_BYTES];
 	int r = message_goodbye_decode(message, len, &m);
 
 	if (r < 0)
 		return refuse_message(s, r);
-	session_end(s, 0, m.text[0] != '\0' ? m.text : "the agent said goodbye", "");
+	snprintf(text, sizeof text, "%.400s", m.text[0] != '\0' ? m.text : "the agent said goodbye");
+	if (m.status < 0)
+		snprintf(
+		    text + strlen(text), sizeof text - strlen(text), " (%s, says the agent)", hf_status_name(m.status));
+	session_end(s, 0, text, "");
 	return -ECANCELED;
 }
 

@@ -25,6 +25,8 @@ def test_two_agents_one_of_them_away_move_to_a_new_ca(rig):
     assert ca(daemon)["fingerprint"] == old["fingerprint"]
     wait_for(lambda: waiting(daemon) == {away.source}, 20, "the agent that is here to move")
     assert ca(daemon)["next"]["agentsMoved"] == 1
+    log = daemon.program.log.read_text()
+    assert "to show a certificate of the new CA (ECONNABORTED, says the agent)" in log and "event=session_lost" not in log
     shown = daemon.ctl("ca", "show").stdout
     assert ca(daemon)["next"]["fingerprint"] in shown and away.source in shown and here.source not in shown
     refused = daemon.ctl("ca", "retire", "--yes", check=1)

@@ -158,6 +158,12 @@ send_due(struct visit *v)
 		s->renew = false;
 		send_frame(v, FRAME_RENEW_REQUEST, NULL, 0, NULL, 0);
 	}
+	if (s->break_protocol) {
+		struct message_hello hello = {0};
+
+		s->break_protocol = false;
+		SEND(v, HELLO, hello, &hello);
+	}
 }
 
 /* ---- frames ---- */
@@ -382,7 +388,12 @@ on_frame(struct visit *v, const struct frame_header *h)
 			trouble(v, "bad Notice");
 		return;
 	case FRAME_REPORT: return;
-	case FRAME_GOODBYE: v->over = true; return;
+	case FRAME_GOODBYE:
+		v->over = true;
+		v->c->left = true;
+		if (message_goodbye_decode(message, h->message_bytes, &v->c->goodbye) < 0)
+			trouble(v, "bad Goodbye");
+		return;
 	default: trouble(v, "frame of type %d", h->type);
 	}
 }

@@ -27,6 +27,8 @@ struct fake_connection { /* what one connection brought */
 	uint64_t stream_bytes, stream_bytes_max; /* sent by the agent, and the credit it had then */
 	uint64_t compares, heartbeats, key_updates;
 	long certificate_serial;
+	bool left; /* it said goodbye */
+	struct message_goodbye goodbye;
 	struct message_hello hello;
 };
 
@@ -50,6 +52,7 @@ struct fake_server {
 	int goodbye;                          /* answer HELLO with this status */
 	uint64_t request_id;                  /* send a CHECKPOINT_REQUEST, once */
 	bool renew;                           /* send a RENEW_REQUEST, once */
+	bool break_protocol;                  /* send a frame that only an agent may send, once */
 	const struct fake_identity *named_ca; /* RENEWED names this CA; NULL = ours */
 	const struct fake_identity *next_ca;  /* RENEWED brings this one, and a certificate of it; NULL = none */
 

@@ -365,6 +365,42 @@ a_restart_in_the_middle_reconnects_with_a_new_stream(void **state)
 	assert_int_not_equal(connection(f, 0)->start_stream_id, connection(f, 1)->start_stream_id);
 }
 
+static bool
+left_times(const struct fake_server *s, uint64_t times)
+{
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < s->connection_count && i < FAKE_CONNECTIONS_MAX; i++)
+		left += s->connections[i].left;
+	return left >= times;
+}
+
+/* So that the server's log has the reason, too. */
+static void
+a_session_ended_by_the_agent_ends_with_a_goodbye_that_says_why(void **state)
+{
+	struct fixture *f = *state;
+
+	begin_stream(f);
+	send_frames(f, 3);
+	assert_int_equal(link_flush(f->link), 0);
+	assert_int_equal(link_restart(f->link), 0);
+	assert_true(fake_server_wait(&f->server, left_times, 1));
+	assert_int_equal(connection(f, 0)->goodbye.status, -ECONNABORTED);
+	assert_non_null(strstr(connection(f, 0)->goodbye.text, "new stream"));
+	send_frames(f, 1);
+	assert_int_equal(link_flush(f->link), 0);
+	SET(f, break_protocol, true);
+	assert_true(fake_server_wait(&f->server, left_times, 2));
+	assert_int_equal(connection(f, 1)->goodbye.status, -HF_EPROTOCOL);
+	assert_true(fake_server_wait(&f->server, started_times, 3));
+	link_destroy(f->link);
+	f->link = NULL;
+	assert_true(fake_server_wait(&f->server, left_times, 3));
+	assert_int_equal(connection(f, 2)->goodbye.status, 0);
+	assert_no_trouble(f);
+}
+
 /* ---- credit, window, keys, compression ---- */
 
 static void
@@ -908,6 +944,7 @@ main(void)
 	    T(a_server_is_told_of_the_streams_before_the_newest),
 	    T(other_volume_numbers_lose_the_stream),
 	    T(a_restart_in_the_middle_reconnects_with_a_new_stream),
+	    T(a_session_ended_by_the_agent_ends_with_a_goodbye_that_says_why),
 	    T(credit_is_never_exceeded),
 	    T(without_credit_nothing_is_sent_and_heartbeats_go_on),
 	    T(memory_is_bounded_by_the_window),
