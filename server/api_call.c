@@ -78,22 +78,28 @@ name_question(const struct call *call, char *buf)
 	return buf;
 }
 
+static struct kept_moment
+moment(const struct call *call)
+{
+	return (struct kept_moment){clock_monotonic_ns(), clock_thread_ns(), status_turns(server_status(call->sv))};
+}
+
 bool
 call_reply_kept(struct call *call)
 {
 	char question[KEPT_QUESTION_BYTES];
-	int64_t now_ns = clock_monotonic_ns();
+	struct kept_moment now = moment(call);
 	const char *content_type;
 	struct evbuffer *body;
 	int http_status;
 
 	if (http_request_head(call->req)->param_count > 0)
 		return false; /* that is another question */
-	body = kept_find(&call->api->kept, name_question(call, question), now_ns, &http_status, &content_type);
+	body = kept_find(&call->api->kept, name_question(call, question), &now, &http_status, &content_type);
 	if (body != NULL)
 		call_reply_body(call, http_status, content_type, body);
 	else
-		call->begun_ns = now_ns;
+		call->begun = now;
 	return body != NULL;
 }
 
@@ -102,14 +108,14 @@ keep(struct call *call, int http_status, const char *content_type, struct evbuff
 {
 	char question[KEPT_QUESTION_BYTES];
 
-	kept_add(&call->api->kept, name_question(call, question), call->begun_ns, clock_monotonic_ns(), http_status,
-	    content_type, body);
+	kept_add(&call->api->kept, name_question(call, question), &call->begun,
+	    clock_thread_ns() - call->begun.worked_ns, http_status, content_type, body);
 }
 
 void
 call_reply_body(struct call *call, int http_status, const char *content_type, struct evbuffer *body)
 {
-	if (call->begun_ns != 0 && call->req != NULL && call->outcome == 0 && body != NULL)
+	if (call->begun.at_ns != 0 && call->req != NULL && call->outcome == 0 && body != NULL)
 		keep(call, http_status, content_type, &body);
 	if (call->req != NULL && call->route != NULL && call->route->kind >= ROUTE_CHANGES)
 		kept_drop(&call->api->kept); /* whoever changed something, and looks, finds it */

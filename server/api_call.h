@@ -60,7 +60,7 @@ struct call {
 	const struct route *route;
 	const char *args[CALL_ARGS_MAX]; /* borrowed from the request */
 	struct http_peer peer;
-	int64_t begun_ns;                /* monotonic; of one whose answer will be kept. 0: it will not */
+	struct kept_moment begun;        /* of one whose answer will be kept; never: it will not */
 	char object[AUDIT_OBJECT_BYTES]; /* what is changed, for the audit */
 	struct registry_audit audit;     /* its row; request 0: it has none */
 	int outcome;                     /* what comes of it, for the audit */

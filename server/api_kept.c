@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/api_kept.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,7 @@
 
 #include "proto/common/units.h"
 
-#define KEPT_MIN_NS (NS_PER_SECOND / 4)
+#define KEPT_NS     (NS_PER_SECOND / 4)
 #define KEPT_MAX_NS NS_PER_SECOND
 
 enum { KEPT_PER_WORK = 20 };
@@ -43,12 +44,19 @@ find_answer(struct kept *k, const char *question)
 	return NULL;
 }
 
+static bool
+holds(const struct kept_answer *a, const struct kept_moment *now)
+{
+	return now->at_ns < (a->turns == now->turns ? a->until_turned_ns : a->until_ns);
+}
+
 struct evbuffer *
-kept_find(struct kept *k, const char *question, int64_t now_ns, int *ret_http_status, const char **ret_content_type)
+kept_find(struct kept *k, const char *question, const struct kept_moment *now, int *ret_http_status,
+    const char **ret_content_type)
 {
 	struct kept_answer *a = find_answer(k, question);
 
-	if (a == NULL || now_ns >= a->until_ns)
+	if (a == NULL || !holds(a, now))
 		return NULL;
 	*ret_http_status = a->http_status;
 	*ret_content_type = a->content_type;
@@ -56,17 +64,19 @@ kept_find(struct kept *k, const char *question, int64_t now_ns, int *ret_http_st
 }
 
 static int64_t
-keeping_time_ns(int64_t work_ns)
+larger(int64_t a, int64_t b)
 {
-	int64_t ns = KEPT_PER_WORK * work_ns;
+	return a > b ? a : b;
+}
 
-	if (ns < KEPT_MIN_NS)
-		return KEPT_MIN_NS;
-	return ns < KEPT_MAX_NS ? ns : KEPT_MAX_NS;
+static int64_t
+keeping_time_ns(int64_t worked_ns)
+{
+	return worked_ns < KEPT_MAX_NS / KEPT_PER_WORK ? KEPT_PER_WORK * worked_ns : KEPT_MAX_NS;
 }
 
 void
-kept_add(struct kept *k, const char *question, int64_t begun_ns, int64_t ended_ns, int http_status,
+kept_add(struct kept *k, const char *question, const struct kept_moment *begun, int64_t worked_ns, int http_status,
     const char *content_type, struct evbuffer **body)
 {
 	struct kept_answer *a = find_answer(k, question);
@@ -83,7 +93,9 @@ kept_add(struct kept *k, const char *question, int64_t begun_ns, int64_t ended_n
 	a->body = *body; /* a copy cannot be copied again */
 	a->content_type = content_type;
 	a->http_status = http_status;
-	a->until_ns = begun_ns + keeping_time_ns(ended_ns - begun_ns);
+	a->turns = begun->turns;
+	a->until_ns = begun->at_ns + keeping_time_ns(worked_ns);
+	a->until_turned_ns = larger(a->until_ns, begun->at_ns + KEPT_NS);
 	*body = copy;
 }
 

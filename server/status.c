@@ -20,6 +20,7 @@ struct status_table {
 	pthread_mutex_t lock;
 	struct snapshot *entries;
 	size_t count, capacity;
+	uint64_t turns;
 };
 
 static const size_t head_bytes = offsetof(struct source_status, volumes);
@@ -166,6 +167,15 @@ unpack(const struct snapshot *e, struct source_status *ret_status)
 	strcpy(ret_status->new_disks, e->new_disks);
 }
 
+/* before: NULL, if it is new. */
+static bool
+has_turned(const struct source_status *before, const struct source_status *now)
+{
+	return before == NULL || before->state != now->state || strcmp(before->error, now->error) != 0 ||
+	       before->connected != now->connected || before->ready != now->ready ||
+	       before->activity != now->activity || before->proof.state != now->proof.state;
+}
+
 void
 status_publish(struct status_table *t, const struct source_status *s)
 {
@@ -177,6 +187,7 @@ status_publish(struct status_table *t, const struct source_status *s)
 		return; /* no memory: the snapshot of a moment ago stays, the next one comes soon */
 	pthread_mutex_lock(&t->lock);
 	slot = find_slot(t, &s->id, &found);
+	t->turns += has_turned(found ? t->entries[slot].head : NULL, s);
 	if (found || insert_slot(t, slot)) {
 		old = t->entries[slot];
 		t->entries[slot] = fresh;
@@ -185,6 +196,17 @@ status_publish(struct status_table *t, const struct source_status *s)
 	}
 	pthread_mutex_unlock(&t->lock);
 	free_snapshot(&old);
+}
+
+uint64_t
+status_turns(struct status_table *t)
+{
+	uint64_t turns;
+
+	pthread_mutex_lock(&t->lock);
+	turns = t->turns;
+	pthread_mutex_unlock(&t->lock);
+	return turns;
 }
 
 void
@@ -198,6 +220,7 @@ status_forget(struct status_table *t, const struct id *source)
 	slot = find_slot(t, source, &found);
 	if (found) {
 		old = t->entries[slot];
+		t->turns++;
 		t->count--;
 		memmove(&t->entries[slot], &t->entries[slot + 1], (t->count - slot) * sizeof *t->entries);
 	}

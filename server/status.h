@@ -183,6 +183,10 @@ void status_table_destroy(struct status_table *t);
 /* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
 void status_publish(struct status_table *t, const struct source_status *s);
 
+/* How often a source came, went, or turned: it has another state, error, activity or proof, is connected or Ready, or
+ * is no longer. What was read before still holds, but for its figures, while this is the same. Any thread. */
+uint64_t status_turns(struct status_table *t);
+
 /* It is gone. Any thread. */
 void status_forget(struct status_table *t, const struct id *source);
 

@@ -29,6 +29,12 @@ clock_monotonic_ns(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
+int64_t
+clock_thread_ns(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 /* The number that text begins with; *ret_end is what follows. -EINVAL if there is none. */
 static int
 number_parse(const char *text, uint64_t *ret_value, const char **ret_end)

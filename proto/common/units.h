@@ -10,9 +10,10 @@ enum { UNITS_TEXT_BYTES = 48 }; /* enough for every text made here */
 
 #define NS_PER_SECOND 1000000000LL
 
-/* Nanoseconds since 1970 of CLOCK_REALTIME; of CLOCK_MONOTONIC. */
+/* Nanoseconds since 1970 of CLOCK_REALTIME; of CLOCK_MONOTONIC; that this thread had a processor. */
 int64_t clock_real_ns(void);
 int64_t clock_monotonic_ns(void);
+int64_t clock_thread_ns(void);
 
 /* "64MiB", "64M" (both binary), "1GB" is refused. Plain numbers are bytes. 0 or -EINVAL. */
 int size_parse(const char *text, uint64_t *ret_bytes);

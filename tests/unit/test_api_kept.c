@@ -14,6 +14,7 @@
 #include "proto/common/units.h"
 
 #define T0    (1000 * NS_PER_SECOND)
+#define TURNS 5
 #define MS(n) ((n) * (NS_PER_SECOND / 1000))
 
 static int
@@ -41,29 +42,37 @@ expect_text(struct evbuffer *body, const char *text)
 
 /* Written in pieces, as lists are. */
 static void
-add(struct kept *k, const char *question, int64_t took_ns, const char *text)
+add(struct kept *k, const char *question, int64_t worked_ns, const char *text)
 {
+	const struct kept_moment begun = {.at_ns = T0, .turns = TURNS};
 	struct evbuffer *body = evbuffer_new();
 
 	evbuffer_add_reference(body, text, 1, NULL, NULL);
 	evbuffer_add_reference(body, text + 1, strlen(text + 1), NULL, NULL);
-	kept_add(k, question, T0, T0 + took_ns, 503, "text/plain", &body);
+	kept_add(k, question, &begun, worked_ns, 503, "text/plain", &body);
 	expect_text(body, text); /* it can still be sent */
 }
 
-/* NULL: none. */
+/* When sources have turned so often since. NULL: none. */
 static struct evbuffer *
-find(struct kept *k, const char *question, int64_t after_ns)
+find_turned(struct kept *k, const char *question, int64_t after_ns, uint64_t turns)
 {
+	const struct kept_moment now = {.at_ns = T0 + after_ns, .turns = TURNS + turns};
 	const char *content_type;
 	int http_status;
-	struct evbuffer *body = kept_find(k, question, T0 + after_ns, &http_status, &content_type);
+	struct evbuffer *body = kept_find(k, question, &now, &http_status, &content_type);
 
 	if (body != NULL) {
 		assert_int_equal(http_status, 503);
 		assert_string_equal(content_type, "text/plain");
 	}
 	return body;
+}
+
+static struct evbuffer *
+find(struct kept *k, const char *question, int64_t after_ns)
+{
+	return find_turned(k, question, after_ns, 0);
 }
 
 static void
@@ -85,6 +94,22 @@ what_took_long_to_write_is_kept_for_longer_but_a_second_at_most(void **state)
 	add(*state, "slower", MS(3000), "answer");
 	expect_text(find(*state, "slower", MS(999)), "answer");
 	assert_null(find(*state, "slower", MS(1000)));
+}
+
+static void
+an_answer_from_before_a_source_turned_serves_nobody(void **state)
+{
+	add(*state, "q", 0, "answer");
+	assert_null(find_turned(*state, "q", MS(1), 1));
+	expect_text(find(*state, "q", MS(1)), "answer");
+}
+
+static void
+sources_that_turn_all_the_time_have_it_written_no_more_often_than_it_is_worth(void **state)
+{
+	add(*state, "q", MS(2), "answer");
+	expect_text(find_turned(*state, "q", MS(39), 7), "answer");
+	assert_null(find_turned(*state, "q", MS(40), 7));
 }
 
 static void
@@ -127,6 +152,9 @@ main(void)
 	    cmocka_unit_test_setup_teardown(an_answer_serves_many_and_not_for_long, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		what_took_long_to_write_is_kept_for_longer_but_a_second_at_most, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(an_answer_from_before_a_source_turned_serves_nobody, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		sources_that_turn_all_the_time_have_it_written_no_more_often_than_it_is_worth, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_newer_answer_takes_the_place_of_the_older, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(when_there_are_too_many_the_oldest_gives_way, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(dropped_answers_are_gone, set_up, tear_down),

@@ -215,6 +215,43 @@ what_is_forgotten_is_not_there_and_its_neighbours_are(void **state)
 	free(s);
 }
 
+/* How many turns it makes when this is published of the source next. */
+static uint64_t
+turns_of(struct status_table *t, const struct source_status *s)
+{
+	uint64_t before = status_turns(t);
+
+	status_publish(t, s);
+	return status_turns(t) - before;
+}
+
+static void
+a_source_turns_when_it_stands_otherwise_and_not_when_figures_grow(void **state)
+{
+	struct source_status *s = make_status("s-1", 1, 7);
+	uint64_t before;
+
+	assert_int_equal(turns_of(*state, s), 1); /* it came */
+	s->backlog_bytes = 8;
+	assert_int_equal(turns_of(*state, s), 0);
+	s->state = STATE_STALLED;
+	assert_int_equal(turns_of(*state, s), 1);
+	snprintf(s->error, sizeof s->error, "STAGING_FULL");
+	assert_int_equal(turns_of(*state, s), 1);
+	s->connected = true;
+	assert_int_equal(turns_of(*state, s), 1);
+	s->ready = true;
+	assert_int_equal(turns_of(*state, s), 1);
+	s->activity = ACTIVITY_IDLE;
+	assert_int_equal(turns_of(*state, s), 1);
+	s->proof.state = PROOF_RUNNING;
+	assert_int_equal(turns_of(*state, s), 1);
+	before = status_turns(*state);
+	status_forget(*state, &s->id);
+	assert_int_equal(status_turns(*state), before + 1);
+	free(s);
+}
+
 static void
 lag_grows_with_the_clock_and_is_never_negative(void **state)
 {
@@ -246,6 +283,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_reader_never_sees_two_snapshots_mixed, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(what_is_forgotten_is_not_there_and_its_neighbours_are, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		a_source_turns_when_it_stands_otherwise_and_not_when_figures_grow, set_up, tear_down),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_is_never_negative),
 	    cmocka_unit_test(every_state_has_the_name_the_drs_api_gives_it),
 	};
