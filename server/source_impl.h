@@ -273,8 +273,9 @@ void source_watch_target(struct source *src); /* once a second */
 /* source_space.c */
 bool source_is_full(const struct source *src);              /* nothing more may be asked of its agent */
 void source_tick_space(struct source *src, int64_t now_ns); /* once a second */
-bool source_watch_quota(struct source *src, bool is_full);  /* is it at its quota? Tells when that changes */
-void source_tell_full(struct source *src);                  /* maintenance of it found no space */
+bool source_is_full_as_counted(const struct source *src, const struct store_stats *t); /* and not as estimated */
+bool source_watch_quota(struct source *src, bool is_full); /* is it at its quota? Tells when that changes */
+void source_tell_full(struct source *src);                 /* maintenance of it found no space */
 void source_note_thinned(struct source *src, const struct pit *pit);
 void source_note_window(struct source *src, const struct source_status *s);
 

@@ -186,6 +186,15 @@ meets_quota(const struct source *src)
 	       src->space.quota_room_bytes < space.room_bytes;
 }
 
+/* Between two counts a source is held to its quota by what it took, and that is more than what it takes: a segment that
+ * is sealed gives back what it did not need. To wait for the next count is right, to tell it as the end of the quota is
+ * not: it is when nothing was taken since the count, and stays so while the last of it is taken in small steps. */
+bool
+source_is_full_as_counted(const struct source *src, const struct store_stats *t)
+{
+	return src->space.at_quota || !meets_quota(src) || t->taken_bytes == src->space.taken_bytes;
+}
+
 static void
 say_quota(struct source *src)
 {

@@ -278,6 +278,18 @@ gather_settings(const struct source *src, struct source_status *s)
 	snprintf(s->new_disks, sizeof s->new_disks, "%s", src->new_disks != NULL ? src->new_disks : "");
 }
 
+/* As it is to be told. */
+static bool
+is_full(struct source *src, const struct store_stats *t)
+{
+	bool is_sure = source_is_full_as_counted(src, t);
+
+	if (t->full && is_sure)
+		src->full_ns = src->worker->now_ns;
+	return (source_is_full(src) && is_sure) ||
+	       (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
+}
+
 static void
 gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 {
@@ -288,10 +300,7 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 	s->durable_bytes = s->store.durable_bytes;
 	gather_volumes(src, s, f);
 	gather_points(src, s, f);
-	if (s->store.full)
-		src->full_ns = src->worker->now_ns;
-	f->staging_full =
-	    source_is_full(src) || (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
+	f->staging_full = is_full(src, &s->store);
 	f->over_quota = source_watch_quota(src, f->staging_full);
 	gather_space(src, s);
 	source_gather_scrub(src, s, f);
