@@ -95,9 +95,9 @@ def test_on_a_line_that_all_share_who_is_late_goes_first(rig):
         return first > 2 * sum(rest)
 
     wait_for(goes_first, 60, "the late one to get two thirds of the line")
-    assert all(daemon.source(source)["throttle"]["givesWay"] for source in others)
+    wait_for(lambda: all(daemon.source(source)["throttle"]["givesWay"] for source in others), 20, "the others to give way")
     assert not daemon.source(late)["throttle"]["givesWay"]
-    assert "gives way" in daemon.ctl("source", "show", others[0]).stdout
+    wait_for(lambda: "gives way" in daemon.ctl("source", "show", others[0]).stdout, 20, "a person to see it")
     wait_for(lambda: "event=trial level=info source=%s" % late in daemon.program.log.read_text(), 20, "the trial to be judged")
     far.narrow(10000)
     wait_for(lambda: not any(daemon.source(source)["throttle"]["givesWay"] for source in others), 60, "nobody to give way")

@@ -126,13 +126,12 @@ def test_a_server_clock_that_jumps_stops_expiry_until_it_is_right_again(rig):
         clock.write_text(jump)
         wait_for(lambda: len(daemon.events("retention_stopped")) > told[0], 20, "its event")  # pylint: disable=cell-var-from-loop
         assert "gone %s by" % way in daemon.events("retention_stopped")[-1]["text"]
-        retention = daemon.source(agent.source)["retention"]
-        assert retention["stopped"] and retention["clocksDisagree"]
+        wait_for(lambda: (now := daemon.source(agent.source)["retention"])["stopped"] and now["clocksDisagree"], 20, "it to be shown")
         assert "the clock of the server jumped" in daemon.ctl("status").stdout
         assert len(daemon.events("retention_resumed")) == told[1]
         clock.write_text("+0")
         wait_for(lambda: len(daemon.events("retention_resumed")) > told[1], 20, "its event")  # pylint: disable=cell-var-from-loop
-        assert not daemon.source(agent.source)["retention"]["stopped"]
+        wait_for(lambda: not daemon.source(agent.source)["retention"]["stopped"], 20, "it to be shown no more")
         assert len(daemon.events("retention_stopped")) == told[0] + 1
     agent.stop()
 

@@ -65,7 +65,7 @@ def test_a_new_disk_is_replicated_by_itself_and_stays_a_volume(house, agent, slo
     wait_for(lambda: is_filled(house, agent, slot.device), 30, "the new disk to be replicated")
     name = volumes(house, agent)[slot.device]["name"]
     assert name == os.path.basename(slot.device)
-    assert name in events(house, agent, "volume_added")[0]["text"]
+    assert name in wait_for(lambda: events(house, agent, "volume_added"), 20, "the event")[0]["text"]
     agent.restart("kill")
     house.served.ctl("wait", agent.source, "--for", "point", "--timeout", "60s")
     point = house.served.point(agent.source, "with-the-new-disk")
@@ -86,7 +86,7 @@ def test_where_the_setting_is_off_it_is_told_once_and_taken_when_that_is_switche
     assert "new disk" in house.served.ctl("source", "show", agent.source).stdout
     house.served.ctl("source", "set", agent.source, "auto-replicate-new-disks=on")
     wait_for(lambda: is_filled(house, agent, slot.device), 30, "the new disk to be replicated")
-    assert house.served.source(agent.source)["newDisks"] == []
+    wait_for(lambda: house.served.source(agent.source)["newDisks"] == [], 20, "it to be new no more")
     assert len(events(house, agent, "new_disk")) == 1
 
 

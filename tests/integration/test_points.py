@@ -52,8 +52,10 @@ def test_a_point_that_is_taken_is_told_to_who_listens_and_not_kept_as_an_event(r
     def taken():
         return [e for e in map(json.loads, listener.log.read_text().splitlines()) if e["event"] == "point_taken"]
 
-    wait_for(lambda: daemon.get("/v1/version") and listener.is_alive(), 10, "the listener")
-    agent = ready_agent(rig, daemon, {"root": rig.file("root", random_bytes(rig.random, MIB))})
+    agent = rig.agent(daemon, {"root": rig.file("root", random_bytes(rig.random, MIB))})
+    wait_for(lambda: "source_enrolled" in listener.log.read_text(), 20, "the listener")
+    agent.start()
+    daemon.wait_ready(agent.source)
     wait_for(taken, 20, "the first point of the policy")
     scribble(rig, agent.volumes["root"])
     point = daemon.point(agent.source, "by-hand")["pointInTimeID"]
