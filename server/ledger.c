@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "proto/common/units.h"
 
 struct row {
 	bool is_audit;
@@ -21,6 +23,7 @@ struct ledger {
 	struct registry *registry;
 	pthread_mutex_t lock; /* over all that follows, and held while rows are written: order */
 	struct row waiting[LEDGER_ROWS_MAX];
+	_Atomic unsigned lost_count;  /* events not kept, and not told of; not under the lock */
 	_Atomic size_t waiting_count; /* read without the lock: whoever asks must not wait for a disk */
 };
 
@@ -68,6 +71,33 @@ write_waiting(struct ledger *l, struct hf_error *err)
 	return r;
 }
 
+/* Where events are missing an event says so. */
+static int
+tell_lost(struct ledger *l, struct hf_error *err)
+{
+	struct registry_event event = {.time_ns = clock_real_ns()};
+	unsigned lost = atomic_exchange(&l->lost_count, 0);
+	int r;
+
+	if (lost == 0)
+		return 0;
+	snprintf(event.event, sizeof event.event, "events_lost");
+	snprintf(event.text, sizeof event.text, "%u event%s before this one could not be kept: the log alone has %s",
+	    lost, lost == 1 ? "" : "s", lost == 1 ? "it" : "them");
+	r = registry_add_event(l->registry, &event, err);
+	if (r < 0)
+		atomic_fetch_add(&l->lost_count, lost);
+	return r;
+}
+
+static int
+catch_up(struct ledger *l, struct hf_error *err)
+{
+	int r = write_waiting(l, err);
+
+	return r == 0 ? tell_lost(l, err) : r;
+}
+
 static bool
 has_place(const struct ledger *l, const struct row *row)
 {
@@ -80,7 +110,7 @@ add_row(struct ledger *l, struct row *row, bool may_wait, struct hf_error *err)
 	int r;
 
 	pthread_mutex_lock(&l->lock);
-	r = write_waiting(l, err);
+	r = catch_up(l, err);
 	if (r == 0)
 		r = write_row(l, row, err);
 	if (r == -HF_EFULL && may_wait && has_place(l, row)) {
@@ -95,8 +125,11 @@ int
 ledger_add_event(struct ledger *l, const struct registry_event *event, struct hf_error *err)
 {
 	struct row row = {.event = *event};
+	int r = add_row(l, &row, true, err);
 
-	return add_row(l, &row, true, err);
+	if (r < 0)
+		ledger_lose_event(l);
+	return r;
 }
 
 int
@@ -116,9 +149,15 @@ ledger_settle(struct ledger *l, struct hf_error *err)
 	int r;
 
 	pthread_mutex_lock(&l->lock);
-	r = write_waiting(l, err);
+	r = catch_up(l, err);
 	pthread_mutex_unlock(&l->lock);
 	return r;
+}
+
+void
+ledger_lose_event(struct ledger *l)
+{
+	atomic_fetch_add(&l->lost_count, 1);
 }
 
 size_t

@@ -39,8 +39,8 @@ enum {
 	/* Heartbeats get rarer by one interval for so many sessions: 10,000 agents then cost as much as 1,000. */
 	SESSIONS_PER_INTERVAL = 1000,
 
-	/* Events waiting for the catalog thread. Beyond it they are only logged: a storm of refusals must not fill
-	   memory. */
+	/* Events waiting for the catalog thread. Beyond it they are only logged, and counted (events_lost): a storm of
+	   refusals must not fill memory. */
 	EVENTS_PENDING_MAX = 1024,
 
 	/* Events that a source's agent causes by what it says: so many at once, then one a second. The thread that

@@ -70,13 +70,16 @@ run_event(struct job *job, struct disk *d, struct run_cache *cache)
 static void
 keep_event(struct server *sv, const struct id *source, const char *event, const char *text)
 {
+	bool too_many = atomic_load(&sv->events_pending) >= EVENTS_PENDING_MAX;
 	struct event_job *e;
 
-	if (sv->catalog == NULL || atomic_load(&sv->events_pending) >= EVENTS_PENDING_MAX)
+	if (sv->catalog == NULL)
 		return;
-	e = calloc(1, sizeof *e);
-	if (e == NULL)
+	e = too_many ? NULL : calloc(1, sizeof *e);
+	if (e == NULL) {
+		ledger_lose_event(sv->ledger);
 		return;
+	}
 	e->job.run = run_event;
 	e->server = sv;
 	e->event.time_ns = clock_real_ns();

@@ -129,6 +129,41 @@ room_is_enough_for_what_waits_to_be_written(void **state)
 	assert_rows(f, "audit", "1 ");
 }
 
+/* The text of the newest event. */
+static void
+get_newest(struct fixture *f, struct registry_event *ret_event)
+{
+	struct registry_event *list;
+	size_t n;
+
+	assert_int_equal(registry_list_events(f->registry, 0, 1000, &list, &n, &f->err), 0);
+	assert_true(n > 0);
+	*ret_event = list[n - 1];
+	free(list);
+}
+
+static void
+what_is_not_kept_is_counted_and_the_count_is_an_event(void **state)
+{
+	struct fixture *f = *state;
+	struct registry_event newest;
+
+	sqlite_write_errno = ENOSPC;
+	for (int i = 0; i < LEDGER_ROWS_MAX / 2; i++)
+		assert_int_equal(add_event(f, i), 1);
+	assert_int_equal(add_event(f, 1000), -HF_EFULL);
+	ledger_lose_event(f->ledger);
+	assert_int_equal(ledger_settle(f->ledger, &f->err), -HF_EFULL);
+	sqlite_write_errno = 0;
+	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	get_newest(f, &newest);
+	assert_string_equal(newest.event, "events_lost");
+	assert_non_null(strstr(newest.text, "2 events before this one"));
+	assert_int_equal(add_event(f, 1001), 0);
+	get_newest(f, &newest);
+	assert_int_equal(newest.time_ns, 1001); /* it was told once */
+}
+
 /* A quota of the file system is full in another word. */
 static void
 a_row_that_may_not_wait_is_refused(void **state)
@@ -184,6 +219,7 @@ main(void)
 	    T(a_row_is_durable_at_once_where_there_is_room),
 	    T(without_room_rows_wait_and_are_written_in_order_when_there_is_some),
 	    T(room_is_enough_for_what_waits_to_be_written),
+	    T(what_is_not_kept_is_counted_and_the_count_is_an_event),
 	    T(a_row_that_may_not_wait_is_refused),
 	    T(only_for_room_is_waited),
 	    T(memory_is_bounded_and_events_leave_half_of_it_to_the_audit),
