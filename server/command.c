@@ -617,7 +617,10 @@ command_create_token(
 	struct command *c = make_command(sv, bound_source, done, arg);
 
 	c->lifetime_ns = lifetime_ns;
-	send_to_catalog(c, run_create_token, on_ran);
+	if (sv->enroll == NULL && !sv->draining)
+		answer(c, -EBUSY, "enrolment is switched off (server.enroll_listen): nobody could use it");
+	else
+		send_to_catalog(c, run_create_token, on_ran);
 }
 
 static void
@@ -960,8 +963,12 @@ activate(struct command *c, struct source *src)
 void
 command_stop_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	static const struct phase_verb verb = {registry_set_phase, PHASE_STOPPED, stop, "source_stopped",
-	    "replication is stopped; all its points in time stay", "it was stopped before"};
+	static const struct phase_verb verb = {.put = registry_set_phase,
+	    .phase = PHASE_STOPPED,
+	    .apply = stop,
+	    .event = "source_stopped",
+	    .text = "replication is stopped; all its points in time stay",
+	    .already = "it was stopped before"};
 
 	give_phase_verb(sv, source, &verb, done, arg);
 }
@@ -969,8 +976,12 @@ command_stop_source(struct server *sv, const struct id *source, command_done *do
 void
 command_start_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	static const struct phase_verb verb = {registry_end_phase, PHASE_STOPPED, activate, "source_started",
-	    "its agent is let in again, as soon as it asks", "it was not stopped"};
+	static const struct phase_verb verb = {.put = registry_end_phase,
+	    .phase = PHASE_STOPPED,
+	    .apply = activate,
+	    .event = "source_started",
+	    .text = "its agent is let in again, as soon as it asks",
+	    .already = "it was not stopped"};
 
 	give_phase_verb(sv, source, &verb, done, arg);
 }
@@ -978,13 +989,20 @@ command_start_source(struct server *sv, const struct id *source, command_done *d
 void
 command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg)
 {
-	static const struct phase_verb verb = {registry_set_phase, PHASE_PAUSED, pause_source, "source_paused",
-	    "its agent stays connected, and nothing is taken of it; all its points in time stay",
-	    "it was paused before"};
-	static const struct phase_verb resume = {
-	    registry_end_phase, PHASE_PAUSED, activate, "source_resumed", "replication goes on", "it was not paused"};
+	static const struct phase_verb pause = {.put = registry_set_phase,
+	    .phase = PHASE_PAUSED,
+	    .apply = pause_source,
+	    .event = "source_paused",
+	    .text = "its agent stays connected, and nothing is taken of it; all its points in time stay",
+	    .already = "it was paused before"};
+	static const struct phase_verb resume = {.put = registry_end_phase,
+	    .phase = PHASE_PAUSED,
+	    .apply = activate,
+	    .event = "source_resumed",
+	    .text = "replication goes on",
+	    .already = "it was not paused"};
 
-	give_phase_verb(sv, source, paused ? &verb : &resume, done, arg);
+	give_phase_verb(sv, source, paused ? &pause : &resume, done, arg);
 }
 
 static void

@@ -94,6 +94,7 @@ void command_reload(struct server *sv, command_done *done, void *arg);
 /* What the configuration says of tokens. */
 int64_t server_token_lifetime_ns(const struct server *sv);
 
+/* -EBUSY: enrolment is switched off. */
 void command_create_token(
     struct server *sv, const struct id *bound_source /* or NULL */, int64_t lifetime_ns, command_done *done, void *arg);
 void command_revoke_token(struct server *sv, const struct id *token, command_done *done, void *arg);

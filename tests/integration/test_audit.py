@@ -87,3 +87,11 @@ def test_who_changes_it_afterwards_is_found_out(rig):
     daemon.token()  # it goes on behind what was there
     wait_for(lambda: rows(daemon)[-1]["number"] == 10, 20, "the result")
     assert json.loads(daemon.ctl("audit", "--verify", "--json", check=6).stdout)["faultCount"] == 1
+
+
+def test_no_token_is_made_that_nobody_could_use(rig):
+    daemon = rig.daemon(server__enroll_listen="off")
+    for words in ((), ("--address", "dr.example.com")):
+        assert "enrolment is switched off" in daemon.ctl("token", "create", *words, check=1).stderr
+    assert daemon.items("/v1/tokens?") == []
+    wait_for(lambda: list(results(daemon).values()) == ["EBUSY"] * 2, 20, "the results")

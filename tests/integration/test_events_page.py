@@ -12,10 +12,10 @@ LOG = re.compile(r"(?<![A-Za-z0-9_])log_(?:err|warning|notice|info|debug|line)\s
 # Functions that take the name of an event that is kept, and which of their arguments it is.
 KEEPERS = {"server_event": 2, "link_notice": 1, "link_add_notice": 1, "postpone": 1}
 # Arguments that hand on a name which is a literal elsewhere, or an agent's own.
-HANDED_ON = {"event", "m.event", "const char *event"}
+HANDED_ON = {"event", "m.event", "const char *event", "v->event"}
 # Functions that name events in what they return, or put them into a record.
 NAMERS = (re.compile(r"\nevent_of\(.*?\n}", re.S), re.compile(r"snprintf\(event\.event[^;]*;", re.S),
-          re.compile(r"(?<=\"event\", )\"[a-z]+_[a-z_]+\""))
+          re.compile(r"(?<=\"event\", )\"[a-z]+_[a-z_]+\""), re.compile(r"(?<=\.event = )\"[a-z]+_[a-z_]+\""))
 
 
 def sources(*folders):
