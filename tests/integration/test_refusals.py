@@ -654,7 +654,7 @@ def test_a_volume_larger_than_the_staging_file_system_can_hold(house):
     agent = hfagent.Agent(enroll(house))
     agent.connect()
     agent.hello()
-    answers = agent.declare([Volume("huge", "serial:huge", 1 << 59)])
+    answers = agent.declare([Volume("huge", "serial:huge", 1 << 57)])
     pb = hfagent.protobuf()
     assert answers[0].state == pb.VOLUME_REFUSED and answers[0].status == hfagent.STATUS["TOOLARGE"] and answers[0].text
     agent.cut()
