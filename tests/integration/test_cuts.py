@@ -215,6 +215,7 @@ def test_a_network_that_loses_sessions_is_told_and_agents_that_die_are_not(rig):
         wait_for(lambda: lost() == losses, 20, "the agent to be back")
     wait_for(lambda: network_error(daemon, agent) == "UNSTABLE_NETWORK", 10, "the error")
     assert daemon.source(agent.source)["ready"]
+    wait_for(lambda: daemon.events("network_unstable"), 20, "its event")
     assert len(daemon.events("network_unstable")) == 1
     status = " ".join(daemon.ctl("status").stdout.split())
     assert "lost again and again" in status and "next: look at the path between" in status

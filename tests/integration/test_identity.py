@@ -93,7 +93,8 @@ def test_while_a_clone_of_a_disk_is_attached_nothing_of_either_is_sent(rig):
     error = daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationError"]
     assert error["code"] == "DISK_IDENTITY" and "two disks of the source have its identity" in error["rawError"], error
     assert state_of(daemon, agent) == "IDENTITY_AMBIGUOUS"
-    assert [e for e in daemon.events("volume_ambiguous") if e["sourceServerID"] == agent.source and "2 disks have the identity" in e["text"]]
+    wait_for(lambda: [e for e in daemon.events("volume_ambiguous") if e["sourceServerID"] == agent.source and "2 disks have the identity" in e["text"]],
+             20, "its event")
     before = copy_of(image, rig.path("before"))
     received = daemon.source(agent.source)["counters"]["receivedBytes"]
     for device in (disk, clone):

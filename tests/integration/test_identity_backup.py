@@ -80,7 +80,7 @@ def test_agents_of_a_lost_server_replicate_to_the_restored_one_without_being_enr
         daemon.wait_ready(agent.source)
         daemon.point(agent.source, "after")
         assert first_difference(disk, daemon.export(agent.source, "root", "after")) is None
-    assert {e["sourceServerID"] for e in daemon.events("staging_went_back")} == {a.source for a in agents}
+    wait_for(lambda: {e["sourceServerID"] for e in daemon.events("staging_went_back")} == {a.source for a in agents}, 20, "its events")
     for agent in agents:
         agent.stop()
 
@@ -96,7 +96,7 @@ def test_a_certificate_that_is_newer_than_the_backup_is_known_again(rig):
     restore(rig, path, daemon.data)
     daemon.start()
     daemon.wait_ready(agent.source)
-    assert daemon.events("certificate_recovered")
+    wait_for(lambda: daemon.events("certificate_recovered"), 20, "its event")
     agent.stop()
 
 

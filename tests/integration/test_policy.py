@@ -48,7 +48,7 @@ def test_a_policy_set_by_command_holds_at_once_and_over_a_restart_and_disconnect
         (1, 5, 15, "MINUTE"), (2, 10, 60, "MINUTE"), (3, 1, 24, "HOUR"), (4, 4, 48, "HOUR"), (5, 1, 30, "DAY")]
     assert policy["journalWindowSeconds"] == 7200
     assert session_of(house, db) == before and house.served.is_streaming(db.source)
-    assert house.served.events("policy_set")[-1]["sourceServerID"] == db.source
+    assert wait_for(lambda: house.served.events("policy_set"), 20, "its event")[-1]["sourceServerID"] == db.source
     house.served.restart("kill")
     house.served.wait_streaming(db.source)
     assert show(house, db) == policy
@@ -140,7 +140,7 @@ def test_retention_is_frozen_over_a_restart_and_thawed(house, db):
     assert [a["sourceServerID"] for a in answers] == [db.source]
     assert frozen(house, db) is None
     assert "frozen" not in house.served.ctl("status").stdout
-    assert house.served.events("retention_frozen") and house.served.events("retention_thawed")
+    wait_for(lambda: house.served.events("retention_frozen") and house.served.events("retention_thawed"), 20, "their events")
     house.served.ctl("retention", "freeze", check=2)
     house.served.ctl("retention", "freeze", db.source, "--all", check=2)
 

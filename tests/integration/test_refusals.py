@@ -251,7 +251,7 @@ def test_an_expired_certificate(rig):
     cure = "holdfastctl token create --source %s" % identity.source_id
     assert cure in goodbye.cure
     assert cure in wait_for(lambda: cure in (text := daemon.ctl("source", "show", identity.source_id).stdout) and text, 15, "the cure in source show")
-    assert any(e["sourceServerID"] == identity.source_id and "expired" in e["text"] for e in daemon.events())
+    wait_for(lambda: any(e["sourceServerID"] == identity.source_id and "expired" in e["text"] for e in daemon.events()), 20, "its event")
     assert cure in daemon.program.log.read_text()
     done = run(*agent.command("--once"), check=False)
     assert done.returncode == 5 and "token create --source %s" % agent.source in done.stderr

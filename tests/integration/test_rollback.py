@@ -50,8 +50,9 @@ def check_compared(daemon, history, agent, before):
     wait_for(lambda: daemon.events("staging_went_back"), 30, "the event")
     wait_for(lambda: error_of(daemon, agent.source) == "STAGING_WENT_BACK", 30, "the error")
     points = ids_of(daemon, agent.source)
-    if error_of(daemon, agent.source) == "STAGING_WENT_BACK":  # still
-        assert daemon.state(agent.source) == "RESCAN" and points <= before
+    now = daemon.source(agent.source)["dataReplicationInfo"]
+    if (now["dataReplicationError"] or {}).get("code") == "STAGING_WENT_BACK":  # still
+        assert now["dataReplicationState"] == "RESCAN" and points <= before
     daemon.wait_state(agent.source, "CONTINUOUS", seconds=60)
     assert error_of(daemon, agent.source) is None
     history.write(10)

@@ -77,7 +77,7 @@ def test_what_is_whole_is_found_whole_and_its_points_are_verified(rig):
     kept = next(p for p in daemon.points(agent.source) if p["pointInTimeID"] == pit)
     wait_for(lambda: next(p for p in daemon.points(agent.source) if p["pointInTimeID"] == pit)["lastVerified"] ==
              scrub_of(daemon, agent.source)["lastCompletedDateTime"], 20, "lastVerified of %s" % kept)
-    assert [e["text"] for e in daemon.events("scrub_ended")]
+    wait_for(lambda: daemon.events("scrub_ended"), 20, "its event")
 
 
 def test_rot_is_healed_from_the_source_while_it_has_the_bytes(rig):
@@ -93,7 +93,7 @@ def test_rot_is_healed_from_the_source_while_it_has_the_bytes(rig):
     scrub(daemon, agent.source)
     wait_for(lambda: scrub_of(daemon, agent.source)["healedBlocks"] == 3, 30, "three blocks to be healed")
     damaged(daemon, agent.source, 0)
-    assert len(daemon.events("integrity_error")) >= 1 and len(daemon.events("block_healed")) == 3
+    wait_for(lambda: daemon.events("integrity_error") and len(daemon.events("block_healed")) == 3, 20, "their events")
     assert scrub(daemon, agent.source)["damagedBlocks"] == 0
     assert first_difference(daemon.export(agent.source, "root", pit), disk) is None
 
@@ -114,7 +114,7 @@ def test_rot_of_what_the_source_no_longer_has_is_told_by_point_and_never_exporte
     assert result["damage"][0]["offset"] == 7 * BLOCK and result["damage"][0]["segment"] is None
     hit = {p["pointInTimeID"] for p in result["pointsHit"]}
     assert first in hit and second not in hit
-    event = daemon.events("integrity_error")[0]
+    event = wait_for(lambda: daemon.events("integrity_error"), 20, "its event")[0]
     assert event["sourceServerID"] == agent.source and "offset %d" % (7 * BLOCK) in event["text"] and "pit-" in event["text"]
     assert "cannot be exported whole: 1 block" in daemon.ctl("scrub", "status", agent.source).stdout
     done = daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", first, "-o", rig.path("first.img"), "--no-progress",
@@ -176,7 +176,7 @@ def test_an_agent_that_cannot_be_asked_is_not(rig):
     assert scrub(daemon, agent.source)["damagedBlocks"] == 1
     agent.start()
     damaged(daemon, agent.source, 0)
-    assert daemon.events("block_healed")
+    wait_for(lambda: daemon.events("block_healed"), 20, "its event")
 
 
 def test_rot_of_a_header_is_found_before_a_restart_stumbles_over_it(rig):
@@ -186,7 +186,7 @@ def test_rot_of_a_header_is_found_before_a_restart_stumbles_over_it(rig):
     flip(segment, 72)
     result = scrub(daemon, agent.source)
     assert result["damagedBlocks"] == 1
-    assert "header of journal segment 1" in daemon.events("integrity_error")[0]["text"]
+    assert "header of journal segment 1" in wait_for(lambda: daemon.events("integrity_error"), 20, "its event")[0]["text"]
     flip(segment, 72)
     daemon.ctl("scrub", "start", agent.source, "--wait", "--no-progress")
     daemon.restart("kill")

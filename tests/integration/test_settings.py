@@ -62,7 +62,7 @@ def test_what_is_set_of_a_source_holds_at_once_over_a_restart_and_disconnects_no
     house.served.ctl("source", "set", db.source, "rpo-target=90s", "auto-replicate-new-disks=off")
     source = house.served.source(db.source)
     assert (source["rpoTargetSeconds"], source["autoReplicateNewDisks"], source["agent"]["address"]) == (90, False, address)
-    event = house.served.events("source_set")[-1]
+    event = wait_for(lambda: house.served.events("source_set"), 20, "its event")[-1]
     assert (event["sourceServerID"], event["text"]) == (db.source, "rpo-target=90s auto-replicate-new-disks=off")
     house.served.restart("kill")
     assert house.served.source(db.source)["rpoTargetSeconds"] == 90

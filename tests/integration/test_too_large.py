@@ -28,7 +28,7 @@ def test_a_volume_larger_than_the_staging_file_system_can_hold_is_refused(rig):
     info = daemon.source(agent.source)["dataReplicationInfo"]
     assert "volume huge (" in info["stateReason"] and reason in info["stateReason"]
     assert reason in info["dataReplicationError"]["rawError"]
-    assert [e for e in daemon.events("volume_refused") if e["sourceServerID"] == agent.source and reason in e["text"]]
+    wait_for(lambda: [e for e in daemon.events("volume_refused") if e["sourceServerID"] == agent.source and reason in e["text"]], 20, "its event")
     shown = daemon.ctl("source", "show", agent.source).stdout
     assert "STALLED" in shown and reason in shown
     mine = {v["name"]: v for v in agent.status()["volumes"]}

@@ -43,7 +43,7 @@ def test_disks_that_rest_are_proved_equal_and_the_proof_is_durable(rig):
     for at in proved.values():
         assert began - 1 <= parse_time(at) <= ended, "the proof is not of a moment of the verification"
     assert [v["verificationDifferingBytes"] for v in volumes(daemon, agent.source).values()] == [0, 0]
-    assert len(daemon.events("verified_equal")) == 1
+    wait_for(lambda: daemon.events("verified_equal"), 20, "its event")
     assert "PROVED EQUAL" in daemon.ctl("source", "show", agent.source).stdout
     daemon.restart("kill")
     wait_for(lambda: volumes(daemon, agent.source), 20, "the source to be open")
