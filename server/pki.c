@@ -471,6 +471,23 @@ pki_rotate(struct pki *p, int64_t now_ns, struct hf_error *err)
 	return rotate(p, now_ns, err);
 }
 
+/* All or nothing, as far as a disk that does not sync can be told: who cannot say that it will last takes it back. */
+static int
+exchange(struct pki *p, const char *new_dir, struct hf_error *err)
+{
+	int r;
+
+	if (renameat2(AT_FDCWD, new_dir, AT_FDCWD, p->dir, RENAME_EXCHANGE) < 0)
+		return hf_error_set(err, -errno, "exchange %s and %s", new_dir, p->dir);
+	r = sync_parent(p->dir, err);
+	if (r == 0)
+		return 0;
+	if (renameat2(AT_FDCWD, new_dir, AT_FDCWD, p->dir, RENAME_EXCHANGE) < 0)
+		return 0;                /* it stays as it is now, then */
+	(void)sync_parent(p->dir, NULL); /* the reason is known */
+	return r;
+}
+
 static int
 retire(struct pki *p, int64_t now_ns, struct hf_error *err)
 {
@@ -485,13 +502,12 @@ retire(struct pki *p, int64_t now_ns, struct hf_error *err)
 		return tls_fail(err, -EIO, "certify the server");
 	snprintf(new_dir, sizeof new_dir, "%s.new", p->dir);
 	r = make_new_dir(new_dir, &p->next, &server, err);
-	if (r == 0 && renameat2(AT_FDCWD, new_dir, AT_FDCWD, p->dir, RENAME_EXCHANGE) < 0)
-		r = hf_error_set(err, -errno, "exchange %s and %s", new_dir, p->dir);
+	if (r == 0)
+		r = exchange(p, new_dir, err);
 	if (r < 0) {
 		X509_free(server.certificate);
 		return r;
 	}
-	r = sync_parent(p->dir, err);
 	remove_left_over(new_dir); /* what was pki; or at the next start */
 	X509_free(p->server.certificate);
 	p->server.certificate = server.certificate;
@@ -499,7 +515,7 @@ retire(struct pki *p, int64_t now_ns, struct hf_error *err)
 	p->ca = p->next;
 	p->next = (struct key_pair){0};
 	atomic_fetch_add(&p->generation, 1);
-	return r;
+	return 0;
 }
 
 int

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -35,6 +36,19 @@ struct fixture {
 	bool takes_next; /* the agent does */
 	struct hf_error err;
 };
+
+static unsigned syncs_until_failure; /* 0: none fails */
+
+/* In the place of libc's. */
+int
+fsync(int fd)
+{
+	if (syncs_until_failure > 0 && --syncs_until_failure == 0) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
 
 static int
 set_up(void **state)
@@ -619,6 +633,31 @@ agents_of_both_cas_come_in_until_the_old_one_retires(void **state)
 }
 
 static void
+a_retirement_that_cannot_be_synced_has_not_happened(void **state)
+{
+	struct fixture *f = *state;
+	char first[FINGERPRINT_TEXT_BYTES], next[FINGERPRINT_TEXT_BYTES], now[FINGERPRINT_TEXT_BYTES];
+	unsigned failures = 0;
+	int r;
+
+	fingerprint_of(f, PKI_CA, first);
+	assert_int_equal(pki_rotate(f->pki, f->now, &f->err), 0);
+	fingerprint_of(f, PKI_NEXT_CA, next);
+	do {
+		syncs_until_failure = failures + 1;
+		r = pki_retire(f->pki, f->now, &f->err);
+		syncs_until_failure = 0;
+		failures += r < 0;
+		for (int i = 0; i < 2; i++) { /* in memory, and on disk */
+			fingerprint_of(f, PKI_CA, now);
+			assert_string_equal(now, r < 0 ? first : next);
+			assert_int_equal(reopen_at(f, f->now), 0);
+		}
+	} while (r < 0);
+	assert_true(failures > 4); /* each file, and the folder above */
+}
+
+static void
 what_a_cut_change_of_ca_leaves_is_put_right_at_the_next_start(void **state)
 {
 	struct fixture *f = *state;
@@ -854,6 +893,7 @@ main(void)
 	    T(every_cut_request_is_refused),
 	    T(agent_is_known_after_the_handshake),
 	    T(agents_of_both_cas_come_in_until_the_old_one_retires),
+	    T(a_retirement_that_cannot_be_synced_has_not_happened),
 	    T(what_a_cut_change_of_ca_leaves_is_put_right_at_the_next_start),
 	    T(expired_agent_comes_through_and_is_flagged),
 	    T(clock_set_back_does_not_lock_agents_out),
