@@ -242,6 +242,7 @@ server_use_certificate(struct server *sv, struct hf_error *err)
 	struct contexts c = {0};
 	int r = make_contexts(sv, &c, err);
 
+	sv->certificate_unused = r < 0;
 	if (r < 0) {
 		log_warning("certificate_reload_failed", "msg=\"%s\"", err->text);
 		free_contexts(&c);
@@ -256,6 +257,18 @@ server_use_certificate(struct server *sv, struct hf_error *err)
 	return 0;
 }
 
+/* One just made, or one that failed to be put to use when it was: else they would go on with the old until it expires.
+ */
+static void
+use_new_certificate(struct upkeep_job *u)
+{
+	struct server *sv = u->server;
+	bool again = u->look_at_certificates && sv->certificate_unused;
+
+	if ((u->renewed > 0 || again) && !sv->draining && server_use_certificate(sv, &u->err) == 0)
+		server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
+}
+
 static void
 on_upkeep(struct job *job)
 {
@@ -265,8 +278,7 @@ on_upkeep(struct job *job)
 	sv->staging_asked = false;
 	if (u->renewed < 0)
 		server_event(sv, NULL, "server_certificate_not_renewed", "%s", u->err.text);
-	if (u->renewed > 0 && !sv->draining && server_use_certificate(sv, &u->err) == 0)
-		server_event(sv, NULL, "server_certificate_renewed", "new connections use it");
+	use_new_certificate(u);
 	free(u);
 	server_answered(sv);
 }

@@ -80,6 +80,7 @@ struct server {
 	uint64_t admit_number;
 	struct area_facts areas_told[AREAS]; /* as events have told them */
 	int64_t expiry_told_ns;              /* see expiry_look() */
+	bool certificate_unused;             /* main thread: server_use_certificate() failed */
 
 	struct precedence precedence;
 	_Atomic unsigned session_count;
@@ -116,7 +117,7 @@ bool server_thins(const struct server *sv);
 void server_answered(struct server *sv);
 
 /* Main thread: the server's certificate, or a CA, is another one: it holds for whoever connects from now on, and nobody
- * is cut. On failure, which is logged, they go on with the one before. */
+ * is cut. On failure, which is logged, they go on with the one before, and it is tried again by and by. */
 int server_use_certificate(struct server *sv, struct hf_error *err);
 
 /* server_enroll.c: listen for newcomers, unless that is switched off. */
