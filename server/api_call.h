@@ -160,6 +160,7 @@ void get_tokens(struct call *call);
 void get_ca(struct call *call);
 void get_certificates(struct call *call);
 void get_settings(struct call *call);
+void reply_settings(struct call *call); /* with what is set: call->patch */
 void get_identity(struct call *call);
 void get_metrics(struct call *call); /* api_metrics.c */
 

@@ -640,8 +640,11 @@ on_template_set(void *arg, const struct command_answer *answer)
 {
 	struct call *call = call_from_command(arg);
 
-	if (!reply_refused(call, answer))
-		get_settings(call);
+	if (reply_refused(call, answer))
+		return;
+	json_decref(call->patch);
+	call->patch = json_incref(answer->kept);
+	reply_settings(call);
 }
 
 void

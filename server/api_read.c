@@ -395,8 +395,8 @@ json_keys(json_t *object)
 	return keys;
 }
 
-static void
-finish_settings(struct call *call)
+void
+reply_settings(struct call *call)
 {
 	json_t *tags = json_object_get(call->patch, "tags"), *all;
 	struct settings settings;
@@ -417,9 +417,7 @@ finish_settings(struct call *call)
 void
 get_settings(struct call *call)
 {
-	json_decref(call->patch); /* of the change that asks for this answer; here, for its command has it, too */
-	call->patch = NULL;
-	call_work(call, settings_work, finish_settings);
+	call_work(call, settings_work, reply_settings);
 }
 
 static void

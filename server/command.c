@@ -167,9 +167,9 @@ struct command {
 	struct throttle throttle;
 	bool frozen;
 	const struct phase_verb *phase_verb;
-	bool changed;   /* else it was so before */
-	int64_t now_ns; /* our clock when it was given */
-	json_t *patch;
+	bool changed;         /* else it was so before */
+	int64_t now_ns;       /* our clock when it was given */
+	json_t *patch, *kept; /* kept: what answer.kept is */
 	struct source_settings settings;
 	char *tags;
 	struct bundle bundle;
@@ -198,6 +198,7 @@ static void
 free_command(struct command *c)
 {
 	json_decref(c->patch);
+	json_decref(c->kept);
 	free(c->tags);
 	free(c->pits);
 	free(c->going);
@@ -1462,6 +1463,20 @@ patch_kept(struct command *c, const char *key, enum settings_scope scope, char *
 	return patch_text(c, r == 0 ? text : "{}", scope, ret_text);
 }
 
+/* All that is set, for the answer: before anything is, for there may be no memory. */
+static int
+join_kept(struct command *c, const char *of_source, const char *of_store)
+{
+	json_t *store = json_loads(of_store, 0, NULL);
+	int r;
+
+	c->kept = json_loads(of_source, 0, NULL);
+	r = json_object_update(c->kept, store);
+	json_decref(store);
+	c->answer.kept = c->kept;
+	return r < 0 ? hf_error_set(&c->err, -ENOMEM, "settings") : 0;
+}
+
 static int
 patch_template(struct command *c, char *text)
 {
@@ -1470,6 +1485,8 @@ patch_template(struct command *c, char *text)
 
 	if (r == 0)
 		r = patch_kept(c, REGISTRY_NEW_STORE, SETTINGS_OF_STORE, text, &of_store);
+	if (r == 0)
+		r = join_kept(c, of_source, of_store);
 	if (r == 0)
 		r = registry_set_template(c->server->registry, of_source, of_store, &c->err);
 	free(of_source);

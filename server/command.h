@@ -68,6 +68,7 @@ struct command_answer {
 	struct id token_id;
 	char token[256]; /* once, in the answer of token create */
 	int64_t expires_ns;
+	json_t *kept; /* set template: all that is set of it now */
 	const struct bundle *bundle;
 	unsigned unknown;                      /* sources whose settings are not in the bundle */
 	config_mask changed, restart_required; /* reload */
