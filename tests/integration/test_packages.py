@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian packages: built, looked at by lintian, and then a life of them in a root of their own: a copy of this machine's that
-forgets what was done to it. Without systemd in it the service program is started as the unit says."""
+forgets what was done to it. Without systemd in it the service program is started as the unit says; then the same life under a
+systemd of its own."""
+import json
 import pathlib
 import re
 import shutil
 
 import pytest
 
-from harness import IS_ROOT, MIB, ROOT, first_difference, free_port, patchwork, run, unmount, wait_for
+import guest
+from harness import IS_ROOT, MIB, ROOT, Rig, first_difference, free_port, patchwork, run, unmount, wait_for
 from root import Root
 
 NAMES = ["holdfast-server", "holdfast-client", "holdfast-agent", "holdfast-monitoring"]
@@ -82,6 +85,9 @@ class Packaged(Root):
 
     def ctl(self, *arguments, **options):
         return self.run("holdfastctl", *arguments, "--socket", "/run/holdfast", **options)
+
+    def journal(self, unit):
+        return self.run("journalctl", "--unit", unit, "--output", "cat").stdout
 
     def ctl_as(self, group, *arguments):
         """The exit code that a member of a group gets."""
@@ -178,6 +184,131 @@ def test_an_area_without_sources_is_purged(rig, built):
     assert root.path(DATA + "/holdfast.db").exists()
     assert "stays" not in root.dpkg("--purge", "holdfast-server")
     assert not root.path(DATA).exists()
+
+
+# ---- the same under systemd: one guest, and its tests are the days of its life ----
+
+@pytest.fixture(name="machine", scope="module")
+def machine_fixture(built):
+    """A guest with the packages, and a disk with a file system at /srv. That is mounted outside, too: should the guest die with
+    it frozen, somebody must be left who can thaw it."""
+    with Rig("machine") as rig:
+        root = Packaged(rig)
+        root.mount, root.disk, _ = rig.file_system("srv", 16 * MIB)
+        guest.boot(root)
+        guest.add_device(root, root.disk)
+        root.run("mount", root.disk, "/srv")
+        root.install(packages(built))
+        yield root
+
+
+def unit_is(root, unit="holdfastd", **wanted):
+    """Whether these properties of a unit are so."""
+    said = root.run("systemctl", "show", unit, *("--property=%s" % name for name in wanted)).stdout.splitlines()
+    return dict(line.split("=", 1) for line in said) == wanted
+
+
+def main_pid(root, unit="holdfastd"):
+    return root.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
+
+
+def configure(root, text):
+    root.write("/etc/holdfast/conf.d/test.conf", "[storage]\nreserve = 16MiB\n" + text)
+
+
+def started_again(root, since):
+    """It has been started by systemd once since, and is ready."""
+    wait_for(lambda: unit_is(root, NRestarts="1", ActiveState="active"), 30, "a restart")
+    assert main_pid(root) not in (since, "0")
+    root.ctl("status")
+
+
+def test_systemd_starts_nothing_that_is_not_configured(machine):
+    for unit in ("holdfastd", "holdfast-agent"):
+        assert machine.run("systemctl", "is-enabled", unit).stdout == "enabled\n"
+        machine.run("systemctl", "start", unit)
+        assert unit_is(machine, unit, ActiveState="inactive", ConditionResult="no", NRestarts="0")
+
+
+def test_systemd_starts_the_service_and_hears_how_it_goes(machine):
+    machine.run("cp", "/usr/share/doc/holdfast-server/examples/holdfastd.conf", "/etc/holdfast/")
+    configure(machine, "")
+    machine.run("systemctl", "start", "holdfastd")
+    assert unit_is(machine, Type="notify", ActiveState="active", SubState="running", NRestarts="0")
+    machine.ctl("status")  # READY was no lie: it answers at once
+    assert 'Status: "Ready: no sources yet' in machine.run("systemctl", "status", "holdfastd").stdout
+
+
+def test_a_reload_by_systemctl_is_all_or_nothing(machine):
+    pid = main_pid(machine)
+    configure(machine, "[server]\nlog_level = debug\n")
+    machine.run("systemctl", "reload", "holdfastd")
+    wait_for(lambda: 'event=reloaded level=notice changed="server.log_level"' in machine.journal("holdfastd"), 20, "the reload")
+    configure(machine, "[server]\nlog_level = shout\n")
+    refused = machine.run("systemctl", "reload", "holdfastd", check=False)
+    assert refused.returncode == 1
+    assert "log_level" in machine.journal("holdfastd")
+    assert main_pid(machine) == pid and unit_is(machine, ActiveState="active", NRestarts="0")
+    configure(machine, "")
+
+
+def test_a_service_that_is_killed_is_started_again(machine):
+    pid = main_pid(machine)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "holdfastd")
+    started_again(machine, pid)
+
+
+def test_a_service_that_hangs_is_ended_by_its_watchdog_and_started_again(machine):
+    machine.write("/etc/systemd/system/holdfastd.service.d/test.conf", "[Service]\nWatchdogSec=3\nLimitCORE=0\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "holdfastd")
+    pid = main_pid(machine)
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "holdfastd")
+    started_again(machine, pid)
+    assert "Watchdog timeout" in machine.journal("holdfastd")
+    machine.path("/etc/systemd/system/holdfastd.service.d/test.conf").unlink()
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "holdfastd")
+
+
+def test_the_agents_unit_reads_a_disk_and_freezes_what_is_on_it(machine):
+    (machine.mount / "file").write_text("mine\n")
+    line = machine.ctl("token", "create", "--address", "127.0.0.1").stdout.split()
+    machine.source = machine.run(*line, "--volume", "srv=%s" % machine.disk).stdout.split()[-1]
+    machine.write("/etc/default/holdfast-agent", 'HOLDFAST_AGENT_OPTIONS="--interval 200ms --freeze /srv --freeze-timeout 60s"\n')
+    machine.run("systemctl", "start", "holdfast-agent")
+    machine.ctl("wait", machine.source, "--for", "point", "--timeout", "120s")
+    machine.point = machine.ctl("pit", "create", machine.source, "--name", "first", "--timeout", "120s").stdout.strip()
+    points = json.loads(machine.ctl("pit", "list", machine.source, "--json").stdout)["items"]
+    assert [p["consistency"] for p in points if p["pointInTimeID"] == machine.point] == ["filesystem"]
+    assert unit_is(machine, "holdfast-agent", ActiveState="active", NRestarts="0")
+
+
+def test_an_upgrade_starts_anew_what_ran(machine, built):
+    before = [main_pid(machine, unit) for unit in ("holdfastd", "holdfast-agent")]
+    machine.install(next_version(built, machine.rig.path("next")))
+    assert unit_is(machine, ActiveState="active", NRestarts="0") and unit_is(machine, "holdfast-agent", ActiveState="active")
+    after = [main_pid(machine, unit) for unit in ("holdfastd", "holdfast-agent")]
+    assert "0" not in before + after and not set(before) & set(after)
+    machine.ctl("pit", "create", machine.source, "--name", "upgraded", "--timeout", "120s")
+
+
+def test_systemd_stops_both_in_order(machine):
+    machine.run("systemctl", "stop", "holdfast-agent", "holdfastd")
+    run("timeout", "--signal=KILL", "60", "touch", machine.mount / "not-frozen")
+    for unit in ("holdfastd", "holdfast-agent"):
+        assert unit_is(machine, unit, ActiveState="inactive", Result="success", ExecMainStatus="0")
+
+
+def test_what_is_purged_runs_no_more_and_the_copy_is_good(machine):
+    machine.run("systemctl", "start", "holdfastd", "holdfast-agent")
+    assert "%s stays" % DATA in machine.dpkg("--purge", "holdfast-server", "holdfast-agent", "holdfast-monitoring")
+    for unit in ("holdfastd", "holdfast-agent"):
+        assert unit_is(machine, unit, LoadState="not-found", ActiveState="inactive")
+    assert machine.run("systemctl", "is-system-running", check=False).stdout == "running\n"
+    machine.run("holdfastctl", "export", "file", machine.source, "--volume", "srv", "--at", machine.point, "-o", "/var/tmp/out",
+                "--data-dir", DATA, "--no-progress")
+    assert machine.run("debugfs", "-R", "cat /file", "/var/tmp/out").stdout == "mine\n"
 
 
 # ---- the first boot of an instance ----

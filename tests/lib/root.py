@@ -12,6 +12,7 @@ class Root:
             rig.path(name).mkdir()
         rig.path("upper").chmod(0o755)
         self.dir = rig.path("root")
+        self.enter = ["chroot", self.dir]  # before a command that is to run in it
         layers = "lowerdir=/,upperdir=%s,workdir=%s" % (rig.path("upper"), rig.path("work"))
         if run("mount", "-t", "overlay", "overlay", "-o", layers, self.dir, check=False).returncode != 0:
             pytest.skip("there is no overlayfs above %s" % rig.dir)
@@ -25,7 +26,7 @@ class Root:
         return self.dir / str(name).lstrip("/")
 
     def run(self, *command, **options):
-        return run("chroot", self.dir, *command, **options)
+        return run(*self.enter, *command, **options)
 
     def write(self, name, text, mode=0o644):
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
