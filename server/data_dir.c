@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -246,6 +247,48 @@ refuse_foreign(struct data_dir *d, struct hf_error *err)
 }
 
 static void
+name_user(uid_t uid, char *ret_name, size_t size)
+{
+	const struct passwd *user = getpwuid(uid);
+
+	if (user != NULL)
+		snprintf(ret_name, size, "%s", user->pw_name);
+	else
+		snprintf(ret_name, size, "%u", (unsigned)uid);
+}
+
+static int
+refuse_denied(const struct data_dir *d, const char *name, struct hf_error *err)
+{
+	char owner[64], self[64];
+	struct stat st;
+
+	if (fstatat(d->dir_fd, name, &st, 0) < 0 || st.st_uid == geteuid())
+		return hf_error_set(err, -EACCES, "cannot read and write %s/%s", d->path, name);
+	name_user(st.st_uid, owner, sizeof owner);
+	name_user(geteuid(), self, sizeof self);
+	return hf_error_say(err, -EACCES,
+	    "%s/%s belongs to %s, and holdfastd runs as %s: was it once started by hand, as %s? Stop that one, and "
+	    "then: "
+	    "chown -R %s %s",
+	    d->path, name, owner, self, owner, self, d->path);
+}
+
+/* Started by hand, mostly as root, it makes files that the service cannot open. A service manager gives the directory
+ * to its user, and nothing that is in it. Only in a directory that refuse_foreign() has let pass is it good advice to
+ * chown everything. */
+static int
+check_access(const struct data_dir *d, struct hf_error *err)
+{
+	static const char *const names[] = {"LOCK", "IDENTITY", "holdfast.db", "pki", "sources"};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (faccessat(d->dir_fd, names[i], R_OK | W_OK, AT_EACCESS) < 0 && errno == EACCES)
+			return refuse_denied(d, names[i], err);
+	return 0;
+}
+
+static void
 make_uuid(char *ret_uuid)
 {
 	unsigned char b[16];
@@ -467,6 +510,8 @@ data_dir_open(const char *path, bool make, const char *journal, struct data_dir 
 	if (r == 0)
 		r = refuse_foreign(d, err);
 	if (r == 0)
+		r = check_access(d, err);
+	if (r == 0)
 		r = take_lock(d, err);
 	if (r == 0)
 		r = read_or_make_identity(d, err);
@@ -545,6 +590,8 @@ look(struct data_dir *d, const char *journal, struct hf_error *err)
 		r = check_writable(d->path, err);
 	if (r == 0)
 		r = refuse_foreign(d, err);
+	if (r == 0)
+		r = check_access(d, err);
 	if (r == 0 && has(d, "IDENTITY")) /* there is none before the first start */
 		r = read_identity(d, err);
 	if (r == 0)

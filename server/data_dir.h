@@ -22,7 +22,8 @@ enum { DATA_DIR_FORMAT = 1, UUID_TEXT_BYTES = 37 };
 /* Take the directory, or make it ours if it is empty. make: it may also be made, 0700, with its parents (the default
  * path). journal: where new journals are to lie, an absolute path; "" = where they did, else in the directory itself.
  * It must be there, and is used once it is empty; from then on it must be ours. Blocks. -EBUSY (the text names the
- * pid), -ENOENT, -ENOTEMPTY (not ours), -HF_ECORRUPT (half there), -HF_EFORMAT (newer), -errno. */
+ * pid), -ENOENT, -EACCES (another user's), -ENOTEMPTY (not ours), -HF_ECORRUPT (half there), -HF_EFORMAT (newer),
+ * -errno. */
 int data_dir_open(const char *path, bool make, const char *journal, struct data_dir **ret_dir, struct hf_error *err);
 void data_dir_close(struct data_dir *d); /* NULL allowed */
 

@@ -2,9 +2,12 @@
 """The data directory: one daemon's alone, whole in itself, and at home anywhere."""
 import json
 import os
+import shutil
 import signal
 
-from harness import BUILD, MIB, Daemon, first_difference, random_bytes, ready_agent, run, wait_for
+import pytest
+
+from harness import BUILD, IS_ROOT, MIB, Daemon, first_difference, random_bytes, ready_agent, run, wait_for
 from history import History
 
 
@@ -101,6 +104,34 @@ def test_it_stops_in_good_order(rig):
     daemon.program.signal(signal.SIGINT)
     assert daemon.program.process.wait(20) == 0
     agent.stop()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="two users need root")
+def test_what_another_user_made_is_told_with_the_cure(rig):
+    """holdfastd was started by hand as root; the service is somebody else, and its directory alone is his."""
+    rig.dir.chmod(0o755)
+    daemon = rig.daemon()
+    daemon.stop()
+    for folder in (daemon.data, daemon.run_dir):
+        os.chown(folder, 65534, 65534)
+    path = daemon.write_config()
+    path.chmod(0o644)
+    daemon.programs = rig.path("bin")  # that nobody gets at
+    daemon.programs.mkdir()
+    shutil.copy(BUILD / "holdfastd", daemon.programs)
+    daemon.prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    service = [*daemon.prefix, daemon.programs / "holdfastd", "-c", path]
+    for words, code in (((), 1), (("--check-config",), 78)):
+        done = run(*service, *words, check=False)
+        assert done.returncode == code
+        said = done.stdout + done.stderr
+        assert "%s/LOCK belongs to root, and holdfastd runs as nobody" % daemon.data in said
+        cure = said[said.index("chown -R "):].rstrip('"\n')
+        assert cure == "chown -R nobody %s" % daemon.data
+    run(*cure.split())
+    run(*service, "--check-config")
+    daemon.start()
+    daemon.stop()
 
 
 def test_a_bad_configuration_is_told_line_by_line(rig):
