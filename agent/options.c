@@ -89,14 +89,35 @@ static void
 print_overview(FILE *to)
 {
 	fprintf(to, "Usage: holdfast-agent COMMAND [OPTION...]\n\n"
-		    "Sends the disks of this machine to a Holdfast server, and keeps on sending "
+		    "Sends the disks of this machine to a Holdfast server, and keeps on sending\n"
 		    "what changes.\n\n"
 		    "Commands:\n");
 	for (int i = 0; i < COMMANDS; i++)
 		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].summary);
-	fprintf(to, "\n'holdfast-agent COMMAND --help' lists a command's options; 'holdfast-agent "
-		    "--version' prints the "
-		    "version.\nSee also holdfast-agent(8).\n");
+	fprintf(to, "\n'holdfast-agent COMMAND --help' lists a command's options;\n"
+		    "'holdfast-agent --version' prints the version. See also holdfast-agent(8).\n");
+}
+
+enum { HELP_COLUMN = 29, HELP_WIDTH = 80 };
+
+/* From HELP_COLUMN on, broken between words. */
+static void
+print_wrapped(const char *text)
+{
+	int column = HELP_COLUMN;
+
+	while (*text != '\0') {
+		int word = (int)strcspn(text, " ");
+
+		if (column > HELP_COLUMN && column + 1 + word > HELP_WIDTH) {
+			printf("\n%*s", HELP_COLUMN, "");
+			column = HELP_COLUMN;
+		}
+		column += printf("%s%.*s", column > HELP_COLUMN ? " " : "", word, text);
+		text += word;
+		text += strspn(text, " ");
+	}
+	putchar('\n');
 }
 
 static void
@@ -112,7 +133,11 @@ print_help(enum command command)
 			continue;
 		snprintf(left, sizeof left, "--%s%s%s", d->name, d->argument != NULL ? " " : "",
 		    d->argument != NULL ? d->argument : "");
-		printf(strlen(left) < 26 ? "  %-26s %s\n" : "  %s\n                             %s\n", left, d->help);
+		if (strlen(left) < 26)
+			printf("  %-26s ", left);
+		else
+			printf("  %s\n%*s", left, HELP_COLUMN, "");
+		print_wrapped(d->help);
 	}
 }
 
