@@ -610,15 +610,28 @@ open_connection(struct http_server *s, int fd)
 }
 
 static void
+pause_accepting(struct http_server *s, unsigned ms)
+{
+	const struct timeval pause = timeval_of(ms);
+
+	evconnlistener_disable(s->listener);
+	event_add(s->accept_again, &pause);
+}
+
+/* While there is no place left, one at a time, and the loop goes round in between: of many who came at once, those who
+ * have asked are not taken for idle, which they are only until their question is read. */
+static void
 on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
 {
 	static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 	struct http_server *s = arg;
 
-	if (make_room(s) && open_connection(s, fd) == 0)
-		return;
-	(void)!send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* a courtesy */
-	close(fd);
+	if (!make_room(s) || open_connection(s, fd) < 0) {
+		(void)!send(fd, busy, sizeof busy - 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* a courtesy */
+		close(fd);
+	}
+	if (s->connection_count >= s->config.connections_max)
+		pause_accepting(s, 0);
 }
 
 /* Out of descriptors: do not spin on a listener that stays readable. */
@@ -626,11 +639,9 @@ static void
 on_accept_error(struct evconnlistener *listener, void *arg)
 {
 	struct http_server *s = arg;
-	const struct timeval pause = timeval_of(ACCEPT_PAUSE_MS);
 
 	log_warning("control_accept_failed", "socket=%s msg=\"%s\"", s->name, strerror(errno));
-	evconnlistener_disable(listener);
-	event_add(s->accept_again, &pause);
+	pause_accepting(s, ACCEPT_PAUSE_MS);
 }
 
 static void
