@@ -89,17 +89,25 @@ def pick(value, path):
     return value
 
 
+claims = []  # of ports, until the process ends
+
+
 def free_port():
-    """Below the ephemeral range: a port from it could be taken by somebody's outgoing connection while our daemon is down."""
+    """Below the ephemeral range: a port from it could be taken by somebody's outgoing connection while our daemon is down. And no
+    other test's, which may run beside this one: each is claimed by an abstract socket of its name."""
     while True:
         port = random.SystemRandom().randrange(10240, 32000)
+        claim = socket.socket(socket.AF_UNIX)
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                claim.bind("\0holdfast-test-port-%d" % port)
                 s.bind(("127.0.0.1", port))
-                return port
             except OSError:
+                claim.close()
                 continue
+        claims.append(claim)
+        return port
 
 
 # ---- disks ----
