@@ -265,6 +265,22 @@ the_one_longest_idle_goes_for_a_new_one(void **state)
 	}
 }
 
+/* They come before the loop looks: none has been read when the next wants a place. */
+static void
+those_who_ask_all_at_once_are_all_answered(void **state)
+{
+	struct fixture *f = *state;
+	int fds[3 * CONNECTIONS_MAX];
+
+	start(f);
+	for (int i = 0; i < 3 * CONNECTIONS_MAX; i++)
+		fds[i] = dial(f, request);
+	for (int i = 0; i < 3 * CONNECTIONS_MAX; i++) {
+		wait_for_answer(f, fds[i], "HTTP/1.1 200 ");
+		close(fds[i]);
+	}
+}
+
 static void
 nobody_who_waits_for_an_answer_goes_for_a_new_one(void **state)
 {
@@ -340,6 +356,7 @@ main(void)
 	    T(an_answer_may_take_longer_than_a_request),
 	    T(who_takes_nothing_of_an_answer_is_cut),
 	    T(the_one_longest_idle_goes_for_a_new_one),
+	    T(those_who_ask_all_at_once_are_all_answered),
 	    T(nobody_who_waits_for_an_answer_goes_for_a_new_one),
 	    T(one_that_lasted_makes_room_for_another_when_it_ends_or_goes),
 	    T(a_socket_that_somebody_put_there_since_stays),
