@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cure.h: what an administrator is told to type next. Texts say SOURCE where the command takes one; what is shown has
  * the id there, so that it can be copied. */
-#ifndef HF_CURE_H
-#define HF_CURE_H
+#ifndef HF_SERVER_CURE_H
+#define HF_SERVER_CURE_H
 
 #include <stddef.h>
 

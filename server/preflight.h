@@ -9,7 +9,8 @@
 #include "server/config.h"
 
 /* Would holdfastd start with it, as this user? Each problem is a line of `problems`. Makes nothing, and disturbs no
- * daemon that runs. 0, or negative: there was one. Blocks. */
+ * daemon that runs; but a key that others can read is closed to them, as at a start. 0, or negative: there was one.
+ * Blocks. */
 int preflight(const struct config *config, FILE *problems);
 
 #endif
