@@ -17,7 +17,6 @@ import contextlib
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,10 @@ import time
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/lib"))
+
+import scratch  # noqa: E402
+
 FUZZ_RUNS = 1_000_000
 UNIT_JOBS = 2  # unit tests with disks and links wait more than they compute
 INTEGRATION_JOBS = 2
@@ -63,57 +66,15 @@ class Counts:
 
 # ---- a place of its own, empty afterwards ----
 
-def processes_of(scratch):
-    """(pid, command) of what was started with this scratch directory in its environment and still lives."""
-    mark = f"TMPDIR={scratch}".encode()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if mark in pathlib.Path("/proc", pid, "environ").read_bytes().split(b"\0"):
-                yield int(pid), pathlib.Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-
-
-def mounts_in(scratch):
-    lines = pathlib.Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    return [where for where in (line.split()[1] for line in lines) if where.startswith(f"{scratch}/")]
-
-
-def loops_in(scratch):
-    for backing in pathlib.Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):
-            if backing.read_text(encoding="utf-8").startswith(f"{scratch}/"):
-                yield f"/dev/{backing.parts[3]}"
-
-
-def clear(scratch):
-    """Undo what was left behind; a line for each thing."""
-    left = []
-    deadline = time.monotonic() + 5  # helpers that end with their parent have begun to
-    while any(processes_of(scratch)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for pid, command in processes_of(scratch):
-        left.append(f"process {pid}: {command}")
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    for where in reversed(mounts_in(scratch)):
-        left.append(f"mount {where}")
-        subprocess.run(["umount", "--lazy", where], check=False)
-    for device in loops_in(scratch):
-        left.append(f"loop device {device}")
-        subprocess.run(["losetup", "--detach", device], check=False)
-    left += [f"file {entry}" for entry in sorted(scratch.iterdir())]
-    shutil.rmtree(scratch, ignore_errors=True)
-    return left
-
-
 @contextlib.contextmanager
 def scratch_for(counts, name):
     """The directory and environment one program of the tests runs with."""
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="hf-", dir=os.environ.get("HOLDFAST_SCRATCH", "/var/tmp")))
-    scratch.chmod(0o711)  # tests that become somebody else go through it
+    own = scratch.Scratch()
+    own.dir.chmod(0o711)  # tests that become somebody else go through it
     try:
-        yield scratch, {"TMPDIR": str(scratch), "HOLDFAST_SCRATCH": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"}
+        yield own.dir, {"TMPDIR": str(own.dir), "HOLDFAST_SCRATCH": str(own.dir), "PYTHONDONTWRITEBYTECODE": "1"}
     finally:
-        left = clear(scratch)
+        left = own.clear()
         if left:
             counts.fail(f"{name} left something behind", "\n".join(left))
 
@@ -197,7 +158,7 @@ def run_fuzz(counts, build):
     for fuzzer in programs_in(counts, build / "fuzz", "fuzz_*"):
         began = time.monotonic()
         corpus = ROOT / "tests/fuzz/corpus" / fuzzer.name.removeprefix("fuzz_")
-        with scratch_for(counts, fuzzer.name) as (scratch, env), tempfile.TemporaryDirectory() as found:
+        with scratch_for(counts, fuzzer.name) as (_, env), tempfile.TemporaryDirectory() as found:
             code, output = run(["nice", fuzzer, f"-runs={FUZZ_RUNS}", f"-artifact_prefix={found}/", "-verbosity=0",
                                 "-print_final_stats=1", found, corpus], 900, env)
         done = re.search(r"stat::number_of_executed_units:\s*(\d+)", output)
@@ -278,6 +239,8 @@ def main():
     parser.add_argument("what", nargs="+", choices=["all", *PARTS])
     arguments = parser.parse_args()
     parts = [part for part in PARTS if part in arguments.what or "all" in arguments.what]
+    for left in scratch.sweep():
+        print(f"cleared what a killed run left: {left}", flush=True)
     counts = Counts()
     waiting = threading.Thread(target=run_parts, args=(counts, arguments, [p for p in parts if p == "integration"]))
     waiting.start()

@@ -24,8 +24,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+
+import scratch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HOLDFAST_BUILD", ROOT / "build")).resolve()
@@ -235,7 +236,8 @@ class Rig:
 
     def __init__(self, name):
         self.name = name
-        self.dir = scratch_dir()
+        self.scratch = new_scratch()
+        self.dir = self.scratch.dir
         self.logs, self.marks = {}, {}
         self.ends = contextlib.ExitStack()
         self.random = random.Random("%d %s" % (SEED, name))
@@ -255,6 +257,7 @@ class Rig:
                 raise Trouble("\n".join(trouble))
         finally:
             rigs.remove(self)
+            self.scratch.disown()
             if not os.environ.get("HOLDFAST_KEEP"):
                 shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -370,17 +373,16 @@ def detach_loop(device):
         run("losetup", "--detach", device)
 
 
-def scratch_dir():
-    """A new directory on a file system with O_DIRECT; its path is short, for sockets are in it."""
-    base = os.environ.get("HOLDFAST_SCRATCH", "/var/tmp")
-    path = pathlib.Path(tempfile.mkdtemp(prefix="hf-", dir=base))
+def new_scratch():
+    """A directory on a file system with O_DIRECT."""
+    made = scratch.Scratch()
     try:
-        os.close(os.open(path / "probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT))
-        (path / "probe").unlink()
+        os.close(os.open(made.dir / "probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT))
+        (made.dir / "probe").unlink()
     except OSError as e:
-        shutil.rmtree(path)
-        raise Trouble("%s does not do O_DIRECT (%s); name another place with HOLDFAST_SCRATCH" % (base, e)) from e
-    return path
+        made.clear()
+        raise Trouble("%s does not do O_DIRECT (%s); name another place with HOLDFAST_SCRATCH" % (made.dir.parent, e)) from e
+    return made
 
 
 # ---- the daemon ----
