@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/common/progress.h"
 #include "proto/common/units.h"
 
 enum { LINE_BYTES = 2048, FORMAT_BYTES = 512 };
@@ -51,6 +52,7 @@ put_line(enum log_level level, const char *text)
 	int n = to_journal() ? snprintf(line, sizeof line, "<%d>%s\n", priorities[level], text)
 			     : snprintf(line, sizeof line, "%s\n", text);
 
+	progress_step_aside();
 	(void)!write(STDERR_FILENO, line, (size_t)n); /* nowhere left to report it */
 }
 

@@ -2,15 +2,18 @@
 #include "proto/common/progress.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "proto/common/terminal.h"
 #include "proto/common/units.h"
 
 enum { BAR_WIDTH = 24, BAR_WIDTH_MIN = 4, LINE_BYTES = 400 };
 
+#define CLEAR_REST     "\033[K" /* of what was longer */
+#define CLEAR_LINE     "\r" CLEAR_REST
 #define BAR_EVERY_NS   (NS_PER_SECOND / 5)
 #define PLAIN_EVERY_NS (10 * NS_PER_SECOND)
 #define RATE_OVER_NS   (10 * NS_PER_SECOND)
@@ -83,9 +86,21 @@ describe(const struct progress *p, int64_t now_ns, char *ret_text, size_t size)
 static int
 line_width(const struct progress *p)
 {
-	struct winsize size;
+	int width = terminal_width(p->fd);
 
-	return ioctl(p->fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col - 1 : LINE_BYTES - 8;
+	return width > 0 ? width - 1 : LINE_BYTES - 8;
+}
+
+/* Where a bar stands whose line has not ended; -1: nowhere. */
+static atomic_int drawn_on = -1;
+
+void
+progress_step_aside(void)
+{
+	int fd = atomic_exchange(&drawn_on, -1);
+
+	if (fd >= 0)
+		(void)!write(fd, CLEAR_LINE, strlen(CLEAR_LINE)); /* as in emit() */
 }
 
 /* The bar takes what the words leave, and goes when that is too little. */
@@ -104,8 +119,9 @@ show_bar(const struct progress *p, int64_t now_ns)
 		snprintf(line, sizeof line, "%s [%.*s%.*s] %s", p->title, done, full, bar - done, rest, text);
 	else
 		snprintf(line, sizeof line, "%s %s", p->title, text);
-	snprintf(drawn, sizeof drawn, "\r%.*s\033[K", width, line); /* ESC [ K clears what was longer */
+	snprintf(drawn, sizeof drawn, "\r%.*s" CLEAR_REST, width, line);
 	emit(p, drawn);
+	atomic_store(&drawn_on, p->fd);
 }
 
 static void
@@ -159,7 +175,7 @@ progress_begin(struct progress *p, enum progress_mode mode, int fd, const char *
     uint64_t total_bytes, int64_t now_ns)
 {
 	memset(p, 0, sizeof *p);
-	p->mode = mode != PROGRESS_AUTO ? mode : isatty(fd) ? PROGRESS_BAR : PROGRESS_PLAIN;
+	p->mode = mode != PROGRESS_AUTO ? mode : terminal_obeys(fd) ? PROGRESS_BAR : PROGRESS_PLAIN;
 	p->fd = fd;
 	snprintf(p->title, sizeof p->title, "%s", title);
 	p->start_bytes = p->done_bytes = p->rate_base_bytes = p->next_base_bytes = done_bytes;
@@ -210,5 +226,6 @@ progress_end(struct progress *p, uint64_t done_bytes, int64_t now_ns)
 		show(p, now_ns);
 	if (p->mode == PROGRESS_BAR)
 		emit(p, "\n");
+	atomic_store(&drawn_on, -1);
 	p->mode = PROGRESS_NONE;
 }

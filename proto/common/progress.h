@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 enum progress_mode {
-	PROGRESS_AUTO,  /* a bar if the output is a terminal, else PROGRESS_PLAIN */
+	PROGRESS_AUTO,  /* a bar if the output is a terminal that can draw one, else PROGRESS_PLAIN */
 	PROGRESS_BAR,   /* redrawn in place, five times a second */
 	PROGRESS_PLAIN, /* a sentence every 10 s */
 	PROGRESS_LINES, /* "37/100" whenever the percentage changes, for programs */
@@ -39,6 +39,10 @@ void progress_begin(struct progress *p, enum progress_mode mode, int fd, const c
 
 /* Shows something when it is due. Cheap enough to call for every piece. */
 void progress_update(struct progress *p, uint64_t done_bytes, int64_t now_ns);
+
+/* Erase a bar that is drawn, for who writes to the terminal meanwhile; it is drawn anew under what was written. Any
+ * thread; a bar that is drawn by another at this very moment may come between. */
+void progress_step_aside(void);
 
 /* Last line: complete with its mean rate, or where it stopped. */
 void progress_end(struct progress *p, uint64_t done_bytes, int64_t now_ns);

@@ -8,8 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proto/common/terminal.h"
 #include "proto/common/units.h"
-#include "server/ctl/wrap.h"
+#include "proto/common/wrap.h"
 
 const json_t *
 pick(const json_t *json, const char *path)
@@ -199,13 +200,13 @@ cell_state(struct table *t, const char *column, const json_t *source)
 static bool
 use_color(const struct ctl *ctl)
 {
-	const char *when = ctl->values[OPT_COLOR], *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	const char *when = ctl->values[OPT_COLOR], *no_color = getenv("NO_COLOR");
 
 	if (when != NULL && strcmp(when, "always") == 0)
 		return true;
 	if ((when != NULL && strcmp(when, "never") == 0) || (no_color != NULL && no_color[0] != '\0'))
 		return false;
-	return isatty(STDOUT_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+	return terminal_obeys(STDOUT_FILENO);
 }
 
 /* COLUMNS is obeyed elsewhere, too: a table that is sent by mail may be told how wide it is. */
@@ -214,7 +215,7 @@ table_width(void)
 {
 	const char *columns = getenv("COLUMNS");
 
-	return columns != NULL && atoi(columns) > 0 ? atoi(columns) : wrap_width(stdout);
+	return columns != NULL && atoi(columns) > 0 ? atoi(columns) : terminal_width(STDOUT_FILENO);
 }
 
 int
@@ -245,7 +246,7 @@ print_table(const struct ctl *ctl, struct table *t)
 void
 print_wrapped(const struct ctl *ctl, const char *text, int indent, enum table_mood mood)
 {
-	wrap_print(stdout, text, wrap_width(stdout), indent, use_color(ctl) ? mood_color(mood) : "");
+	wrap_print(stdout, text, terminal_width(STDOUT_FILENO), indent, use_color(ctl) ? mood_color(mood) : "");
 }
 
 void
@@ -258,7 +259,7 @@ print_sentence(int indent, const char *format, ...)
 	if (vasprintf(&text, format, ap) < 0)
 		abort();
 	va_end(ap);
-	wrap_print(stdout, text, wrap_width(stdout), indent, "");
+	wrap_print(stdout, text, terminal_width(STDOUT_FILENO), indent, "");
 	free(text);
 }
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "server/ctl/ctl.h"
-#include "server/ctl/table.h"
+#include "proto/common/table.h"
 
 const json_t *pick(const json_t *json, const char *path);    /* NULL: absent */
 const char *pick_text(const json_t *json, const char *path); /* "": absent; borrowed */

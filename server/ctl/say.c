@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/ctl/table.h"
-#include "server/ctl/wrap.h"
+#include "proto/common/table.h"
+#include "proto/common/terminal.h"
 
 /* ---- words to people ---- */
 
@@ -27,15 +27,11 @@ ctl_say_to(FILE *out, const char *prefix)
 static void
 say(const char *format, va_list ap)
 {
-	FILE *out = say_out != NULL ? say_out : stderr;
-	char *text, *line;
+	char *text;
 
-	if (vasprintf(&text, format, ap) < 0 ||
-	    asprintf(&line, "%s%s", say_prefix != NULL ? say_prefix : "holdfastctl: ", text) < 0)
+	if (vasprintf(&text, format, ap) < 0)
 		abort();
-	fflush(stdout);
-	wrap_print(out, line, wrap_width(out), 4, "");
-	free(line);
+	terminal_say(say_out != NULL ? say_out : stderr, say_prefix != NULL ? say_prefix : "holdfastctl: ", text);
 	free(text);
 }
 
@@ -75,7 +71,7 @@ ask(char *ret_answer, size_t size, const char *question, const char *format, va_
 	ret_answer[0] = '\0';
 	if (vasprintf(&text, format, ap) < 0)
 		abort();
-	wrap_print(stderr, text, wrap_width(stderr), 4, "");
+	terminal_say(stderr, "", text);
 	free(text);
 	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
 		ctl_note("nothing was done: without a terminal this needs --yes");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/ctl/table.h"
+#include "proto/common/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

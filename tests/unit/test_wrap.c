@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/ctl/wrap.h"
+#include "proto/common/wrap.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,23 +57,6 @@ a_terminal_is_not_commanded(void **state)
 	check("evil\033[2Jhost\nname", 0, 0, "", "evil?[2Jhost?name\n");
 }
 
-static void
-what_is_no_terminal_has_no_width(void **state)
-{
-	FILE *out = tmpfile();
-	size_t len;
-	char *said;
-
-	setenv("COLUMNS", "40", 1);
-	assert_int_equal(wrap_width(out), 0);
-	fclose(out);
-	out = open_memstream(&said, &len);
-	assert_int_equal(wrap_width(out), 0);
-	fclose(out);
-	free(said);
-	unsetenv("COLUMNS");
-}
-
 int
 main(void)
 {
@@ -83,7 +66,6 @@ main(void)
 	    cmocka_unit_test(a_word_longer_than_a_line_stays_whole),
 	    cmocka_unit_test(each_line_has_its_colour_and_no_colour_goes_on_behind_it),
 	    cmocka_unit_test(a_terminal_is_not_commanded),
-	    cmocka_unit_test(what_is_no_terminal_has_no_width),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

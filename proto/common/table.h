@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table.h: rows for people (aligned, cut to the terminal's width, coloured) or for scripts (one tab between, never
  * cut). What comes from outside is made harmless: a control character is shown as '?'. */
-#ifndef HF_CTL_TABLE_H
-#define HF_CTL_TABLE_H
+#ifndef HF_COMMON_TABLE_H
+#define HF_COMMON_TABLE_H
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,25 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/ctl/wrap.h"
+#include "proto/common/wrap.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
-#include "server/ctl/table.h"
-
-int
-wrap_width(FILE *out)
-{
-	const char *columns = getenv("COLUMNS");
-	struct winsize size;
-
-	if (fileno(out) < 0 || !isatty(fileno(out)))
-		return 0;
-	if (columns != NULL && atoi(columns) > 0)
-		return atoi(columns);
-	return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
-}
+#include "proto/common/table.h"
 
 /* Bytes of text that go on this line: up to the last blank that fits, or a whole word if even that is too long. */
 static size_t

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wrap.h: sentences for people: a line is broken between words where the terminal ends, and not at all elsewhere, so
  * that scripts see what they always saw. Control characters are shown as '?'. */
-#ifndef HF_CTL_WRAP_H
-#define HF_CTL_WRAP_H
+#ifndef HF_COMMON_WRAP_H
+#define HF_COMMON_WRAP_H
 
 #include <stdio.h>
-
-/* Columns of the terminal that out is, or as $COLUMNS says; 0: out is none, and nothing is broken. */
-int wrap_width(FILE *out);
 
 /* Text as lines of at most width columns (0: one line); those behind the first are indented by so many. Each line
  * begins with color and is plain again at its end; "" for none. A word longer than a line stays whole. */
