@@ -14,7 +14,7 @@ V       ?= 0
 FOLDERS  := agent proto server storage tests
 PACKAGES := libevent libevent_openssl libevent_pthreads openssl sqlite3 liburing libprotobuf-c jansson inih libxxhash liblz4 libzstd libcurl
 
-# Until the dependencies are installed only `deps` and `help` are of use; what needs them asks for them.
+# Until its dependencies are installed a target is of no use: each asks for those it needs first, and what it builds is another make.
 PC_CFLAGS = $(eval PC_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES) 2>/dev/null))$(PC_CFLAGS)
 PC_LIBS   = $(eval PC_LIBS := $$(shell pkg-config --libs $(PACKAGES) 2>/dev/null))$(PC_LIBS)
 
@@ -70,11 +70,11 @@ INSTALLS := install-server install-client install-agent install-monitoring
 
 LIBS := $(BUILD)/libserver.a $(BUILD)/libctl.a $(BUILD)/libagent.a $(BUILD)/libstorage.a $(BUILD)/libproto.a $(BUILD)/libcommon.a
 
-.PHONY: all deps programs man units crashes fuzzers benches liar demo check check-unit check-crash check-deb check-planted check-asan crash-soak soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
+.PHONY: all programs man units crashes fuzzers benches liar demo check check-unit check-crash check-deb check-planted check-asan crash-soak soak fuzz-smoke bench tidy install $(INSTALLS) deb agent-tarball dist clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: deps ## build the programs and their man pages
+all: deps-build ## build the programs and their man pages
 	+@$(SUBMAKE) programs man
 
 # The empty recipes keep make from saying that there was nothing to do.
@@ -86,8 +86,9 @@ fuzzers: $(FUZZERS) ; @:
 benches: $(BENCHES) ; @:
 liar: $(LIAR) ; @:
 
-deps: ## install what is missing for building, running and testing (Debian packages)
-	@deploy/install-deps
+# What is missing is installed, from Debian's packages: for build, packages, demo or tests.
+deps-%:
+	@deploy/install-deps $*
 
 $(BUILD)/libcommon.a: $(call objs,$(common_SRCS))
 $(BUILD)/libproto.a: $(call objs,$(proto_SRCS)) $(PB_O)
@@ -186,57 +187,61 @@ $(BUILD)/man/%: docs/man/%.scd docs/man/tidy.awk
 	$(Q)scdoc <$< >$@.raw && awk -f docs/man/tidy.awk $@.raw >$@ && rm $@.raw
 
 # --- what is run ----------------------------------------------------------------------------------
-demo: all ## the main job end to end on real disks, in under four minutes (KEEP=1 leaves it running)
+demo: deps-demo ## the main job end to end on real disks, in under four minutes (KEEP=1 leaves it running)
+	+@$(SUBMAKE) programs
 	@$(PYTHON) tests/integration/demo.py
 
-check: all ## every test; the last line counts them
-	+@$(SUBMAKE) units crashes liar
+check: deps-tests ## every test; the last line counts them
+	+@$(SUBMAKE) programs man units crashes liar
 	+@$(SUBMAKE) fuzzers BUILD=$(FUZZ_BUILD)
 	@$(PYTHON) tests/run.py --build $(BUILD) --fuzz-build $(FUZZ_BUILD) all
 
-check-unit: all ## the unit tests alone, under a minute
-	+@$(SUBMAKE) units
+check-unit: deps-tests ## the unit tests alone, under a minute
+	+@$(SUBMAKE) programs units
 	@$(PYTHON) tests/run.py --build $(BUILD) unit
 
-check-crash: all ## the simulated disk loses, tears and reorders, at every operation; recovery must never lie
+check-crash: deps-demo ## the simulated disk loses, tears and reorders, at every operation; recovery must never lie
 	+@$(SUBMAKE) crashes
 	@$(PYTHON) tests/crash/run.py $(BUILD) full
 
 STATES ?= 10000000
-crash-soak: all ## the same for hours: random lives until STATES=10000000 crash states were tried
+crash-soak: deps-demo ## the same for hours: random lives until STATES=10000000 crash states were tried
 	+@$(SUBMAKE) crashes
 	@$(PYTHON) tests/crash/run.py $(BUILD) soak $(STATES)
 
-check-deb: all ## the packages and the static agent alone: built, installed, used, upgraded, purged
+check-deb: deps-tests ## the packages and the static agent alone: built, installed, used, upgraded, purged
+	+@$(SUBMAKE) programs
 	@HOLDFAST_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_packages.py tests/integration/test_agent_tarball.py
 
 BEFORE ?= c14c436
-check-upgrade: all ## the programs of the version before (BEFORE, out of git) and these, upgraded in any order
+check-upgrade: deps-tests ## the programs of the version before (BEFORE, out of git) and these, upgraded in any order
 	@mkdir -p $(BUILD)/before
 	@git archive $(BEFORE) | tar -x -C $(BUILD)/before
 	+@$(SUBMAKE) -C $(BUILD)/before BUILD=build programs
+	+@$(SUBMAKE) programs
 	@HOLDFAST_BUILD=$(abspath $(BUILD)) HOLDFAST_BEFORE=$(abspath $(BUILD))/before/build $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_upgrade.py
 
 MINUTES ?= 10
-soak: all ## agents that come and go, clients that ask for anything, for MINUTES=10; in the end all is whole
+soak: deps-demo ## agents that come and go, clients that ask for anything, for MINUTES=10; in the end all is whole
+	+@$(SUBMAKE) programs
 	@HOLDFAST_BUILD=$(abspath $(BUILD)) MINUTES=$(MINUTES) $(PYTHON) tests/integration/soak.py
 
-check-planted: all ## bugs planted on purpose: the crash test must catch every one
+check-planted: deps-demo ## bugs planted on purpose: the crash test must catch every one
 	@$(PYTHON) tests/run.py --build $(BUILD) planted
 
-check-asan: deps ## the whole suite under the address and undefined-behaviour sanitizers
+check-asan: deps-tests ## the whole suite under the address and undefined-behaviour sanitizers
 	+@$(SUBMAKE) check BUILD=$(BUILD)/asan FUZZ_BUILD=$(BUILD) \
 		CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
-fuzz-smoke: all ## at least a million executions of every fuzz target
+fuzz-smoke: deps-tests ## at least a million executions of every fuzz target
 	+@$(SUBMAKE) fuzzers
 	@$(PYTHON) tests/run.py --build $(BUILD) fuzz
 
-bench: all ## ratios measured side by side, into build/bench.json; a missed goal is shown as MISSED, not failed
-	+@$(SUBMAKE) benches
+bench: deps-demo ## ratios measured side by side, into build/bench.json; a missed goal is shown as MISSED, not failed
+	+@$(SUBMAKE) programs benches
 	@$(PYTHON) tests/bench/run.py --build $(BUILD)
 
-tidy: deps ## formatting, linters, and the rule of which folder may include which
+tidy: deps-tests ## formatting, linters, and the rule of which folder may include which
 	@$(PYTHON) tests/lib/layering.py
 	@clang-format-14 --dry-run --Werror $(shell find $(FOLDERS) -name '*.[ch]')
 	@cppcheck -j2 --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability --std=c11 -I. -I$(BUILD) \
@@ -295,7 +300,7 @@ install-monitoring: $(BUILD)/check_holdfast $(monitoring_MANS)
 	$(install_mans)
 
 DEB_TREE = $(BUILD)/deb/holdfast-$(VERSION)
-deb: deps ## Debian packages, into build/deb
+deb: deps-packages ## Debian packages, into build/deb
 	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
 	@cp -r Makefile LICENSE README.md agent deploy docs proto server storage $(DEB_TREE)/
 	@cp -r deploy/debian $(DEB_TREE)/debian
@@ -317,7 +322,7 @@ $(BUILD)/static/%.o: %.c | $(PB_C)
 	$(Q)$(CC) $(ALL_CFLAGS) -DHOLDFAST_STATIC -MMD -MP -c -o $@ $<
 
 TARBALL = holdfast-agent-$(VERSION)-x86_64
-agent-tarball: deps ## a static agent with an installer, for where there is no package
+agent-tarball: deps-build ## a static agent with an installer, for where there is no package
 	+@$(SUBMAKE) $(BUILD)/$(TARBALL).tar.gz
 	@ls $(BUILD)/$(TARBALL).tar.gz
 
