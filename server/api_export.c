@@ -13,6 +13,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/export.h"
 #include "server/export_stream.h"
 
 enum { EXPORT_LOW_BYTES = EXPORT_BODY_MAX }; /* read one chunk ahead of the socket */

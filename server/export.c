@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A volume at a point in time, as verified ranges. The owner of the source makes the view and looks up the volume;
- * reader threads read, one step a request; the main thread speaks to the caller. At most one thread has the export at
- * any time, so it needs no lock:
+/* The owner of the source makes the view and looks up the volume; reader threads read, one step a request; the main
+ * thread speaks to the caller. At most one thread has the export at any time, so it needs no lock:
  *
  *	main --open--> owner --job--> reader --> main --next--> reader --> main ... --close--> owner (view given back)
  * --> main (freed) */
+#include "server/export.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +17,6 @@
 #include "proto/common/digest.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
-#include "server/command.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "server/source_impl.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fake_commands.h: server/command.h without workers or storage: two sources, points made in memory, volumes whose every
- * byte is a function of its offset. Registry and status table are the real ones. Included by test_api.c alone, so that
- * the control sockets and holdfastctl can be tried without a daemon. */
+/* fake_commands.h: server/command.h and export.h without workers or storage: two sources, points made in memory,
+ * volumes whose every byte is a function of its offset. Registry and status table are the real ones. Included by
+ * test_api.c alone, so that the control sockets and holdfastctl can be tried without a daemon. */
 #ifndef HF_TESTS_FAKE_COMMANDS_H
 #define HF_TESTS_FAKE_COMMANDS_H
 
@@ -16,6 +16,7 @@
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/command.h"
+#include "server/export.h"
 #include "server/news.h"
 #include "server/tally.h"
 
