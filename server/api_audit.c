@@ -14,6 +14,7 @@
 #include "proto/common/units.h"
 #include "server/api_json.h"
 #include "server/audit.h"
+#include "server/ledger.h"
 
 /* ---- before ---- */
 

@@ -14,6 +14,7 @@
 #include "server/api_kept.h"
 #include "server/command.h"
 #include "server/http.h"
+#include "server/server_facts.h"
 
 struct evbuffer;
 

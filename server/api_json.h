@@ -12,8 +12,9 @@
 #include <jansson.h>
 
 #include "server/audit.h"
-#include "server/command.h"
 #include "server/fleet.h"
+#include "server/server_facts.h"
+#include "server/status.h"
 
 json_t *api_json_version(const struct server_facts *facts);
 json_t *api_json_source(const struct source_status *s, int64_t now_ns);

@@ -12,6 +12,7 @@
 #include "server/enroll.h"
 #include "server/journal_link.h"
 #include "server/server.h"
+#include "server/server_facts.h"
 #include "server/source.h"
 #include "storage/catalog.h"
 #include "storage/store.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fake_commands.h: server/command.h and export.h without workers or storage: two sources, points made in memory,
- * volumes whose every byte is a function of its offset. Registry and status table are the real ones. Included by
- * test_api.c alone, so that the control sockets and holdfastctl can be tried without a daemon. */
+/* fake_commands.h: server/command.h, export.h and server_facts.h without workers or storage: two sources, points made
+ * in memory, volumes whose every byte is a function of its offset. Registry and status table are the real ones.
+ * Included by test_api.c alone, so that the control sockets and holdfastctl can be tried without a daemon. */
 #ifndef HF_TESTS_FAKE_COMMANDS_H
 #define HF_TESTS_FAKE_COMMANDS_H
 
@@ -17,7 +17,9 @@
 #include "proto/common/units.h"
 #include "server/command.h"
 #include "server/export.h"
+#include "server/ledger.h"
 #include "server/news.h"
+#include "server/server_facts.h"
 #include "server/tally.h"
 
 #define FAKE_READY   "s-00000000000000001"
