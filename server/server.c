@@ -21,7 +21,6 @@
 #include "proto/common/status.h"
 #include "server/api.h"
 #include "server/enroll.h"
-#include "server/expiry.h"
 #include "server/identity.h"
 #include "server/journal_link.h"
 #include "server/limits.h"
@@ -183,7 +182,7 @@ look_at_certificates(struct upkeep_job *u)
 	int64_t now_ns = clock_real_ns();
 
 	u->renewed = pki_renew(sv->pki, false, now_ns, &u->err);
-	expiry_look(sv, sv->expiry_told_ns, now_ns);
+	server_tell_expiry(sv, sv->expiry_told_ns, now_ns);
 	sv->expiry_told_ns = now_ns;
 }
 

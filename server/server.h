@@ -79,7 +79,7 @@ struct server {
 	struct settings new_store; /* what it begins with */
 	uint64_t admit_number;
 	struct area_facts areas_told[AREAS]; /* as events have told them */
-	int64_t expiry_told_ns;              /* see expiry_look() */
+	int64_t expiry_told_ns;              /* see server_tell_expiry() */
 	bool certificate_unused;             /* main thread: server_use_certificate() failed */
 
 	struct precedence precedence;
@@ -122,5 +122,9 @@ int server_use_certificate(struct server *sv, struct hf_error *err);
 
 /* server_enroll.c: listen for newcomers, unless that is switched off. */
 int server_open_enrolment(struct server *sv, struct hf_error *err);
+
+/* server_expiry.c. Catalog thread; blocks. An event for each certificate that came near its end, or to it, since the
+ * last look (told_ns; 0 = at the start, of all). Sources that are stopped or deleted are not told of. */
+void server_tell_expiry(struct server *sv, int64_t told_ns, int64_t now_ns);
 
 #endif

@@ -94,7 +94,7 @@ assert_told(struct fixture *f, int64_t told_ns, int64_t now_ns, const char *even
 	char expected[128];
 
 	f->told[0] = '\0';
-	expiry_look(&f->server, told_ns, now_ns);
+	server_tell_expiry(&f->server, told_ns, now_ns);
 	snprintf(expected, sizeof expected, "%s%s%s", events, events[0] != '\0' ? " " : "",
 	    events[0] != '\0' ? source->text : "");
 	assert_string_equal(f->told, expected);
@@ -150,11 +150,11 @@ the_ca_is_told_of_two_years_before_its_end(void **state)
 {
 	struct fixture *f = *state;
 
-	expiry_look(&f->server, 0, issued + 7 * 365 * DAY);
+	server_tell_expiry(&f->server, 0, issued + 7 * 365 * DAY);
 	assert_string_equal(f->told, "");
-	expiry_look(&f->server, issued + 7 * 365 * DAY, issued + 8 * 365 * DAY);
+	server_tell_expiry(&f->server, issued + 7 * 365 * DAY, issued + 8 * 365 * DAY);
 	assert_string_equal(f->told, "ca_expiring");
-	expiry_look(&f->server, issued + 8 * 365 * DAY, issued + 9 * 365 * DAY);
+	server_tell_expiry(&f->server, issued + 8 * 365 * DAY, issued + 9 * 365 * DAY);
 	assert_string_equal(f->told, "ca_expiring");
 }
 
