@@ -11,6 +11,7 @@
 
 #include "proto/common/units.h"
 #include "server/api_json.h"
+#include "server/reload.h"
 
 enum {
 	PIT_TIMEOUT_S = 60,
@@ -328,7 +329,7 @@ on_reloaded(void *arg, const struct command_answer *answer)
 void
 post_reload(struct call *call)
 {
-	command_reload(call->api->sv, on_reloaded, call);
+	reload_start(call->api->sv, on_reloaded, call);
 }
 
 static void

@@ -20,7 +20,6 @@
 #include "server/ca_change.h"
 #include "server/cure.h"
 #include "server/identity.h"
-#include "server/reload.h"
 #include "server/server.h"
 #include "server/source.h"
 #include "server/source_impl.h"
@@ -521,12 +520,6 @@ command_revoke_token(struct server *sv, const struct id *token, command_done *do
 
 	c->token = *token;
 	send_to_catalog(c, run_revoke_token, on_ran);
-}
-
-void
-command_reload(struct server *sv, command_done *done, void *arg)
-{
-	reload_start(sv, done, arg);
 }
 
 /* ---- certificates ---- */

@@ -44,11 +44,6 @@ void command_create_pit(struct server *sv, const struct id *source, const char *
 void command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done,
     void *arg); /* finds the source by the point's id */
 
-/* Read configuration and certificate anew, all or nothing: what was read is made ready aside, and takes the place of
- * the old at once; or the old stays, and the text says why. -EINVAL, -errno: the configuration; -HF_ECORRUPT: the
- * certificate. */
-void command_reload(struct server *sv, command_done *done, void *arg);
-
 /* -EBUSY: enrolment is switched off. */
 void command_create_token(
     struct server *sv, const struct id *bound_source /* or NULL */, int64_t lifetime_ns, command_done *done, void *arg);

@@ -19,6 +19,7 @@
 #include "server/export.h"
 #include "server/ledger.h"
 #include "server/news.h"
+#include "server/reload.h"
 #include "server/server_facts.h"
 #include "server/tally.h"
 
@@ -279,7 +280,7 @@ server_add_audit(struct server *sv, const struct registry_audit *audit)
 }
 
 void
-command_reload(struct server *sv, command_done *done, void *arg)
+reload_start(struct server *sv, command_done *done, void *arg)
 {
 	fake_answer(sv, 0, "", done, arg);
 }
