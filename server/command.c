@@ -87,9 +87,8 @@ free_command(struct command *c)
 }
 
 static void
-on_answer(struct mail *mail)
+give_answer(struct command *c)
 {
-	struct command *c = command_from_mail(mail);
 	struct server *sv = c->server;
 
 	c->done(c->arg, &c->answer);
@@ -97,31 +96,37 @@ on_answer(struct mail *mail)
 	server_answered(sv);
 }
 
+static void
+on_answer(struct mail *mail)
+{
+	give_answer(command_from_mail(mail));
+}
+
 /* Any thread: the answer is complete. */
 static void
-send_answer(struct command *c)
+command_send_answer(struct command *c)
 {
 	c->mail.deliver = on_answer;
 	mailbox_post(c->server->mailbox, &c->mail);
 }
 
 static void
-answer(struct command *c, int status, const char *text)
+command_finish(struct command *c, int status, const char *text)
 {
 	c->answer.status = status;
 	cure_name_source(
 	    text != NULL ? text : hf_status_text(status), &c->source, c->answer.text, sizeof c->answer.text);
-	send_answer(c);
+	command_send_answer(c);
 }
 
 static void
-answer_ok(struct command *c, const char *text)
+command_finish_ok(struct command *c, const char *text)
 {
-	answer(c, 0, text);
+	command_finish(c, 0, text);
 }
 
 static struct command *
-make_command(struct server *sv, const struct id *source, command_done *done, void *arg)
+command_create(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
 	struct command *c = calloc(1, sizeof *c);
 
@@ -139,11 +144,11 @@ make_command(struct server *sv, const struct id *source, command_done *done, voi
 
 /* True if it was answered, because the server is going away. */
 static bool
-refused_while_draining(struct command *c)
+command_refused_while_draining(struct command *c)
 {
 	if (!c->server->draining)
 		return false;
-	answer(c, -HF_ESHUTDOWN, NULL);
+	command_finish(c, -HF_ESHUTDOWN, NULL);
 	return true;
 }
 
@@ -159,13 +164,13 @@ on_owner(struct mail *mail)
 	}
 	src = worker_find_source(c->worker, &c->source);
 	if (src == NULL)
-		answer(c, -ENOENT, "no such source server");
+		command_finish(c, -ENOENT, "no such source server");
 	else if (!source_wait_open(src, mail))
 		c->at_source(c, src);
 }
 
 static void
-send_to_worker(struct command *c, struct worker *w)
+command_send_to_worker(struct command *c, struct worker *w)
 {
 	c->worker = w;
 	c->mail.deliver = on_owner;
@@ -173,30 +178,25 @@ send_to_worker(struct command *c, struct worker *w)
 }
 
 static void
-send_to_source(struct command *c, void (*at_source)(struct command *c, struct source *src))
+command_send_to_source(struct command *c, void (*at_source)(struct command *c, struct source *src))
 {
-	if (refused_while_draining(c))
+	if (command_refused_while_draining(c))
 		return;
 	c->at_source = at_source;
-	send_to_worker(c, server_owner(c->server, &c->source));
+	command_send_to_worker(c, server_owner(c->server, &c->source));
 }
 
 static void
-on_ran(struct job *job)
+command_on_ran(struct job *job)
 {
-	struct command *c = command_from_job(job);
-	struct server *sv = c->server;
-
-	c->done(c->arg, &c->answer);
-	free_command(c);
-	server_answered(sv);
+	give_answer(command_from_job(job));
 }
 
 static void
-send_to_catalog(struct command *c, void (*run)(struct job *job, struct disk *d, struct run_cache *cache),
+command_send_to_catalog(struct command *c, void (*run)(struct job *job, struct disk *d, struct run_cache *cache),
     void (*done)(struct job *job))
 {
-	if (refused_while_draining(c))
+	if (command_refused_while_draining(c))
 		return;
 	c->job.run = run;
 	c->job.done = done;
@@ -207,13 +207,13 @@ send_to_catalog(struct command *c, void (*run)(struct job *job, struct disk *d, 
 /* ---- points ---- */
 
 static int
-store_usable(struct command *c, const struct source *src)
+command_check_store(struct command *c, const struct source *src)
 {
 	const char *text = "";
 	int r = source_status(src, &text);
 
 	if (r < 0)
-		answer(c, r, text);
+		command_finish(c, r, text);
 	return r;
 }
 
@@ -222,21 +222,21 @@ list_pits(struct command *c, struct source *src)
 {
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	r = source_list_pits(src, &c->pits, &c->answer.pit_count);
 	if (r < 0) {
-		answer(c, r, NULL);
+		command_finish(c, r, NULL);
 		return;
 	}
 	c->answer.pits = c->pits;
-	answer_ok(c, "");
+	command_finish_ok(c, "");
 }
 
 void
 command_list_pits(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	send_to_source(make_command(sv, source, done, arg), list_pits);
+	command_send_to_source(command_create(sv, source, done, arg), list_pits);
 }
 
 /* Answer with the point at an LSN, as it is now. */
@@ -247,18 +247,18 @@ answer_pit(struct command *c, struct source *src, uint64_t lsn)
 	int r = source_list_pits(src, &c->pits, &n);
 
 	if (r < 0) {
-		answer(c, r, NULL);
+		command_finish(c, r, NULL);
 		return;
 	}
 	while (i < n && c->pits[i].lsn != lsn)
 		i++;
 	if (i == n) {
-		answer(c, -HF_ENOPIT, "the point went while it was being made");
+		command_finish(c, -HF_ENOPIT, "the point went while it was being made");
 		return;
 	}
 	c->answer.pits = &c->pits[i];
 	c->answer.pit_count = 1;
-	answer_ok(c, "");
+	command_finish_ok(c, "");
 }
 
 static void
@@ -268,9 +268,9 @@ on_pit_made(void *arg, int status, const char *text, uint64_t lsn)
 	struct source *src = worker_find_source(c->worker, &c->source);
 
 	if (status < 0)
-		answer(c, status, text);
+		command_finish(c, status, text);
 	else if (src == NULL || source_store(src) == NULL)
-		answer(c, -HF_ESHUTDOWN, NULL);
+		command_finish(c, -HF_ESHUTDOWN, NULL);
 	else
 		answer_pit(c, src, lsn);
 }
@@ -291,10 +291,10 @@ is_filled(struct source *src)
 static void
 create_pit(struct command *c, struct source *src)
 {
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	if (!is_filled(src)) {
-		answer(c, -HF_EINCOMPLETE, "the first copy of this source's volumes is not finished");
+		command_finish(c, -HF_EINCOMPLETE, "the first copy of this source's volumes is not finished");
 		return;
 	}
 	source_request_pit(src, c->name, clock_monotonic_ns() + c->timeout_ns, on_pit_made, c);
@@ -328,28 +328,28 @@ keep_newest(struct command *c, struct source *src)
 	char text[SENTENCE_BYTES];
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	newest = newest_complete(source_store(src));
 	if (newest == NULL) {
-		answer(c, -HF_ENOPIT, "there is no complete point in time yet");
+		command_finish(c, -HF_ENOPIT, "there is no complete point in time yet");
 		return;
 	}
 	c->lsn = newest->lsn;
 	r = source_keep_point(src, newest->lsn, c->name, on_newest_kept, c, text);
 	if (r < 0)
-		answer(c, r, text[0] != '\0' ? text : NULL);
+		command_finish(c, r, text[0] != '\0' ? text : NULL);
 }
 
 void
 command_create_pit(struct server *sv, const struct id *source, const char *name, bool newest, int64_t timeout_ns,
     command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	snprintf(c->name, sizeof c->name, "%s", name);
 	c->timeout_ns = timeout_ns;
-	send_to_source(c, newest ? keep_newest : create_pit);
+	command_send_to_source(c, newest ? keep_newest : create_pit);
 }
 
 /* ---- changing a point: its source is found by asking every worker in turn ---- */
@@ -362,9 +362,9 @@ on_changed(void *arg, struct store_job *job)
 	int r = store_job_status(job, &text);
 
 	if (r < 0)
-		answer(c, r, text);
+		command_finish(c, r, text);
 	else
-		answer_ok(c, "");
+		command_finish_ok(c, "");
 }
 
 static bool
@@ -387,11 +387,11 @@ change_pit(struct command *c, struct source *src)
 {
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	r = source_run_job(src, store_pit_change(source_store(src), &c->pit, c->verb), on_changed, c);
 	if (r < 0)
-		answer(c, r, NULL);
+		command_finish(c, r, NULL);
 }
 
 static struct source *
@@ -442,30 +442,30 @@ look_for_pit(struct command *c)
 		return;
 	note_unseen(c);
 	if (next < c->server->worker_count)
-		send_to_worker(c, c->server->workers[next]);
+		command_send_to_worker(c, c->server->workers[next]);
 	else if (c->answer.status < 0)
-		send_answer(c);
+		command_send_answer(c);
 	else
-		answer(c, -HF_ENOPIT, NULL);
+		command_finish(c, -HF_ENOPIT, NULL);
 }
 
 void
 command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, NULL, done, arg);
+	struct command *c = command_create(sv, NULL, done, arg);
 
-	if (refused_while_draining(c))
+	if (command_refused_while_draining(c))
 		return;
 	c->pit = *pit;
 	c->verb = verb;
 	c->at_worker = look_for_pit;
-	send_to_worker(c, sv->workers[0]);
+	command_send_to_worker(c, sv->workers[0]);
 }
 
 /* ---- tokens ---- */
 
 static void
-set_result(struct command *c, int r)
+command_set_result(struct command *c, int r)
 {
 	c->answer.status = r;
 	snprintf(c->answer.text, sizeof c->answer.text, "%s", r < 0 ? c->err.text : "");
@@ -489,20 +489,20 @@ run_create_token(struct job *job, struct disk *d, struct run_cache *cache)
 		c->answer.token_id = token.id;
 		c->answer.expires_ns = token.expires_ns;
 	}
-	set_result(c, r);
+	command_set_result(c, r);
 }
 
 void
 command_create_token(
     struct server *sv, const struct id *bound_source, int64_t lifetime_ns, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, bound_source, done, arg);
+	struct command *c = command_create(sv, bound_source, done, arg);
 
 	c->lifetime_ns = lifetime_ns;
 	if (sv->enroll == NULL && !sv->draining)
-		answer(c, -EBUSY, "enrolment is switched off (server.enroll_listen): nobody could use it");
+		command_finish(c, -EBUSY, "enrolment is switched off (server.enroll_listen): nobody could use it");
 	else
-		send_to_catalog(c, run_create_token, on_ran);
+		command_send_to_catalog(c, run_create_token, command_on_ran);
 }
 
 static void
@@ -510,16 +510,16 @@ run_revoke_token(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
 
-	set_result(c, registry_revoke_token(c->server->registry, &c->token, &c->err));
+	command_set_result(c, registry_revoke_token(c->server->registry, &c->token, &c->err));
 }
 
 void
 command_revoke_token(struct server *sv, const struct id *token, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, NULL, done, arg);
+	struct command *c = command_create(sv, NULL, done, arg);
 
 	c->token = *token;
-	send_to_catalog(c, run_revoke_token, on_ran);
+	command_send_to_catalog(c, run_revoke_token, command_on_ran);
 }
 
 /* ---- certificates ---- */
@@ -532,7 +532,7 @@ run_renew_server(struct job *job, struct disk *d, struct run_cache *cache)
 
 	if (r >= 0)
 		server_event(c->server, NULL, "server_certificate_renewed", "new connections use it");
-	set_result(c, r < 0 ? r : 0);
+	command_set_result(c, r < 0 ? r : 0);
 }
 
 /* Whoever connects from now on meets what is new. */
@@ -543,13 +543,13 @@ on_pki_changed(struct job *job)
 
 	if (c->answer.status == 0 && !c->server->draining)
 		(void)server_use_certificate(c->server, &c->err); /* said in the log; it is what the next start has */
-	on_ran(job);
+	command_on_ran(job);
 }
 
 void
 command_renew_server(struct server *sv, command_done *done, void *arg)
 {
-	send_to_catalog(make_command(sv, NULL, done, arg), run_renew_server, on_pki_changed);
+	command_send_to_catalog(command_create(sv, NULL, done, arg), run_renew_server, on_pki_changed);
 }
 
 static void
@@ -563,13 +563,13 @@ run_rotate_ca(struct job *job, struct disk *d, struct run_cache *cache)
 		server_event(c->server, NULL, "ca_rotated",
 		    "%s (SHA-256 %s) is trusted beside the old CA; agents are told of it", next.subject,
 		    next.fingerprint);
-	set_result(c, r);
+	command_set_result(c, r);
 }
 
 void
 command_rotate_ca(struct server *sv, command_done *done, void *arg)
 {
-	send_to_catalog(make_command(sv, NULL, done, arg), run_rotate_ca, on_pki_changed);
+	command_send_to_catalog(command_create(sv, NULL, done, arg), run_rotate_ca, on_pki_changed);
 }
 
 /* Does anybody need the old one? */
@@ -616,16 +616,16 @@ run_retire_ca(struct job *job, struct disk *d, struct run_cache *cache)
 	if (r == 0)
 		server_event(c->server, NULL, "ca_retired",
 		    "%s (SHA-256 %s) is the only CA now; tokens not yet used are void", next.subject, next.fingerprint);
-	set_result(c, r);
+	command_set_result(c, r);
 }
 
 void
 command_retire_ca(struct server *sv, bool force, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, NULL, done, arg);
+	struct command *c = command_create(sv, NULL, done, arg);
 
 	c->force = force;
-	send_to_catalog(c, run_retire_ca, on_pki_changed);
+	command_send_to_catalog(c, run_retire_ca, on_pki_changed);
 }
 
 static void
@@ -640,7 +640,7 @@ run_take_identity(struct job *job, struct disk *d, struct run_cache *cache)
 
 	if (r == 0 && identity_note_backup(sv->registry, sv->pki, now_ns, &c->err) < 0)
 		log_warning("backup_not_noted", "msg=\"%s\"", c->err.text); /* it is good all the same */
-	set_result(c, r);
+	command_set_result(c, r);
 	c->answer.bundle = &c->bundle;
 }
 
@@ -650,14 +650,14 @@ on_identity_taken(struct job *job)
 	struct command *c = command_from_job(job);
 	struct bundle bundle = c->bundle;
 
-	on_ran(job);
+	command_on_ran(job);
 	bundle_fini(&bundle);
 }
 
 void
 command_take_identity(struct server *sv, command_done *done, void *arg)
 {
-	send_to_catalog(make_command(sv, NULL, done, arg), run_take_identity, on_identity_taken);
+	command_send_to_catalog(command_create(sv, NULL, done, arg), run_take_identity, on_identity_taken);
 }
 
 static void
@@ -665,26 +665,26 @@ renew(struct command *c, struct source *src)
 {
 	int r = source_request_renewal(src);
 
-	answer(c, r, r < 0 ? "its agent is not connected" : "its agent was asked for a new request");
+	command_finish(c, r, r < 0 ? "its agent is not connected" : "its agent was asked for a new request");
 }
 
 void
 command_renew_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	send_to_source(make_command(sv, source, done, arg), renew);
+	command_send_to_source(command_create(sv, source, done, arg), renew);
 }
 
 /* ---- sources: the registry first, then their owner ---- */
 
 static void
-tell_owner(struct job *job)
+command_tell_owner(struct job *job)
 {
 	struct command *c = command_from_job(job);
 
 	if (c->answer.status < 0)
-		on_ran(job);
+		command_on_ran(job);
 	else
-		send_to_source(c, c->at_source);
+		command_send_to_source(c, c->at_source);
 }
 
 static void
@@ -692,7 +692,7 @@ run_adopt(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
 
-	set_result(c, registry_adopt(c->server->registry, &c->source, &c->err));
+	command_set_result(c, registry_adopt(c->server->registry, &c->source, &c->err));
 }
 
 static void
@@ -701,16 +701,16 @@ adopt(struct command *c, struct source *src)
 	server_event(
 	    c->server, &c->source, "source_adopted", "the next installation that connects is taken as this source");
 	source_adopted(src);
-	answer_ok(c, "the next installation that connects is taken as this source");
+	command_finish_ok(c, "the next installation that connects is taken as this source");
 }
 
 void
 command_adopt(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->at_source = adopt;
-	send_to_catalog(c, run_adopt, tell_owner);
+	command_send_to_catalog(c, run_adopt, command_tell_owner);
 }
 
 /* Whoever was admitted before this has a certificate that is void now. */
@@ -719,7 +719,7 @@ run_revoke_source(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
 
-	set_result(c, registry_revoke_source(c->server->registry, &c->source, &c->err));
+	command_set_result(c, registry_revoke_source(c->server->registry, &c->source, &c->err));
 	c->admit_number = c->server->admit_number;
 }
 
@@ -728,16 +728,16 @@ revoke_certificates(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "certificates_revoked", "all certificates of the source are revoked");
 	source_revoke(src, c->admit_number);
-	answer_ok(c, "all its certificates are revoked, and its session is cut");
+	command_finish_ok(c, "all its certificates are revoked, and its session is cut");
 }
 
 void
 command_revoke_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->at_source = revoke_certificates;
-	send_to_catalog(c, run_revoke_source, tell_owner);
+	command_send_to_catalog(c, run_revoke_source, command_tell_owner);
 }
 
 static void
@@ -745,11 +745,11 @@ start_scrub(struct command *c, struct source *src)
 {
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	r = store_scrub_start(source_store(src));
 	source_publish(src); /* who asked may look at once */
-	answer(c, r, r < 0 ? "a scrub that was asked for is under way" : "the scrub is under way");
+	command_finish(c, r, r < 0 ? "a scrub that was asked for is under way" : "the scrub is under way");
 }
 
 static void
@@ -757,16 +757,16 @@ cancel_scrub(struct command *c, struct source *src)
 {
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	r = store_scrub_cancel(source_store(src));
-	answer(c, r, r < 0 ? "no scrub is under way" : "the scrub is given up; what it found stays known");
+	command_finish(c, r, r < 0 ? "no scrub is under way" : "the scrub is given up; what it found stays known");
 }
 
 void
 command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg)
 {
-	send_to_source(make_command(sv, source, done, arg), cancel ? cancel_scrub : start_scrub);
+	command_send_to_source(command_create(sv, source, done, arg), cancel ? cancel_scrub : start_scrub);
 }
 
 /* ---- stop, start, pause, resume ---- */
@@ -788,7 +788,7 @@ run_phase_verb(struct job *job, struct disk *d, struct run_cache *cache)
 	int r = v->put(c->server->registry, &c->source, v->phase, c->now_ns, &c->err);
 
 	c->changed = r > 0;
-	set_result(c, r < 0 ? r : 0);
+	command_set_result(c, r < 0 ? r : 0);
 	c->admit_number = c->server->admit_number;
 }
 
@@ -798,24 +798,24 @@ take_phase(struct command *c, struct source *src)
 	const struct phase_verb *v = c->phase_verb;
 
 	if (!c->changed) {
-		answer_ok(c, v->already);
+		command_finish_ok(c, v->already);
 		return;
 	}
 	server_event(c->server, &c->source, v->event, "%s", v->text);
 	v->apply(c, src);
 	source_publish(src); /* who asked may look at once */
-	answer_ok(c, v->text);
+	command_finish_ok(c, v->text);
 }
 
 static void
 give_phase_verb(
     struct server *sv, const struct id *source, const struct phase_verb *verb, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->phase_verb = verb;
 	c->at_source = take_phase;
-	send_to_catalog(c, run_phase_verb, tell_owner);
+	command_send_to_catalog(c, run_phase_verb, command_tell_owner);
 }
 
 static void
@@ -884,7 +884,7 @@ command_pause_source(struct server *sv, const struct id *source, bool paused, co
 static void
 on_source_deleted(void *arg, int status, const char *text)
 {
-	answer(arg, status, status == 0 ? "it is gone, with all its points in time" : text);
+	command_finish(arg, status, status == 0 ? "it is gone, with all its points in time" : text);
 }
 
 static void
@@ -896,7 +896,7 @@ delete_source(struct command *c, struct source *src)
 void
 command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg)
 {
-	send_to_source(make_command(sv, source, done, arg), delete_source);
+	command_send_to_source(command_create(sv, source, done, arg), delete_source);
 }
 
 /* ---- settings: what a command does not say stays as it is, so they are changed one after the other ---- */
@@ -949,7 +949,7 @@ on_quota_set(void *arg, struct store_job *job)
 
 	end_turn(c);
 	if (r < 0) {
-		answer(c, r, text);
+		command_finish(c, r, text);
 		return;
 	}
 	snprintf(said, sizeof said, "it may take %s of the staging area; when there is no room: %s",
@@ -959,7 +959,7 @@ on_quota_set(void *arg, struct store_job *job)
 		source_tick_space(src, clock_monotonic_ns()); /* at once */
 	server_event(c->server, &c->source, "quota_set", "%s", said);
 	publish_source(c);
-	answer_ok(c, said);
+	command_finish_ok(c, said);
 }
 
 static void
@@ -969,7 +969,7 @@ set_quota(struct command *c, struct source *src)
 	uint64_t quota_bytes;
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	if (wait_turn(c, src))
 		return;
@@ -982,17 +982,17 @@ set_quota(struct command *c, struct source *src)
 	    src, store_set_quota(source_store(src), c->quota.quota_bytes, c->quota.when_full), on_quota_set, c);
 	src->setting = r == 0;
 	if (r < 0)
-		answer(c, r, NULL);
+		command_finish(c, r, NULL);
 }
 
 void
 command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->quota = *change;
-	send_to_source(c, set_quota);
+	command_send_to_source(c, set_quota);
 }
 
 /* ---- throttle ---- */
@@ -1002,7 +1002,7 @@ run_set_throttle(struct job *job, struct disk *d, struct run_cache *cache)
 {
 	struct command *c = command_from_job(job);
 
-	set_result(c, registry_set_throttle(c->server->registry, &c->source, &c->throttle, &c->err));
+	command_set_result(c, registry_set_throttle(c->server->registry, &c->source, &c->throttle, &c->err));
 }
 
 static void
@@ -1014,30 +1014,30 @@ set_throttle(struct command *c, struct source *src)
 	server_event(c->server, &c->source, "throttle_set", "%s", said);
 	source_set_throttle(src, &c->throttle);
 	source_publish(src); /* who asked may look at once */
-	answer_ok(c, said);
+	command_finish_ok(c, said);
 }
 
 void
 command_set_throttle(
     struct server *sv, const struct id *source, const struct throttle *throttle, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->throttle = *throttle;
 	c->at_source = set_throttle;
-	send_to_catalog(c, run_set_throttle, tell_owner);
+	command_send_to_catalog(c, run_set_throttle, command_tell_owner);
 }
 
 static void
 on_volume_deleted(void *arg, int status, const char *text)
 {
-	answer(arg, status, text);
+	command_finish(arg, status, text);
 }
 
 static void
 delete_volume(struct command *c, struct source *src)
 {
-	if (store_usable(c, src) == 0)
+	if (command_check_store(c, src) == 0)
 		source_delete_volume(src, c->name, c->with_points, on_volume_deleted, c);
 }
 
@@ -1045,11 +1045,11 @@ void
 command_delete_volume(
     struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	snprintf(c->name, sizeof c->name, "%s", volume);
 	c->with_points = with_points;
-	send_to_source(c, delete_volume);
+	command_send_to_source(c, delete_volume);
 }
 
 /* ---- policy and retention ---- */
@@ -1066,7 +1066,7 @@ on_policy_set(void *arg, struct store_job *job)
 
 	end_turn(c);
 	if (r < 0) {
-		answer(c, r, text);
+		command_finish(c, r, text);
 		return;
 	}
 	if (p->min_retention_ns > 0)
@@ -1078,7 +1078,7 @@ on_policy_set(void *arg, struct store_job *job)
 	    least);
 	server_event(c->server, &c->source, "policy_set", "%s", said);
 	publish_source(c);
-	answer_ok(c, said);
+	command_finish_ok(c, said);
 }
 
 static void
@@ -1103,7 +1103,7 @@ set_policy(struct command *c, struct source *src)
 	struct policy now;
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	if (wait_turn(c, src))
 		return;
@@ -1111,23 +1111,23 @@ set_policy(struct command *c, struct source *src)
 	merge_policy(&c->policy, &now);
 	r = policy_check(&c->policy.policy, &c->err);
 	if (r < 0) {
-		answer(c, r, c->err.text);
+		command_finish(c, r, c->err.text);
 		return;
 	}
 	r = source_run_job(src, store_set_policy(source_store(src), &c->policy.policy), on_policy_set, c);
 	src->setting = r == 0;
 	if (r < 0)
-		answer(c, r, NULL);
+		command_finish(c, r, NULL);
 }
 
 void
 command_set_policy(
     struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->policy = *change;
-	send_to_source(c, set_policy);
+	command_send_to_source(c, set_policy);
 }
 
 static int
@@ -1163,7 +1163,7 @@ on_planned(void *arg, struct store_job *job)
 		r = copy_plan(c, &plan);
 		text = "";
 	}
-	answer(c, r, text);
+	command_finish(c, r, text);
 }
 
 static void
@@ -1172,10 +1172,10 @@ make_plan(struct command *c, struct source *src)
 	struct policy now;
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	if (src->planning) {
-		answer(c, -EAGAIN, "another plan of this source is being made: try again in a moment");
+		command_finish(c, -EAGAIN, "another plan of this source is being made: try again in a moment");
 		return;
 	}
 	store_get_policy(source_store(src), &now);
@@ -1185,16 +1185,16 @@ make_plan(struct command *c, struct source *src)
 		r = source_run_job(src, store_plan(source_store(src), &c->policy.policy), on_planned, c);
 	src->planning = r == 0;
 	if (r < 0)
-		answer(c, r, r == -EINVAL ? c->err.text : NULL);
+		command_finish(c, r, r == -EINVAL ? c->err.text : NULL);
 }
 
 void
 command_plan(struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->policy = (struct policy_change){.has_rules = true, .policy = *rules};
-	send_to_source(c, make_plan);
+	command_send_to_source(c, make_plan);
 }
 
 static void
@@ -1205,13 +1205,13 @@ on_frozen_set(void *arg, struct store_job *job)
 	int r = store_job_status(job, &text);
 
 	if (r < 0) {
-		answer(c, r, text);
+		command_finish(c, r, text);
 		return;
 	}
 	text = c->frozen ? "nothing expires until it is thawed" : "points expire again as the policy says";
 	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
 	publish_source(c);
-	answer_ok(c, text);
+	command_finish_ok(c, text);
 }
 
 static void
@@ -1219,20 +1219,20 @@ set_frozen(struct command *c, struct source *src)
 {
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	r = source_run_job(src, store_set_frozen(source_store(src), c->frozen), on_frozen_set, c);
 	if (r < 0)
-		answer(c, r, NULL);
+		command_finish(c, r, NULL);
 }
 
 void
 command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->frozen = frozen;
-	send_to_source(c, set_frozen);
+	command_send_to_source(c, set_frozen);
 }
 
 /* ---- settings: one after the other on the catalog thread, so that nobody's change is lost ---- */
@@ -1276,7 +1276,7 @@ run_patch(struct command *c, int (*patch)(struct command *c, char *text))
 {
 	char *text = malloc(SETTINGS_TEXT_BYTES);
 
-	set_result(c, text != NULL ? patch(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
+	command_set_result(c, text != NULL ? patch(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
 	free(text);
 }
 
@@ -1314,17 +1314,17 @@ take_settings(struct command *c, struct source *src)
 	settings_describe(c->patch, said, sizeof said);
 	server_event(c->server, &c->source, "source_set", "%s", said);
 	source_publish(src);
-	answer_ok(c, said);
+	command_finish_ok(c, said);
 }
 
 void
 command_set_settings(struct server *sv, const struct id *source, json_t *patch, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	c->patch = json_incref(patch);
 	c->at_source = take_settings;
-	send_to_catalog(c, run_set_settings, tell_owner);
+	command_send_to_catalog(c, run_set_settings, command_tell_owner);
 }
 
 /* The set kept under the key, changed. Gives. */
@@ -1384,10 +1384,10 @@ run_set_template(struct job *job, struct disk *d, struct run_cache *cache)
 void
 command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, NULL, done, arg);
+	struct command *c = command_create(sv, NULL, done, arg);
 
 	c->patch = json_incref(patch);
-	send_to_catalog(c, run_set_template, on_ran);
+	command_send_to_catalog(c, run_set_template, command_on_ran);
 }
 
 /* ---- verifying ---- */
@@ -1398,20 +1398,20 @@ verify(struct command *c, struct source *src)
 	char text[SENTENCE_BYTES];
 	int r;
 
-	if (store_usable(c, src) < 0)
+	if (command_check_store(c, src) < 0)
 		return;
 	r = source_prove(src, c->name, text);
 	if (r < 0)
-		answer(c, r, text);
+		command_finish(c, r, text);
 	else
-		answer_ok(c, "the agent reads and compares every block");
+		command_finish_ok(c, "the agent reads and compares every block");
 }
 
 void
 command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg)
 {
-	struct command *c = make_command(sv, source, done, arg);
+	struct command *c = command_create(sv, source, done, arg);
 
 	snprintf(c->name, sizeof c->name, "%s", volume);
-	send_to_source(c, verify);
+	command_send_to_source(c, verify);
 }
