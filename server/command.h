@@ -33,6 +33,8 @@ struct command_answer {
 };
 typedef void command_done(void *arg, const struct command_answer *answer);
 
+/* ---- points in time ---- */
+
 /* Points of a source (all of them), in LSN order. */
 void command_list_pits(struct server *sv, const struct id *source, command_done *done, void *arg);
 
@@ -43,6 +45,8 @@ void command_create_pit(struct server *sv, const struct id *source, const char *
     command_done *done, void *arg);
 void command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done,
     void *arg); /* finds the source by the point's id */
+
+/* ---- whom the server lets in ---- */
 
 /* -EBUSY: enrolment is switched off. */
 void command_create_token(
@@ -62,6 +66,8 @@ void command_adopt(struct server *sv, const struct id *source, command_done *don
 void command_revoke_source(struct server *sv, const struct id *source, command_done *done,
     void *arg); /* certificates; cuts the live session */
 
+/* ---- replication of a source, and its data ---- */
+
 /* What is so already stays as it is: 0, and the text says that.
  * No agent is let in until it is started again; all its points stay. -EBUSY: it is being deleted; start: it is paused.
  */
@@ -72,13 +78,27 @@ void command_start_source(struct server *sv, const struct id *source, command_do
  * stopped, or being deleted. */
 void command_pause_source(struct server *sv, const struct id *source, bool paused, command_done *done, void *arg);
 
-/* Read all that is stored of it and compare it with its digests, now. -EBUSY: that is under way; cancel: -ENOENT: it is
- * not. Answered when it is begun, or given up. */
-void command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg);
+/* How fast it may be read, at once: replaces what it was. */
+void command_set_throttle(
+    struct server *sv, const struct id *source, const struct throttle *throttle, command_done *done, void *arg);
 
 /* Answered when it is gone; its files go by and by after that. -EBUSY (and why): its agent is connected, or a point of
  * it is being exported. */
 void command_delete_source(struct server *sv, const struct id *source, command_done *done, void *arg);
+
+/* As source_delete_volume(). */
+void command_delete_volume(
+    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg);
+
+/* Read all that is stored of it and compare it with its digests, now. -EBUSY: that is under way; cancel: -ENOENT: it is
+ * not. Answered when it is begun, or given up. */
+void command_scrub(struct server *sv, const struct id *source, bool cancel, command_done *done, void *arg);
+
+/* Compare a volume (id or name; "" = all) with the source's disk: answered when it has begun; how it goes is in the
+ * status (proof). As source_prove(). */
+void command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg);
+
+/* ---- what is kept of a source, and for how long ---- */
 
 /* What is to be changed of a source's quota; the rest stays as it is. */
 struct quota_change {
@@ -89,14 +109,6 @@ struct quota_change {
 void command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg);
 
-/* How fast it may be read, at once: replaces what it was. */
-void command_set_throttle(
-    struct server *sv, const struct id *source, const struct throttle *throttle, command_done *done, void *arg);
-
-/* As source_delete_volume(). */
-void command_delete_volume(
-    struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg);
-
 /* What is to be changed of a source's policy; the rest stays as it is. -EINVAL: the text names the rule or value. */
 struct policy_change {
 	bool has_rules, has_window, has_min_retention;
@@ -105,11 +117,6 @@ struct policy_change {
 void command_set_policy(
     struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg);
 
-/* Settings of a source, or of those to come (see settings.h): patch (shared; checked by settings_read()) is merged into
- * them. -EINVAL: together they are too many tags. */
-void command_set_settings(struct server *sv, const struct id *source, json_t *patch, command_done *done, void *arg);
-void command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg);
-
 /* What those rules would make of the kept points (pits, going), and free: see store_plan(). -EINVAL, -EAGAIN. */
 void command_plan(
     struct server *sv, const struct id *source, const struct policy *rules, command_done *done, void *arg);
@@ -117,8 +124,11 @@ void command_plan(
 /* Stop all expiry of a source's points, or let it go on: see store_set_frozen(). */
 void command_set_frozen(struct server *sv, const struct id *source, bool frozen, command_done *done, void *arg);
 
-/* Compare a volume (id or name; "" = all) with the source's disk: answered when it has begun; how it goes is in the
- * status (proof). As source_prove(). */
-void command_verify(struct server *sv, const struct id *source, const char *volume, command_done *done, void *arg);
+/* ---- settings, of a source and of those to come ---- */
+
+/* Settings of a source, or of those to come (see settings.h): patch (shared; checked by settings_read()) is merged into
+ * them. -EINVAL: together they are too many tags. */
+void command_set_settings(struct server *sv, const struct id *source, json_t *patch, command_done *done, void *arg);
+void command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg);
 
 #endif
