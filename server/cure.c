@@ -12,7 +12,6 @@ cure_name_source(const char *text, const struct id *source, char *ret_text, size
 	const char *name = source->text[0] != '\0' ? source->text : word, *at;
 	size_t len = 0;
 
-	ret_text[0] = '\0';
 	while ((at = strstr(text, word)) != NULL && len < size) {
 		len += (size_t)snprintf(ret_text + len, size - len, "%.*s%s", (int)(at - text), text, name);
 		text = at + strlen(word);

@@ -6,6 +6,7 @@
 #define GAIN 1.25 /* what happens by chance is less */
 
 static const int64_t lasts_ns[] = {
+    [TRIAL_NONE] = 0,
     [TRIAL_BEFORE] = 5 * NS_PER_SECOND,
     [TRIAL_DURING] = 5 * NS_PER_SECOND,
     [TRIAL_HELPED] = 60 * NS_PER_SECOND,
@@ -44,9 +45,9 @@ trial_tick(struct trial *t, bool needed, uint64_t bytes, int64_t now_ns)
 {
 	bool over = now_ns - t->since_ns >= lasts_ns[t->phase];
 
-	if (!needed && (t->phase != TRIAL_VAIN || over))
+	if (!needed && t->phase != TRIAL_VAIN)
 		t->phase = TRIAL_NONE;
-	else if (needed && (t->phase == TRIAL_NONE || over))
+	else if (needed && over)
 		enter(t, next_phase(t, bytes, now_ns), bytes, now_ns);
 	return t->phase == TRIAL_DURING || t->phase == TRIAL_HELPED;
 }

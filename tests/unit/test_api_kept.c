@@ -141,8 +141,10 @@ static void
 dropped_answers_are_gone(void **state)
 {
 	add(*state, "q", 0, "answer");
+	add(*state, "other", 0, "answer");
 	kept_drop(*state);
 	assert_null(find(*state, "q", 0));
+	assert_null(find(*state, "other", 0));
 }
 
 int

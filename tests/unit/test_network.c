@@ -97,6 +97,33 @@ an_end_that_one_side_wanted_is_no_loss(void **state)
 }
 
 static void
+an_end_that_neither_side_wanted_is_a_loss(void **state)
+{
+	static const int cuts[] = {
+	    -ECONNRESET, -EPIPE, -ETIMEDOUT, -EHOSTUNREACH, -ENETUNREACH, -HF_ESILENT, -HF_EFENCED};
+	struct network n = lossy(0);
+
+	for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+		lose(&n, cuts[i], AGENT, NOW + (int64_t)i);
+		assert_int_equal(n.lost, i + 1);
+	}
+}
+
+/* Then what never was is not long ago. */
+static void
+none_is_lost_soon_after_the_machine_was_started(void **state)
+{
+	struct network n = {0};
+
+	network_begin(&n, AGENT, MINUTE);
+	network_tick(&n, MINUTE);
+	assert_false(n.unstable);
+	for (int i = 1; i < NETWORK_LOSSES; i++)
+		lose(&n, -ECONNRESET, AGENT, (i + 1) * MINUTE);
+	assert_false(n.unstable);
+}
+
+static void
 a_session_lost_once_is_counted_once(void **state)
 {
 	struct network n = lossy(1);
@@ -114,6 +141,8 @@ main(void)
 	    cmocka_unit_test(it_is_steady_when_none_was_lost_for_the_whole_window),
 	    cmocka_unit_test(an_agent_that_was_killed_is_no_loss),
 	    cmocka_unit_test(an_end_that_one_side_wanted_is_no_loss),
+	    cmocka_unit_test(an_end_that_neither_side_wanted_is_a_loss),
+	    cmocka_unit_test(none_is_lost_soon_after_the_machine_was_started),
 	    cmocka_unit_test(a_session_lost_once_is_counted_once),
 	};
 

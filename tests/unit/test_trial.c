@@ -71,6 +71,34 @@ where_it_does_not_help_they_are_left_in_peace_for_five_minutes(void **state)
 }
 
 static void
+a_quarter_more_is_help_enough(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	assert_int_equal(pass(&rig, 5 + 5 + 60, true, SLOW + SLOW * 3 / 10, SLOW), 5 + 60);
+}
+
+static void
+who_brings_nothing_either_way_is_not_helped(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	assert_int_equal(pass(&rig, 5 + 5 + 60, true, 0, 0), 5);
+}
+
+/* The processor was not ours for a while: they gave way for longer, and it brought more, but not faster. */
+static void
+it_is_the_rate_that_counts(void **state)
+{
+	struct rig rig = {.now_s = START};
+
+	pass(&rig, 5 + 1, true, SLOW, SLOW);
+	rig.now_s += 30;
+	rig.bytes += 30 * SLOW;
+	assert_int_equal(pass(&rig, 60, true, SLOW, SLOW), 0);
+}
+
+static void
 what_was_in_vain_is_so_although_it_was_not_needed_for_a_moment(void **state)
 {
 	struct rig rig = {.now_s = START};
@@ -99,6 +127,9 @@ main(void)
 	    cmocka_unit_test(what_it_brings_beside_the_others_is_known_before_they_give_way),
 	    cmocka_unit_test(where_it_helps_they_go_on_giving_way_and_it_is_tried_again_each_minute),
 	    cmocka_unit_test(where_it_does_not_help_they_are_left_in_peace_for_five_minutes),
+	    cmocka_unit_test(a_quarter_more_is_help_enough),
+	    cmocka_unit_test(who_brings_nothing_either_way_is_not_helped),
+	    cmocka_unit_test(it_is_the_rate_that_counts),
 	    cmocka_unit_test(what_was_in_vain_is_so_although_it_was_not_needed_for_a_moment),
 	    cmocka_unit_test(it_ends_at_once_when_it_is_needed_no_longer),
 	};
