@@ -88,7 +88,7 @@ struct registry {
 };
 
 static struct registry *
-lock(struct registry *r)
+registry_lock(struct registry *r)
 {
 	int result = pthread_mutex_lock(&r->mutex);
 
@@ -97,13 +97,13 @@ lock(struct registry *r)
 }
 
 static void
-unlock(struct registry **r)
+registry_unlock(struct registry **r)
 {
 	pthread_mutex_unlock(&(*r)->mutex);
 }
 
 /* Holds the mutex until the end of the block. */
-#define HOLD(r) struct registry *held __attribute__((cleanup(unlock), unused)) = lock(r)
+#define HOLD(r) struct registry *held __attribute__((cleanup(registry_unlock), unused)) = registry_lock(r)
 
 static void
 init_mutex(pthread_mutex_t *mutex)
@@ -319,11 +319,12 @@ read_item(struct list *l, sqlite3_stmt *row)
 	return item == NULL ? -ENOMEM : l->read(row, item);
 }
 
-/* Every row of a query begun, in order. Gives ret_items (NULL if there are none). */
+/* Every row of a query begun, in order. Gives *ret_items, a pointer to items of item_bytes (NULL if there are none). */
 static int
-collect(
-    struct sql *s, sqlite3_stmt *statement, struct list l, void **ret_items, size_t *ret_count, struct hf_error *err)
+registry_collect(struct sql *s, sqlite3_stmt *statement, size_t item_bytes,
+    int (*read)(sqlite3_stmt *row, void *ret_item), void *ret_items, size_t *ret_count, struct hf_error *err)
 {
+	struct list l = {.item_bytes = item_bytes, .read = read};
 	int r, bad = 0;
 
 	while (bad == 0 && (r = sql_next(s, statement, err)) == 1)
@@ -336,14 +337,14 @@ collect(
 		free(l.items);
 		return r;
 	}
-	*ret_items = l.items;
+	memcpy(ret_items, &l.items, sizeof l.items);
 	*ret_count = l.count;
 	return 0;
 }
 
 /* The only row of a query begun. -ENOENT (err untouched) if there is none. */
 static int
-read_only_row(
+registry_read_row(
     struct sql *s, sqlite3_stmt *statement, int (*read)(sqlite3_stmt *, void *), void *ret_item, struct hf_error *err)
 {
 	int r = sql_next(s, statement, err);
@@ -356,7 +357,7 @@ read_only_row(
 }
 
 static int
-read_id(sqlite3_stmt *row, int column, struct id *ret_id)
+registry_read_id(sqlite3_stmt *row, int column, struct id *ret_id)
 {
 	return sql_get_text(row, column, ret_id->text, sizeof ret_id->text);
 }
@@ -408,7 +409,7 @@ read_hints(sqlite3_stmt *row, int column, struct message_hints *h)
 }
 
 static int
-store_hints(struct sql *s, const struct id *id, const struct message_hints *h, struct hf_error *err)
+registry_store_hints(struct sql *s, const struct id *id, const struct message_hints *h, struct hf_error *err)
 {
 	char macs[MAC_LIST_BYTES];
 
@@ -445,7 +446,8 @@ read_source(sqlite3_stmt *row, void *ret_item)
 {
 	struct registry_source *source = ret_item;
 
-	if (read_id(row, 0, &source->id) < 0 || sql_get_blob(row, 3, source->installation_nonce, NONCE_BYTES) < 0 ||
+	if (registry_read_id(row, 0, &source->id) < 0 ||
+	    sql_get_blob(row, 3, source->installation_nonce, NONCE_BYTES) < 0 ||
 	    sql_get_text(row, 6, source->label, sizeof source->label) < 0)
 		return -HF_ECORRUPT;
 	source->created_ns = sqlite3_column_int64(row, 1);
@@ -462,17 +464,13 @@ read_source(sqlite3_stmt *row, void *ret_item)
 int
 registry_list_sources(struct registry *r, struct registry_source **ret_sources, size_t *ret_count, struct hf_error *err)
 {
-	struct list list = {.item_bytes = sizeof **ret_sources, .read = read_source};
 	sqlite3_stmt *statement;
-	void *items;
 	HOLD(r);
 	int status = sql_query(&r->sql, &statement, err, SELECT_SOURCE "ORDER BY id", "");
 
-	if (status == 0)
-		status = collect(&r->sql, statement, list, &items, ret_count, err);
-	if (status == 0)
-		*ret_sources = items;
-	return status;
+	if (status < 0)
+		return status;
+	return registry_collect(&r->sql, statement, sizeof **ret_sources, read_source, ret_sources, ret_count, err);
 }
 
 int
@@ -497,14 +495,14 @@ registry_count_sources(
 }
 
 static int
-find_source(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
+registry_find_source(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
 {
 	struct registry_source source = {0};
 	sqlite3_stmt *statement;
 	int r = sql_query(s, &statement, err, SELECT_SOURCE "WHERE id = ?", "t", id->text);
 
 	if (r == 0)
-		r = read_only_row(s, statement, read_source, &source, err);
+		r = registry_read_row(s, statement, read_source, &source, err);
 	if (r == -ENOENT)
 		return hf_error_say(err, r, "no source %s; holdfastctl source list shows those known", id->text);
 	if (r == 0)
@@ -517,7 +515,7 @@ registry_get_source(struct registry *r, const struct id *id, struct registry_sou
 {
 	HOLD(r);
 
-	return find_source(&r->sql, id, ret_source, err);
+	return registry_find_source(&r->sql, id, ret_source, err);
 }
 
 /* May this installation speak for the source? */
@@ -547,7 +545,7 @@ admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t i
     const struct message_hints *hints, int64_t now_ns, struct hf_error *err)
 {
 	struct registry_source source;
-	int r = find_source(s, id, &source, err);
+	int r = registry_find_source(s, id, &source, err);
 
 	if (r == 0 && source.phase != PHASE_ACTIVE && source.phase != PHASE_PAUSED)
 		return hf_error_set(err, -HF_ESTOPPED, "source %s", id->text);
@@ -558,7 +556,7 @@ admit(struct sql *s, const struct id *id, const unsigned char *nonce, uint64_t i
 		    "UPDATE source SET nonce = ?, incarnation = ?, adopt_next = 0, last_seen_ns = "
 		    "? WHERE id = ?",
 		    "buit", nonce, (size_t)NONCE_BYTES, incarnation, now_ns, id->text);
-	return r < 0 ? r : store_hints(s, id, hints, err);
+	return r < 0 ? r : registry_store_hints(s, id, hints, err);
 }
 
 int
@@ -576,7 +574,7 @@ registry_admit(struct registry *r, const struct id *source, const unsigned char 
 
 /* For a change of one row by its id: 0 rows are -ENOENT. */
 static int
-found(int changed, const char *noun, const struct id *id, struct hf_error *err)
+registry_found(int changed, const char *noun, const struct id *id, struct hf_error *err)
 {
 	if (changed == 0)
 		return hf_error_say(err, -ENOENT, "no %s %s", noun, id->text);
@@ -588,15 +586,15 @@ registry_adopt(struct registry *r, const struct id *source, struct hf_error *err
 {
 	HOLD(r);
 
-	return found(sql_run(&r->sql, err, "UPDATE source SET adopt_next = 1 WHERE id = ?", "t", source->text),
+	return registry_found(sql_run(&r->sql, err, "UPDATE source SET adopt_next = 1 WHERE id = ?", "t", source->text),
 	    "source", source, err);
 }
 
 /* -EBUSY: it is being deleted. */
 static int
-find_lasting(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
+registry_find_lasting(struct sql *s, const struct id *id, struct registry_source *ret_source, struct hf_error *err)
 {
-	int r = find_source(s, id, ret_source, err);
+	int r = registry_find_source(s, id, ret_source, err);
 
 	if (r == 0 && ret_source->phase == PHASE_DELETING)
 		return hf_error_say(err, -EBUSY, "source %s is being deleted", id->text);
@@ -632,7 +630,7 @@ static int
 set_phase(struct sql *s, const struct id *id, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
 	struct registry_source source;
-	int r = find_lasting(s, id, &source, err);
+	int r = registry_find_lasting(s, id, &source, err);
 
 	if (r == 0 && phase == PHASE_PAUSED && source.phase == PHASE_STOPPED)
 		r = refuse_stopped(id, err);
@@ -655,7 +653,7 @@ static int
 end_phase(struct sql *s, const struct id *id, enum registry_phase phase, int64_t now_ns, struct hf_error *err)
 {
 	struct registry_source source;
-	int r = find_lasting(s, id, &source, err);
+	int r = registry_find_lasting(s, id, &source, err);
 
 	if (r < 0 || source.phase == PHASE_ACTIVE)
 		return r;
@@ -719,8 +717,9 @@ registry_set_throttle(struct registry *r, const struct id *source, const struct 
 	char windows[THROTTLE_TEXT_BYTES];
 	HOLD(r);
 
-	return found(sql_run(&r->sql, err, "UPDATE source SET throttle_mbps = ?, throttle_windows = ? WHERE id = ?",
-			 "itt", (int64_t)t->mbps, throttle_windows_format(t, windows), source->text),
+	return registry_found(
+	    sql_run(&r->sql, err, "UPDATE source SET throttle_mbps = ?, throttle_windows = ? WHERE id = ?", "itt",
+		(int64_t)t->mbps, throttle_windows_format(t, windows), source->text),
 	    "source", source, err);
 }
 
@@ -731,7 +730,7 @@ delete_source(struct sql *s, const struct id *id, struct hf_error *err)
 	    sql_run(s, err, "DELETE FROM source WHERE id = ? AND phase = ?", "ti", id->text, (int64_t)PHASE_DELETING);
 
 	if (r <= 0)
-		return found(r, "source that is being deleted:", id, err);
+		return registry_found(r, "source that is being deleted:", id, err);
 	r = sql_run(s, err, "DELETE FROM certificate WHERE source = ?", "t", id->text);
 	if (r >= 0)
 		r = sql_run(s, err, "DELETE FROM token WHERE source = ?", "t", id->text);
@@ -756,8 +755,8 @@ read_token(sqlite3_stmt *row, void *ret_item)
 {
 	struct registry_token *token = ret_item;
 
-	if (read_id(row, 0, &token->id) < 0 || sql_get_blob(row, 1, token->hash, TOKEN_HASH_BYTES) < 0 ||
-	    read_id(row, 5, &token->source) < 0)
+	if (registry_read_id(row, 0, &token->id) < 0 || sql_get_blob(row, 1, token->hash, TOKEN_HASH_BYTES) < 0 ||
+	    registry_read_id(row, 5, &token->source) < 0)
 		return -HF_ECORRUPT;
 	token->created_ns = sqlite3_column_int64(row, 2);
 	token->expires_ns = sqlite3_column_int64(row, 3);
@@ -771,7 +770,7 @@ registry_put_token(struct registry *r, const struct registry_token *token, struc
 {
 	struct registry_source source;
 	HOLD(r);
-	int status = token->source.text[0] == '\0' ? 0 : find_lasting(&r->sql, &token->source, &source, err);
+	int status = token->source.text[0] == '\0' ? 0 : registry_find_lasting(&r->sql, &token->source, &source, err);
 
 	if (status == 0)
 		status = sql_run(&r->sql, err,
@@ -785,17 +784,13 @@ registry_put_token(struct registry *r, const struct registry_token *token, struc
 int
 registry_list_tokens(struct registry *r, struct registry_token **ret_tokens, size_t *ret_count, struct hf_error *err)
 {
-	struct list list = {.item_bytes = sizeof **ret_tokens, .read = read_token};
 	sqlite3_stmt *statement;
-	void *items;
 	HOLD(r);
 	int status = sql_query(&r->sql, &statement, err, SELECT_TOKEN "ORDER BY created_ns, id", "");
 
-	if (status == 0)
-		status = collect(&r->sql, statement, list, &items, ret_count, err);
-	if (status == 0)
-		*ret_tokens = items;
-	return status;
+	if (status < 0)
+		return status;
+	return registry_collect(&r->sql, statement, sizeof **ret_tokens, read_token, ret_tokens, ret_count, err);
 }
 
 int
@@ -803,7 +798,7 @@ registry_revoke_token(struct registry *r, const struct id *id, struct hf_error *
 {
 	HOLD(r);
 
-	return found(
+	return registry_found(
 	    sql_run(&r->sql, err, "UPDATE token SET revoked = 1 WHERE id = ?", "t", id->text), "token", id, err);
 }
 
@@ -839,7 +834,7 @@ find_token(struct sql *s, const unsigned char *hash, struct registry_token *ret_
 	int r = sql_query(s, &statement, err, SELECT_TOKEN "WHERE hash = ?", "b", hash, (size_t)TOKEN_HASH_BYTES);
 
 	if (r == 0)
-		r = read_only_row(s, statement, read_token, ret_token, err);
+		r = registry_read_row(s, statement, read_token, ret_token, err);
 	if (r == -ENOENT)
 		return hf_error_say(err, -HF_ETOKEN, "no such token here");
 	return r;
@@ -872,7 +867,7 @@ read_certificate(sqlite3_stmt *row, void *ret_item)
 {
 	struct registry_certificate *c = ret_item;
 
-	if (sql_get_blob(row, 0, c->fingerprint, FINGERPRINT_BYTES) < 0 || read_id(row, 1, &c->source) < 0)
+	if (sql_get_blob(row, 0, c->fingerprint, FINGERPRINT_BYTES) < 0 || registry_read_id(row, 1, &c->source) < 0)
 		return -HF_ECORRUPT;
 	c->not_before_ns = sqlite3_column_int64(row, 2);
 	c->not_after_ns = sqlite3_column_int64(row, 3);
@@ -899,7 +894,7 @@ registry_find_certificate(struct registry *r, const unsigned char *fingerprint,
 	    (size_t)FINGERPRINT_BYTES);
 
 	if (status == 0)
-		status = read_only_row(&r->sql, statement, read_certificate, &c, err);
+		status = registry_read_row(&r->sql, statement, read_certificate, &c, err);
 	if (status == -ENOENT)
 		return hf_error_say(err, -ENOENT, "the certificate is not one this server has on record");
 	if (status == 0 && c.revoked)
@@ -913,9 +908,7 @@ int
 registry_list_certificates(struct registry *r, int64_t now_ns, struct registry_certificate **ret_certificates,
     size_t *ret_count, struct hf_error *err)
 {
-	struct list list = {.item_bytes = sizeof **ret_certificates, .read = read_certificate};
 	sqlite3_stmt *statement;
-	void *items;
 	HOLD(r);
 	int status = sql_query(&r->sql, &statement, err,
 	    SELECT_CERTIFICATE
@@ -923,11 +916,10 @@ registry_list_certificates(struct registry *r, int64_t now_ns, struct registry_c
 	    "WHERE source = c.source) ORDER BY source, not_before_ns, rowid",
 	    "i", now_ns);
 
-	if (status == 0)
-		status = collect(&r->sql, statement, list, &items, ret_count, err);
-	if (status == 0)
-		*ret_certificates = items;
-	return status;
+	if (status < 0)
+		return status;
+	return registry_collect(
+	    &r->sql, statement, sizeof **ret_certificates, read_certificate, ret_certificates, ret_count, err);
 }
 
 int
@@ -945,7 +937,7 @@ registry_revoke_source(struct registry *r, const struct id *source, struct hf_er
 {
 	struct registry_source known;
 	HOLD(r);
-	int status = find_source(&r->sql, source, &known, err);
+	int status = registry_find_source(&r->sql, source, &known, err);
 
 	if (status == 0)
 		status =
@@ -984,7 +976,7 @@ static int
 move_source(struct sql *s, const struct enrolment *e, struct hf_error *err)
 {
 	struct registry_source old;
-	int r = find_source(s, &e->source, &old, err);
+	int r = registry_find_source(s, &e->source, &old, err);
 
 	if (r < 0)
 		return r;
@@ -1032,7 +1024,7 @@ enroll(struct sql *s, struct enrolment *e, struct hf_error *err)
 		e->source = token.source;
 	r = bound ? move_source(s, e, err) : add_source(s, e, err);
 	if (r == 0)
-		r = store_hints(s, &e->source, e->hints, err);
+		r = registry_store_hints(s, &e->source, e->hints, err);
 	if (r >= 0)
 		r = use_token(s, e, &token, err);
 	return r < 0 ? r : certify(s, e, err);
@@ -1062,6 +1054,12 @@ registry_enroll(struct registry *r, const unsigned char *token_hash, int64_t now
 }
 
 /* ---- events and audit ---- */
+
+static int64_t
+as_rowid(uint64_t number)
+{
+	return (int64_t)(number > INT64_MAX ? INT64_MAX : number);
+}
 
 static int
 add_event(struct sql *s, struct registry_event *event, struct hf_error *err)
@@ -1094,7 +1092,8 @@ read_event(sqlite3_stmt *row, void *ret_item)
 
 	event->number = (uint64_t)sqlite3_column_int64(row, 0);
 	event->time_ns = sqlite3_column_int64(row, 1);
-	if (read_id(row, 2, &event->source) < 0 || sql_get_text(row, 3, event->event, sizeof event->event) < 0 ||
+	if (registry_read_id(row, 2, &event->source) < 0 ||
+	    sql_get_text(row, 3, event->event, sizeof event->event) < 0 ||
 	    sql_get_text(row, 4, event->text, sizeof event->text) < 0)
 		return -HF_ECORRUPT;
 	return 0;
@@ -1104,20 +1103,16 @@ int
 registry_list_events(struct registry *r, uint64_t after, size_t max, struct registry_event **ret_events,
     size_t *ret_count, struct hf_error *err)
 {
-	struct list list = {.item_bytes = sizeof **ret_events, .read = read_event};
 	sqlite3_stmt *statement;
-	void *items;
 	HOLD(r);
 	int status = sql_query(&r->sql, &statement, err,
 	    "SELECT number, time_ns, source, event, text FROM event WHERE number > ? ORDER BY "
 	    "number LIMIT ?",
-	    "ii", (int64_t)(after > INT64_MAX ? INT64_MAX : after), (int64_t)(max > INT64_MAX ? INT64_MAX : max));
+	    "ii", as_rowid(after), as_rowid(max));
 
-	if (status == 0)
-		status = collect(&r->sql, statement, list, &items, ret_count, err);
-	if (status == 0)
-		*ret_events = items;
-	return status;
+	if (status < 0)
+		return status;
+	return registry_collect(&r->sql, statement, sizeof **ret_events, read_event, ret_events, ret_count, err);
 }
 
 /* Without a head the newest row, which is of the time before there was a chain. */
@@ -1199,30 +1194,20 @@ read_audit(sqlite3_stmt *row, void *ret_item)
 	return 0;
 }
 
-static int64_t
-as_rowid(uint64_t number)
-{
-	return (int64_t)(number > INT64_MAX ? INT64_MAX : number);
-}
-
 int
 registry_list_audit(struct registry *r, uint64_t after, uint64_t before, size_t max, struct registry_audit **ret_rows,
     size_t *ret_count, struct hf_error *err)
 {
-	struct list list = {.item_bytes = sizeof **ret_rows, .read = read_audit};
 	sqlite3_stmt *statement;
-	void *items;
 	HOLD(r);
 	int status = sql_query(&r->sql, &statement, err,
 	    "SELECT * FROM (SELECT number, time_ns, uid, pid, request, verb, object, result, digest FROM audit WHERE "
 	    "number > ? AND number < ? ORDER BY number DESC LIMIT ?) ORDER BY number",
 	    "iii", as_rowid(after), as_rowid(before), as_rowid(max));
 
-	if (status == 0)
-		status = collect(&r->sql, statement, list, &items, ret_count, err);
-	if (status == 0)
-		*ret_rows = items;
-	return status;
+	if (status < 0)
+		return status;
+	return registry_collect(&r->sql, statement, sizeof **ret_rows, read_audit, ret_rows, ret_count, err);
 }
 
 int
@@ -1310,6 +1295,7 @@ registry_set_source_settings(struct registry *r, const struct id *source, const 
 {
 	HOLD(r);
 
-	return found(sql_run(&r->sql, err, "UPDATE source SET settings = ? WHERE id = ?", "tt", text, source->text),
-	    "source", source, err);
+	return registry_found(
+	    sql_run(&r->sql, err, "UPDATE source SET settings = ? WHERE id = ?", "tt", text, source->text), "source",
+	    source, err);
 }
