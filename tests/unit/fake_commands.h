@@ -261,7 +261,7 @@ command_rotate_ca(struct server *sv, command_done *done, void *arg)
 void
 command_retire_ca(struct server *sv, bool force, command_done *done, void *arg)
 {
-	fake_answer(sv, 0, "", done, arg);
+	fake_answer(sv, force ? 0 : -EBUSY, force ? "" : "an agent needs it", done, arg);
 }
 
 void
@@ -331,8 +331,13 @@ void
 command_set_quota(
     struct server *sv, const struct id *source, const struct quota_change *change, command_done *done, void *arg)
 {
-	fake_answer(
-	    sv, 0, change->has_quota && change->quota_bytes != 0 ? "it may take so much" : "no limit", done, arg);
+	char said[SENTENCE_BYTES], quota[32] = "-";
+
+	if (change->has_quota)
+		snprintf(quota, sizeof quota, "%llu", (unsigned long long)change->quota_bytes);
+	snprintf(
+	    said, sizeof said, "quota %s, when full %d", quota, change->has_when_full ? (int)change->when_full : -1);
+	fake_answer(sv, 0, said, done, arg);
 }
 
 void
@@ -349,9 +354,15 @@ void
 command_set_policy(
     struct server *sv, const struct id *source, const struct policy_change *change, command_done *done, void *arg)
 {
-	char text[POLICY_TEXT_BYTES];
+	char rules[POLICY_TEXT_BYTES] = "-", said[SENTENCE_BYTES];
+	int64_t window_ns = change->has_window ? change->policy.journal_window_ns : -NS_PER_SECOND,
+		least_ns = change->has_min_retention ? change->policy.min_retention_ns : -NS_PER_SECOND;
 
-	fake_answer(sv, 0, change->has_rules ? policy_format_rules(&change->policy, text) : "no rules", done, arg);
+	if (change->has_rules)
+		policy_format_rules(&change->policy, rules);
+	snprintf(said, sizeof said, "rules %s, window %lld, least %lld", rules, (long long)(window_ns / NS_PER_SECOND),
+	    (long long)(least_ns / NS_PER_SECOND));
+	fake_answer(sv, 0, said, done, arg);
 }
 
 void
@@ -407,7 +418,7 @@ void
 command_delete_volume(
     struct server *sv, const struct id *source, const char *volume, bool with_points, command_done *done, void *arg)
 {
-	fake_answer(sv, with_points ? 0 : -EBUSY, with_points ? "the volume is gone" : "3 points have it", done, arg);
+	fake_answer(sv, with_points ? 0 : -EBUSY, with_points ? volume : "3 points have it", done, arg);
 }
 
 void
@@ -415,7 +426,11 @@ command_verify(struct server *sv, const struct id *source, const char *volume, c
 {
 	bool known = volume[0] == '\0' || strcmp(volume, "sda") == 0;
 
-	fake_answer(sv, known ? 0 : -HF_EVOLUME, known ? "it is being compared" : "no such volume", done, arg);
+	fake_answer(sv, known ? 0 : -HF_EVOLUME,
+	    !known              ? "no such volume"
+	    : volume[0] != '\0' ? volume
+				: "all",
+	    done, arg);
 }
 
 /* ---- export: odd chunks of data, every third one a hole ---- */

@@ -524,7 +524,7 @@ policy_is_set_and_retention_frozen(void **state)
 	    "\"units\": "
 	    "\"DAY\", \"interval\": 1, \"retentionDuration\": 7, \"enabled\": false}]}");
 
-	assert_string_equal(text_of(answer, "text"), "2h/48h");
+	assert_string_equal(text_of(answer, "text"), "rules 2h/48h, window -1, least -1");
 	json_decref(answer);
 	answer = ask(*state, "admin.sock", 200, "POST /v1/source-servers/" FAKE_READY "/freeze-retention", "");
 	assert_string_equal(text_of(answer, "text"), "frozen");
@@ -581,6 +581,114 @@ bad_bodies_change_nothing(void **state)
 			   "4294967320}]}"),
 	    400, "EINVAL");
 	assert_int_equal(w->sv.commands, 0);
+}
+
+/* ---- what a body says reaches the command, and the audit has it in words ---- */
+
+#define SOURCE     "/v1/source-servers/" FAKE_READY
+#define WINDOW     "\"Mon 08:00-18:00 20\""
+#define WINDOWS_4  WINDOW ", " WINDOW ", " WINDOW ", " WINDOW
+#define WINDOWS_16 WINDOWS_4 ", " WINDOWS_4 ", " WINDOWS_4 ", " WINDOWS_4
+#define BYTES_64   "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define RULES      "[{\"units\": \"HOUR\", \"interval\": 2, \"retentionDuration\": 48}]"
+
+/* Of the newest request. */
+static void
+expect_audited(struct world *w, const char *object)
+{
+	json_t *rows = ask(w, "admin.sock", 200, "GET /v1/audit?limit=4", ""), *row;
+	const char *told = "none";
+	size_t i;
+
+	json_array_foreach (json_object_get(rows, "items"), i, row)
+		if (json_is_null(json_object_get(row, "result")))
+			told = text_of(row, "object");
+	assert_string_equal(told, object);
+	json_decref(rows);
+}
+
+static void
+what_is_asked_reaches_the_command_and_the_audit(void **state)
+{
+	static const struct {
+		int status;
+		const char *line, *body, *text, *object;
+	} asked[] = {
+	    {200, "POST " SOURCE "/quota", "{\"quotaBytes\": 1073741824}", "quota 1073741824, when full -1",
+		FAKE_READY " quota=1GiB"},
+	    {200, "POST " SOURCE "/quota", "{\"quotaBytes\": null}", "quota 0, when full -1",
+		FAKE_READY " quota=default"},
+	    {200, "POST " SOURCE "/quota", "{\"whenFull\": \"thin\"}", "quota -, when full 2",
+		FAKE_READY " when-full=thin"},
+	    {200, "POST " SOURCE "/policy", "{\"pitPolicy\": " RULES "}", "rules 2h/48h, window -1, least -1",
+		FAKE_READY " pit-policy=2h/48h"},
+	    {200, "POST " SOURCE "/policy", "{\"journalWindowSeconds\": 60}", "rules -, window 60, least -1",
+		FAKE_READY " journal-window=1m"},
+	    {200, "POST " SOURCE "/policy", "{\"minRetentionSeconds\": 0}", "rules -, window -1, least 0",
+		FAKE_READY " min-retention=0"},
+	    {200, "POST " SOURCE "/settings", "{\"rpoTargetSeconds\": 900}", "rpo-target=15m",
+		FAKE_READY " rpo-target=15m"},
+	    {200, "POST " SOURCE "/throttle", "{\"bandwidthThrottling\": 100000}",
+		"it is read at no more than 100000 Mbps", FAKE_READY " 100000 Mbps"},
+	    {200, "POST " SOURCE "/throttle",
+		"{\"bandwidthThrottling\": 5, \"windows\": [" WINDOW ", \"Tue 1:00-2:00 0\"]}",
+		"it is read at no more than 5 Mbps; but Mon 08:00-18:00 20; Tue 01:00-02:00 0",
+		FAKE_READY " 5 Mbps; Mon 08:00-18:00 20; Tue 01:00-02:00 0"},
+	    {200, "DELETE " SOURCE "/volumes/sdb?withPoints=1", "", "sdb", FAKE_READY " volume=sdb with points"},
+	    {409, "DELETE " SOURCE "/volumes/sdb?withPoints=0", "", "", FAKE_READY " volume=sdb"},
+	    {409, "DELETE " SOURCE "/volumes/sdb", "", "", FAKE_READY " volume=sdb"},
+	    {202, "POST " SOURCE "/verify", "{\"volume\": \"sda\"}", "sda", FAKE_READY " volume=sda"},
+	    {202, "POST " SOURCE "/verify", "", "all", FAKE_READY},
+	    {404, "POST " SOURCE "/verify", "{\"volume\": \"sdz\"}", "", FAKE_READY " volume=sdz"},
+	    {200, "POST /v1/ca/retire", "{\"force\": true}", "", "force"},
+	    {409, "POST /v1/ca/retire", "{\"force\": false}", "", ""},
+	    {409, "POST /v1/ca/retire", "", "", ""},
+	};
+
+	for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+		json_t *answer = ask(*state, "admin.sock", asked[i].status, asked[i].line, asked[i].body);
+
+		assert_string_equal(text_of(answer, "text"), asked[i].text);
+		json_decref(answer);
+		expect_audited(*state, asked[i].object);
+	}
+}
+
+static void
+what_is_beyond_a_limit_or_unclear_reaches_no_command(void **state)
+{
+	static const struct {
+		const char *line, *body;
+	} asked[] = {
+	    {"POST " SOURCE "/quota", "{}"},
+	    {"POST " SOURCE "/quota", "{\"quotaBytes\": 0}"},
+	    {"POST " SOURCE "/quota", "{\"quotaBytes\": 1, \"whenFull\": \"burst\"}"},
+	    {"POST " SOURCE "/policy", "{}"},
+	    {"POST " SOURCE "/policy", "{\"pitPolicy\": " RULES ", \"journalWindowSeconds\": -1}"},
+	    {"POST " SOURCE "/settings", "{}"},
+	    {"POST " SOURCE "/settings", "{\"rpoTargetSeconds\": -1}"},
+	    {"POST " SOURCE "/settings", "{\"quotaBytes\": 1073741824}"}, /* that has a path of its own */
+	    {"POST /v1/source-servers/db01/settings", "{\"rpoTargetSeconds\": 900}"},
+	    {"POST /v1/settings", "{}"},
+	    {"POST " SOURCE "/throttle", "{}"},
+	    {"POST " SOURCE "/throttle", "{\"bandwidthThrottling\": -1}"},
+	    {"POST " SOURCE "/throttle", "{\"bandwidthThrottling\": 100001}"},
+	    {"POST " SOURCE "/throttle", "{\"bandwidthThrottling\": 8, \"windows\": " WINDOW "}"},
+	    {"POST " SOURCE "/throttle", "{\"bandwidthThrottling\": 8, \"windows\": [20]}"},
+	    {"POST " SOURCE "/throttle", "{\"bandwidthThrottling\": 8, \"windows\": [\"Mon 8-18\", " WINDOW "]}"},
+	    {"POST " SOURCE "/throttle", "{\"bandwidthThrottling\": 8, \"windows\": [" WINDOWS_16 ", " WINDOW "]}"},
+	    {"DELETE " SOURCE "/volumes/" BYTES_64 BYTES_64 "?withPoints=1", ""},
+	    {"DELETE " SOURCE "/volumes/sdb?withPoints=2", ""},
+	    {"POST " SOURCE "/verify", "{\"volume\": \"\"}"},
+	    {"POST " SOURCE "/verify", "{\"volume\": \"sda\\u001b[31m\"}"},
+	};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++)
+		expect_problem(ask(w, "admin.sock", 400, asked[i].line, asked[i].body), 400, "EINVAL");
+	assert_int_equal(w->sv.commands, 0);
+	json_decref(ask(w, "admin.sock", 200, "POST " SOURCE "/throttle",
+	    "{\"bandwidthThrottling\": 8, \"windows\": [" WINDOWS_16 "]}"));
 }
 
 /* Whoever says more than a path takes means something else than what would be done. */
@@ -1109,6 +1217,8 @@ main(int argc, char **argv)
 	    T(policy_is_set_and_retention_frozen),
 	    T(plan_tells_what_goes),
 	    T(bad_bodies_change_nothing),
+	    T(what_is_asked_reaches_the_command_and_the_audit),
+	    T(what_is_beyond_a_limit_or_unclear_reaches_no_command),
 	    T(a_body_that_nobody_reads_must_be_empty),
 	    T(monitor_socket_changes_nothing),
 	    T(every_changing_route_is_closed_to_the_monitor),
