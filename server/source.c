@@ -402,6 +402,7 @@ source_start(struct server *sv, const struct registry_source *facts)
 	src->facts = *facts;
 	src->ever_connected = facts->last_seen_ns != 0;
 	src->seen_ns = facts->last_seen_ns;
+	src->heard_ns = clock_monotonic_ns();
 	src->first_byte_ns = facts->first_byte_ns;
 	src->certificate_expires_ns = facts->certificate_expires_ns;
 	src->server = sv;
@@ -715,7 +716,7 @@ source_tick(struct source *src, int64_t now_ns, bool second)
 		source_touch(src); /* its slices are less than a second apart */
 	if (src->session != NULL) {
 		src->active_ns = now_ns;
-		src->seen_ns = clock_real_ns() - (now_ns - src->session->heard_ns);
+		source_note_heard(src);
 	}
 	if (second)
 		tick_second(src, now_ns);

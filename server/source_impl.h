@@ -124,6 +124,7 @@ struct source {
 	char peer[64];
 	bool ever_connected;
 	int64_t seen_ns;  /* real clock: a byte of its session, to the precision of a tick */
+	int64_t heard_ns; /* monotonic: the same; or when this process began */
 	int64_t gone_ns;  /* monotonic: when the last session ended; 0 = one is there */
 	int64_t grace_ns; /* how long after that it still counts as connected */
 	int64_t certificate_expires_ns;
@@ -287,7 +288,9 @@ void source_end_proof(struct source *src, const char *text); /* if one runs: it 
 void source_tick_proof(struct source *src);
 
 /* source_status.c */
-int64_t source_until_ns(const struct checkpoint *c); /* our clock at the newest moment it shows */
+int64_t source_until_ns(
+    const struct source *src, const struct checkpoint *c); /* our clock at the newest moment it shows */
+void source_note_heard(struct source *src);                /* a session is there: when its last byte came */
 void source_publish(struct source *src);
 /* Any thread. Until its worker knows more: a source that is enrolled is never unknown to the control sockets. -ENOMEM.
  */

@@ -94,7 +94,7 @@ due_ns(const struct source *src)
 
 	if (newest == NULL || src->settings.rpo_target_ns == 0)
 		return INT64_MAX;
-	return source_until_ns(newest) + src->settings.rpo_target_ns;
+	return source_until_ns(src, newest) + src->settings.rpo_target_ns;
 }
 
 /* What others may have the use of, too: not its own disks, processor and throttle. */

@@ -174,6 +174,7 @@ source_leave(struct source *src, struct session *s, int status)
 		src->newcomer = NULL;
 	if (s != src->session)
 		return;
+	source_note_heard(src);
 	src->session = NULL;
 	network_end(&src->network, status);
 	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
@@ -331,7 +332,7 @@ source_checkpoint(struct source *src, uint64_t sequence, uint64_t chain, const s
 	note_requests(src, m, c.received_ns);
 	source_note_compared(src, m, c.received_ns);
 	source_received(src, sequence, 0);
-	if (checkpoint_time_ns(&c) > src->received_at_ns)
+	if (sequence == src->highest_sequence) /* else it was sent again */
 		src->received_at_ns = checkpoint_time_ns(&c);
 	catch_up_checkpoint(&src->catch_up, m->clock_ns, c.received_ns - checkpoint_time_ns(&c), m->bytes_differing);
 	src->pass = m->pass;
@@ -383,7 +384,7 @@ source_heartbeat(struct source *src, const struct message_heartbeat *m)
 	note_backlog(src, m);
 	note_waits(src, &m->waits);
 	if (m->unchanged_until_ns != 0 && src->received_sequence == src->durable_sequence)
-		store_extend_checkpoint(src->store, m->unchanged_until_ns);
+		store_extend_checkpoint(src->store, m->unchanged_until_ns - src->clock_offset_ns);
 	src->dirty = true;
 	source_touch(src);
 }

@@ -160,12 +160,29 @@ gather_bad_volume(const struct source *src, struct state_facts *f)
 
 /* ---- points and lag ---- */
 
+/* Nothing is known of the source after it was last heard of. A later moment is one of a clock that was set, and would
+ * hold the lag at 0 until it has come. */
+static int64_t
+not_after_heard(const struct source *src, int64_t moment_ns)
+{
+	int64_t heard_ns = clock_real_ns() - (clock_monotonic_ns() - src->heard_ns);
+
+	return moment_ns < heard_ns ? moment_ns : heard_ns;
+}
+
 int64_t
-source_until_ns(const struct checkpoint *c)
+source_until_ns(const struct source *src, const struct checkpoint *c)
 {
 	int64_t clock = c->unchanged_until_ns > c->clock_ns ? c->unchanged_until_ns : c->clock_ns;
 
-	return clock - c->clock_offset_ns;
+	return not_after_heard(src, clock - c->clock_offset_ns);
+}
+
+void
+source_note_heard(struct source *src)
+{
+	src->heard_ns = src->session->heard_ns;
+	src->seen_ns = clock_real_ns() - (clock_monotonic_ns() - src->heard_ns);
 }
 
 static void
@@ -175,16 +192,18 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 	const struct checkpoint *consistent;
 
 	if (newest != NULL) {
-		s->durable_at_ns = source_until_ns(newest);
+		s->durable_at_ns = source_until_ns(src, newest);
 		f->has_checkpoint = newest->complete;
 		f->lag_ns = s->taken_ns - s->durable_at_ns;
 	}
-	s->received_at_ns = src->received_at_ns > s->durable_at_ns ? src->received_at_ns : s->durable_at_ns;
+	s->received_at_ns = not_after_heard(src, src->received_at_ns);
+	if (s->received_at_ns < s->durable_at_ns)
+		s->received_at_ns = s->durable_at_ns;
 	consistent = store_newest_consistent(src->store);
 	if (consistent == NULL)
 		return;
 	s->has_newest = f->has_consistent = true;
-	s->consistent_at_ns = source_until_ns(consistent);
+	s->consistent_at_ns = source_until_ns(src, consistent);
 	s->newest_pit = checkpoint_pit_id(&src->id, consistent->lsn, consistent->stream_id);
 	s->newest_pit_ns = checkpoint_time_ns(consistent);
 	s->newest_consistency = consistent->consistency;

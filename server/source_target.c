@@ -21,7 +21,7 @@ newest_age_ns(const struct source *src)
 {
 	const struct checkpoint *newest = store_newest_consistent(src->store);
 
-	return newest != NULL ? clock_real_ns() - source_until_ns(newest) : 0;
+	return newest != NULL ? clock_real_ns() - source_until_ns(src, newest) : 0;
 }
 
 void

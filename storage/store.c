@@ -307,15 +307,15 @@ store_newest_consistent(const struct store *s)
 }
 
 void
-store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns)
+store_extend_checkpoint(struct store *s, int64_t until_ns)
 {
 	struct mark *newest = s->marks.count > 0 ? &s->marks.list[s->marks.count - 1] : NULL;
+	int64_t now_ns = store_clock(s), unchanged_until_ns;
 
 	if (newest == NULL)
 		return;
-	if (unchanged_until_ns - newest->clock_offset_ns > store_clock(s))
-		unchanged_until_ns =
-		    store_clock(s) + newest->clock_offset_ns; /* nobody knows what will be: see settle_clock() */
+	/* Nobody knows what will be: see settle_clock(). */
+	unchanged_until_ns = (until_ns < now_ns ? until_ns : now_ns) + newest->clock_offset_ns;
 	if (unchanged_until_ns <= newest->unchanged_until_ns)
 		return;
 	if (newest->lsn != s->durable.lsn_last)

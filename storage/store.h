@@ -207,8 +207,9 @@ void store_frame_abort(struct store *s); /* the session died in the middle; lega
  * received_ns). 0, -EAGAIN, -HF_ESEQUENCE, -HF_EPROTOCOL (no such consistency), -HF_ESHUTDOWN, -EIO. */
 int store_checkpoint(struct store *s, uint64_t sequence, uint64_t chain, const struct checkpoint *c);
 
-/* The newest checkpoint still described the volumes then (source's clock; not later than now). */
-void store_extend_checkpoint(struct store *s, int64_t unchanged_until_ns);
+/* The newest checkpoint still described the volumes at until_ns (our clock: the source's may have been set since; not
+ * later than now). */
+void store_extend_checkpoint(struct store *s, int64_t until_ns);
 
 /* Nothing more to read just now: let the open group go if nothing is in flight. Call at the end of each read burst. */
 void store_flush(struct store *s);

@@ -116,6 +116,26 @@ def test_a_source_clock_that_is_an_hour_off_changes_nothing(house, hours):
     agent.stop()
 
 
+@pytest.mark.parametrize("whose", ["source", "server"])
+def test_a_clock_that_is_set_while_an_idle_source_replicates_changes_no_lag(rig, whose):
+    """And when its agent then falls silent, the lag does not wait until the moment of its newest point has come."""
+    clock = rig.path("clock")
+    clock.write_text("+0")
+    faked = faketime("FAKETIME_TIMESTAMP_FILE=%s" % clock, "FAKETIME_CACHE_DURATION=1")
+    daemon = rig.daemon(prefix=faked if whose == "server" else ())
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))}, prefix=faked if whose == "source" else ())
+    for jump, hours in ("+2h", 2), ("-1h", -1):
+        clock.write_text(jump)
+        offset = 3600 * (hours if whose == "source" else -hours)
+        wait_for(lambda: abs(daemon.source(agent.source)["agent"]["clockOffsetSeconds"] - offset) < 2, 20, "the new offset")  # pylint: disable=cell-var-from-loop
+        wait_for(lambda: max(lags(daemon, agent.source)) < 3, 10, "the lags to be small")
+    agent.program.signal(signal.SIGSTOP)
+    wait_for(lambda: min(lags(daemon, agent.source)) > 4, 20, "the lags to grow")
+    daemon.wait_state(agent.source, "DISCONNECTED")
+    wait_for(lambda: min(lags(daemon, agent.source)) > 10, 20, "the lags to grow further")
+    agent.kill()
+
+
 def test_a_server_clock_that_jumps_stops_expiry_until_it_is_right_again(rig):
     clock = rig.path("clock")
     clock.write_text("+0")

@@ -51,6 +51,22 @@ the_shortest_round_trip_of_the_last_eight_is_believed(void **state)
 }
 
 static void
+when_a_clock_was_set_nothing_older_is_believed(void **state)
+{
+	struct peer_clock p;
+
+	(void)state;
+	peer_clock_init(&p, NOW, NOW);
+	exchange(&p, 0, 1 * MS, 0, 1 * MS);
+	exchange(&p, HOUR, 20 * MS, 0, 20 * MS); /* a worse round trip, and another clock */
+	assert_in_range(p.offset_ns, HOUR - 20 * MS, HOUR + 20 * MS);
+	exchange(&p, -HOUR, 300 * MS, 0, 1 * MS);
+	assert_true(p.offset_ns < -HOUR + NS_PER_SECOND);
+	exchange(&p, -HOUR, 1 * MS, 0, 1 * MS);
+	assert_int_equal(p.offset_ns, -HOUR);
+}
+
+static void
 impossible_samples_are_dropped(void **state)
 {
 	struct peer_clock p;
@@ -118,6 +134,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(an_hour_of_difference_is_measured),
 	    cmocka_unit_test(the_shortest_round_trip_of_the_last_eight_is_believed),
+	    cmocka_unit_test(when_a_clock_was_set_nothing_older_is_believed),
 	    cmocka_unit_test(impossible_samples_are_dropped),
 	    cmocka_unit_test(a_steady_stream_shows_its_rate_in_every_window),
 	    cmocka_unit_test(rates_fall_when_nothing_comes),

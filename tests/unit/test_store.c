@@ -368,15 +368,24 @@ next_frame(struct rig *g, enum rig_frame_kind kind)
 }
 
 static void
-checkpoint_at(struct rig *g, int64_t clock_ns)
+checkpoint_of(struct rig *g, int64_t clock_ns, int64_t clock_offset_ns)
 {
-	struct checkpoint c = {.clock_ns = clock_ns, .received_ns = g->now_ns, .consistency = CHECKPOINT_CRASH};
+	struct checkpoint c = {.clock_ns = clock_ns,
+	    .clock_offset_ns = clock_offset_ns,
+	    .received_ns = g->now_ns,
+	    .consistency = CHECKPOINT_CRASH};
 	struct rig_frame *f = next_frame(g, RIG_CHECKPOINT);
 
 	f->clock_ns = clock_ns;
 	assert_int_equal(store_checkpoint(g->store, g->sent, f->chain, &c), 0);
 	rig_settle(g);
 	assert_int_equal(g->acked, g->sent);
+}
+
+static void
+checkpoint_at(struct rig *g, int64_t clock_ns)
+{
+	checkpoint_of(g, clock_ns, 0);
 }
 
 static void
@@ -1131,6 +1140,21 @@ an_unchanged_checkpoint_is_extended_until_something_is_written(void **state)
 	assert_int_equal(store_newest_consistent(g->store)->unchanged_until_ns, until);
 }
 
+static void
+an_unchanged_checkpoint_is_extended_by_our_clock_whatever_the_sources_said(void **state)
+{
+	struct rig *g = *state;
+	int64_t offset = 3600 * NS_PER_SECOND, until;
+
+	complete_pit(g);
+	g->now_ns += 1 * NS_PER_SECOND;
+	until = g->now_ns + 5 * NS_PER_SECOND;
+	checkpoint_of(g, g->now_ns + offset, offset);
+	g->now_ns += 10 * NS_PER_SECOND;
+	store_extend_checkpoint(g->store, until);
+	assert_int_equal(store_newest_consistent(g->store)->unchanged_until_ns, until + offset);
+}
+
 /* ---- volumes ---- */
 
 static int
@@ -1287,6 +1311,7 @@ main(void)
 	    TEST(an_unknown_point_is_not_found),
 	    TEST(no_fold_passes_a_view),
 	    TEST(an_unchanged_checkpoint_is_extended_until_something_is_written),
+	    TEST(an_unchanged_checkpoint_is_extended_by_our_clock_whatever_the_sources_said),
 	    TEST(a_replaced_disk_lives_on_in_the_points_that_have_it),
 	    TEST(a_shrunk_disk_is_refused_by_identity),
 	    TEST(a_grown_disk_is_filled_from_its_old_end),
