@@ -258,7 +258,7 @@ json_life_cycle(const struct source_status *s, int64_t now_ns)
 	return json_pack("{s:o, s:o, s:o, s:o, s:n}", "addedToServiceDateTime", api_json_time(s->added_ns),
 	    "firstByteDateTime", api_json_time(s->first_byte_ns), "elapsedReplicationDuration",
 	    json_elapsed(s->first_byte_ns, now_ns), "lastSeenByServiceDateTime",
-	    api_json_time(s->connected ? now_ns : s->last_seen_ns), "lastLaunch");
+	    api_json_time(s->last_seen_ns), "lastLaunch");
 }
 
 static const char *

@@ -136,6 +136,15 @@ def test_a_clock_that_is_set_while_an_idle_source_replicates_changes_no_lag(rig,
     agent.kill()
 
 
+def test_when_an_agent_was_seen_is_the_last_time_anything_came_of_it(house):
+    daemon = house.served
+    agent = ready_agent(house, daemon, {"root": house.file("seen", random_bytes(house.random, MIB))})
+    agent.program.signal(signal.SIGSTOP)
+    wait_for(lambda: seconds_ago(daemon.source(agent.source)["lifeCycle"]["lastSeenByServiceDateTime"]) > 3, 20, "it to be old")
+    assert daemon.source(agent.source)["dataReplicationInfo"]["dataReplicationState"] != "DISCONNECTED"
+    agent.kill()
+
+
 def test_a_server_clock_that_jumps_stops_expiry_until_it_is_right_again(rig):
     clock = rig.path("clock")
     clock.write_text("+0")
