@@ -142,7 +142,8 @@ int source_keep_point(
 /* As store_list_pits(); the point that was read back last is verified even if it is not kept. */
 int source_list_pits(struct source *src, struct pit **ret_pits, size_t *ret_count);
 
-/* Ask for a checkpoint that becomes a kept point; done(arg, status, text, lsn) exactly once. text borrowed. */
+/* Ask for a checkpoint that becomes a kept point; the agent of a session whose stream has yet to start is asked when it
+ * does. done(arg, status, text, lsn) exactly once. text borrowed. */
 typedef void source_pit_done(void *arg, int status, const char *text, uint64_t lsn);
 void source_request_pit(struct source *src, const char *name, int64_t deadline_ns, source_pit_done *done, void *arg);
 

@@ -61,7 +61,7 @@ source_request_pit(struct source *src, const char *name, int64_t deadline_ns, so
 	for (size_t i = 0; q == NULL && i < PIT_REQUESTS_MAX; i++)
 		if (src->requests[i].id == 0)
 			q = &src->requests[i];
-	if (q == NULL || !is_streaming(src) || source_is_paused(src)) {
+	if (q == NULL || src->session == NULL || source_is_paused(src)) {
 		done(arg, q == NULL ? -EBUSY : -ENOTCONN, why_not(src, q == NULL), 0);
 		return;
 	}
@@ -71,7 +71,8 @@ source_request_pit(struct source *src, const char *name, int64_t deadline_ns, so
 	q->done = done;
 	q->arg = arg;
 	q->source = src;
-	session_send_checkpoint_request(src->session, q->id, false);
+	if (is_streaming(src))
+		session_send_checkpoint_request(src->session, q->id, false); /* else when its stream starts */
 }
 
 void

@@ -123,18 +123,40 @@ def test_the_servers_digests_are_those_of_the_page_on_all_levels(house, agent):
     agent.close()
 
 
+def ask_for_point(house, agent, name):
+    return house.program("ctl-pit-" + name, [BUILD / "holdfastctl", "--socket", house.served.run_dir, "pit", "create",
+                                             agent.identity.source_id, "--name", name])
+
+
 def test_it_is_asked_for_a_point_and_names_the_request(house, agent):
     disk = random_bytes(house.random, 20 * BLOCK)
     agent.open([Volume("root", "serial:asked-%s" % agent.identity.source_id, len(disk))])
     agent.fill("root", disk)
     mark(house, agent)
-    asked = house.program("ctl-pit", [BUILD / "holdfastctl", "--socket", house.served.run_dir, "pit", "create", agent.identity.source_id,
-                                      "--name", "asked"])
+    asked = ask_for_point(house, agent, "asked")
     agent.wait(lambda: agent.checkpoint_requests)
     agent.checkpoint("filesystem", request_ids=agent.checkpoint_requests)
     assert asked.process.wait(30) == 0
     point = next(p for p in house.served.points(agent.identity.source_id) if p["name"] == "asked")
     assert point["consistency"] == "filesystem" and point["byHand"] and point["kept"]
+    agent.close()
+
+
+def test_a_point_may_be_asked_for_before_the_stream_goes_on(house, agent):
+    disk = random_bytes(house.random, 20 * BLOCK)
+    volumes = [Volume("root", "serial:early-%s" % agent.identity.source_id, len(disk))]
+    agent.open(volumes)
+    agent.fill("root", disk)
+    mark(house, agent)
+    agent.connect()
+    agent.hello()
+    asked = ask_for_point(house, agent, "early")
+    wait_for(lambda: "name=early" in house.served.program.log.read_text() or asked.process.poll() is not None, 20, "the question to arrive")
+    agent.declare(volumes)
+    agent.start()
+    agent.wait(lambda: agent.checkpoint_requests)
+    agent.checkpoint("crash", request_ids=agent.checkpoint_requests)
+    assert asked.process.wait(30) == 0
     agent.close()
 
 
