@@ -31,7 +31,7 @@ api_json_text(const char *text)
 }
 
 static json_t *
-text_or_null(const char *text)
+api_json_text_or_null(const char *text)
 {
 	return text[0] == '\0' ? json_null() : api_json_text(text);
 }
@@ -45,13 +45,13 @@ api_json_time(int64_t ns)
 }
 
 static json_t *
-json_bytes(uint64_t bytes)
+api_json_bytes(uint64_t bytes)
 {
 	return json_integer(bytes < INT64_MAX ? (json_int_t)bytes : INT64_MAX); /* an agent may say what it likes */
 }
 
 static json_t *
-json_lsn(uint64_t lsn)
+api_json_lsn(uint64_t lsn)
 {
 	char buf[24];
 
@@ -61,7 +61,7 @@ json_lsn(uint64_t lsn)
 
 /* Seconds with three decimals are all anybody measures; more digits only make diffs. */
 static json_t *
-json_seconds(double seconds)
+api_json_seconds(double seconds)
 {
 	return seconds < 0 ? json_null() : json_real((double)(int64_t)(seconds * 1000 + 0.5) / 1000);
 }
@@ -94,9 +94,9 @@ json_area(const struct area_facts *f)
 	if (f->total_bytes == 0)
 		return json_null();
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "state", space_state(f), "totalBytes",
-	    json_bytes(f->total_bytes), "freeBytes", json_bytes(f->free_bytes), "reserveBytes",
-	    json_bytes(f->reserve_bytes + f->extra_bytes), "reserveHeldBytes", json_bytes(f->held_bytes), "roomBytes",
-	    (json_int_t)f->room_bytes, "growthBytesPerDay", json_growth(f), "growthMeasuredSeconds",
+	    api_json_bytes(f->total_bytes), "freeBytes", api_json_bytes(f->free_bytes), "reserveBytes",
+	    api_json_bytes(f->reserve_bytes + f->extra_bytes), "reserveHeldBytes", api_json_bytes(f->held_bytes),
+	    "roomBytes", (json_int_t)f->room_bytes, "growthBytesPerDay", json_growth(f), "growthMeasuredSeconds",
 	    f->growth_known ? json_integer(f->growth_measured_ns / NS_PER_SECOND) : json_null(), "daysToFull",
 	    json_days_to_full(f));
 }
@@ -106,7 +106,7 @@ json_staging_area(const struct server_facts *facts)
 {
 	json_t *area = json_area(&facts->areas[AREA_DATA]);
 
-	json_object_set_new(area, "rubbishBytes", json_bytes(facts->rubbish_bytes));
+	json_object_set_new(area, "rubbishBytes", api_json_bytes(facts->rubbish_bytes));
 	return area;
 }
 
@@ -139,15 +139,15 @@ api_json_version(const struct server_facts *facts)
 	    api_json_text(facts->data_dir), "listen", facts->listen, "enrollListen", facts->enroll_listen,
 	    "caFingerprint", facts->ca_fingerprint, "draining", facts->draining, "workers", (int)facts->workers,
 	    "stagingArea", json_staging_area(facts), "journalArea", json_area(&facts->areas[AREA_JOURNAL]),
-	    "rowsWaiting", json_bytes(facts->rows_waiting), "restartRequired", api_json_keys(facts->restart_required),
-	    "identityBackup", json_backup(&facts->backup));
+	    "rowsWaiting", api_json_bytes(facts->rows_waiting), "restartRequired",
+	    api_json_keys(facts->restart_required), "identityBackup", json_backup(&facts->backup));
 }
 
 static void
 add_reason(json_t *reasons, const char *code, const char *text, const char *source)
 {
 	json_array_append_new(reasons, json_pack("{s:s, s:o, s:o}", "code", code, "text", api_json_text(text),
-					   "sourceServerID", text_or_null(source)));
+					   "sourceServerID", api_json_text_or_null(source)));
 }
 
 /* Errors of a source that are the staging server's own fault. */
@@ -217,7 +217,7 @@ json_disks(const struct source_status *s)
 	for (size_t i = 0; i < s->volume_count; i++)
 		json_array_append_new(
 		    list, json_pack("{s:o, s:o}", "deviceName", api_json_text(s->volumes[i].device_name), "bytes",
-			      json_bytes(s->volumes[i].total_bytes)));
+			      api_json_bytes(s->volumes[i].total_bytes)));
 	return list;
 }
 
@@ -228,8 +228,8 @@ json_identification(const struct message_hints *h)
 	bool qualified = strchr(h->hostname, '.') != NULL;
 
 	return json_pack("{s:o, s:o, s:o, s:n, s:n}", "hostname", api_json_text(h->hostname), "fqdn",
-	    text_or_null(qualified ? h->hostname : ""), "machineID", text_or_null(h->machine_id), "awsInstanceID",
-	    "vmWareUuid");
+	    api_json_text_or_null(qualified ? h->hostname : ""), "machineID", api_json_text_or_null(h->machine_id),
+	    "awsInstanceID", "vmWareUuid");
 }
 
 static json_t *
@@ -239,9 +239,9 @@ json_properties(const struct source_status *s)
 
 	return json_pack("{s:o, s:o, s:o, s:[{s:i, s:n}], s:o, s:{s:o}, s:o, s:n, s:o}", "identificationHints",
 	    json_identification(h), "networkInterfaces", json_interfaces(h), "disks", json_disks(s), "cpus", "cores",
-	    (int)h->cpus, "modelName", "ramBytes", json_bytes(h->ram_bytes), "os", "fullString", text_or_null(h->os),
-	    "kernel", text_or_null(h->kernel), "recommendedInstanceType", "lastUpdatedDateTime",
-	    api_json_time(s->last_seen_ns));
+	    (int)h->cpus, "modelName", "ramBytes", api_json_bytes(h->ram_bytes), "os", "fullString",
+	    api_json_text_or_null(h->os), "kernel", api_json_text_or_null(h->kernel), "recommendedInstanceType",
+	    "lastUpdatedDateTime", api_json_time(s->last_seen_ns));
 }
 
 static json_t *
@@ -282,11 +282,11 @@ api_json_volume(const struct source_status *s, const struct volume_status *v)
 	    v->id.text, "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name),
 	    "identity", api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus",
 	    v->retired ? "RETIRED" : "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk,
-	    "totalStorageBytes", json_bytes(v->total_bytes), "replicatedStorageBytes", json_bytes(v->replicated_bytes),
-	    "rescannedStorageBytes", json_bytes(v->rescanned_bytes), "backloggedStorageBytes",
-	    s->backlog_unsplit ? json_null() : json_bytes(v->backlogged_bytes), "provedEqualDateTime",
-	    api_json_time(v->equal_ns), "verificationDifferingBytes",
-	    v->proof_asked ? json_bytes(v->differing_bytes) : json_null());
+	    "totalStorageBytes", api_json_bytes(v->total_bytes), "replicatedStorageBytes",
+	    api_json_bytes(v->replicated_bytes), "rescannedStorageBytes", api_json_bytes(v->rescanned_bytes),
+	    "backloggedStorageBytes", s->backlog_unsplit ? json_null() : api_json_bytes(v->backlogged_bytes),
+	    "provedEqualDateTime", api_json_time(v->equal_ns), "verificationDifferingBytes",
+	    v->proof_asked ? api_json_bytes(v->differing_bytes) : json_null());
 }
 
 static json_t *
@@ -378,7 +378,7 @@ json_error(const struct source_status *s)
 	if (s->error[0] == '\0')
 		return json_null();
 	return json_pack("{s:s, s:o, s:s, s:o}", "error", state_drs_error(s->error), "rawError",
-	    api_json_text(s->raw_error), "code", s->error, "cure", text_or_null(s->cure));
+	    api_json_text(s->raw_error), "code", s->error, "cure", api_json_text_or_null(s->cure));
 }
 
 static json_t *
@@ -392,7 +392,7 @@ json_lag_duration(const struct source_status *s, int64_t now_ns)
 
 /* So long from now; null: not known, or nothing is left. */
 static json_t *
-json_after(int64_t now_ns, int64_t ns)
+api_json_after(int64_t now_ns, int64_t ns)
 {
 	return ns <= 0 ? json_null() : api_json_time(now_ns + ns);
 }
@@ -403,9 +403,9 @@ json_catch_up(const struct source_status *s, int64_t now_ns)
 	const struct catch_up_status *c = &s->catch_up;
 
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "state", catch_up_state_name(c->state), "remainingBytes",
-	    json_bytes(c->left_bytes), "requiredBytesPerSecond", json_bytes(c->needed_rate), "achievedBytesPerSecond",
-	    json_bytes(c->achieved_rate), "earliestDateTime", json_after(now_ns, c->earliest_ns), "latestDateTime",
-	    json_after(now_ns, c->latest_ns));
+	    api_json_bytes(c->left_bytes), "requiredBytesPerSecond", api_json_bytes(c->needed_rate),
+	    "achievedBytesPerSecond", api_json_bytes(c->achieved_rate), "earliestDateTime",
+	    api_json_after(now_ns, c->earliest_ns), "latestDateTime", api_json_after(now_ns, c->latest_ns));
 }
 
 static json_t *
@@ -413,26 +413,26 @@ json_replication_info(const struct source_status *s, int64_t now_ns)
 {
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "dataReplicationState",
 	    replication_state_name(s->state), "stateReason", api_json_text(s->state_reason), "stateSinceDateTime",
-	    api_json_time(s->state_since_ns), "cure", text_or_null(s->cure), "lagDuration",
-	    json_lag_duration(s, now_ns), "etaDateTime", json_after(now_ns, s->catch_up.latest_ns), "replicatedDisks",
-	    json_replicated_disks(s), "dataReplicationError", json_error(s), "dataReplicationInitiation",
-	    json_initiation(s));
+	    api_json_time(s->state_since_ns), "cure", api_json_text_or_null(s->cure), "lagDuration",
+	    json_lag_duration(s, now_ns), "etaDateTime", api_json_after(now_ns, s->catch_up.latest_ns),
+	    "replicatedDisks", json_replicated_disks(s), "dataReplicationError", json_error(s),
+	    "dataReplicationInitiation", json_initiation(s));
 }
 
 static json_t *
 json_lag(const struct source_status *s, int64_t now_ns)
 {
 	return json_pack("{s:o, s:o, s:o}", "receivedSeconds",
-	    json_seconds(status_lag_seconds(s->received_at_ns, now_ns)), "durableSeconds",
-	    json_seconds(status_lag_seconds(s->durable_at_ns, now_ns)), "consistentSeconds",
-	    json_seconds(status_lag_seconds(s->consistent_at_ns, now_ns)));
+	    api_json_seconds(status_lag_seconds(s->received_at_ns, now_ns)), "durableSeconds",
+	    api_json_seconds(status_lag_seconds(s->durable_at_ns, now_ns)), "consistentSeconds",
+	    api_json_seconds(status_lag_seconds(s->consistent_at_ns, now_ns)));
 }
 
 static json_t *
 json_rates(const struct source_status *s)
 {
-	return json_pack("{s:o, s:o, s:o}", "bytesPerSecond10s", json_bytes(s->rate_10s), "bytesPerSecond1m",
-	    json_bytes(s->rate_1m), "bytesPerSecond5m", json_bytes(s->rate_5m));
+	return json_pack("{s:o, s:o, s:o}", "bytesPerSecond10s", api_json_bytes(s->rate_10s), "bytesPerSecond1m",
+	    api_json_bytes(s->rate_1m), "bytesPerSecond5m", api_json_bytes(s->rate_5m));
 }
 
 /* Which stage is waited for, as share of the time; null: nobody measured it. */
@@ -445,7 +445,7 @@ json_bottleneck(const struct source_status *s)
 		return json_null();
 	shares = json_object();
 	for (int i = 0; i < STAGES; i++)
-		json_object_set_new(shares, stage_name((enum stage)i), json_seconds(s->waits[i]));
+		json_object_set_new(shares, stage_name((enum stage)i), api_json_seconds(s->waits[i]));
 	return json_pack(
 	    "{s:s?, s:o}", "stage", s->bottleneck < 0 ? NULL : stage_name((enum stage)s->bottleneck), "shares", shares);
 }
@@ -458,7 +458,7 @@ json_reasons(const struct source_status *s)
 	for (size_t i = 0; i < s->reason_count; i++)
 		json_array_append_new(
 		    list, json_pack("{s:s, s:o, s:o}", "code", s->reasons[i].code, "text",
-			      api_json_text(s->reasons[i].text), "cure", text_or_null(s->reasons[i].cure)));
+			      api_json_text(s->reasons[i].text), "cure", api_json_text_or_null(s->reasons[i].cure)));
 	return list;
 }
 
@@ -469,7 +469,7 @@ json_newest(const struct source_status *s)
 		return json_null();
 	return json_pack("{s:s, s:o, s:s, s:o}", "pointInTimeID", s->newest_pit.text, "timestamp",
 	    api_json_time(s->newest_pit_ns), "consistency", checkpoint_consistency_name(s->newest_consistency), "lsn",
-	    json_lsn(s->newest_lsn));
+	    api_json_lsn(s->newest_lsn));
 }
 
 /* What Ready rests on. There are no drills yet. */
@@ -479,8 +479,8 @@ json_evidence(const struct source_status *s)
 	bool verified = s->verified_pit.text[0] != '\0';
 
 	return json_pack("{s:o, s:o, s:o, s:o, s:n}", "newestPointInTimeID",
-	    text_or_null(s->has_newest ? s->newest_pit.text : ""), "newestPointDateTime",
-	    api_json_time(s->newest_pit_ns), "verifiedPointInTimeID", text_or_null(s->verified_pit.text),
+	    api_json_text_or_null(s->has_newest ? s->newest_pit.text : ""), "newestPointDateTime",
+	    api_json_time(s->newest_pit_ns), "verifiedPointInTimeID", api_json_text_or_null(s->verified_pit.text),
 	    "lastVerifiedDateTime", api_json_time(verified ? s->verified_ns : 0), "lastDrillDateTime");
 }
 
@@ -498,13 +498,13 @@ json_counters(const struct source_status *s)
 	const struct store_stats *t = &s->store;
 
 	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "receivedBytes",
-	    json_bytes(s->received_bytes), "durableBytes", json_bytes(s->durable_bytes), "resentFrames",
-	    json_bytes(s->resent_frames), "lostSessions", json_bytes(s->lost_sessions), "writtenBytes",
-	    json_bytes(t->written_bytes), "journalBytes", json_bytes(t->journal_bytes), "syncs",
-	    json_bytes(histogram_count(&t->sync_times)), "runs", json_bytes(t->run_count), "segments",
-	    json_bytes(t->segment_count), "lastLSN", json_lsn(t->lsn_last), "baseLSN", json_lsn(t->base_lsn), "merges",
-	    json_bytes(t->merges), "mergeCopiedBytes", json_bytes(t->merge_copied_bytes), "mergeFreedBytes",
-	    json_bytes(t->merge_freed_bytes));
+	    api_json_bytes(s->received_bytes), "durableBytes", api_json_bytes(s->durable_bytes), "resentFrames",
+	    api_json_bytes(s->resent_frames), "lostSessions", api_json_bytes(s->lost_sessions), "writtenBytes",
+	    api_json_bytes(t->written_bytes), "journalBytes", api_json_bytes(t->journal_bytes), "syncs",
+	    api_json_bytes(histogram_count(&t->sync_times)), "runs", api_json_bytes(t->run_count), "segments",
+	    api_json_bytes(t->segment_count), "lastLSN", api_json_lsn(t->lsn_last), "baseLSN",
+	    api_json_lsn(t->base_lsn), "merges", api_json_bytes(t->merges), "mergeCopiedBytes",
+	    api_json_bytes(t->merge_copied_bytes), "mergeFreedBytes", api_json_bytes(t->merge_freed_bytes));
 }
 
 static const char *
@@ -523,8 +523,8 @@ static json_t *
 json_agent(const struct source_status *s)
 {
 	return json_pack("{s:b, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "connected", s->connected, "address",
-	    text_or_null(s->peer), "version", text_or_null(s->hints.agent_version), "activity",
-	    activity_name(s->activity), "pass", json_bytes(s->pass), "clockOffsetSeconds",
+	    api_json_text_or_null(s->peer), "version", api_json_text_or_null(s->hints.agent_version), "activity",
+	    activity_name(s->activity), "pass", api_json_bytes(s->pass), "clockOffsetSeconds",
 	    json_real((double)s->clock_offset_ns / NS_PER_SECOND), "roundTripSeconds",
 	    json_real((double)s->round_trip_ns / NS_PER_SECOND), "certificateExpiresDateTime",
 	    api_json_time(s->certificate_expires_ns));
@@ -551,8 +551,8 @@ json_usage(const struct source_status *s)
 
 	if (!s->usage_known)
 		return json_null();
-	return json_pack("{s:o, s:o, s:o}", "totalBytes", json_bytes(usage_total(u)), "stagingBytes",
-	    json_bytes(u->staging_bytes), "journalBytes", json_bytes(u->journal_bytes));
+	return json_pack("{s:o, s:o, s:o}", "totalBytes", api_json_bytes(usage_total(u)), "stagingBytes",
+	    api_json_bytes(u->staging_bytes), "journalBytes", api_json_bytes(u->journal_bytes));
 }
 
 static json_t *
@@ -561,7 +561,7 @@ json_costliest(const struct source_status *s)
 	if (s->costliest_pit.text[0] == '\0')
 		return json_null();
 	return json_pack("{s:s, s:o}", "pointInTimeID", s->costliest_pit.text, "freedBytesIfDeleted",
-	    json_bytes(s->costliest_bytes));
+	    api_json_bytes(s->costliest_bytes));
 }
 
 /* What the source takes of the staging area, what it may, and what goes when there is no room. */
@@ -569,10 +569,10 @@ static json_t *
 json_space(const struct source_status *s)
 {
 	return json_pack("{s:o, s:o, s:s, s:b, s:s, s:f, s:o, s:o}", "usage", json_usage(s), "quotaBytes",
-	    s->quota_bytes != 0 ? json_bytes(s->quota_bytes) : json_null(), "whenFull", s->thins ? "thin" : "stall",
+	    s->quota_bytes != 0 ? api_json_bytes(s->quota_bytes) : json_null(), "whenFull", s->thins ? "thin" : "stall",
 	    "whenFullIsDefault", s->when_full == WHEN_FULL_DEFAULT, "level", space_level_name(s->space_level),
 	    "journalWindowSeconds", (double)s->store.window_ns / NS_PER_SECOND, "pointsGivenUp",
-	    json_bytes(s->store.thinned), "costliestPointInTime", json_costliest(s));
+	    api_json_bytes(s->store.thinned), "costliestPointInTime", json_costliest(s));
 }
 
 /* Whether points expire, and why not. */
@@ -596,8 +596,8 @@ json_proof(const struct source_status *s)
 		return json_null();
 	return json_pack("{s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "state", proof_state_name(p->state), "startedDateTime",
 	    api_json_time(p->started_ns), "endedDateTime", api_json_time(p->ended_ns), "passes", (int)p->passes,
-	    "doneBytes", json_bytes(p->done_bytes), "totalBytes", json_bytes(p->total_bytes), "text",
-	    text_or_null(p->text));
+	    "doneBytes", api_json_bytes(p->done_bytes), "totalBytes", api_json_bytes(p->total_bytes), "text",
+	    api_json_text_or_null(p->text));
 }
 
 static json_t *
@@ -616,8 +616,9 @@ json_damage(const struct damage_report *r)
 
 	for (size_t i = 0; i < r->damage_count; i++)
 		json_array_append_new(list,
-		    json_pack("{s:o, s:o, s:o, s:o, s:s, s:i}", "volumeID", text_or_null(r->damage[i].volume.text),
-			"volumeName", text_or_null(r->damage[i].volume_name), "offset", json_bytes(r->damage[i].offset),
+		    json_pack("{s:o, s:o, s:o, s:o, s:s, s:i}", "volumeID",
+			api_json_text_or_null(r->damage[i].volume.text), "volumeName",
+			api_json_text_or_null(r->damage[i].volume_name), "offset", api_json_bytes(r->damage[i].offset),
 			"segment", r->damage[i].segment == 0 ? json_null() : json_integer(r->damage[i].segment),
 			"error", hf_status_text(r->damage[i].status), "points", (int)r->damage[i].points));
 	return list;
@@ -631,7 +632,7 @@ json_hits(const struct damage_report *r)
 	for (size_t i = 0; i < r->hit_count; i++)
 		json_array_append_new(
 		    list, json_pack("{s:s, s:s, s:o}", "pointInTimeID", r->hits[i].pit.text, "volumeID",
-			      r->hits[i].volume.text, "damagedBlocks", json_bytes(r->hits[i].blocks)));
+			      r->hits[i].volume.text, "damagedBlocks", api_json_bytes(r->hits[i].blocks)));
 	return list;
 }
 
@@ -644,15 +645,15 @@ json_scrub(const struct source_status *s)
 	    t->running ? "RUNNING" : "IDLE", "byHand", t->by_hand, "startedDateTime", api_json_time(t->begun_ns),
 	    "lastCompletedDateTime", api_json_time(t->done_ns), "progressPercent",
 	    t->running ? json_real((double)(int)(t->progress * 1000) / 10) : json_null(), "readBytes",
-	    json_bytes(t->bytes), "bytesPerSecond", json_bytes(t->running ? t->bytes_per_second : 0), "healedBlocks",
-	    json_bytes(t->blocks_healed), "mendedDigests", json_bytes(t->digests_mended), "damagedBlocks",
-	    json_bytes(t->damaged), "moreDamaged", t->more_damaged, "pointsDamaged", (int)s->damage.points, "damage",
-	    json_damage(&s->damage), "pointsHit", json_hits(&s->damage));
+	    api_json_bytes(t->bytes), "bytesPerSecond", api_json_bytes(t->running ? t->bytes_per_second : 0),
+	    "healedBlocks", api_json_bytes(t->blocks_healed), "mendedDigests", api_json_bytes(t->digests_mended),
+	    "damagedBlocks", api_json_bytes(t->damaged), "moreDamaged", t->more_damaged, "pointsDamaged",
+	    (int)s->damage.points, "damage", json_damage(&s->damage), "pointsHit", json_hits(&s->damage));
 }
 
 /* What DRS has: of all that is null or constant there is none on one's own server. */
 static json_t *
-json_drs_source(const struct source_status *s, int64_t now_ns)
+api_json_drs_source(const struct source_status *s, int64_t now_ns)
 {
 	return json_pack("{s:s, s:s+, s:o, s:o, s:o, s:o, s:s, s:s, s:n, s:n, s:n, s:{s:s, s:n, s:n, s:n}}",
 	    "sourceServerID", s->id.text, "arn", "arn:holdfast:drs:local:000000000000:source-server/", s->id.text,
@@ -669,7 +670,7 @@ json_own_source(const struct source_status *s, int64_t now_ns)
 	return json_pack(
 	    "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "throttle", json_throttle(s), "readyEvidence", json_evidence(s), "catalogRepair", json_repair(s), "lag",
-	    json_lag(s, now_ns), "backlogBytes", json_bytes(s->backlog_bytes), "rates", json_rates(s), "bottleneck",
+	    json_lag(s, now_ns), "backlogBytes", api_json_bytes(s->backlog_bytes), "rates", json_rates(s), "bottleneck",
 	    json_bottleneck(s), "catchUp", json_catch_up(s, now_ns), "ready", s->ready, "reasons", json_reasons(s),
 	    "newestPointInTime", json_newest(s), "pitPolicy", settings_rules_json(&s->policy), "journalWindowSeconds",
 	    (double)s->policy.journal_window_ns / NS_PER_SECOND, "agent", json_agent(s), "counters", json_counters(s),
@@ -697,7 +698,7 @@ json_target_met(const struct source_status *s, int64_t now_ns)
 json_t *
 api_json_source(const struct source_status *s, int64_t now_ns)
 {
-	json_t *source = json_drs_source(s, now_ns), *own = json_own_source(s, now_ns);
+	json_t *source = api_json_drs_source(s, now_ns), *own = json_own_source(s, now_ns);
 	struct settings settings = {.source = s->settings};
 
 	json_object_update_new(own, settings_json(&settings, SETTINGS_OF_SOURCE));
@@ -728,7 +729,7 @@ json_worst_lag(const struct fleet *f)
 	if (f->worst_lag_seconds < 0)
 		return json_null();
 	return json_pack("{s:s, s:o, s:o}", "sourceServerID", f->worst.text, "hostname", api_json_text(f->worst_name),
-	    "consistentSeconds", json_seconds(f->worst_lag_seconds));
+	    "consistentSeconds", api_json_seconds(f->worst_lag_seconds));
 }
 
 json_t *
@@ -736,8 +737,8 @@ api_json_fleet(const struct fleet *f)
 {
 	return json_pack("{s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o}", "sourceServers", (int)f->sources, "ready",
 	    (int)f->ready, "notReady", (int)(f->sources - f->ready), "connected", (int)f->connected, "states",
-	    json_states(f), "worstLag", json_worst_lag(f), "backlogBytes", json_bytes(f->backlog_bytes),
-	    "bytesPerSecond10s", json_bytes(f->rate_10s));
+	    json_states(f), "worstLag", json_worst_lag(f), "backlogBytes", api_json_bytes(f->backlog_bytes),
+	    "bytesPerSecond10s", api_json_bytes(f->rate_10s));
 }
 
 /* ---- points, tokens, events ---- */
@@ -762,7 +763,7 @@ json_pit_volumes(const struct checkpoint *c, const struct source_status *s)
 		json_array_append_new(
 		    list, json_pack("{s:i, s:s?, s:o, s:o}", "volumeNumber", (int)c->volumes[i].volume, "volumeID",
 			      v == NULL ? NULL : v->id.text, "name", v == NULL ? json_null() : api_json_text(v->name),
-			      "sizeBytes", json_bytes(c->volumes[i].size_bytes)));
+			      "sizeBytes", api_json_bytes(c->volumes[i].size_bytes)));
 	}
 	return list;
 }
@@ -794,14 +795,14 @@ api_json_pit(const struct id *source, const struct pit *pit, const struct source
 	    "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:o, s:b, s:o, s:b, s:b, s:o, s:o, s:o, s:o}",
 	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns),
 	    "unchangedSince", api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns),
-	    "name", text_or_null(pit->name), "lsn", json_lsn(pit->lsn), "consistency",
+	    "name", api_json_text_or_null(pit->name), "lsn", api_json_lsn(pit->lsn), "consistency",
 	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
 	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "guarded", json_guarded(pit, status),
 	    "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs",
 	    json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
 	    json_pit_volumes(&pit->checkpoint, status), "uniqueBytes",
-	    pit->accounted ? json_bytes(pit->unique_bytes) : json_null(), "freedBytesIfDeleted",
-	    pit->accounted ? json_bytes(pit->freed_bytes) : json_null());
+	    pit->accounted ? api_json_bytes(pit->unique_bytes) : json_null(), "freedBytesIfDeleted",
+	    pit->accounted ? api_json_bytes(pit->freed_bytes) : json_null());
 }
 
 static const char *
@@ -819,7 +820,7 @@ api_json_token(const struct registry_token *t, int64_t now_ns)
 {
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "tokenID", t->id.text, "state", token_state(t, now_ns),
 	    "createdDateTime", api_json_time(t->created_ns), "expiresDateTime", api_json_time(t->expires_ns),
-	    "usedDateTime", api_json_time(t->used_ns), "sourceServerID", text_or_null(t->source.text));
+	    "usedDateTime", api_json_time(t->used_ns), "sourceServerID", api_json_text_or_null(t->source.text));
 }
 
 /* ---- certificates ---- */
@@ -838,9 +839,10 @@ certificate_json(
     const char *role, const char *source, const char *state, const struct pki_certificate *c, int64_t now_ns)
 {
 	return json_pack("{s:s, s:o, s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o}", "role", role, "sourceServerID",
-	    text_or_null(source), "subject", c->subject, "state", state, "serialNumber", text_or_null(c->serial),
-	    "fingerprint", c->fingerprint, "issuerFingerprint", text_or_null(c->issuer), "notBeforeDateTime",
-	    api_json_time(c->not_before_ns), "notAfterDateTime", api_json_time(c->not_after_ns), "daysLeft",
+	    api_json_text_or_null(source), "subject", c->subject, "state", state, "serialNumber",
+	    api_json_text_or_null(c->serial), "fingerprint", c->fingerprint, "issuerFingerprint",
+	    api_json_text_or_null(c->issuer), "notBeforeDateTime", api_json_time(c->not_before_ns), "notAfterDateTime",
+	    api_json_time(c->not_after_ns), "daysLeft",
 	    json_real((double)(c->not_after_ns - now_ns) / (86400.0 * NS_PER_SECOND)));
 }
 
@@ -891,8 +893,8 @@ json_drs_event(const char *event)
 json_t *
 api_json_event(const struct registry_event *e)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number", json_bytes(e->number),
-	    "dateTime", api_json_time(e->time_ns), "sourceServerID", text_or_null(e->source.text), "event",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "event", "number", api_json_bytes(e->number),
+	    "dateTime", api_json_time(e->time_ns), "sourceServerID", api_json_text_or_null(e->source.text), "event",
 	    api_json_text(e->event), "text", api_json_text(e->text), "drs", json_drs_event(e->event));
 }
 
@@ -940,9 +942,9 @@ api_json_audit(const struct registry_audit *a)
 {
 	json_t *request = a->request != 0 ? json_sprintf("%016" PRIx64, a->request) : json_null();
 
-	return json_pack("{s:o, s:o, s:I, s:i, s:s, s:o, s:o, s:o, s:o}", "number", json_bytes(a->number), "dateTime",
-	    api_json_time(a->time_ns), "uid", (json_int_t)a->uid, "pid", a->pid, "verb", a->verb, "object",
-	    api_json_text(a->object), "requestID", request, "result", text_or_null(a->result), "digest",
+	return json_pack("{s:o, s:o, s:I, s:i, s:s, s:o, s:o, s:o, s:o}", "number", api_json_bytes(a->number),
+	    "dateTime", api_json_time(a->time_ns), "uid", (json_int_t)a->uid, "pid", a->pid, "verb", a->verb, "object",
+	    api_json_text(a->object), "requestID", request, "result", api_json_text_or_null(a->result), "digest",
 	    a->chained ? json_digest(a->digest) : json_null());
 }
 
@@ -952,12 +954,13 @@ api_json_audit_report(const struct audit_report *report)
 	json_t *faults = json_array();
 
 	for (uint64_t i = 0; i < report->fault_count && i < AUDIT_FAULTS_MAX; i++)
-		json_array_append_new(faults, json_pack("{s:o, s:s}", "number", json_bytes(report->faults[i].number),
-						  "text", report->faults[i].text));
+		json_array_append_new(
+		    faults, json_pack("{s:o, s:s}", "number", api_json_bytes(report->faults[i].number), "text",
+				report->faults[i].text));
 	return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "intact", report->fault_count == 0, "rows",
-	    json_bytes(report->rows), "unchainedRows", json_bytes(report->unchained), "newestNumber",
-	    json_bytes(report->newest), "newestDigest", json_digest(report->newest_digest), "faultCount",
-	    json_bytes(report->fault_count), "faults", faults);
+	    api_json_bytes(report->rows), "unchainedRows", api_json_bytes(report->unchained), "newestNumber",
+	    api_json_bytes(report->newest), "newestDigest", json_digest(report->newest_digest), "faultCount",
+	    api_json_bytes(report->fault_count), "faults", faults);
 }
 
 /* ---- refusals ---- */
@@ -997,5 +1000,6 @@ json_t *
 api_json_problem(int http_status, int code, const char *detail, const char *hint)
 {
 	return json_pack("{s:i, s:s, s:o, s:s, s:o}", "status", http_status, "title", hf_status_text(code), "detail",
-	    api_json_text(detail), "code", hf_status_name(code), "hint", text_or_null(hint == NULL ? "" : hint));
+	    api_json_text(detail), "code", hf_status_name(code), "hint",
+	    api_json_text_or_null(hint == NULL ? "" : hint));
 }
