@@ -11,6 +11,9 @@
 #include <jansson.h>
 
 #include "agent/disks.h"
+#include "agent/say.h"
+#include "proto/common/table.h"
+#include "proto/common/terminal.h"
 #include "proto/common/units.h"
 
 /* ---- showing disks ---- */
@@ -26,17 +29,42 @@ remarks(const struct disk_info *d, char *buf, size_t size)
 	return buf;
 }
 
+static const struct table_column columns[] = {
+    {"default", "", false, false, 0},
+    {"number", "NO", true, false, 0},
+    {"disk", "DISK", false, false, 0},
+    {"size", "SIZE", true, false, 0},
+    {"model", "MODEL", false, true, 3},
+    {"identity", "IDENTITY", false, true, 2},
+    {"remarks", "REMARKS", false, false, 0},
+};
+
+static void
+add_row(struct table *t, int number, const struct disk_info *d)
+{
+	char size[UNITS_TEXT_BYTES], text[128], no[16];
+
+	snprintf(no, sizeof no, "%d", number);
+	table_add_row(t);
+	table_set(t, "default", d->by_default ? "*" : "", NULL, MOOD_PLAIN);
+	table_set(t, "number", no, NULL, MOOD_PLAIN);
+	table_set(t, "disk", d->path, NULL, MOOD_PLAIN);
+	table_set(t, "size", size_format(d->size_bytes, size), NULL, MOOD_PLAIN);
+	table_set(t, "model", d->model, NULL, MOOD_PLAIN);
+	table_set(t, "identity", d->identity, NULL, MOOD_PLAIN);
+	table_set(t, "remarks", remarks(d, text, sizeof text), NULL, MOOD_PLAIN);
+}
+
 static void
 print_table(FILE *to, const struct disk_info *disks, int count)
 {
-	fprintf(to, "  %3s   %-20s %10s  %-24s %-40s %s\n", "", "DISK", "SIZE", "MODEL", "IDENTITY", "");
-	for (int i = 0; i < count; i++) {
-		char size[UNITS_TEXT_BYTES], text[128];
+	const struct table_style style = {.header = true, .width = terminal_width(fileno(to))};
+	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
 
-		fprintf(to, "%c %3d   %-20s %10s  %-24.24s %-40s %s\n", disks[i].by_default ? '*' : ' ', i + 1,
-		    disks[i].path, size_format(disks[i].size_bytes, size), disks[i].model, disks[i].identity,
-		    remarks(&disks[i], text, sizeof text));
-	}
+	for (int i = 0; i < count; i++)
+		add_row(t, i + 1, &disks[i]);
+	(void)table_print(t, &style, to, NULL); /* which fails only over columns that were asked for by name */
+	table_destroy(t);
 }
 
 static void
@@ -81,7 +109,7 @@ list_disks_run(const struct options *o)
 	struct disk_info *disks = get_disks(&count, &err);
 
 	if (disks == NULL) {
-		fprintf(stderr, "holdfast-agent: %s\n", err.text);
+		say("%s", err.text);
 		return EXIT_FAILED;
 	}
 	if (o->json)

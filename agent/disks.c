@@ -171,7 +171,7 @@ disks_identify(const char *path, struct disk_info *ret_disk, struct hf_error *er
 		return 0;
 	}
 	if (!S_ISBLK(st.st_mode))
-		return hf_error_set(err, -ENOTBLK, "%s is neither a disk nor an image file", path);
+		return hf_error_say(err, -ENOTBLK, "%s is neither a disk nor an image file", path);
 	r = device_by_number(device_tree_real(), st.st_rdev, &d);
 	if (r < 0)
 		return hf_error_set(err, r, "%s: not found in /sys/dev/block", path);

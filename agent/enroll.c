@@ -25,10 +25,12 @@
 #include "agent/address.h"
 #include "agent/choose.h"
 #include "agent/hints.h"
+#include "agent/say.h"
 #include "agent/state.h"
 #include "agent/wire.h"
 #include "proto/common/hex.h"
 #include "proto/common/status.h"
+#include "proto/common/terminal.h"
 #include "proto/common/units.h"
 
 #define ENROLL_TIMEOUT_NS (10 * NS_PER_SECOND) /* the server's own limit */
@@ -197,6 +199,7 @@ struct enrollment {
 	struct message_enroll request;
 	struct message_enrolled answer;
 	EVP_PKEY *key;
+	bool unreached; /* no server could be asked */
 };
 
 static int
@@ -213,6 +216,11 @@ ask_server(struct enrollment *e, const struct address *server, SSL_CTX *context,
 			continue;
 		r = exchange(w, &e->request, &e->token, &e->answer, err);
 		wire_close(w);
+		if (r == -EACCES)
+			r = hf_error_say(err, r,
+			    "this server's CA is not the one the token names: the token is of another server, or "
+			    "somebody is "
+			    "in between; nothing was sent");
 		if (r == 0 || was_refused(r))
 			return r;
 	}
@@ -234,10 +242,12 @@ ask_servers(struct enrollment *e, struct hf_error *err)
 		r = ask_server(e, &e->servers[i], context, err);
 		if (r == 0 || was_refused(r))
 			break;
-		fprintf(stderr, "  %s\n", err->text);
+		if (i + 1 < e->server_count)
+			terminal_say(stderr, "  ", err->text);
 	}
 	SSL_CTX_free(context);
-	if (r < 0 && !was_refused(r))
+	e->unreached = r < 0 && !was_refused(r);
+	if (e->unreached)
 		hf_error_prefix(err, "no server could be asked, the token is still good; the last trouble was");
 	return r;
 }
@@ -359,26 +369,17 @@ print_result(const struct options *o, const struct state *st)
 /* ---- the command ---- */
 
 static int
-exit_code_of(int code)
+exit_code_of(int code, bool unreached)
 {
 	if (code == 0)
 		return EXIT_OK;
+	if (unreached) /* nobody there, or not the server the token names */
+		return EXIT_UNREACHABLE;
 	if (code == -HF_EPROTOCOL || code == -HF_EFORMAT)
 		return EXIT_FAILED;
 	if (-code >= HF_EPROTOCOL)
 		return EXIT_REFUSED;
-	switch (-code) {
-	case EINVAL: return EXIT_USAGE;
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case ETIMEDOUT:
-	case EPIPE:
-	case EPROTO:
-	case EACCES: return EXIT_UNREACHABLE; /* nobody there, or not the server the token names */
-	default: return EXIT_FAILED;
-	}
+	return code == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
 }
 
 static int
@@ -403,6 +404,7 @@ enroll_run(const struct options *o)
 	struct enrollment *e = calloc(1, sizeof *e);
 	struct hf_error err = {0};
 	struct state *st = NULL;
+	bool unreached = false;
 	int r = e == NULL ? hf_error_set(&err, -ENOMEM, "enroll")
 			  : state_open(o->state_directory, o->force ? STATE_REPLACE : STATE_CREATE, &st, &err);
 
@@ -411,10 +413,12 @@ enroll_run(const struct options *o)
 	if (r == 0)
 		print_result(o, st);
 	else
-		fprintf(stderr, "holdfast-agent: %s\n", err.text);
+		say("%s", err.text);
 	state_close(st);
-	if (e != NULL)
+	if (e != NULL) {
+		unreached = e->unreached;
 		EVP_PKEY_free(e->key);
+	}
 	free(e);
-	return exit_code_of(r);
+	return exit_code_of(r, unreached);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/say.h"
 #include "agent/state.h"
 #include "proto/common/log.h"
 #include "proto/common/units.h"
@@ -149,13 +150,13 @@ static bool wrong(const char *format, ...) __attribute__((format(printf, 1, 2)))
 static bool
 wrong(const char *format, ...)
 {
+	char text[512];
 	va_list ap;
 
-	fputs("holdfast-agent: ", stderr);
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
-	fputs("; try --help\n", stderr);
+	say("%s; try --help", text);
 	return false;
 }
 
@@ -233,8 +234,15 @@ set_option(struct options *o, enum option_id id, const char *value)
 	return false;
 }
 
-/* getopt's own messages name the program, the option and the trouble; optind tells where they are.
- */
+/* What getopt_long did not like; c is ':' where a value is missing. */
+static bool
+refuse_option(int c, const char *word)
+{
+	if (c == ':')
+		return wrong("%s wants a value", word);
+	return wrong("'%s' means nothing to this command", word);
+}
+
 static bool
 parse_options(int argc, char **argv, struct options *o, bool *ret_help)
 {
@@ -247,9 +255,10 @@ parse_options(int argc, char **argv, struct options *o, bool *ret_help)
 			    descriptions[i].argument != NULL ? required_argument : no_argument, NULL,
 			    descriptions[i].id};
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "+h", table, NULL)) != -1) {
-		if (c == '?')
-			return false;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:h", table, NULL)) != -1) {
+		if (c == '?' || c == ':')
+			return refuse_option(c, argv[optind - 1]);
 		*ret_help |= c == OPTION_HELP || c == 'h';
 		if (!*ret_help && !set_option(o, (enum option_id)c, optarg))
 			return false;
@@ -317,7 +326,6 @@ options_parse(int argc, char **argv, struct options *ret_options, int *ret_exit)
 	*ret_exit = EXIT_USAGE;
 	if (!find_command(argv[1], &o.command))
 		return wrong("there is no command '%s'", argv[1]);
-	argv[1] = argv[0]; /* the name in getopt's messages */
 	if (!parse_options(argc - 1, argv + 1, &o, &help))
 		return false;
 	if (help) {

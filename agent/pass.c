@@ -139,18 +139,13 @@ choose_work(const struct passer *p)
 static int
 refuse_once(struct passer *p, const struct volume *v)
 {
-	static const char *const why[] = {[VOLUME_IDENTITY_MISSING] = "its disk is missing",
-	    [VOLUME_IDENTITY_AMBIGUOUS] = "more than one disk has its identity",
-	    [VOLUME_SHRUNK] = "its disk has shrunk",
-	    [VOLUME_UNREADABLE] = "its disk cannot be read",
-	    [VOLUME_REFUSED] = "the server refuses it"};
 	enum volume_state state = v->state != VOLUME_OK ? v->state : v->server_state;
 	const char *text = p->volumes->answer.volumes[v->index].text;
 
 	if (state == VOLUME_REFUSED && text[0] != '\0')
 		return hf_error_say(p->err, -HF_EIDENTITY, "volume %s: %s", v->name, text);
-	return hf_error_say(p->err, -HF_EIDENTITY, "volume %s (%s): %s", v->name, v->disk.path,
-	    state < sizeof why / sizeof *why && why[state] != NULL ? why[state] : "not usable");
+	return hf_error_say(
+	    p->err, -HF_EIDENTITY, "volume %s (%s): %s", v->name, v->disk.path, volume_state_text(state));
 }
 
 static void

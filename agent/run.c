@@ -140,15 +140,16 @@ static json_t *
 pack_volume(const struct state_volume *v, const struct link_status *s)
 {
 	const struct message_volume_answer *a = find_answer(s, v->identity);
+	enum volume_state state = a != NULL ? a->state : 0;
+	const char *text = a != NULL && a->text[0] != '\0' ? a->text : volume_state_text(state);
 	uint64_t done = 0, total = 0;
 
 	if (a != NULL)
 		find_progress(s, a->volume, &done, &total);
 	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:o, s:I, s:I}", "name", v->name, "identity", v->identity,
-	    "deviceName", v->path, "totalStorageBytes", (json_int_t)v->size_bytes, "state",
-	    volume_state_name(a != NULL ? a->state : 0), "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""),
-	    "text", text_or_null(a != NULL ? a->text : ""), "doneBytes", (json_int_t)done, "totalBytes",
-	    (json_int_t)total);
+	    "deviceName", v->path, "totalStorageBytes", (json_int_t)v->size_bytes, "state", volume_state_name(state),
+	    "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""), "text", text_or_null(text), "doneBytes",
+	    (json_int_t)done, "totalBytes", (json_int_t)total);
 }
 
 static json_t *

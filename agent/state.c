@@ -272,15 +272,26 @@ forget(struct state *st)
 
 /* ---- life ---- */
 
+/* errno, and what helps. */
+static int
+trouble_with(const char *path, struct hf_error *err)
+{
+	int r = -errno;
+
+	if (r == -EACCES && geteuid() != 0)
+		return hf_error_say(err, r, "%s: permission denied (become root)", path);
+	return hf_error_set(err, r, "%s", path);
+}
+
 static int
 make_directory(const char *path, bool create, struct hf_error *err)
 {
 	struct stat st;
 
 	if (create && mkdir(path, 0700) < 0 && errno != EEXIST)
-		return hf_error_set(err, -errno, "make directory %s", path);
+		return trouble_with(path, err);
 	if (stat(path, &st) < 0)
-		return hf_error_set(err, -errno, "%s", path);
+		return trouble_with(path, err);
 	if (!S_ISDIR(st.st_mode))
 		return hf_error_set(err, -ENOTDIR, "%s", path);
 	if ((st.st_mode & 077) != 0 && create && chmod(path, 0700) < 0) /* it will hold a key */
@@ -295,7 +306,7 @@ lock(struct state *st, struct hf_error *err)
 
 	st->lock_fd = open(state_path(st->directory, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (st->lock_fd < 0)
-		return hf_error_set(err, -errno, "open %s", path);
+		return trouble_with(path, err);
 	if (flock(st->lock_fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
 		return hf_error_say(err, -EBUSY,
 		    "another holdfast-agent is running on %s; only one may (see: holdfast-agent "

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,12 @@
 #include <jansson.h>
 #include <pthread.h>
 
+#include "agent/say.h"
 #include "agent/state.h"
+#include "proto/common/table.h"
+#include "proto/common/terminal.h"
 #include "proto/common/units.h"
+#include "proto/common/wrap.h"
 
 #define SOCKET_NAME "agent.sock"
 
@@ -214,51 +219,103 @@ text_of(json_t *object, const char *key)
 	return text != NULL ? text : "-";
 }
 
+enum { LABEL_WIDTH = 13 };
+
+static void print_line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+print_line(const char *label, const char *format, ...)
+{
+	char text[2048], line[sizeof text + LABEL_WIDTH];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof text, format, ap);
+	va_end(ap);
+	snprintf(line, sizeof line, "%-*s%s", LABEL_WIDTH, label, text);
+	wrap_print(stdout, line, terminal_width(STDOUT_FILENO), LABEL_WIDTH, "");
+}
+
 static void
 print_size(const char *label, json_t *object, const char *key)
 {
 	char size[UNITS_TEXT_BYTES];
 
-	printf("%-12s %s\n", label, size_format((uint64_t)json_integer_value(json_object_get(object, key)), size));
+	print_line(label, "%s", size_format((uint64_t)json_integer_value(json_object_get(object, key)), size));
 }
 
+static const struct table_column columns[] = {
+    {"name", "VOLUME", false, false, 0},
+    {"size", "SIZE", true, false, 0},
+    {"done", "DONE", true, false, 0},
+    {"state", "STATE", false, false, 0},
+    {"device", "DEVICE", false, true, 0},
+};
+
 static void
-print_volume(json_t *v)
+add_volume(struct table *t, json_t *v)
 {
 	uint64_t done = (uint64_t)json_integer_value(json_object_get(v, "doneBytes"));
 	uint64_t total = (uint64_t)json_integer_value(json_object_get(v, "totalBytes"));
-	char size[UNITS_TEXT_BYTES], percent[16] = "-";
+	uint64_t size = (uint64_t)json_integer_value(json_object_get(v, "totalStorageBytes"));
+	char text[UNITS_TEXT_BYTES], percent[16] = "-";
 
 	if (total > 0)
 		snprintf(percent, sizeof percent, "%.1f %%", 100.0 * (double)done / (double)total);
-	printf("  %-16s %10s %8s  %-10s %s\n", text_of(v, "name"),
-	    size_format((uint64_t)json_integer_value(json_object_get(v, "totalStorageBytes")), size), percent,
-	    text_of(v, "state"), text_of(v, "deviceName"));
+	table_add_row(t);
+	table_set(t, "name", text_of(v, "name"), NULL, MOOD_PLAIN);
+	table_set(t, "size", size_format(size, text), NULL, MOOD_PLAIN);
+	table_set(t, "done", percent, NULL, MOOD_PLAIN);
+	table_set(t, "state", text_of(v, "state"), NULL, MOOD_PLAIN);
+	table_set(t, "device", text_of(v, "deviceName"), NULL, MOOD_PLAIN);
+}
+
+static void
+print_volumes(json_t *volumes)
+{
+	const struct table_style style = {.header = true, .width = terminal_width(STDOUT_FILENO)};
+	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
+	json_t *v;
+	size_t i;
+
+	json_array_foreach (volumes, i, v) {
+		add_volume(t, v);
+	}
+	(void)table_print(t, &style, stdout, NULL); /* which fails only over columns that were asked for by name */
+	table_destroy(t);
+}
+
+/* What is wrong with the connection, and with each disk. */
+static void
+print_troubles(json_t *root)
+{
+	json_t *v;
+	size_t i;
+
+	if (json_is_string(json_object_get(root, "lastError")))
+		print_line("Trouble", "%s", text_of(root, "lastError"));
+	json_array_foreach (json_object_get(root, "volumes"), i, v) {
+		if (json_is_string(json_object_get(v, "text")))
+			print_line("Trouble", "volume %s: %s", text_of(v, "name"), text_of(v, "text"));
+	}
 }
 
 static void
 print_status(json_t *root)
 {
-	json_t *volume;
-	size_t i;
-
-	printf("%-12s %s\n", "Source", text_of(root, "sourceServerID"));
-	printf("%-12s %s (%s)\n", "Server", text_of(root, "server"),
+	print_line("Source", "%s", text_of(root, "sourceServerID"));
+	print_line("Server", "%s (%s)", text_of(root, "server"),
 	    json_is_true(json_object_get(root, "connected")) ? "connected" : "not connected");
 	if (json_is_string(json_object_get(root, "connectedSince")))
-		printf("%-12s %s\n", "Since", text_of(root, "connectedSince"));
-	if (json_is_string(json_object_get(root, "lastError")))
-		printf("%-12s %s\n", "Trouble", text_of(root, "lastError"));
-	printf("%-12s %s\n", "Activity", text_of(root, "activity"));
-	printf("%-12s %s (%s)\n", "Checkpoint", text_of(root, "lastCheckpointDateTime"),
+		print_line("Since", "%s", text_of(root, "connectedSince"));
+	print_troubles(root);
+	print_line("Activity", "%s", text_of(root, "activity"));
+	print_line("Checkpoint", "%s (%s)", text_of(root, "lastCheckpointDateTime"),
 	    text_of(root, "lastCheckpointConsistency"));
 	print_size("Backlog", root, "backloggedStorageBytes");
 	print_size("Sent", root, "sentBytes");
 	print_size("Sent again", root, "resentBytes");
-	printf("Volumes\n");
-	json_array_foreach (json_object_get(root, "volumes"), i, volume) {
-		print_volume(volume);
-	}
+	print_volumes(json_object_get(root, "volumes"));
 }
 
 int
@@ -268,7 +325,7 @@ status_run(const struct options *o)
 	json_t *root = query(o->state_directory, &err);
 
 	if (root == NULL) {
-		fprintf(stderr, "holdfast-agent: %s\n", err.text);
+		say("%s", err.text);
 		return err.code == -EBADMSG ? EXIT_FAILED : EXIT_UNREACHABLE;
 	}
 	if (o->json) {

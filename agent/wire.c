@@ -147,6 +147,9 @@ die_of_tls(struct wire *w)
 		    X509_verify_cert_error_string(SSL_get_verify_result(w->ssl)));
 		return die_saying(w, -EACCES, text);
 	}
+	if (reason == SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED) /* which only one that enrols has not */
+		return die_saying(
+		    w, -EPROTO, "this is the server's port for data; enrolment has another, usually 1501");
 	if (status != 0)
 		return die(w, status, "the server refused our certificate");
 	snprintf(text, sizeof text, "TLS: %s", tls_error_text());

@@ -818,3 +818,17 @@ consistency_name(enum consistency c)
 	}
 	return "unknown";
 }
+
+const char *
+volume_state_text(enum volume_state state)
+{
+	switch (state) {
+	case VOLUME_OK: break;
+	case VOLUME_IDENTITY_MISSING: return "its disk was not found on the source";
+	case VOLUME_IDENTITY_AMBIGUOUS: return "two disks of the source have its identity";
+	case VOLUME_SHRUNK: return "its disk is smaller than it was";
+	case VOLUME_UNREADABLE: return "its disk cannot be read";
+	case VOLUME_REFUSED: return "refused";
+	}
+	return "";
+}

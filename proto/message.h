@@ -332,4 +332,7 @@ void message_text_set(char *ret_text, size_t size, const char *text);
 /* Names as the API and the catalog write them: "fuzzy", "crash", "filesystem", "application". */
 const char *consistency_name(enum consistency c);
 
+/* What is the matter with a volume, for people: "" of one that is well, or of a state that is not known. */
+const char *volume_state_text(enum volume_state state);
+
 #endif

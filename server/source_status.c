@@ -130,20 +130,6 @@ gather_volumes(struct source *src, struct source_status *s, struct state_facts *
 		s->backlog_bytes = at_most(src->backlog_bytes, f->total_bytes);
 }
 
-static const char *
-volume_state_text(enum volume_state state)
-{
-	switch (state) {
-	case VOLUME_OK: return "";
-	case VOLUME_IDENTITY_MISSING: return "its disk was not found on the source";
-	case VOLUME_IDENTITY_AMBIGUOUS: return "two disks of the source have its identity";
-	case VOLUME_SHRUNK: return "its disk is smaller than it was";
-	case VOLUME_UNREADABLE: return "its disk cannot be read";
-	case VOLUME_REFUSED: return "refused";
-	}
-	return "";
-}
-
 static void
 gather_bad_volume(const struct source *src, struct state_facts *f)
 {

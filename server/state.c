@@ -213,7 +213,8 @@ static const struct rule {
 	"replication was paused by an administrator: the agent stays connected, nothing is taken, all points in time "
 	"stay",
 	"holdfastctl source resume SOURCE"},
-    {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated", ""},
+    {has_bad_volume, STATE_STALLED, "DISK_IDENTITY", DETAIL_VOLUME, "a volume cannot be replicated",
+	"look at its disk on the source: holdfast-agent status, and holdfast-agent list-disks"},
     {is_over_quota, STATE_STALLED, "QUOTA_REACHED", DETAIL_NONE,
 	"the source takes as much of the staging area as it may",
 	"holdfastctl quota set SOURCE SIZE, with more; or delete points, or shorten retention; replication goes on by "

@@ -5,7 +5,7 @@ import os
 import pytest
 
 import hfagent
-from harness import BUILD, MIB, random_bytes, ready_agent, run
+from harness import BUILD, MIB, random_bytes, ready_agent, run, wait_for
 from screens import COLOUR, fits, on_terminal
 
 LISTS = ["source list", "volume list", "pit list", "quota list", "throttle show", "scrub status"]
@@ -39,6 +39,43 @@ def test_it_fits_a_narrow_terminal(house, agents, command):
     fits(text, 80)
 
 
+# What is typed wrongly, or at the wrong time: exit code, and what it says, wherever its lines are broken.
+SERVER, TOKEN = "--server 127.0.0.1:{enroll}", "--token {token} --volume data={disk}"
+AT_THE_SOURCE = [
+    ("enroll " + SERVER, 2, "type 'holdfastctl token create' on the server"),
+    ("enroll " + SERVER + " --token hf1.x", 2, "paste the whole line that 'holdfastctl token create' printed"),
+    ("enroll " + SERVER + " --token {token}", 2, "Name them with --volume NAME=PATH"),
+    ("enroll " + SERVER + " --token {token} --volume data=/nowhere", 1, "volume data: /nowhere: No such file or directory"),
+    ("enroll " + SERVER + " --token {token} --volume data=/etc", 1, "/etc is neither a disk nor an image file"),
+    ("enroll " + SERVER + " --token {expired} --volume data={disk}", 5, "expired at ... to cure it: holdfastctl token create"),
+    ("enroll " + SERVER + " --token {foreign} --volume data={disk}", 3, "this server's CA is not the one the token names"),
+    ("enroll --server 127.0.0.1:{data} " + TOKEN, 3, "this is the server's port for data; enrolment has another, usually 1501"),
+    ("enroll --server 127.0.0.1:1 " + TOKEN, 3, "the token is still good; the last trouble was: connect: Connection refused"),
+    ("enroll --server 127.0.0.1:1,nosuch.invalid " + TOKEN, 3, "connect: Connection refused Asking nosuch.invalid:1501"),
+    ("enrol", 2, "there is no command 'enrol'; try --help"),
+    ("run --intreval", 2, "'--intreval' means nothing to this command; try --help"),
+    ("run --interval", 2, "--interval wants a value; try --help"),
+    ("run --progress loud", 2, "--progress is auto, bar, plain, lines or none, not 'loud'; try --help"),
+    ("status", 3, "no agent is running on {state} (systemctl start holdfast-agent)"),
+    ("list-disks", 0, "NO DISK"),
+]
+
+
+@pytest.mark.parametrize("command, code, says", AT_THE_SOURCE)
+def test_the_agent_says_what_is_wrong_and_what_to_do(house, command, code, says):
+    token = house.served.token()
+    words = {"enroll": house.served.enroll_port, "data": house.served.port, "token": token, "foreign": token[:-64] + "0" * 64,
+             "disk": house.file("typed", b"x" * 4096), "state": house.path("typed-state")}
+    if "{expired}" in command:
+        words["expired"] = house.served.token(lifetime="1s")
+        wait_for(lambda: "EXPIRED" in house.served.ctl("token", "list").stdout, 10, "the token to expire")
+    state = " --state {state}" if command.split()[0] in ("enroll", "status") else ""
+    text, seen = on_terminal("holdfast-agent " + (command + state).format(**words), 80)
+    fits(text, 80)
+    assert seen == code, text
+    assert all(part in " ".join(text.split()) for part in says.format(**words).split(" ... ")), text
+
+
 def test_lists_of_all_sources_tell_whose_a_line_is(house, agents):
     """By host name where there is no room for ids; both agents run here."""
     host = os.uname().nodename
@@ -62,6 +99,19 @@ def test_a_sentence_is_one_line_for_scripts(house, agents):
     text = house.served.ctl("source", "pause", agents[0].source).stdout
     house.served.ctl("source", "resume", agents[0].source)
     assert len(text.splitlines()) == 1 and len(text) > 80
+
+
+def test_the_agent_says_why_a_disk_of_it_is_not_replicated(rig):
+    daemon = rig.daemon()
+    disk = rig.file("disk", random_bytes(rig.random, MIB))
+    agent = ready_agent(rig, daemon, {"a-volume-with-quite-a-long-name": disk})
+    rig.path("away").mkdir()
+    disk.rename(rig.path("away") / "disk")  # beside its old place it would be found
+    daemon.wait_state(agent.source, "STALLED")
+    text, code = on_terminal("holdfast-agent status --state %s" % agent.state_dir, 80)
+    fits(text, 80)
+    assert code == 0 and "volume a-volume-with-quite-a-long-name: its disk was not found on the source" in " ".join(text.split()), text
+    assert "next: look at its disk on the source: holdfast-agent status" in " ".join(daemon.ctl("status").stdout.split())
 
 
 def test_where_there_is_no_source_lists_say_what_to_do(rig):
