@@ -17,8 +17,10 @@
  * abandoned; the freezer, when it comes back, sees that and thaws its last one. Each mount's fate is one atomic word in
  * memory shared by the two, so exactly one of them thaws it.
  *
- * What can still go wrong: guard and agent both killed by SIGKILL within one freeze. Then `fsfreeze --unfreeze` helps.
- * A file system found frozen already is not ours, and is left so.
+ * Guard and agent may both be killed by SIGKILL within one freeze: systemd does that to a whole service. So the guard
+ * writes down what it is about to freeze (freeze_record.c) and strikes it out when all is thawed; what is left in such
+ *a record is thawed by whoever comes next: `holdfast-agent thaw`, which systemd runs after every kind of end, the next
+ * agent, or, if only the guard was killed, this one. A file system found frozen already is not ours, and is left so.
  *
  * Mount points are opened anew for each freeze, and closed after it: nothing keeps an administrator from unmounting in
  * between. */
@@ -45,10 +47,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/freeze_record.h"
+#include "agent/thaw.h"
 #include "proto/common/units.h"
 
 enum {
-	GUARD_SOCKET = 3, /* the guard's only descriptor beside 0 to 2, which are /dev/null */
+	GUARD_SOCKET = 3, /* the guard's only descriptors beside 0 to 2, which are /dev/null */
+	GUARD_RECORD = 4,
 	GUARD_START_MS = 10 * 1000,
 	REPLY_GRACE_MS = 5 * 1000, /* the guard answers within the timeout; beyond this it is taken for dead */
 };
@@ -58,15 +63,19 @@ struct command {
 	int64_t timeout_ns;
 };
 
+enum { WHICH_NONE = -1, WHICH_RECORD = -2 }; /* none in particular; writing them down */
+
 struct reply {
 	int result;
-	int which; /* the mount point that failed; -1 = none in particular */
+	int which; /* the mount point that failed, or: */
 };
 
 struct freeze {
 	const char *const *mountpoints;
 	size_t count;
-	int socket; /* to the guard; < 0 = there is none */
+	const char *directory;      /* of records */
+	char record_path[PATH_MAX]; /* the guard's */
+	int socket;                 /* to the guard; < 0 = there is none */
 	pid_t guard;
 };
 
@@ -81,10 +90,11 @@ struct attempt {
 };
 
 struct guard {
-	const char *const *mountpoints;
+	const struct freeze *config;
 	size_t count;
 	struct attempt *attempt;
 	int fds[FREEZE_MOUNTS_MAX];
+	struct frozen_mount mounts[FREEZE_MOUNTS_MAX]; /* what was opened last */
 	int freezer_ended; /* end of file when the freezer is gone; < 0 = none was started */
 	bool is_frozen, was_late;
 	int64_t deadline_ns;
@@ -128,11 +138,28 @@ close_mounts(struct guard *g)
 	}
 }
 
+/* An earlier attempt may still hang in FIFREEZE: until it is back there cannot be another. */
+static bool
+is_freezer_busy(struct guard *g)
+{
+	struct pollfd p = {.fd = g->freezer_ended};
+
+	if (g->freezer_ended < 0)
+		return false;
+	if (poll(&p, 1, 0) == 0)
+		return true;
+	close(g->freezer_ended);
+	g->freezer_ended = -1;
+	return false;
+}
+
 static void
 thaw_all(struct guard *g)
 {
 	for (size_t i = g->count; i > 0; i--)
 		thaw_one(g, i - 1);
+	if (!is_freezer_busy(g)) /* else it may yet freeze one, and be killed before it thaws that */
+		freeze_record_strike(GUARD_RECORD);
 	g->is_frozen = false;
 	close_mounts(g);
 }
@@ -142,11 +169,21 @@ static struct reply
 open_mounts(struct guard *g)
 {
 	for (size_t i = 0; i < g->count; i++) {
-		g->fds[i] = open(g->mountpoints[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (g->fds[i] < 0)
+		struct stat st;
+
+		g->mounts[i].mountpoint = g->config->mountpoints[i];
+		g->fds[i] = open(g->mounts[i].mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (g->fds[i] < 0 || fstat(g->fds[i], &st) < 0)
 			return (struct reply){.result = -errno, .which = (int)i};
+		g->mounts[i].device = st.st_dev;
 	}
-	return (struct reply){.result = 0, .which = -1};
+	return (struct reply){.result = 0, .which = WHICH_NONE};
+}
+
+static struct reply
+write_record(struct guard *g)
+{
+	return (struct reply){.result = freeze_record_write(GUARD_RECORD, g->mounts, g->count), .which = WHICH_RECORD};
 }
 
 static int
@@ -197,26 +234,13 @@ await_freezer(struct guard *g)
 	return 0;
 }
 
-/* An earlier attempt may still hang in FIFREEZE: until it is back there cannot be another. */
-static bool
-is_freezer_busy(struct guard *g)
-{
-	struct pollfd p = {.fd = g->freezer_ended};
-
-	if (g->freezer_ended < 0)
-		return false;
-	if (poll(&p, 1, 0) == 0)
-		return true;
-	close(g->freezer_ended);
-	g->freezer_ended = -1;
-	return false;
-}
-
 static struct reply
 freeze_mounts(struct guard *g)
 {
 	struct reply reply = open_mounts(g);
 
+	if (reply.result == 0)
+		reply = write_record(g);
 	if (reply.result == 0)
 		reply.result = start_freezer(g);
 	if (reply.result == 0)
@@ -237,7 +261,7 @@ static struct reply
 obey_freeze(struct guard *g, const struct command *c)
 {
 	if (is_freezer_busy(g))
-		return (struct reply){.result = -ETIME, .which = -1};
+		return (struct reply){.result = -ETIME, .which = WHICH_NONE};
 	if (g->is_frozen)
 		thaw_all(g);
 	g->was_late = false;
@@ -248,7 +272,7 @@ obey_freeze(struct guard *g, const struct command *c)
 static struct reply
 obey_thaw(struct guard *g)
 {
-	struct reply reply = {.result = g->is_frozen ? 0 : -ETIME, .which = -1};
+	struct reply reply = {.result = g->is_frozen ? 0 : -ETIME, .which = WHICH_NONE};
 
 	thaw_all(g);
 	return reply;
@@ -275,18 +299,20 @@ guard_step(struct guard *g)
 	return send(GUARD_SOCKET, &reply, sizeof reply, MSG_NOSIGNAL) == (ssize_t)sizeof reply;
 }
 
-static void
-keep_only(int socket_fd)
+/* Out of the way of the others' new places first. 0 or -errno. */
+static int
+keep_only(int socket_fd, int record)
 {
 	int opened = open("/dev/null", O_RDWR);
-	int null_fd = fcntl(opened, F_DUPFD, GUARD_SOCKET + 1); /* out of the way of the dup2() below */
+	int null_fd = fcntl(opened, F_DUPFD, GUARD_RECORD + 1);
+	int moved = fcntl(record, F_DUPFD, GUARD_RECORD + 1);
 
-	if (socket_fd != GUARD_SOCKET)
-		(void)dup2(socket_fd, GUARD_SOCKET);
+	if (moved < 0 || dup2(socket_fd, GUARD_SOCKET) < 0 || dup2(moved, GUARD_RECORD) < 0)
+		return -errno;
 	for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
 		(void)dup2(null_fd, fd);
-	(void)close_range(GUARD_SOCKET + 1, ~0U, 0); /* the agent's lock and connection among them */
-	(void)fcntl(GUARD_SOCKET, F_SETFD, 0);
+	(void)close_range(GUARD_RECORD + 1, ~0U, 0); /* the agent's lock and connection among them */
+	return 0;
 }
 
 static void
@@ -309,12 +335,13 @@ refuse_to_die(void)
 /* The whole life of the guard. Forked from a process with threads: only system calls are safe here,
  * no malloc, no stdio. */
 static void
-run_guard(const char *const *mountpoints, size_t count, int socket_fd)
+run_guard(const struct freeze *f, int socket_fd, int record)
 {
-	struct guard g = {.mountpoints = mountpoints, .count = count, .freezer_ended = -1};
-	struct reply ready = {.which = -1};
+	struct guard g = {.config = f, .count = f->count, .freezer_ended = -1};
+	struct reply ready = {.result = keep_only(socket_fd, record), .which = WHICH_NONE};
 
-	keep_only(socket_fd);
+	if (ready.result < 0)
+		_exit(1);
 	refuse_to_die();
 	for (size_t i = 0; i < FREEZE_MOUNTS_MAX; i++)
 		g.fds[i] = -1;
@@ -328,6 +355,8 @@ run_guard(const char *const *mountpoints, size_t count, int socket_fd)
 		atomic_store(&g.attempt->abandoned, true);
 		thaw_all(&g);
 	}
+	if (!is_freezer_busy(&g))
+		(void)unlink(f->record_path); /* struck out: whoever finds it has nothing to do */
 	_exit(0);
 }
 
@@ -360,24 +389,42 @@ end_guard(struct freeze *f)
 	f->guard = 0;
 }
 
+/* Its process, with its ends of socket and record, which are closed here. */
+static int
+fork_guard(struct freeze *f, const int *ends, int record)
+{
+	int r;
+
+	f->guard = fork();
+	if (f->guard == 0)
+		run_guard(f, ends[1], record);
+	r = f->guard < 0 ? -errno : 0;
+	close(ends[1]);
+	close(record);
+	if (r < 0)
+		close(ends[0]);
+	else
+		f->socket = ends[0];
+	return r;
+}
+
 static int
 start_guard(struct freeze *f, struct hf_error *err)
 {
+	int record = freeze_record_create(f->directory, f->record_path, err);
 	struct reply ready;
 	int ends[2], r;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return hf_error_set(err, -errno, "socket to the freeze guard");
-	f->guard = fork();
-	if (f->guard == 0)
-		run_guard(f->mountpoints, f->count, ends[1]);
-	r = f->guard < 0 ? -errno : 0;
-	close(ends[1]);
-	if (r < 0) {
-		close(ends[0]);
-		return hf_error_set(err, r, "start the freeze guard");
+	if (record < 0)
+		return record;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+		r = -errno;
+		close(record);
+		return hf_error_set(err, r, "socket to the freeze guard");
 	}
-	f->socket = ends[0];
+	r = fork_guard(f, ends, record);
+	if (r < 0)
+		return hf_error_set(err, r, "start the freeze guard");
 	r = receive_reply(f, GUARD_START_MS, &ready);
 	if (r == 0)
 		r = ready.result;
@@ -389,7 +436,8 @@ start_guard(struct freeze *f, struct hf_error *err)
 }
 
 int
-freeze_create(const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err)
+freeze_create(const char *const *mountpoints, size_t count, const char *directory, struct freeze **ret_freeze,
+    struct hf_error *err)
 {
 	struct freeze *f = calloc(1, sizeof *f);
 	int r;
@@ -399,6 +447,7 @@ freeze_create(const char *const *mountpoints, size_t count, struct freeze **ret_
 	assert(count > 0 && count <= FREEZE_MOUNTS_MAX);
 	f->mountpoints = mountpoints;
 	f->count = count;
+	f->directory = directory;
 	f->socket = -1;
 	r = start_guard(f, err);
 	if (r < 0) {
@@ -427,8 +476,10 @@ call_guard(struct freeze *f, const struct command *c, int timeout_ms, struct rep
 		r = -EPIPE;
 	if (r == 0)
 		r = receive_reply(f, timeout_ms, ret_reply);
-	if (r < 0)
+	if (r < 0) {
 		end_guard(f);
+		thaw_left_logged(f->directory); /* by a guard that was killed */
+	}
 	return r;
 }
 
@@ -436,7 +487,7 @@ int
 freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err)
 {
 	struct command c = {.what = COMMAND_FREEZE, .timeout_ns = timeout_ns};
-	struct reply reply = {.which = -1};
+	struct reply reply = {.which = WHICH_NONE};
 	int r = f->socket < 0 ? start_guard(f, err) : 0;
 
 	if (r < 0)
@@ -449,6 +500,9 @@ freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err)
 		    "%s is frozen already, not by us; if nobody wants it so: fsfreeze --unfreeze "
 		    "%s",
 		    f->mountpoints[reply.which], f->mountpoints[reply.which]);
+	if (reply.result < 0 && reply.which == WHICH_RECORD)
+		return hf_error_set(
+		    err, reply.result, "nothing is frozen that is not written down first, in %s", f->record_path);
 	if (reply.result < 0)
 		return hf_error_set(err, reply.result, "freezing %s",
 		    reply.which >= 0 ? f->mountpoints[reply.which] : "the file systems");
@@ -478,6 +532,9 @@ check_is_mountpoint(const char *path, struct hf_error *err)
 {
 	struct statx x;
 
+	if (path[0] != '/' || strchr(path, '\n') != NULL)
+		return hf_error_say(err, -EINVAL,
+		    "--freeze %s: not the whole path of a mount point, beginning with /, on one line", path);
 	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &x) < 0)
 		return hf_error_set(err, -errno, "--freeze %s", path);
 	if ((x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 && (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0)
@@ -502,7 +559,8 @@ is_same_file_system(const char *mountpoint, const struct stat *other, const stru
 }
 
 static int
-check_is_not_ours(const char *mountpoint, const char *state_directory, struct hf_error *err)
+check_is_not_ours(
+    const char *mountpoint, const char *state_directory, const char *record_directory, struct hf_error *err)
 {
 	struct stat st;
 	struct statfs fs;
@@ -514,6 +572,12 @@ check_is_not_ours(const char *mountpoint, const char *state_directory, struct hf
 		    "wait for itself. Put the "
 		    "state elsewhere with --state",
 		    mountpoint, state_directory);
+	if (stat(record_directory, &st) == 0 && statfs(record_directory, &fs) == 0 &&
+	    is_same_file_system(mountpoint, &st, &fs))
+		return hf_error_say(err, -EINVAL,
+		    "--freeze %s: the record of what is frozen (in %s) lies on that file system. Name another place "
+		    "with RUNTIME_DIRECTORY",
+		    mountpoint, record_directory);
 	for (int fd = 1; fd <= 2; fd++)
 		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
 		    is_same_file_system(mountpoint, &st, &fs))
@@ -526,7 +590,8 @@ check_is_not_ours(const char *mountpoint, const char *state_directory, struct hf
 }
 
 int
-freeze_check(const char *const *mountpoints, size_t count, const char *state_directory, struct hf_error *err)
+freeze_check(const char *const *mountpoints, size_t count, const char *state_directory, const char *record_directory,
+    struct hf_error *err)
 {
 	if (count > FREEZE_MOUNTS_MAX)
 		return hf_error_say(
@@ -535,7 +600,7 @@ freeze_check(const char *const *mountpoints, size_t count, const char *state_dir
 		int r = check_is_mountpoint(mountpoints[i], err);
 
 		if (r == 0)
-			r = check_is_not_ours(mountpoints[i], state_directory, err);
+			r = check_is_not_ours(mountpoints[i], state_directory, record_directory, err);
 		if (r < 0)
 			return r;
 	}

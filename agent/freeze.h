@@ -9,19 +9,21 @@
 #include <stdint.h>
 
 #include "agent/disks.h"
+#include "agent/freeze_record.h"
 #include "proto/common/error.h"
-
-enum { FREEZE_MOUNTS_MAX = 64 };
 
 struct freeze;
 
 /* 0 if these mount points may be frozen by us. Refused, in words: what is no mount point; a file
- * system that holds state_directory, or a log we write to (standard output or error, if they are
+ * system that holds state_directory, record_directory, or a log we write to (standard output or error, if they are
  * files): we would wait for ourselves. */
-int freeze_check(const char *const *mountpoints, size_t count, const char *state_directory, struct hf_error *err);
+int freeze_check(const char *const *mountpoints, size_t count, const char *state_directory,
+    const char *record_directory, struct hf_error *err);
 
-/* Start the guard, a process of its own. Borrows mountpoints for the life of f. 0 or -errno. */
-int freeze_create(const char *const *mountpoints, size_t count, struct freeze **ret_freeze, struct hf_error *err);
+/* Start the guard, a process of its own, which keeps a record of what it freezes in directory. Borrows mountpoints and
+ * directory for the life of f. 0 or -errno. */
+int freeze_create(const char *const *mountpoints, size_t count, const char *directory, struct freeze **ret_freeze,
+    struct hf_error *err);
 
 /* Thaws what is frozen, ends the guard. NULL is allowed. */
 void freeze_destroy(struct freeze *f);
@@ -32,7 +34,7 @@ void freeze_destroy(struct freeze *f);
 int freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err);
 
 /* Thaw all. 0: they stood frozen from freeze_begin()'s return until now; -ETIME: the guard had
- * thawed them before; -EPIPE: it is gone. */
+ * thawed them before; -EPIPE: it is gone, and what it left frozen was thawed. */
 int freeze_end(struct freeze *f);
 
 /* True if everything mounted for writing from this disk is among the mount points, and something

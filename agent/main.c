@@ -7,6 +7,7 @@
 #include "agent/options.h"
 #include "agent/run.h"
 #include "agent/status.h"
+#include "agent/thaw.h"
 
 int
 main(int argc, char **argv)
@@ -22,6 +23,7 @@ main(int argc, char **argv)
 	case COMMAND_RUN: return run_run(&o);
 	case COMMAND_STATUS: return status_run(&o);
 	case COMMAND_LIST_DISKS: return list_disks_run(&o);
+	case COMMAND_THAW: return thaw_run(&o);
 	}
 	return EXIT_FAILED;
 }

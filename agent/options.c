@@ -65,7 +65,7 @@ static const struct description {
     {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "LEVEL", "err, warning, notice, info (default) or debug"},
     {OPTION_STATE, IN(COMMAND_ENROLL) | IN(COMMAND_RUN) | IN(COMMAND_STATUS), "state", "DIR",
 	"where key and bindings are kept (default " STATE_DIRECTORY_DEFAULT ")"},
-    {OPTION_JSON, IN(COMMAND_ENROLL) | IN(COMMAND_STATUS) | IN(COMMAND_LIST_DISKS), "json", NULL,
+    {OPTION_JSON, IN(COMMAND_ENROLL) | IN(COMMAND_STATUS) | IN(COMMAND_LIST_DISKS) | IN(COMMAND_THAW), "json", NULL,
 	"print JSON instead of text"},
     {OPTION_HELP, ~0u, "help", NULL, "print this"},
 };
@@ -80,6 +80,7 @@ static const struct {
     [COMMAND_RUN] = {"run", "[OPTION...]", "Replicate the enrolled volumes until stopped."},
     [COMMAND_STATUS] = {"status", "[OPTION...]", "Show what the agent running here is doing."},
     [COMMAND_LIST_DISKS] = {"list-disks", "[OPTION...]", "List the disks of this machine and their identity."},
+    [COMMAND_THAW] = {"thaw", "[OPTION...]", "Thaw what a killed agent left frozen, and nothing else."},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -10,7 +10,7 @@
 #include "proto/common/progress.h"
 #include "proto/message.h"
 
-enum command { COMMAND_ENROLL, COMMAND_RUN, COMMAND_STATUS, COMMAND_LIST_DISKS };
+enum command { COMMAND_ENROLL, COMMAND_RUN, COMMAND_STATUS, COMMAND_LIST_DISKS, COMMAND_THAW };
 
 /* Documented in holdfast-agent(8); new ones may be added. */
 enum exit_code {

@@ -35,7 +35,7 @@ struct pass_config {
 	const char *const *freeze_mountpoints;
 	size_t freeze_count;
 	int64_t freeze_timeout_ns;
-	const char *state_directory; /* must not lie on a file system to be frozen */
+	const char *state_directory, *record_directory; /* must not lie on a file system to be frozen */
 
 	enum progress_mode progress;
 

@@ -13,12 +13,14 @@
 
 #include <jansson.h>
 
+#include "agent/freeze_record.h"
 #include "agent/hints.h"
 #include "agent/link.h"
 #include "agent/new_disks.h"
 #include "agent/pass.h"
 #include "agent/state.h"
 #include "agent/status.h"
+#include "agent/thaw.h"
 #include "proto/common/id.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
@@ -30,7 +32,8 @@
 
 struct run {
 	const struct options *o;
-	struct state *state; /* the main thread's, but for what the lock guards */
+	char record_directory[PATH_MAX]; /* of freezes */
+	struct state *state;             /* the main thread's, but for what the lock guards */
 	struct link *link;
 	struct status_server *status;
 	struct new_disks *new_disks;
@@ -425,6 +428,7 @@ replicate(struct run *r, struct hf_error *err)
 	    .freeze_count = o->freeze_count,
 	    .freeze_timeout_ns = o->freeze_timeout_ns,
 	    .state_directory = r->state->directory,
+	    .record_directory = r->record_directory,
 	    .progress = o->progress,
 	    .stop = &stop,
 	    .on_volume_changed = on_volume_changed,
@@ -515,6 +519,7 @@ run_run(const struct options *o)
 	log_level_max = (enum log_level)o->log_level;
 	pthread_mutex_init(&r->lock, NULL);
 	r->o = o;
+	thaw_left_logged(freeze_record_directory(r->record_directory)); /* before anything of ours waits for it */
 	e = start(r, &err);
 	if (e == 0) {
 		log_notice("started", "source=%s version=%s incarnation=%llu volumes=%zu", r->state->source_id.text,

@@ -46,9 +46,10 @@ standstill_create(const struct pass_config *config, struct link *l, struct volum
 	s->link = l;
 	s->volumes = vs;
 	s->copier = c;
-	r = freeze_check(config->freeze_mountpoints, config->freeze_count, config->state_directory, err);
-	if (r == 0)
-		r = freeze_create(config->freeze_mountpoints, config->freeze_count, &s->freeze, err);
+	r = freeze_create(config->freeze_mountpoints, config->freeze_count, config->record_directory, &s->freeze, err);
+	if (r == 0) /* now that there is a directory for records */
+		r = freeze_check(config->freeze_mountpoints, config->freeze_count, config->state_directory,
+		    config->record_directory, err);
 	if (r < 0) {
 		standstill_destroy(s);
 		return r;

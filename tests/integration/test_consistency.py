@@ -4,8 +4,12 @@
 A writer puts record n on file system 1, waits until it is on the disk, then puts it on file system 2, waits, and goes on with
 n + 1, without pause. At no moment is disk 2 ahead of disk 1, so in no honest point is it.
 """
+import errno
+import fcntl
+import json
 import os
 import re
+import signal
 import struct
 import threading
 import time
@@ -16,6 +20,7 @@ from harness import BLOCK, BUILD, IS_ROOT, MIB, ROOT, is_mounted, run, wait_for
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="mounting and freezing need root")
 POINTS = 12
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
 
 
 class Recorder:
@@ -171,11 +176,97 @@ def test_a_killed_agent_leaves_nothing_frozen(two):
     two.recorder.stop()
 
 
+def is_frozen(where):
+    """Asked without changing anything: what is frozen cannot be frozen again."""
+    fd = os.open(where, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(fd, FIFREEZE, 0)
+        fcntl.ioctl(fd, FITHAW, 0)
+        return False
+    except OSError as e:
+        assert e.errno == errno.EBUSY
+        return True
+    finally:
+        os.close(fd)
+
+
+def kill_group_within_a_freeze(agent, mounts):
+    """Agent and guard, as systemd or the kernel kills a whole group. Both are stopped first, so that none sees the other's end."""
+    def stands_still():
+        guards = agent.program.children()
+        pids = [agent.program.pid, *guards]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        if all(is_frozen(m) for m in mounts):
+            return guards
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+        return None
+
+    guards = wait_for(stands_still, 60, "a moment within a freeze")
+    for pid in [*guards, agent.program.pid]:
+        os.kill(pid, signal.SIGKILL)
+    agent.program.process.wait(30)
+    wait_for(lambda: not any(os.path.exists("/proc/%d/exe" % pid) for pid in guards), 30, "the guard's end")
+    assert all(is_frozen(m) for m in mounts)
+
+
+def thaw_command(agent, *options):
+    return run("env", "RUNTIME_DIRECTORY=%s" % agent.run_dir, BUILD / "holdfast-agent", "thaw", *options, check=False)
+
+
+@pytest.fixture(name="killed")
+def killed_fixture(rig):
+    """An ext4 and an xfs that stand frozen, and an agent that was killed with its guard."""
+    made = [rig.file_system(kind, size, kind) for kind, size in (("ext4", 24 * MIB), ("xfs", 320 * MIB))]
+    rig.mounts = [m for m, _, _ in made]
+    served = rig.daemon()
+    freeze = [word for m in rig.mounts for word in ("--freeze", m)]
+    rig.frozen_agent = rig.agent(served, {"root": made[0][1]}, options=[*freeze, "--freeze-timeout", "60s"], interval="0").start()
+    served.wait_ready(rig.frozen_agent.source)
+    kill_group_within_a_freeze(rig.frozen_agent, rig.mounts)
+    return rig
+
+
+def test_what_a_killed_group_left_frozen_is_thawed_by_a_command(killed):
+    agent = killed.frozen_agent
+    assert "".join(sorted(path.read_text() for path in agent.run_dir.iterdir())).count(str(killed.dir)) == 2
+    done = thaw_command(agent, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {item["path"]: item["result"] for item in json.loads(done.stdout)["items"]} == {str(m): "THAWED" for m in killed.mounts}
+    for m in killed.mounts:
+        run("timeout", "--signal=KILL", "60", "sh", "-c", 'echo new >"$1"/new; sync "$1"/new', "sh", m)
+    assert list(agent.run_dir.iterdir()) == []
+    assert thaw_command(agent).stdout == "Nothing was left frozen.\n"
+
+
+def test_what_a_killed_group_left_frozen_is_thawed_by_the_next_agent(killed):
+    agent = killed.frozen_agent
+    agent.options = []
+    agent.start().wait_connected()
+    for m in killed.mounts:
+        assert not is_frozen(m)
+        assert 'event=thawed level=warning path="%s"' % m in agent.program.log.read_text()
+    agent.stop()
+
+
+def test_what_an_administrator_froze_stays_frozen(killed):
+    ours, other = killed.mounts
+    run("fsfreeze", "--unfreeze", ours)
+    run("fsfreeze", "--unfreeze", other)
+    assert {item["result"] for item in json.loads(thaw_command(killed.frozen_agent, "--json").stdout)["items"]} == {"NOT_FROZEN"}
+    run("fsfreeze", "--freeze", other)
+    done = thaw_command(killed.frozen_agent)
+    assert (done.returncode, done.stdout) == (0, "Nothing was left frozen.\n")
+    assert is_frozen(other)
+
+
 def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
     agent = two.agent(two.served, two.devices)
     inside = two.mounts[0] / "state"
     run("cp", "-a", agent.state_dir, inside)
-    done = run(BUILD / "holdfast-agent", "run", "--state", inside, "--freeze", two.mounts[0], "--once", check=False)
+    done = run("env", "RUNTIME_DIRECTORY=%s" % agent.run_dir, BUILD / "holdfast-agent", "run", "--state", inside, "--freeze", two.mounts[0], "--once",
+               check=False)
     assert done.returncode != 0 and "freeze" in done.stderr and str(two.mounts[0]) in done.stderr
     assert is_mounted(two.mounts[0])
 
@@ -183,7 +274,8 @@ def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
 def run_with(two, agent, capabilities):
     """A run of the agent as a service that has these capabilities, and as little memory to lock as systemd 219 leaves one."""
     freeze = [word for m in two.mounts for word in ("--freeze", m)]
-    return run("prlimit", "--memlock=65536:65536", "setpriv", "--bounding-set", ",".join(["-all"] + ["+" + c for c in capabilities]),
+    return run("env", "RUNTIME_DIRECTORY=%s" % agent.run_dir, "prlimit", "--memlock=65536:65536",
+               "setpriv", "--bounding-set", ",".join(["-all"] + ["+" + c for c in capabilities]),
                BUILD / "holdfast-agent", "run", "--state", agent.state_dir, "--once", "--interval", "100ms", "--progress", "none", *freeze, check=False)
 
 

@@ -284,6 +284,35 @@ def test_the_agents_unit_reads_a_disk_and_freezes_what_is_on_it(machine):
     assert unit_is(machine, "holdfast-agent", ActiveState="active", NRestarts="0")
 
 
+def is_frozen(where):
+    """Asked without changing anything: what is frozen cannot be frozen again."""
+    done = run("fsfreeze", "--freeze", where, check=False)
+    if done.returncode == 0:
+        run("fsfreeze", "--unfreeze", where)
+    return "busy" in done.stderr
+
+
+def signal_all(root, number):
+    root.run("systemctl", "kill", "--kill-whom=all", "--signal=%s" % number, "holdfast-agent")
+
+
+def test_an_agent_that_is_killed_with_its_guard_leaves_nothing_frozen(machine):
+    def stands_still():
+        signal_all(machine, "STOP")  # so that none sees the other's end
+        if is_frozen(machine.mount):
+            return True
+        signal_all(machine, "CONT")
+        return False
+
+    wait_for(stands_still, 60, "a moment within a freeze")
+    assert "/srv\n" in machine.run("sh", "-c", "cat /run/holdfast-agent/frozen.*").stdout
+    signal_all(machine, "KILL")
+    run("timeout", "--signal=KILL", "60", "touch", machine.mount / "not-frozen-after-a-kill")
+    wait_for(lambda: "/srv was left frozen; thawed" in machine.journal("holdfast-agent"), 30, "its words in the journal")
+    machine.run("systemctl", "start", "holdfast-agent")  # sooner than it is started again
+    machine.ctl("wait", machine.source, "--for", "point", "--timeout", "120s")
+
+
 def test_an_upgrade_starts_anew_what_ran(machine, built):
     before = [main_pid(machine, unit) for unit in ("holdfastd", "holdfast-agent")]
     machine.install(next_version(built, machine.rig.path("next")))

@@ -82,12 +82,12 @@ def test_every_option_of_holdfastctl_is_in_the_page():
     assert named - {"--"} <= options
 
 
-@pytest.mark.parametrize("words", [[], ["enroll"], ["run"], ["status"], ["list-disks"]])
+@pytest.mark.parametrize("words", [[], ["enroll"], ["run"], ["status"], ["list-disks"], ["thaw"]])
 def test_the_help_of_the_agent_fits_a_terminal(words):
     assert max(len(line) for line in help_of("holdfast-agent", *words).splitlines()) <= 80
 
 
-@pytest.mark.parametrize("command", ["enroll", "run", "status", "list-disks"])
+@pytest.mark.parametrize("command", ["enroll", "run", "status", "list-disks", "thaw"])
 def test_every_option_of_the_agent_is_in_the_page(command):
     """Beneath the command, or beneath those that share them."""
     assert command in help_commands("holdfast-agent")

@@ -578,7 +578,9 @@ class AgentProcess:
         self.rig, self.daemon, self.volumes = rig, daemon, volumes
         self.name = name or rig.unique("agent")
         self.state_dir = rig.path(self.name + "-state")
-        self.interval, self.options, self.env, self.prefix = interval, list(options), env, list(prefix)
+        self.run_dir = rig.path(self.name + "-run")
+        self.interval, self.options, self.prefix = interval, list(options), list(prefix)
+        self.env = {"RUNTIME_DIRECTORY": self.run_dir, **(env or {})}
         self.executable = BUILD / executable
         self.program = None
         self.source = None

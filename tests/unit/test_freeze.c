@@ -14,6 +14,7 @@
 #include "agent/freeze.h"
 #include "agent/frozen.h"
 #include "agent/pass.h"
+#include "agent/thaw.h"
 #include "proto/common/units.h"
 #include "tests/lib/loop.h"
 #include "tests/lib/scratch.h"
@@ -149,7 +150,7 @@ static void
 start(struct rig *rig)
 {
 	struct hf_error err = {0};
-	int r = freeze_create(rig->paths, MOUNTS, &rig->freeze, &err);
+	int r = freeze_create(rig->paths, MOUNTS, rig->directory, &rig->freeze, &err);
 
 	if (r < 0)
 		print_message("%s\n", err.text);
@@ -198,7 +199,8 @@ freeze_and_wait(struct rig *rig, int told)
 	struct freeze *f;
 	int guard;
 
-	if (freeze_create(rig->paths, MOUNTS, &f, NULL) < 0 || freeze_begin(f, 600 * NS_PER_SECOND, NULL) < 0)
+	if (freeze_create(rig->paths, MOUNTS, rig->directory, &f, NULL) < 0 ||
+	    freeze_begin(f, 600 * NS_PER_SECOND, NULL) < 0)
 		_exit(1);
 	guard = freeze_guard_pid(f);
 	if (write(told, &guard, sizeof guard) != sizeof guard)
@@ -207,14 +209,13 @@ freeze_and_wait(struct rig *rig, int told)
 		pause();
 }
 
-static void
-the_guard_thaws_when_the_agent_is_killed(void **state)
+/* An agent in a process of its own, within a freeze; its guard's pid. */
+static pid_t
+start_freezing_agent(struct rig *rig, int *ret_guard)
 {
-	struct rig *rig = *state;
-	int told[2], guard = 0;
+	int told[2];
 	pid_t agent;
 
-	skip_without_mounts(rig);
 	assert_int_equal(pipe(told), 0);
 	agent = fork();
 	assert_true(agent >= 0);
@@ -223,9 +224,22 @@ the_guard_thaws_when_the_agent_is_killed(void **state)
 		freeze_and_wait(rig, told[1]);
 	}
 	close(told[1]);
-	assert_int_equal(read(told[0], &guard, sizeof guard), sizeof guard);
+	assert_int_equal(read(told[0], ret_guard, sizeof *ret_guard), sizeof *ret_guard);
 	close(told[0]);
 	assert_true(is_frozen(rig->mountpoints[0]));
+	assert_true(is_frozen(rig->mountpoints[1]));
+	return agent;
+}
+
+static void
+the_guard_thaws_when_the_agent_is_killed(void **state)
+{
+	struct rig *rig = *state;
+	int guard = 0;
+	pid_t agent;
+
+	skip_without_mounts(rig);
+	agent = start_freezing_agent(rig, &guard);
 	assert_int_equal(kill(agent, SIGKILL), 0);
 	assert_int_equal(waitpid(agent, NULL, 0), agent);
 	await_thaw(rig->mountpoints[0]);
@@ -269,6 +283,154 @@ a_killed_guard_is_replaced(void **state)
 	assert_int_equal(freeze_end(rig->freeze), 0);
 }
 
+/* ---- what is written down ---- */
+
+static void
+on_thaw(void *arg, const struct thaw *t)
+{
+	int *counts = arg;
+
+	counts[t->result]++;
+}
+
+static bool
+has_records(const struct rig *rig)
+{
+	return shell("ls %s/frozen.* >/dev/null 2>&1", rig->directory) == 0;
+}
+
+/* Agent and guard, as systemd or the kernel, out of memory, kills a whole group; the guard first: it must not see the
+ * agent's end. */
+static void
+kill_group_within_a_freeze(struct rig *rig)
+{
+	int guard = 0;
+	pid_t agent = start_freezing_agent(rig, &guard);
+
+	assert_int_equal(kill(guard, SIGKILL), 0);
+	assert_int_equal(kill(agent, SIGKILL), 0);
+	assert_int_equal(waitpid(agent, NULL, 0), agent);
+	assert_true(is_frozen(rig->mountpoints[0]));
+	assert_true(is_frozen(rig->mountpoints[1]));
+}
+
+static void
+what_a_killed_group_left_frozen_is_thawed_from_its_record(void **state)
+{
+	struct rig *rig = *state;
+	int counts[THAW_FAILED + 1] = {0};
+
+	skip_without_mounts(rig);
+	kill_group_within_a_freeze(rig);
+	assert_int_equal(thaw_left(rig->directory, 20 * NS_PER_SECOND, on_thaw, counts, NULL), 0);
+	assert_int_equal(counts[THAW_DONE], MOUNTS);
+	assert_false(is_frozen(rig->mountpoints[0]));
+	assert_false(is_frozen(rig->mountpoints[1]));
+	assert_false(has_records(rig));
+}
+
+static void
+what_others_froze_is_not_thawed(void **state)
+{
+	struct rig *rig = *state;
+	int counts[THAW_FAILED + 1] = {0}, fd;
+	const char *only[] = {rig->mountpoints[1]};
+
+	skip_without_mounts(rig);
+	fd = open(rig->mountpoints[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(freeze_create(only, 1, rig->directory, &rig->freeze, NULL), 0);
+	assert_int_equal(freeze_begin(rig->freeze, 20 * NS_PER_SECOND, NULL), 0);
+	assert_int_equal(ioctl(fd, FIFREEZE, 0), 0);
+	assert_int_equal(kill(freeze_guard_pid(rig->freeze), SIGKILL), 0);
+	assert_int_equal(thaw_left(rig->directory, 20 * NS_PER_SECOND, on_thaw, counts, NULL), 0);
+	assert_int_equal(counts[THAW_DONE], 1);
+	assert_true(is_frozen(rig->mountpoints[0]));
+	assert_false(is_frozen(rig->mountpoints[1]));
+	assert_int_equal(ioctl(fd, FITHAW, 0), 0);
+	close(fd);
+}
+
+static void
+what_lives_is_left_alone_and_its_freeze_stays_one(void **state)
+{
+	struct rig *rig = *state;
+	int counts[THAW_FAILED + 1] = {0};
+
+	skip_without_mounts(rig);
+	start(rig);
+	assert_int_equal(thaw_left(rig->directory, 0, on_thaw, counts, NULL), 0); /* not within a freeze */
+	assert_int_equal(freeze_begin(rig->freeze, 600 * NS_PER_SECOND, NULL), 0);
+	assert_int_equal(thaw_left(rig->directory, 0, on_thaw, counts, NULL), -EBUSY);
+	assert_int_equal(counts[THAW_HELD], MOUNTS);
+	assert_true(is_frozen(rig->mountpoints[0]));
+	assert_int_equal(freeze_end(rig->freeze), 0);
+	assert_int_equal(thaw_left(rig->directory, 0, on_thaw, counts, NULL), 0);
+	assert_true(has_records(rig));
+	freeze_destroy(rig->freeze);
+	rig->freeze = NULL;
+	assert_false(has_records(rig));
+}
+
+/* A path may lead elsewhere by then; it is the file system that is thawed. */
+static void
+a_file_system_is_thawed_where_it_is_mounted_now(void **state)
+{
+	struct rig *rig = *state;
+	int counts[THAW_FAILED + 1] = {0};
+	char moved[PATH_BYTES];
+
+	skip_without_mounts(rig);
+	kill_group_within_a_freeze(rig);
+	snprintf(moved, sizeof moved, "%s/a new\tplace", rig->directory);
+	assert_int_equal(mkdir(moved, 0700), 0);
+	assert_int_equal(mount(rig->mountpoints[0], moved, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(umount2(rig->mountpoints[0], MNT_DETACH), 0);
+	assert_int_equal(thaw_left(rig->directory, 20 * NS_PER_SECOND, on_thaw, counts, NULL), 0);
+	assert_false(is_frozen(moved));
+	assert_int_equal(mount(moved, rig->mountpoints[0], NULL, MS_BIND, NULL), 0);
+	assert_int_equal(umount2(moved, MNT_DETACH), 0);
+	assert_int_equal(counts[THAW_DONE], MOUNTS);
+}
+
+static void
+what_a_killed_guard_left_frozen_is_thawed_by_its_agent(void **state)
+{
+	struct rig *rig = *state;
+
+	skip_without_mounts(rig);
+	start(rig);
+	assert_int_equal(freeze_begin(rig->freeze, 600 * NS_PER_SECOND, NULL), 0);
+	assert_int_equal(kill(freeze_guard_pid(rig->freeze), SIGKILL), 0);
+	assert_int_equal(freeze_end(rig->freeze), -EPIPE);
+	assert_false(is_frozen(rig->mountpoints[0]));
+	assert_false(is_frozen(rig->mountpoints[1]));
+	assert_int_equal(freeze_begin(rig->freeze, 20 * NS_PER_SECOND, NULL), 0);
+	assert_int_equal(freeze_end(rig->freeze), 0);
+}
+
+static void
+nothing_is_frozen_that_cannot_be_written_down(void **state)
+{
+	struct rig *rig = *state;
+	struct hf_error err = {0};
+	char full[PATH_BYTES];
+
+	skip_without_mounts(rig);
+	snprintf(full, sizeof full, "%s/full", rig->directory);
+	assert_int_equal(mkdir(full, 0700), 0);
+	assert_int_equal(mount("tmpfs", full, "tmpfs", 0, "size=4096"), 0);
+	assert_int_equal(freeze_create(rig->paths, MOUNTS, full, &rig->freeze, NULL), 0);
+	assert_int_equal(shell("head -c 4096 /dev/zero >%s/file", full), 0);
+	assert_int_equal(freeze_begin(rig->freeze, 20 * NS_PER_SECOND, &err), -ENOSPC);
+	assert_non_null(strstr(err.text, full));
+	assert_false(is_frozen(rig->mountpoints[0]));
+	assert_int_equal(shell("rm %s/file", full), 0);
+	assert_int_equal(freeze_begin(rig->freeze, 20 * NS_PER_SECOND, NULL), 0);
+	assert_int_equal(freeze_end(rig->freeze), 0);
+	assert_int_equal(umount2(full, MNT_DETACH), 0);
+}
+
 /* ---- what may be frozen ---- */
 
 static void
@@ -281,8 +443,8 @@ our_own_state_and_log_are_not_frozen(void **state)
 	int saved, fd;
 
 	skip_without_mounts(rig);
-	assert_int_equal(freeze_check(first, 1, rig->directory, &err), 0);
-	assert_int_equal(freeze_check(first, 1, rig->mountpoints[0], &err), -EINVAL);
+	assert_int_equal(freeze_check(first, 1, rig->directory, rig->directory, &err), 0);
+	assert_int_equal(freeze_check(first, 1, rig->mountpoints[0], rig->directory, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "state"));
 	snprintf(log, sizeof log, "%s/log", rig->mountpoints[0]);
 	fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -290,7 +452,7 @@ our_own_state_and_log_are_not_frozen(void **state)
 	assert_true(fd >= 0 && saved >= 0);
 	assert_int_equal(dup2(fd, 2), 2);
 	close(fd);
-	fd = freeze_check(first, 1, rig->directory, &err);
+	fd = freeze_check(first, 1, rig->directory, rig->directory, &err);
 	assert_int_equal(dup2(saved, 2), 2);
 	close(saved);
 	assert_int_equal(fd, -EINVAL);
@@ -304,9 +466,9 @@ what_is_no_mount_point_is_refused(void **state)
 	const char *directory[] = {rig->directory}, *none[] = {"/nonexistent"};
 	struct hf_error err = {0};
 
-	assert_int_equal(freeze_check(directory, 1, NULL, &err), -EINVAL);
+	assert_int_equal(freeze_check(directory, 1, NULL, rig->directory, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "not a mount point"));
-	assert_int_equal(freeze_check(none, 1, NULL, &err), -ENOENT);
+	assert_int_equal(freeze_check(none, 1, NULL, rig->directory, &err), -ENOENT);
 }
 
 static void
@@ -322,7 +484,7 @@ a_disk_is_covered_only_by_all_its_file_systems(void **state)
 	assert_int_equal(disks_identify(rig->images[1], &file, NULL), 0);
 	assert_true(freeze_covers(rig->freeze, &disk));
 	assert_true(freeze_covers(rig->freeze, &file)); /* the image file under the loop device */
-	assert_int_equal(freeze_create(rig->paths, 1, &one, NULL), 0);
+	assert_int_equal(freeze_create(rig->paths, 1, rig->directory, &one, NULL), 0);
 	assert_true(freeze_covers(one, &disk));
 	assert_false(freeze_covers(one, &file));
 	freeze_destroy(one);
@@ -435,6 +597,7 @@ prepare_passes(struct rig *rig, unsigned rounds, size_t mounts_frozen)
 	    .freeze_count = mounts_frozen,
 	    .freeze_timeout_ns = 10 * NS_PER_SECOND,
 	    .state_directory = rig->directory,
+	    .record_directory = rig->directory,
 	    .progress = PROGRESS_NONE,
 	    .on_report = on_report,
 	    .arg = rig};
@@ -605,6 +768,12 @@ main(void)
 	    freeze_test(the_guard_thaws_when_the_agent_is_killed),
 	    freeze_test(a_file_system_frozen_by_others_is_left_so),
 	    freeze_test(a_killed_guard_is_replaced),
+	    freeze_test(what_a_killed_group_left_frozen_is_thawed_from_its_record),
+	    freeze_test(what_others_froze_is_not_thawed),
+	    freeze_test(what_lives_is_left_alone_and_its_freeze_stays_one),
+	    freeze_test(a_file_system_is_thawed_where_it_is_mounted_now),
+	    freeze_test(what_a_killed_guard_left_frozen_is_thawed_by_its_agent),
+	    freeze_test(nothing_is_frozen_that_cannot_be_written_down),
 	    freeze_test(our_own_state_and_log_are_not_frozen),
 	    freeze_test(what_is_no_mount_point_is_refused),
 	    freeze_test(a_disk_is_covered_only_by_all_its_file_systems),
