@@ -28,6 +28,10 @@
 /* A backstop, for the handshake above all; sessions look themselves, and sooner: wire_is_stalled(). */
 enum { USER_TIMEOUT_MS = 5000 };
 
+/* What the kernel takes beyond what is on its way. The less, the sooner a heartbeat goes, a hold counts, and a wait for
+ * the network is seen as one; so much keeps a fast path busy until we are awake. */
+enum { UNSENT_BYTES = 128 * 1024 };
+
 #define KEY_UPDATE_BYTES (64ull << 30) /* the protocol allows at most 256 GiB under one key */
 
 struct wire {
@@ -48,13 +52,14 @@ static int
 make_socket(const struct address_resolved *to)
 {
 	int fd = socket(to->socket.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int one = 1, timeout_ms = USER_TIMEOUT_MS;
+	int one = 1, timeout_ms = USER_TIMEOUT_MS, unsent = UNSENT_BYTES;
 
 	if (fd < 0)
 		return -errno;
-	/* Both only make things quicker; a kernel that refuses them still works. */
+	/* They only make things quicker; a kernel that refuses them still works. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 	if (connect(fd, (const struct sockaddr *)&to->socket, to->len) < 0 && errno != EINPROGRESS) {
 		int r = -errno;
 
