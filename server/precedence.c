@@ -18,10 +18,21 @@ precedence_yields(const struct precedence *p, int64_t due_ns, int64_t now_ns)
 	return atomic_load(&p->until_ns) > now_ns && atomic_load(&p->due_ns) < due_ns;
 }
 
+void
+precedence_count(struct precedence *p, bool *counted, bool shares)
+{
+	if (shares && !*counted)
+		atomic_fetch_add(&p->sharers, 1);
+	if (!shares && *counted)
+		atomic_fetch_sub(&p->sharers, 1);
+	*counted = shares;
+}
+
 uint64_t
 precedence_share(const struct precedence *p)
 {
-	uint64_t part = atomic_load(&p->rate) / PRECEDENCE_PART;
+	unsigned sharers = atomic_load(&p->sharers);
+	uint64_t part = atomic_load(&p->rate) / PRECEDENCE_PART / (sharers > 0 ? sharers : 1);
 
 	return part > PRECEDENCE_LEAST_BYTES ? part : PRECEDENCE_LEAST_BYTES;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* precedence.h: which sources give way while not all that they have can come. One for all workers: a source that is
  * late, and that this helps (server/trial.h), claims to go before all that have more time; they ask whether they are
- * meant, and how much each may still bring. A claim lasts PRECEDENCE_NS: whoever still needs it claims again. Any
- * thread; never blocks. */
+ * meant, and how much each may still bring. However many they are, together that is a part of what the claimant brings;
+ * whoever has something to bring says so. A claim lasts PRECEDENCE_NS: whoever still needs it claims again. Any thread;
+ * never blocks. */
 #ifndef HF_SERVER_PRECEDENCE_H
 #define HF_SERVER_PRECEDENCE_H
 
@@ -14,11 +15,15 @@
 
 #define PRECEDENCE_NS (2 * NS_PER_SECOND)
 
-enum { PRECEDENCE_PART = 8, PRECEDENCE_LEAST_BYTES = 64 * 1024 };
+enum {
+	PRECEDENCE_PART = 8,
+	PRECEDENCE_LEAST_BYTES = 1024, /* of each: more than its heartbeats take */
+};
 
 struct precedence { /* all zero: nobody claims */
 	_Atomic int64_t due_ns, until_ns;
 	_Atomic uint64_t rate;
+	_Atomic unsigned sharers;
 };
 
 /* Whoever is due later than due_ns (real clock) gives way. An earlier claim that still lasts stands. rate: bytes a
@@ -28,7 +33,11 @@ void precedence_claim(struct precedence *p, int64_t due_ns, uint64_t rate, int64
 /* Does one that is due then give way? */
 bool precedence_yields(const struct precedence *p, int64_t due_ns, int64_t now_ns);
 
-/* Bytes a second that each of them may bring: a part of what the claimant does, and never nothing. */
+/* One that gives way has something to bring, or no more: it counts in the share. *counted is its own, false at first.
+ */
+void precedence_count(struct precedence *p, bool *counted, bool shares);
+
+/* Bytes a second that each of them may bring: never nothing. */
 uint64_t precedence_share(const struct precedence *p);
 
 #endif

@@ -143,7 +143,13 @@ struct source {
 	struct throttle_gate gate;  /* of its throttle: see source_pace.c */
 	uint64_t read_bytes;        /* of its sessions, ever */
 	struct throttle_gate share; /* what it may bring while it gives way; else open */
+	bool shares;                /* it counts among those that give way and have something to bring */
 	struct trial trial;         /* does it help that others do? */
+	bool goes_first;            /* as that says */
+	bool frame_is_slow;         /* for a second; the rest is what was so when that was looked at */
+	struct {
+		uint64_t frames, waited_ns;
+	} looked;
 	int64_t due_ns; /* real clock: when its newest point is older than its RPO target; INT64_MAX: never */
 	struct {        /* as declared: kept for status and for what is not OK */
 		char identity[NAME_BYTES], name[NAME_BYTES];

@@ -6,8 +6,9 @@
  * same share of it.
  *
  * But one that is late, and waits for our disk or for its line, goes first (server/precedence.h), as long as that is
- * seen to help it (server/trial.h): the line may be its own. Those with more time have a share then, a part of what the
- * late one brings: whatever came beyond it is made up for by holding.
+ * seen to help it (server/trial.h): the line may be its own. Those with more time have shares then, together a part of
+ * what the late one brings: whatever came beyond it is made up for by holding. Whoever would miss its own target gives
+ * way no longer: that one is late already, and no reason to make another so.
  *
  * The gate is a throttle (server/throttle.h): what is read of the socket. TCP then holds the agent back, so a throttle
  * counts at once, also for what was granted before. There is less credit than without one, so that heartbeats are not
@@ -17,13 +18,14 @@
 
 #include "proto/common/log.h"
 #include "proto/common/units.h"
+#include "server/session_impl.h"
 #include "server/source_impl.h"
 
 #define MUCH 0.2 /* of its time: then a source is held up by what it waits for */
 
 enum {
 	LATE_PART = 2,   /* of its RPO target: then a source may claim to go first */
-	ALIKE_PART = 10, /* of it: sources whose lateness differs by less are as late as each other */
+	SPARE_PART = 10, /* of it: whoever has no more time than that to spare gives way to nobody */
 };
 
 bool
@@ -97,13 +99,27 @@ due_ns(const struct source *src)
 	return source_until_ns(src, newest) + src->settings.rpo_target_ns;
 }
 
+/* A second went by within one frame, which its agent had whole, and which we would have read: that is its line. The
+ * agent's own word comes after the frame. */
+static void
+watch_frame(struct source *src, int64_t now_ns)
+{
+	uint64_t waited_ns = throttle_gate_waited_ns(&src->gate, now_ns);
+
+	src->frame_is_slow = src->session != NULL && src->session->step == READ_PAYLOAD &&
+			     src->received_frames == src->looked.frames && waited_ns == src->looked.waited_ns;
+	src->looked.frames = src->received_frames;
+	src->looked.waited_ns = waited_ns;
+}
+
 /* What others may have the use of, too: not its own disks, processor and throttle. */
 static bool
 waits_for_shared(const struct source *src)
 {
 	double waits[STAGES];
 
-	return stages_get(&src->stages, waits) && waits[STAGE_NETWORK] + waits[STAGE_WRITE] + waits[STAGE_SYNC] > MUCH;
+	return src->frame_is_slow || (stages_get(&src->stages, waits) &&
+					 waits[STAGE_NETWORK] + waits[STAGE_WRITE] + waits[STAGE_SYNC] > MUCH);
 }
 
 static bool
@@ -120,28 +136,56 @@ log_trial(const struct source *src)
 		    src->trial.phase == TRIAL_HELPED ? "helps" : "does not help: they no longer do");
 }
 
+/* Neither paused, nor full. */
+static bool
+is_taken(const struct source *src)
+{
+	return src->session != NULL && source_window(src, CREDIT_MIN_BYTES) > 0;
+}
+
+/* Or has what it could. */
+static bool
+is_bringing(struct source *src, int64_t now_ns)
+{
+	return src->session->step == READ_PAYLOAD || src->backlog_bytes > 0 || rate_get(&src->rate, now_ns, 2) > 0;
+}
+
+/* While the others give way it need not wait: what counts then is that this goes on helping, and is made use of. */
+static bool
+needs_precedence(struct source *src, int64_t now_ns)
+{
+	return is_taken(src) && is_late(src) && is_bringing(src, now_ns) && (src->goes_first || waits_for_shared(src));
+}
+
 static void
 claim_precedence(struct source *src, int64_t now_ns)
 {
-	bool taken = src->session != NULL && source_window(src, CREDIT_MIN_BYTES) > 0; /* not paused, not full */
-	bool needed = taken && is_late(src) && waits_for_shared(src);
 	enum trial_phase before = src->trial.phase;
-	bool goes_first = trial_tick(&src->trial, needed, src->read_bytes, now_ns);
 
+	src->goes_first = trial_tick(&src->trial, needs_precedence(src, now_ns), src->read_bytes, now_ns);
 	if (src->trial.phase != before)
 		log_trial(src);
-	if (goes_first)
-		precedence_claim(&src->server->precedence, src->due_ns + src->settings.rpo_target_ns / ALIKE_PART,
-		    rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
+	if (src->goes_first)
+		precedence_claim(
+		    &src->server->precedence, src->due_ns, rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
+}
+
+/* Or it brought more than its share, and that is still made up for. */
+static bool
+has_more(struct source *src, int64_t now_ns)
+{
+	return src->backlog_bytes > 0 || throttle_gate_wait(&src->share, now_ns) > 0;
 }
 
 static void
 give_way(struct source *src, int64_t now_ns)
 {
-	const struct precedence *p = &src->server->precedence;
+	struct precedence *p = &src->server->precedence;
+	int64_t spare_until_ns = src->due_ns - src->settings.rpo_target_ns / SPARE_PART;
+	bool yields = spare_until_ns > clock_real_ns() && precedence_yields(p, spare_until_ns, now_ns);
 
-	throttle_gate_set_rate(
-	    &src->share, precedence_yields(p, src->due_ns, now_ns) ? precedence_share(p) : 0, now_ns);
+	precedence_count(p, &src->shares, yields && is_taken(src) && has_more(src, now_ns));
+	throttle_gate_set_rate(&src->share, yields ? precedence_share(p) : 0, now_ns);
 }
 
 void
@@ -151,6 +195,7 @@ source_tick_pace(struct source *src)
 
 	throttle_gate_set(&src->gate, mbps_now(&src->facts.throttle), now_ns);
 	src->due_ns = due_ns(src);
+	watch_frame(src, now_ns);
 	claim_precedence(src, now_ns);
 	give_way(src, now_ns);
 }

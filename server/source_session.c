@@ -181,6 +181,7 @@ source_leave(struct source *src, struct session *s, int status)
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	throttle_gate_leave(&src->gate, src->gone_ns);
 	throttle_gate_leave(&src->share, src->gone_ns);
+	precedence_count(&src->server->precedence, &src->shares, false);
 	source_drop_compares(src);
 	if (src->store != NULL && src->life == SOURCE_OPEN) {
 		store_stream_stop(src->store); /* half a frame is sent again */

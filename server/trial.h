@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* trial.h: whether it helps a source that the others give way. What it is short of may be shared with them, a disk or a
- * line, or its own alone, and nobody can tell from here: so it is tried. What it brings for five seconds without, it
- * must bring a quarter more of for five seconds with; then it goes first for a minute, and is tried again. If it does
- * not, the others are left in peace for five minutes. Pure; small, for every source has one. */
+ * line, or its own alone, and nobody can tell from here: so it is tried.
+ *
+ *	BEFORE -> DURING -> HELPED -> RELEASED -> BEFORE ...
+ *	                 -> VAIN   -> BEFORE ...
+ *
+ * What it brings for two seconds without, it must bring a quarter more of with. That may take a while to be seen: what
+ * the others have on their way comes first. So five seconds are looked at, and then five more. It then goes first for
+ * two minutes, while each five seconds are as good, and is tried again when what it was given is taken back. If it did
+ * not help, the others are left in peace for five minutes. Pure; small, for every source has one. */
 #ifndef HF_SERVER_TRIAL_H
 #define HF_SERVER_TRIAL_H
 
@@ -14,11 +20,13 @@ enum trial_phase {
 	TRIAL_BEFORE, /* what it brings as things are */
 	TRIAL_DURING, /* what it brings while the others give way */
 	TRIAL_HELPED,
+	TRIAL_RELEASED, /* until the others are back: they hear of it, and begin again */
 	TRIAL_VAIN,
 };
 
 struct trial { /* all zero: none */
 	enum trial_phase phase;
+	unsigned turn; /* how often this phase was entered without another between */
 	int64_t since_ns;
 	uint64_t since_bytes;
 	double rate_before; /* bytes a nanosecond */

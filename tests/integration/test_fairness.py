@@ -81,28 +81,36 @@ def test_who_is_nearer_to_its_target_goes_first(slow):
     daemon.wait_state(other, "CONTINUOUS", seconds=60)
 
 
-def test_on_a_line_that_all_share_who_is_late_goes_first(rig):
+def received(daemon, source):
+    return daemon.source(source)["counters"]["receivedBytes"]
+
+
+def test_on_a_line_that_all_share_who_is_late_goes_first_however_many_the_others_are(rig):
     far = Far(rig)
     daemon = rig.daemon(host=far.server_ip)
-    disks = [rig.file("disk%d" % i, random_bytes(rig.random, SIZE)) for i in range(3)]
+    disks = [rig.file("disk%d" % i, random_bytes(rig.random, 40 * MIB)) for i in range(6)]
     agents = [rig.agent(daemon, {"root": disk}, prefix=far.prefix).start() for disk in disks]
     late, *others = sources = [agent.source for agent in agents]
     for source in sources:
         daemon.wait_ready(source)
         daemon.ctl("source", "set", source, "rpo-target=1d")
     daemon.ctl("source", "set", late, "rpo-target=1s")
-    far.narrow(20)
+    far.narrow(30)
+    before = [received(daemon, source) for source in others]
     for disk in reversed(disks):
-        disk.write_bytes(random_bytes(rig.random, SIZE))
+        disk.write_bytes(random_bytes(rig.random, 40 * MIB))
 
     def goes_first():
-        first, *rest = gains(daemon, sources, 8)
-        return first > 2 * sum(rest)
+        first, *rest = gains(daemon, sources, 12)
+        return first > 3 * sum(rest)
 
-    wait_for(goes_first, 60, "the late one to get two thirds of the line")
+    wait_for(goes_first, 60, "the late one to get three quarters of the line")
     wait_for(lambda: all(daemon.source(source)["throttle"]["givesWay"] for source in others), 20, "the others to give way")
     assert not daemon.source(late)["throttle"]["givesWay"]
     wait_for(lambda: "gives way" in daemon.ctl("source", "show", others[0]).stdout, 20, "a person to see it")
     wait_for(lambda: "event=trial level=info source=%s" % late in daemon.program.log.read_text(), 20, "the trial to be judged")
+    assert "does not help" not in daemon.program.log.read_text()
     far.narrow(10000)
     wait_for(lambda: not any(daemon.source(source)["throttle"]["givesWay"] for source in others), 60, "nobody to give way")
+    wait_for(lambda: all(received(daemon, source) > b for source, b in zip(others, before)), 20, "the others to go on")
+    assert daemon.program.log.read_text().count("event=session_welcome ") == len(sources), "nobody was cut"

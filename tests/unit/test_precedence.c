@@ -57,13 +57,34 @@ a_claim_ends_unless_it_is_made_again(void **state)
 }
 
 static void
-who_gives_way_may_bring_an_eighth_and_never_nothing(void **state)
+however_many_give_way_together_they_may_bring_an_eighth(void **state)
 {
 	struct precedence p = {0};
+	bool counted[20] = {false};
 
 	precedence_claim(&p, 50, RATE, NOW);
-	assert_int_equal(precedence_share(&p), RATE / 8);
+	for (unsigned n = 1; n <= 20; n++) {
+		precedence_count(&p, &counted[n - 1], true);
+		precedence_count(&p, &counted[n - 1], true); /* as each says every second */
+		assert_int_equal(precedence_share(&p), RATE / 8 / n);
+	}
+	for (unsigned n = 20; n > 1; n--) {
+		precedence_count(&p, &counted[n - 1], false);
+		precedence_count(&p, &counted[n - 1], false);
+		assert_int_equal(precedence_share(&p), RATE / 8 / (n - 1));
+	}
+}
+
+static void
+a_share_is_never_nothing(void **state)
+{
+	bool counted[20] = {false};
+	struct precedence p = {0};
+
 	precedence_claim(&p, 50, 0, NOW);
+	assert_true(precedence_share(&p) > 0);
+	for (int i = 0; i < 20; i++)
+		precedence_count(&p, &counted[i], true);
 	assert_true(precedence_share(&p) > 0);
 }
 
@@ -75,7 +96,8 @@ main(void)
 	    cmocka_unit_test(who_is_due_later_gives_way_and_who_is_due_as_soon_does_not),
 	    cmocka_unit_test(the_earliest_claim_stands_while_it_lasts),
 	    cmocka_unit_test(a_claim_ends_unless_it_is_made_again),
-	    cmocka_unit_test(who_gives_way_may_bring_an_eighth_and_never_nothing),
+	    cmocka_unit_test(however_many_give_way_together_they_may_bring_an_eighth),
+	    cmocka_unit_test(a_share_is_never_nothing),
 	};
 
 	return cmocka_run_group_tests_name("precedence", tests, NULL, NULL);
