@@ -7,10 +7,13 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "proto/common/wrap.h"
+
 enum {
 	COLUMNS_MAX = 32,
 	GAP = 2,
 	SHRUNK_WIDTH_MIN = 6,
+	BELOW_INDENT = 4,
 };
 
 struct cell {
@@ -31,6 +34,7 @@ struct view {
 	size_t columns[COLUMNS_MAX];
 	int widths[COLUMNS_MAX];
 	size_t count;
+	ssize_t below; /* the column under each row; -1: none */
 };
 
 /* Out of memory in a program that prints tables: there is nothing better to do. */
@@ -183,6 +187,7 @@ static int
 choose_columns(const struct table *t, const char *names, struct view *v, const char **ret_bad)
 {
 	v->count = 0;
+	v->below = -1;
 	if (names == NULL || strcmp(names, "all") == 0) {
 		for (size_t i = 0; i < t->column_count; i++)
 			if (names != NULL || (t->columns[i].rank != COLUMN_EXTRA && !t->hidden[i]))
@@ -220,6 +225,16 @@ measure(const struct table *t, const struct table_style *style, struct view *v)
 }
 
 static int
+full_width(const struct view *v)
+{
+	int total = -GAP;
+
+	for (size_t i = 0; i < v->count; i++)
+		total += v->widths[i] + GAP;
+	return total;
+}
+
+static int
 least_width(const struct table *t, const struct view *v)
 {
 	int total = -GAP;
@@ -230,6 +245,28 @@ least_width(const struct table *t, const struct view *v)
 		total += GAP + (shrinks ? SHRUNK_WIDTH_MIN : v->widths[i]);
 	}
 	return total;
+}
+
+static void
+drop(struct view *v, size_t i)
+{
+	v->count--;
+	memmove(&v->columns[i], &v->columns[i + 1], (v->count - i) * sizeof v->columns[0]);
+	memmove(&v->widths[i], &v->widths[i + 1], (v->count - i) * sizeof v->widths[0]);
+}
+
+static void
+put_below(const struct table *t, const struct table_style *style, struct view *v)
+{
+	if (style->width <= 0 || style->columns != NULL || full_width(v) <= style->width)
+		return;
+	for (size_t i = 0; i < v->count; i++) {
+		if (t->columns[v->columns[i]].rank == COLUMN_BELOW) {
+			v->below = (ssize_t)v->columns[i];
+			drop(v, i);
+			return;
+		}
+	}
 }
 
 /* What was not asked for by name goes, the highest rank first, until the rest fits. */
@@ -244,9 +281,7 @@ leave_out(const struct table *t, const struct table_style *style, struct view *v
 				goes = i;
 		if (t->columns[v->columns[goes]].rank <= COLUMN_EXTRA)
 			return;
-		v->count--;
-		memmove(&v->columns[goes], &v->columns[goes + 1], (v->count - goes) * sizeof v->columns[0]);
-		memmove(&v->widths[goes], &v->widths[goes + 1], (v->count - goes) * sizeof v->widths[0]);
+		drop(v, goes);
 	}
 }
 
@@ -254,10 +289,8 @@ leave_out(const struct table *t, const struct table_style *style, struct view *v
 static void
 shrink_to_fit(const struct table *t, const struct table_style *style, struct view *v)
 {
-	int total = -GAP;
+	int total = full_width(v);
 
-	for (size_t i = 0; i < v->count; i++)
-		total += v->widths[i] + GAP;
 	while (style->width > 0 && total > style->width) {
 		size_t widest = v->count;
 
@@ -329,6 +362,20 @@ print_row(const struct table *t, const struct table_style *style, const struct v
 	fputc('\n', out);
 }
 
+static void
+print_below(const struct table *t, const struct table_style *style, const struct view *v, size_t row, FILE *out)
+{
+	const char *text = v->below < 0 ? "" : cell_text(t, style, row, (size_t)v->below);
+	char *line;
+
+	if (text[0] == '\0')
+		return;
+	if (asprintf(&line, "%*s%s", BELOW_INDENT, "", text) < 0)
+		abort();
+	wrap_print(out, line, style->width, BELOW_INDENT, "");
+	free(line);
+}
+
 int
 table_print(const struct table *t, const struct table_style *style, FILE *out, const char **ret_bad)
 {
@@ -339,19 +386,28 @@ table_print(const struct table *t, const struct table_style *style, FILE *out, c
 		return r;
 	if (!style->tabs) {
 		measure(t, style, &v);
+		put_below(t, style, &v);
 		leave_out(t, style, &v);
 		shrink_to_fit(t, style, &v);
 	}
 	if (style->header)
 		print_row(t, style, &v, -1, out);
-	for (size_t row = 0; row < t->row_count; row++)
+	for (size_t row = 0; row < t->row_count; row++) {
 		print_row(t, style, &v, (ssize_t)row, out);
+		print_below(t, style, &v, row, out);
+	}
 	return 0;
 }
 
-void
-table_print_names(const struct table *t, FILE *out)
+char *
+table_names(const struct table *t)
 {
+	char *names;
+	size_t len;
+	FILE *out = must(open_memstream(&names, &len));
+
 	for (size_t i = 0; i < t->column_count; i++)
 		fprintf(out, "%s%s", i == 0 ? "" : ", ", t->columns[i].name);
+	fclose(out);
+	return must(names);
 }

@@ -14,10 +14,13 @@ struct table_column {
 	const char *title; /* header */
 	bool right;        /* aligned */
 	bool shrinks;      /* may be cut when the terminal is narrow */
-	int rank; /* 0: always shown; COLUMN_EXTRA; above: not on a terminal too narrow, the highest go first */
+	int rank;          /* 0: always shown; COLUMN_...; above: not on a terminal too narrow, the highest go first */
 };
 
-enum { COLUMN_EXTRA = 1 }; /* shown only with -o */
+enum {
+	COLUMN_BELOW = -1, /* at most one: on a terminal too narrow for all it is told whole, under its row */
+	COLUMN_EXTRA = 1,  /* shown only with -o */
+};
 
 enum table_mood { MOOD_PLAIN, MOOD_GOOD, MOOD_WARN, MOOD_BAD };
 
@@ -57,7 +60,7 @@ size_t table_bytes_that_fit(const char *text, int width);
  */
 char *table_clean_copy(const char *text);
 
-/* "id, name, state": for messages. */
-void table_print_names(const struct table *t, FILE *out);
+/* "id, name, state": for messages. The caller's. */
+char *table_names(const struct table *t);
 
 #endif

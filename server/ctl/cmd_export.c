@@ -57,7 +57,7 @@ choose_volume(const struct ctl *ctl, const json_t *source, struct plan *plan)
 		snprintf(plan->volume, sizeof plan->volume, "%s", pick_text(json_array_get(disks, 0), "volumeID"));
 		return EXIT_DONE;
 	}
-	fprintf(stderr, "holdfastctl: which volume? --volume takes one of these:\n");
+	(void)ctl_fail(EXIT_USAGE, "which volume? --volume takes one of these:");
 	json_array_foreach (disks, i, disk) {
 		fprintf(stderr, "  %s  %s\n", pick_text(disk, "volumeID"), pick_text(disk, "name"));
 	}

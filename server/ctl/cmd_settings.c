@@ -15,7 +15,7 @@ static const struct table_column columns[] = {
     {"key", "KEY", false, false, 0},
     {"value", "VALUE", false, true, 0},
     {"set", "SET", false, false, 0},
-    {"meaning", "MEANING", false, true, 0},
+    {"meaning", "MEANING", false, true, COLUMN_BELOW},
 };
 
 static bool

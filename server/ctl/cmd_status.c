@@ -147,7 +147,7 @@ print_area(const struct ctl *ctl, const char *what, const json_t *area)
 }
 
 /* Where nothing expires, the staging area fills. */
-static void
+static bool
 print_stopped(const json_t *sources, int64_t now_ns)
 {
 	size_t i, frozen = 0, drifted = 0, count = json_array_size(sources);
@@ -170,6 +170,7 @@ print_stopped(const json_t *sources, int64_t now_ns)
 	if (frozen + drifted > 0)
 		print_sentence(10, "    next: when %s: holdfastctl retention thaw --all",
 		    frozen > 0 ? "all is well" : "the clock is right");
+	return frozen + drifted > 0;
 }
 
 static void
@@ -249,7 +250,6 @@ print_summary(const struct ctl *ctl, const json_t *version, const json_t *source
 	print_area(ctl, "staging area", pick(version, "stagingArea"));
 	if (pick(version, "journalArea") != NULL)
 		print_area(ctl, "journals", pick(version, "journalArea"));
-	print_stopped(sources, now_ns);
 }
 
 static int
@@ -258,6 +258,7 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	struct table *t = table_create(status_columns, sizeof status_columns / sizeof status_columns[0]);
 	int64_t now_ns = clock_real_ns();
 	json_t *source;
+	bool told;
 	size_t i;
 	int code;
 
@@ -266,7 +267,10 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	}
 	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS)) {
 		print_summary(ctl, version, sources, now_ns);
-		print_trouble(ctl, sources, now_ns);
+		told = print_stopped(sources, now_ns);
+		told = print_trouble(ctl, sources, now_ns) || told;
+		if (told)
+			putchar('\n');
 	}
 	if (json_array_size(sources) == 0 && !ctl_given(ctl, OPT_NO_HEADER)) {
 		table_destroy(t);

@@ -311,6 +311,12 @@ unknown_command(const struct ctl *ctl)
 	    verb.word[0] != '\0' ? " " : "", verb.word);
 }
 
+static bool
+is_color(const char *text)
+{
+	return strcmp(text, "auto") == 0 || strcmp(text, "always") == 0 || strcmp(text, "never") == 0;
+}
+
 static int
 check_command(struct ctl *ctl)
 {
@@ -323,6 +329,8 @@ check_command(struct ctl *ctl)
 		ctl->values[OPT_OUTPUT] = ctl->values[OPT_COLUMNS];
 		ctl->values[OPT_COLUMNS] = NULL;
 	}
+	if (ctl_given(ctl, OPT_COLOR) && !is_color(ctl->values[OPT_COLOR]))
+		return ctl_fail(EXIT_USAGE, "--color %s: auto, always or never is wanted", ctl->values[OPT_COLOR]);
 	for (int id = 0; id < OPTIONS; id++)
 		if (ctl->values[id] != NULL && !specs[id].global && !(c->options & OPT_BIT(id)))
 			return ctl_fail(EXIT_USAGE, "--%s means nothing to holdfastctl %s (--help tells what does)",

@@ -231,13 +231,14 @@ print_table(const struct ctl *ctl, struct table *t)
 	    .columns = ctl->values[OPT_COLUMNS],
 	};
 	const char *bad;
+	char *names;
 	int code = EXIT_DONE;
 
 	if (table_print(t, &style, stdout, &bad) < 0) {
-		fprintf(stderr, "holdfastctl: -o %.*s: no such column; there are: ", (int)strcspn(bad, ","), bad);
-		table_print_names(t, stderr);
-		fputc('\n', stderr);
-		code = EXIT_USAGE;
+		names = table_names(t);
+		code =
+		    ctl_fail(EXIT_USAGE, "-o %.*s: no such column; there are: %s", (int)strcspn(bad, ","), bad, names);
+		free(names);
 	}
 	table_destroy(t);
 	return code;

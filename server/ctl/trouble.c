@@ -146,7 +146,7 @@ print_one(const struct ctl *ctl, const json_t *source, int64_t now_ns)
 	print_wrapped(ctl, line, 10, MOOD_PLAIN);
 }
 
-void
+bool
 print_trouble(const struct ctl *ctl, const json_t *sources, int64_t now_ns)
 {
 	size_t i, count = 0;
@@ -158,6 +158,5 @@ print_trouble(const struct ctl *ctl, const json_t *sources, int64_t now_ns)
 	}
 	if (count > TOLD_MAX)
 		printf("and %zu more: holdfastctl status -o name,state,reason\n", count - TOLD_MAX);
-	if (count > 0)
-		putchar('\n');
+	return count > 0;
 }

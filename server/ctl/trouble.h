@@ -16,7 +16,7 @@ size_t count_troubled(const json_t *sources);
 json_t *sort_by_trouble(const json_t *sources);
 
 /* For each that is not well, of a list in that order: its state since when and why, and what to do next. The first
- * few; nothing if all are well. Wrapped to the terminal. */
-void print_trouble(const struct ctl *ctl, const json_t *sources, int64_t now_ns);
+ * few; nothing, and false, if all are well. Wrapped to the terminal. */
+bool print_trouble(const struct ctl *ctl, const json_t *sources, int64_t now_ns);
 
 #endif

@@ -12,7 +12,7 @@ LISTS = ["source list", "volume list", "pit list", "quota list", "throttle show"
 ASKING = ["status", *LISTS, "ready {0}", "ready {0} --max-lag 0s", "wait {0} --for ready", "wait {0} --for state=RESCAN --timeout 1s", "doctor",
           "source show {0}", "volume list {0}", "pit list {0}", "policy show {0}", "pit plan {0} --policy 1h/24h", "settings show", "throttle show {0}",
           "token list", "cert list", "ca show", "audit", "audit --verify", "events", "source show nobody", "pit delete pit-1", "fsck {1}",
-          "--help", "pit --help", "export file --help", "sorce list", "source adopt {0}", "source delete {0}", "export file {0} --volume nothere -o {1}/x"]
+          "--help", "pit --help", "export file --help", "sorce list", "status -o bogus", "source adopt {0}", "source delete {0}", "export file {0} --volume nothere -o {1}/x"]
 CHANGING = ["source pause {0}", "pit create {0} --name now", "verify {0}", "source resume {0}", "retention freeze --all", "retention thaw --all",
             "scrub start --all", "scrub start {0} --wait", "verify {0} --wait", "export file {0} -o {1}/exported", "quota set {0} none --when-full default",
             "throttle set {0} 100 'Mon-Fri 08:00-18:00 20'", "throttle set {0} none",
@@ -58,6 +58,7 @@ AT_THE_SOURCE = [
     ("run --progress loud", 2, "--progress is auto, bar, plain, lines or none, not 'loud'; try --help"),
     ("status", 3, "no agent is running on {state} (systemctl start holdfast-agent)"),
     ("list-disks", 0, "NO DISK"),
+    ("list-disks >/dev/full", 1, "standard output: No space left on device"),
 ]
 
 
@@ -88,6 +89,21 @@ def test_lists_of_all_sources_tell_whose_a_line_is(house, agents):
         assert house.served.ctl(*command.split(), "-H", "-o", "host").stdout.splitlines().count(host) >= 2
         text, _ = shown(house, "%s %s" % (command, agents[0].source), 200)
         assert "HOST" not in text
+
+
+def test_settings_tell_whole_what_they_mean(house, agents):
+    narrow, wide = (shown(house, "settings show", columns)[0] for columns in (80, 200))
+    assert len(narrow.splitlines()) > len(wide.splitlines()) and "MEANING" in wide and "MEANING" not in narrow
+    for line in wide.splitlines()[1:]:
+        meaning = line[wide.index("MEANING"):]
+        assert meaning in " ".join(narrow.split()), narrow
+
+
+def test_what_was_stopped_is_apart_from_the_table(house, agents):
+    house.served.ctl("retention", "freeze", "--all")
+    text, _ = shown(house, "status")
+    house.served.ctl("retention", "thaw", "--all")
+    assert "holdfastctl retention thaw --all\n\nNAME " in text, text
 
 
 def test_an_unknown_volume_is_answered_with_where_they_are_listed(house, agents):

@@ -192,6 +192,34 @@ a_hidden_column_is_shown_to_who_asks_for_it(void **state)
 	table_destroy(t);
 }
 
+static void
+what_is_long_goes_below_its_row_where_the_terminal_is_too_narrow(void **state)
+{
+	static const struct table_column with_meaning[] = {
+	    {"key", "KEY", false, false, 0}, {"meaning", "MEANING", false, true, COLUMN_BELOW}};
+	static const char *const wanted[] = {
+	    [30] = "KEY  MEANING\na    one two three four\nb    \n", [20] = "KEY\na\n    one two three\n    four\nb\n"};
+	struct table *t = table_create(with_meaning, 2);
+
+	table_add_row(t);
+	table_set(t, "key", "a", NULL, MOOD_PLAIN);
+	table_set(t, "meaning", "one two three four", NULL, MOOD_PLAIN);
+	table_add_row(t);
+	table_set(t, "key", "b", NULL, MOOD_PLAIN);
+	for (int width = 20; width <= 30; width += 10) {
+		const struct table_style style = {.header = true, .width = width};
+		char *text = NULL;
+		size_t len;
+		FILE *out = open_memstream(&text, &len);
+
+		assert_int_equal(table_print(t, &style, out, NULL), 0);
+		fclose(out);
+		assert_string_equal(text, wanted[width]);
+		free(text);
+	}
+	table_destroy(t);
+}
+
 int
 main(void)
 {
@@ -206,6 +234,7 @@ main(void)
 	    cmocka_unit_test(colour_surrounds_text_not_padding),
 	    cmocka_unit_test(text_from_outside_cannot_command_the_terminal),
 	    cmocka_unit_test(width_counts_characters_not_bytes),
+	    cmocka_unit_test(what_is_long_goes_below_its_row_where_the_terminal_is_too_narrow),
 	};
 
 	setlocale(LC_CTYPE, "C.UTF-8");
