@@ -252,7 +252,8 @@ is_needed(const struct store *s, const struct damage *m)
 	if (m->lsn_next > s->durable.lsn_last)
 		return true;
 	for (size_t i = 0; i < s->marks.count; i++)
-		if (s->marks.list[i].lsn >= m->lsn && s->marks.list[i].lsn < m->lsn_next && s->marks.list[i].complete)
+		if (marks_at(&s->marks, i)->lsn >= m->lsn && marks_at(&s->marks, i)->lsn < m->lsn_next &&
+		    marks_at(&s->marks, i)->complete)
 			return true;
 	return false;
 }

@@ -180,7 +180,7 @@ finish_account(struct store *s, struct store_job *job)
 	s->account_due_ns = clock_monotonic_ns() + ACCOUNT_INTERVAL_NS + w->took_ns * ACCOUNT_SHARE;
 	if (job->status < 0)
 		return;
-	free(s->account.points);
+	shared_drop(&s->account_shared, s->account.points);
 	s->account = w->account;
 	s->account_state = w->state;
 	s->accounted_ns = store_clock(s);
@@ -250,7 +250,7 @@ store_plan_result(const struct store_job *job, struct store_plan *ret_plan)
 	    .freed_bytes = a->going_bytes,
 	};
 	for (size_t i = 0; i < job->pit_count; i++)
-		store_fill_account(a, job->account->window_lsn, &job->pits[i]);
+		points_fill_account(a, job->account->window_lsn, &job->pits[i]);
 }
 
 const struct job_class plan_job = {
@@ -270,7 +270,7 @@ store_costliest(const struct store *s, uint64_t *ret_freed_bytes)
 	for (size_t i = 0; i < s->pit_count; i++) {
 		struct pit pit = s->pits[i];
 
-		store_fill_account(&s->account, 0, &pit);
+		points_fill_account(&s->account, 0, &pit);
 		if (pit.held || s->retention.running_ns < pit.guarded_ns ||
 		    &s->pits[i] == store_newest_kept(s, false) || pit.freed_bytes <= *ret_freed_bytes)
 			continue;
@@ -278,15 +278,4 @@ store_costliest(const struct store *s, uint64_t *ret_freed_bytes)
 		costliest = &s->pits[i];
 	}
 	return costliest;
-}
-
-void
-store_fill_account(const struct account *a, uint64_t window_lsn, struct pit *pit)
-{
-	const struct account_point *p = a->count > 0 ? account_find(a, pit->lsn) : NULL;
-	bool in_window = window_lsn != 0 && pit->lsn >= window_lsn;
-
-	pit->accounted = p != NULL || in_window;
-	pit->unique_bytes = p != NULL && !in_window ? p->unique_bytes : 0;
-	pit->freed_bytes = p != NULL && !in_window ? p->freed_bytes : 0;
 }

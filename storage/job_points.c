@@ -206,11 +206,11 @@ forget_marks(struct store *s)
 	bool kept = store_newest_is_kept(s);
 	size_t n = 0;
 
-	while (n < s->marks.count && (kept || s->marks.list[n].lsn < s->newest_consistent.lsn) &&
-	       s->marks.list[n].running_ns < begin)
+	while (n < s->marks.count && (kept || marks_at(&s->marks, n)->lsn < s->newest_consistent.lsn) &&
+	       marks_at(&s->marks, n)->running_ns < begin)
 		n++;
 	if (n > 0 && n < s->marks.count)
-		marks_drop_before(&s->marks, s->marks.list[n].lsn);
+		marks_drop_before(&s->marks, marks_at(&s->marks, n)->lsn);
 }
 
 static struct store_job *
@@ -335,7 +335,7 @@ job_take_pits(struct store *s, struct store_job *job)
 	s->pits_doubted |= job->status < 0;
 	if (!job->pits_valid)
 		return;
-	free(s->pits);
+	shared_drop(&s->pits_shared, s->pits);
 	s->pits = job->pits;
 	s->pit_count = job->pit_count;
 	job->pits = NULL;
@@ -389,7 +389,7 @@ static bool
 find_mark_by_pit(const struct store *s, const struct id *pit, struct checkpoint *ret_checkpoint)
 {
 	for (size_t i = 0; i < s->marks.count; i++) {
-		const struct mark *m = &s->marks.list[i];
+		const struct mark *m = marks_at(&s->marks, i);
 		struct id id = checkpoint_pit_id(&s->source, m->lsn, m->stream_id);
 
 		if (strcmp(id.text, pit->text) != 0 || m->lsn < s->fold_lsn)

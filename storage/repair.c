@@ -207,7 +207,7 @@ find_points(struct repair *p)
 
 	store_begin_retention(s);
 	for (size_t i = 0; i < s->marks.count && r == 0; i++)
-		if (s->marks.list[i].lsn > newest)
+		if (marks_at(&s->marks, i)->lsn > newest)
 			r = find_point(p, i);
 	return r;
 }

@@ -135,8 +135,8 @@ store_close(struct store *s, struct disk *d)
 	for (uint32_t i = 0; i < s->volume_count; i++)
 		volume_destroy(s->volumes[i], d);
 	marks_fini(&s->marks);
-	free(s->pits);
-	free(s->account.points);
+	shared_drop(&s->pits_shared, s->pits);
+	shared_drop(&s->account_shared, s->account.points);
 	scrub_unload(s);
 	catalog_close(s->catalog);
 	free(s);
@@ -309,7 +309,7 @@ store_newest_consistent(const struct store *s)
 void
 store_extend_checkpoint(struct store *s, int64_t until_ns)
 {
-	struct mark *newest = s->marks.count > 0 ? &s->marks.list[s->marks.count - 1] : NULL;
+	struct mark *newest = s->marks.count > 0 ? &s->marks.newest : NULL;
 	int64_t now_ns = store_clock(s), unchanged_until_ns;
 
 	if (newest == NULL)

@@ -23,6 +23,7 @@
 #include "storage/catalog.h"
 #include "storage/fold.h"
 #include "storage/pit.h"
+#include "storage/points.h"
 #include "storage/scrub.h"
 #include "storage/retention.h"
 #include "storage/slab.h"
@@ -231,6 +232,12 @@ size_t store_recent(struct store *s, uint32_t volume, uint64_t *ret_nodes, size_
 /* [owner] All points: kept ones and every checkpoint inside the journal window, in LSN order; an array the caller
  * frees. */
 int store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count);
+/* [owner] The same, as they are now, for any thread; nothing is copied but a pointer for every hundred or so. Shares;
+ * NULL: no memory. */
+struct points *store_points(struct store *s);
+/* [owner] One of them, by its LSN or its id. 0, -HF_ENOPIT, -ENOMEM. */
+int store_find_pit_at(struct store *s, uint64_t lsn, struct pit *ret_pit);
+int store_find_pit(struct store *s, const struct id *pit, struct pit *ret_pit);
 /* [owner] The newest checkpoint, or NULL; the newest complete one of consistency crash or better, or NULL. Borrowed
  * until the next call. */
 const struct checkpoint *store_newest_checkpoint(const struct store *s);

@@ -248,7 +248,8 @@ struct store {
 
 	/* history */
 	struct marks marks;
-	struct pit *pits; /* kept, in LSN order */
+	struct pit *pits; /* kept, in LSN order; another array when they change */
+	struct shared *pits_shared;
 	size_t pit_count;
 	bool pits_doubted; /* a change of them failed: the catalog may have rows that pits lacks, now or after a cut */
 	struct policy policy;
@@ -265,6 +266,7 @@ struct store {
 	struct retention retention;
 	int64_t window_end_ns;  /* running time at the first moment of the newest complete checkpoint */
 	struct account account; /* what points cost, at accounted_ns (our clock; 0 = not counted yet) */
+	struct shared *account_shared;
 	uint64_t account_state;
 	int64_t accounted_ns, account_due_ns; /* due: monotonic */
 	int64_t points_due_ns;                /* monotonic: when the policy is looked at again */
@@ -372,8 +374,6 @@ bool store_newest_is_kept(const struct store *s); /* the newest point to recover
 int64_t store_window_begin(const struct store *s);
 /* After recovery, the points known: what running time each mark has, and from where it goes on. */
 void store_begin_retention(struct store *s);
-/* job_account.c: what is known of the point's cost */
-void store_fill_account(const struct account *a, uint64_t window_lsn, struct pit *pit);
 /* The running time that goes with a checkpoint, and if it is one to recover from, the source's from now on. */
 int64_t store_run_to(struct store *s, const struct checkpoint *c);
 

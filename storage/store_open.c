@@ -122,7 +122,7 @@ store_unload_catalog(struct store *s)
 {
 	catalog_close(s->catalog);
 	s->catalog = NULL;
-	free(s->pits);
+	shared_drop(&s->pits_shared, s->pits);
 	s->pits = NULL;
 	s->pit_count = 0;
 	scrub_unload(s);

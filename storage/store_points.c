@@ -5,23 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "storage/plant.h"
-
-static void
-pit_from_mark(const struct store *s, size_t i, struct pit *ret_pit)
-{
-	struct pit p = {0};
-
-	marks_get(&s->marks, i, &p.checkpoint);
-	p.id = checkpoint_pit_id(&s->source, p.checkpoint.lsn, p.checkpoint.stream_id);
-	p.lsn = p.checkpoint.lsn;
-	p.time_ns = p.planned_ns = checkpoint_time_ns(&p.checkpoint);
-	p.running_ns = p.checkpoint.running_ns;
-	p.complete = p.checkpoint.complete;
-	p.consistency = p.checkpoint.consistency;
-	*ret_pit = p;
-}
 
 /* ---- running time ---- */
 
@@ -62,13 +48,13 @@ struct recount {
 static void
 correct_marks(struct recount *c, int64_t counted_ns, int64_t running_ns)
 {
-	struct mark *list = c->s->marks.list;
-
 	for (size_t i = c->marks_at_row; i < c->marks; i++) {
+		struct mark *m = marks_change(&c->s->marks, i);
+
 		if (!c->any_row)
-			list[i].running_ns -= counted_ns - running_ns;
-		else if (list[i].running_ns > running_ns)
-			list[i].running_ns = running_ns;
+			m->running_ns -= counted_ns - running_ns;
+		else if (m->running_ns > running_ns)
+			m->running_ns = running_ns;
 	}
 	c->marks_at_row = c->marks;
 	c->any_row = true;
@@ -112,7 +98,7 @@ recall_mark(const struct store *s, struct checkpoint *c)
 	size_t i;
 
 	if (marks_find(&s->marks, c->lsn, &i))
-		c->running_ns = s->marks.list[i].running_ns;
+		c->running_ns = marks_at(&s->marks, i)->running_ns;
 }
 
 /* Our clock may not be what it was; but it was already what the newest checkpoint says. */
@@ -133,7 +119,7 @@ store_begin_retention(struct store *s)
 
 	s->retention = (struct retention){.frozen_ns = s->retention.frozen_ns};
 	for (size_t i = 0; i < s->marks.count; i++)
-		recount_mark(&c, &s->marks.list[i]);
+		recount_mark(&c, marks_change(&s->marks, i));
 	recall_before(&c, UINT64_MAX);
 	recall_mark(s, &s->newest_checkpoint);
 	recall_mark(s, &s->newest_consistent);
@@ -171,7 +157,7 @@ store_window_begin(const struct store *s)
 		return INT64_MIN;
 	if (s->space.window_ns == INT64_MAX || s->marks.count == 0)
 		return begin;
-	shortened = s->marks.list[s->marks.count - 1].running_ns - s->space.window_ns;
+	shortened = s->marks.newest.running_ns - s->space.window_ns;
 	if (s->has_consistent && shortened > s->window_end_ns && !store_newest_is_kept(s))
 		shortened = s->window_end_ns;
 	return shortened > begin ? shortened : begin;
@@ -179,34 +165,56 @@ store_window_begin(const struct store *s)
 
 /* ---- lists ---- */
 
+struct points *
+store_points(struct store *s)
+{
+	struct points *p = points_create(&s->source);
+
+	if (p == NULL)
+		return NULL;
+	p->rows = s->pits;
+	p->row_count = s->pit_count;
+	p->rows_shared = shared_show(&s->pits_shared, s->pits);
+	p->account = s->account;
+	p->account_shared = shared_show(&s->account_shared, s->account.points);
+	p->window_lsn = store_window_lsn(s);
+	p->fold_lsn = s->fold_lsn;
+	p->begin_ns = store_window_begin(s);
+	if (p->rows_shared != NULL && p->account_shared != NULL && marks_share(&s->marks, &p->marks) == 0)
+		return p;
+	points_unref(p);
+	return NULL;
+}
+
 int
 store_list_pits(struct store *s, struct pit **ret_pits, size_t *ret_count)
 {
-	int64_t begin = store_window_begin(s);
-	uint64_t window_lsn = store_window_lsn(s);
-	struct pit *list = calloc(s->pit_count + s->marks.count + 1, sizeof *list);
-	size_t n = 0, k = 0;
+	struct points *p = store_points(s);
+	bool more;
+	int r = p != NULL ? points_list(p, UINT64_MAX, SIZE_MAX, ret_pits, ret_count, &more) : -ENOMEM;
 
-	if (list == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i <= s->marks.count; i++) {
-		uint64_t lsn = i < s->marks.count ? s->marks.list[i].lsn : UINT64_MAX;
-		bool kept = false;
+	points_unref(p);
+	return r;
+}
 
-		for (; k < s->pit_count && s->pits[k].lsn <= lsn; k++) {
-			kept |= s->pits[k].lsn == lsn;
-			list[n] = s->pits[k];
-			store_fill_account(&s->account, window_lsn, &list[n++]);
-		}
-		if (i == s->marks.count || kept || lsn < s->fold_lsn)
-			continue;
-		if (s->marks.list[i].running_ns < begin)
-			continue;
-		pit_from_mark(s, i, &list[n++]);
-	}
-	*ret_pits = list;
-	*ret_count = n;
-	return 0;
+int
+store_find_pit_at(struct store *s, uint64_t lsn, struct pit *ret_pit)
+{
+	struct points *p = store_points(s);
+	int r = p == NULL ? -ENOMEM : points_find(p, lsn, ret_pit) ? 0 : -HF_ENOPIT;
+
+	points_unref(p);
+	return r;
+}
+
+int
+store_find_pit(struct store *s, const struct id *pit, struct pit *ret_pit)
+{
+	struct points *p = store_points(s);
+	int r = p == NULL ? -ENOMEM : points_find_id(p, pit, ret_pit) ? 0 : -HF_ENOPIT;
+
+	points_unref(p);
+	return r;
 }
 
 void
@@ -222,8 +230,9 @@ store_window_lsn(const struct store *s)
 	bool kept = store_newest_is_kept(s);
 
 	for (size_t i = 0; s->has_consistent && i < s->marks.count; i++)
-		if (s->marks.list[i].running_ns >= begin || (!kept && s->marks.list[i].lsn >= s->newest_consistent.lsn))
-			return s->marks.list[i].lsn;
+		if (marks_at(&s->marks, i)->running_ns >= begin ||
+		    (!kept && marks_at(&s->marks, i)->lsn >= s->newest_consistent.lsn))
+			return marks_at(&s->marks, i)->lsn;
 	return 0;
 }
 
@@ -263,10 +272,10 @@ store_fold_target(const struct store *s)
 	if (s->pit_count > 0)
 		target = s->pits[0].lsn;
 	for (size_t i = 0; i < s->marks.count && !PLANTED(30); i++) {
-		if (s->marks.list[i].running_ns < begin)
+		if (marks_at(&s->marks, i)->running_ns < begin)
 			continue;
-		if (s->marks.list[i].lsn < target)
-			target = s->marks.list[i].lsn;
+		if (marks_at(&s->marks, i)->lsn < target)
+			target = marks_at(&s->marks, i)->lsn;
 		break;
 	}
 	if (PLANTED(12))

@@ -13,7 +13,7 @@ span_ns(const struct store *s)
 {
 	const struct marks *m = &s->marks;
 
-	return s->has_consistent && m->count > 0 ? m->list[m->count - 1].running_ns - m->list[0].running_ns : 0;
+	return s->has_consistent && m->count > 0 ? m->newest.running_ns - marks_at(m, 0)->running_ns : 0;
 }
 
 int64_t
