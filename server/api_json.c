@@ -280,6 +280,15 @@ json_guarded(const struct pit *pit, const struct source_status *status)
 	return status != NULL ? json_boolean(status->retention.running_ns < pit->guarded_ns) : json_null();
 }
 
+/* The one that was read back last is, even if it has no row that says so. */
+static int64_t
+verified_ns(const struct pit *pit, const struct source_status *status)
+{
+	if (pit->verified_ns != 0 || status == NULL || strcmp(pit->id.text, status->verified_pit.text) != 0)
+		return pit->verified_ns;
+	return status->verified_ns;
+}
+
 json_t *
 api_json_pit(const struct id *source, const struct pit *pit, const struct source_status *status)
 {
@@ -288,9 +297,9 @@ api_json_pit(const struct id *source, const struct pit *pit, const struct source
 	    "pointInTimeID", pit->id.text, "sourceServerID", source->text, "timestamp", api_json_time(pit->time_ns),
 	    "unchangedSince", api_json_time(pit_since_ns(pit)), "expectedTimestamp", api_json_time(pit->planned_ns),
 	    "name", api_json_text_or_null(pit->name), "lsn", api_json_lsn(pit->lsn), "consistency",
-	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified", pit->verified_ns != 0,
-	    "lastVerified", api_json_time(pit->verified_ns), "held", pit->held, "guarded", json_guarded(pit, status),
-	    "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs",
+	    checkpoint_consistency_name(pit->consistency), "complete", pit->complete, "verified",
+	    verified_ns(pit, status) != 0, "lastVerified", api_json_time(verified_ns(pit, status)), "held", pit->held,
+	    "guarded", json_guarded(pit, status), "byHand", pit->by_hand, "kept", pit->kept, "ruleIDs",
 	    json_rule_ids(pit->rules, status != NULL ? &status->policy : NULL), "volumes",
 	    json_pit_volumes(&pit->checkpoint, status), "uniqueBytes",
 	    pit->accounted ? api_json_bytes(pit->unique_bytes) : json_null(), "freedBytesIfDeleted",

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The routes that only tell: answered from the published status, the registry (on the helper), or
- * the source's own list of points. */
+/* The routes that only tell: answered from what is published of the sources, or from the registry (on the helper). */
 #include "server/api_call.h"
 
 #include <errno.h>
@@ -11,10 +10,12 @@
 
 #include <event2/buffer.h>
 
+#include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/api_json.h"
 #include "server/bundle.h"
 #include "server/ca_change.h"
+#include "server/cure.h"
 
 void
 get_version(struct call *call)
@@ -223,50 +224,53 @@ prepare_pits(struct call *call, struct hf_error *err)
 
 /* A page ends at the newest point, or before the LSN the cursor names. */
 static void
-reply_pits(struct call *call, const struct pit *pits, size_t count, const struct source_status *status)
+reply_pits(struct call *call, const struct points *points, const struct source_status *status)
 {
-	size_t end, begin;
+	struct pit *pits;
+	size_t count;
+	bool more;
 	char cursor[24];
 	struct list list;
 
-	for (end = count; end > 0 && pits[end - 1].lsn >= call->before && call->before != UINT64_MAX; end--)
-		;
-	begin = end > call->limit ? end - (size_t)call->limit : 0;
+	if (points_list(points, call->before, (size_t)call->limit, &pits, &count, &more) < 0) {
+		call_reply_error(call, -ENOMEM, "points in time", NULL);
+		return;
+	}
 	list_begin(&list);
-	for (size_t i = begin; i < end; i++)
+	for (size_t i = 0; i < count; i++)
 		list_add(&list, api_json_pit(&call->source, &pits[i], status));
-	if (begin > 0)
-		snprintf(cursor, sizeof cursor, "%" PRIu64, pits[begin].lsn);
-	list_reply(&list, call, begin > 0 ? cursor : NULL);
+	if (more)
+		snprintf(cursor, sizeof cursor, "%" PRIu64, pits[0].lsn);
+	free(pits);
+	list_reply(&list, call, more ? cursor : NULL);
 }
 
 static void
-on_pits(void *arg, const struct command_answer *answer)
+reply_unusable(struct call *call, const struct source_status *status)
 {
-	struct call *call = call_from_command(arg);
-	struct source_status *status;
+	char text[SENTENCE_BYTES];
 
-	if (call->req == NULL) {
-		call_free(call);
-		return;
-	}
-	if (answer->status < 0) {
-		call_reply_error(call, answer->status, answer->text, NULL);
-		return;
-	}
-	status = malloc(sizeof *status);
-	if (status != NULL && !status_get(server_status(call->api->sv), &call->source, status)) {
-		free(status);
-		status = NULL; /* names are a comfort */
-	}
-	reply_pits(call, answer->pits, answer->pit_count, status);
-	free(status);
+	cure_name_source(status->store_text[0] != '\0' ? status->store_text : hf_status_text(status->store_status),
+	    &call->source, text, sizeof text);
+	call_reply_error(call, status->store_status, text, NULL);
 }
 
 void
 get_pits(struct call *call)
 {
-	command_list_pits(call->api->sv, &call->source, on_pits, call);
+	struct source_status *status = malloc(sizeof *status);
+	struct points *points = NULL;
+
+	if (status == NULL)
+		call_reply_error(call, -ENOMEM, "status", NULL);
+	else if (!status_get_points(server_status(call->api->sv), &call->source, status, &points))
+		reply_no_source(call);
+	else if (points == NULL)
+		reply_unusable(call, status);
+	else
+		reply_pits(call, points, status);
+	points_unref(points);
+	free(status);
 }
 
 /* ---- what another policy would keep ---- */

@@ -10,6 +10,7 @@
 #include "server/cure.h"
 #include "server/server.h"
 #include "server/source.h"
+#include "server/source_impl.h"
 #include "server/worker.h"
 
 static struct command *
@@ -167,6 +168,15 @@ command_tell_owner(struct job *job)
 		command_on_ran(job);
 	else
 		command_send_to_source(c, c->at_source);
+}
+
+void
+command_publish_source(struct command *c)
+{
+	struct source *src = worker_find_source(c->worker, &c->source);
+
+	if (src != NULL)
+		source_publish(src);
 }
 
 int

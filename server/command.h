@@ -35,9 +35,6 @@ typedef void command_done(void *arg, const struct command_answer *answer);
 
 /* ---- points in time ---- */
 
-/* Points of a source (all of them), in LSN order. */
-void command_list_pits(struct server *sv, const struct id *source, command_done *done, void *arg);
-
 /* A point by hand: asks the agent for a checkpoint now and waits until it is durable and kept (pits[0]), at most
  * timeout_ns; newest: takes the newest complete durable one instead. -HF_ENOPIT, -ETIMEDOUT, -ENOTCONN (agent not
  * connected; the text says --newest). */

@@ -85,6 +85,9 @@ void command_tell_owner(struct job *job);
 /* Owner. Less than 0: it was answered, for the store of the source cannot be used. */
 int command_check_store(struct command *c, const struct source *src);
 
+/* Owner. Whoever asks after the answer sees what it says. */
+void command_publish_source(struct command *c);
+
 /* Any thread. It ends with this answer: text for people, or NULL for the text of the status. Sent: what is in c->answer
  * already. */
 void command_finish(struct command *c, int status, const char *text);

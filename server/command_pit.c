@@ -12,47 +12,21 @@
 #include "server/source_impl.h"
 #include "server/worker.h"
 
-static void
-list_pits(struct command *c, struct source *src)
-{
-	int r;
-
-	if (command_check_store(c, src) < 0)
-		return;
-	r = source_list_pits(src, &c->pits, &c->answer.pit_count);
-	if (r < 0) {
-		command_finish(c, r, NULL);
-		return;
-	}
-	c->answer.pits = c->pits;
-	command_finish_ok(c, "");
-}
-
-void
-command_list_pits(struct server *sv, const struct id *source, command_done *done, void *arg)
-{
-	command_send_to_source(command_create(sv, source, done, arg), list_pits);
-}
-
 /* Answer with the point at an LSN, as it is now. */
 static void
 answer_pit(struct command *c, struct source *src, uint64_t lsn)
 {
-	size_t n = 0, i = 0;
-	int r = source_list_pits(src, &c->pits, &n);
+	int r;
 
+	c->pits = malloc(sizeof *c->pits);
+	r = c->pits != NULL ? store_find_pit_at(source_store(src), lsn, c->pits) : -ENOMEM;
 	if (r < 0) {
-		command_finish(c, r, NULL);
+		command_finish(c, r, r == -HF_ENOPIT ? "the point went while it was being made" : NULL);
 		return;
 	}
-	while (i < n && c->pits[i].lsn != lsn)
-		i++;
-	if (i == n) {
-		command_finish(c, -HF_ENOPIT, "the point went while it was being made");
-		return;
-	}
-	c->answer.pits = &c->pits[i];
+	c->answer.pits = c->pits;
 	c->answer.pit_count = 1;
+	command_publish_source(c);
 	command_finish_ok(c, "");
 }
 
@@ -156,25 +130,20 @@ on_changed(void *arg, struct store_job *job)
 	const char *text;
 	int r = store_job_status(job, &text);
 
-	if (r < 0)
+	if (r < 0) {
 		command_finish(c, r, text);
-	else
-		command_finish_ok(c, "");
+		return;
+	}
+	command_publish_source(c);
+	command_finish_ok(c, "");
 }
 
 static bool
 has_pit(struct source *src, const struct id *pit)
 {
-	struct pit *list;
-	bool found = false;
-	size_t n;
+	struct pit found;
 
-	if (source_store(src) == NULL || store_list_pits(source_store(src), &list, &n) < 0)
-		return false;
-	for (size_t i = 0; i < n && !found; i++)
-		found = strcmp(list[i].id.text, pit->text) == 0;
-	free(list);
-	return found;
+	return source_store(src) != NULL && store_find_pit(source_store(src), pit, &found) == 0;
 }
 
 static void
@@ -182,6 +151,7 @@ change_pit(struct command *c, struct source *src)
 {
 	int r;
 
+	c->source = src->id;
 	if (command_check_store(c, src) < 0)
 		return;
 	r = source_run_job(src, store_pit_change(source_store(src), &c->pit, c->verb), on_changed, c);

@@ -41,16 +41,6 @@ end_turn(struct command *c)
 	}
 }
 
-/* Whoever asks after the answer sees what it says. */
-static void
-publish_source(struct command *c)
-{
-	struct source *src = worker_find_source(c->worker, &c->source);
-
-	if (src != NULL)
-		source_publish(src);
-}
-
 /* ---- quota ---- */
 
 static void
@@ -73,7 +63,7 @@ on_quota_set(void *arg, struct store_job *job)
 	if (src != NULL && source_status(src, &text) == 0)
 		source_tick_space(src, clock_monotonic_ns()); /* at once */
 	server_event(c->server, &c->source, "quota_set", "%s", said);
-	publish_source(c);
+	command_publish_source(c);
 	command_finish_ok(c, said);
 }
 
@@ -135,7 +125,7 @@ on_policy_set(void *arg, struct store_job *job)
 	    p->rule_count > 0 ? policy_format_rules(p, rules) : "", duration_format(p->journal_window_ns, window),
 	    least);
 	server_event(c->server, &c->source, "policy_set", "%s", said);
-	publish_source(c);
+	command_publish_source(c);
 	command_finish_ok(c, said);
 }
 
@@ -270,7 +260,7 @@ on_frozen_set(void *arg, struct store_job *job)
 	}
 	text = c->frozen ? "nothing expires until it is thawed" : "points expire again as the policy says";
 	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
-	publish_source(c);
+	command_publish_source(c);
 	command_finish_ok(c, text);
 }
 

@@ -165,23 +165,6 @@ run_open_read(struct job *job, struct disk *d, struct run_cache *cache)
 		    hf_status_text(r));
 }
 
-static int
-find_pit(struct export *e, struct store *store)
-{
-	struct pit *list;
-	size_t n, i = 0;
-	int r = store_list_pits(store, &list, &n);
-
-	if (r < 0)
-		return r;
-	while (i < n && strcmp(list[i].id.text, e->pit.text) != 0)
-		i++;
-	if (i < n)
-		e->facts.pit = list[i];
-	free(list);
-	return i < n ? 0 : -HF_ENOPIT;
-}
-
 /* By id or name, among the volumes of the point: a disk that was replaced since had the same name, perhaps, and lives
  * on in it. */
 static const struct store_volume *
@@ -231,7 +214,7 @@ open_at_owner(struct mail *mail)
 		return;
 	r = src == NULL ? -ENOENT : source_status(src, &text);
 	if (r == 0)
-		r = find_pit(e, src->store);
+		r = store_find_pit(src->store, &e->pit, &e->facts.pit);
 	if (r == 0)
 		r = open_view(e, src);
 	if (r < 0) {

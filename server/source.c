@@ -720,8 +720,7 @@ source_tick(struct source *src, int64_t now_ns, bool second)
 	}
 	if (second)
 		tick_second(src, now_ns);
-	/* Rates fall for five minutes after the last byte; after that nothing changes by itself. That its store is
-	 * closed at the end of the process is no news of the source. */
-	if (!src->shutting_down && (src->dirty || (second && now_ns - src->active_ns < 310 * NS_PER_SECOND)))
+	/* Rates fall for five minutes after the last byte; after that nothing changes by itself. */
+	if (src->dirty || (second && now_ns - src->active_ns < 310 * NS_PER_SECOND))
 		source_publish(src);
 }

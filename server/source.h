@@ -124,7 +124,7 @@ void source_export_ends(struct source *src);
 /* While the store is being opened: keep mail and deliver it again when that is over. False: it is not, go on. */
 bool source_wait_open(struct source *src, struct mail *mail);
 
-/* Why the store cannot be used now: 0 if it can. */
+/* Why the store cannot be used now: 0 if it can. Text, unless 0; borrowed. */
 int source_status(const struct source *src, const char **ret_text);
 
 /* A view, and giving it back: the source waits for it before it closes. */
@@ -138,9 +138,6 @@ void source_suspect(struct server *sv, const struct id *source, uint32_t volume,
  * which name): it has another name already, for one checkpoint is one point. */
 int source_keep_point(
     struct source *src, uint64_t lsn, const char *name, source_job_finished *finished, void *arg, char *ret_text);
-
-/* As store_list_pits(); the point that was read back last is verified even if it is not kept. */
-int source_list_pits(struct source *src, struct pit **ret_pits, size_t *ret_count);
 
 /* Ask for a checkpoint that becomes a kept point; the agent of a session whose stream has yet to start is asked when it
  * does. done(arg, status, text, lsn) exactly once. text borrowed. */

@@ -106,33 +106,15 @@ source_end_requests(struct source *src, int status, const char *text)
 			end_request(&src->requests[i], status, text);
 }
 
-/* The checkpoint at lsn as a point; all zeros if it is none. */
-static int
-find_point(struct source *src, uint64_t lsn, struct pit *ret_pit)
-{
-	struct pit *list;
-	size_t n;
-	int r = store_list_pits(src->store, &list, &n);
-
-	if (r < 0)
-		return r;
-	*ret_pit = (struct pit){0};
-	for (size_t i = 0; i < n; i++)
-		if (list[i].lsn == lsn)
-			*ret_pit = list[i];
-	free(list);
-	return 0;
-}
-
 int
 source_keep_point(
     struct source *src, uint64_t lsn, const char *name, source_job_finished *finished, void *arg, char *ret_text)
 {
-	struct pit old;
-	int r = find_point(src, lsn, &old);
+	struct pit old = {0}; /* it need not be one yet */
+	int r = store_find_pit_at(src->store, lsn, &old);
 
 	ret_text[0] = '\0';
-	if (r < 0)
+	if (r < 0 && r != -HF_ENOPIT)
 		return r;
 	if (old.name[0] != '\0' && name[0] != '\0' && strcmp(old.name, name) != 0) {
 		snprintf(ret_text, SENTENCE_BYTES, "nothing changed since point '%s' (%s): it is the same point",
@@ -188,20 +170,10 @@ source_note_taken(struct source *src, const struct pit *pit)
 {
 	char *line = api_json_line(api_json_point_taken(&src->id, pit, clock_real_ns()));
 
+	source_publish(src); /* who hears of it, and looks, finds it */
 	log_debug("point_taken", "source=%s pit=%s", src->id.text, pit->id.text);
 	if (line != NULL)
 		news_add(src->server->news, &src->id, line);
-}
-
-int
-source_list_pits(struct source *src, struct pit **ret_pits, size_t *ret_count)
-{
-	int r = store_list_pits(src->store, ret_pits, ret_count);
-
-	for (size_t i = 0; r == 0 && i < *ret_count; i++)
-		if ((*ret_pits)[i].lsn == src->verified_lsn && (*ret_pits)[i].verified_ns == 0)
-			(*ret_pits)[i].verified_ns = src->verified_clock_ns;
-	return r;
 }
 
 /* ---- read-back ---- */

@@ -276,6 +276,30 @@ gather_space(struct source *src, struct source_status *s)
 /* ---- the whole ---- */
 
 static void
+note_usability(const struct source *src, struct source_status *s)
+{
+	const char *text = "";
+
+	s->store_status = source_status(src, &text);
+	snprintf(s->store_text, sizeof s->store_text, "%s", text);
+}
+
+/* Gives its points, unless its store cannot be used. */
+static struct points *
+gather_usability(struct source *src, struct source_status *s)
+{
+	struct points *points;
+
+	note_usability(src, s);
+	if (s->store_status < 0)
+		return NULL;
+	points = store_points(src->store);
+	if (points == NULL)
+		s->store_status = -ENOMEM;
+	return points;
+}
+
+static void
 gather_settings(const struct source *src, struct source_status *s)
 {
 	s->settings = src->settings;
@@ -409,9 +433,13 @@ source_publish(struct source *src)
 	struct source_status *s = src->worker->status_scratch;
 	struct state_facts f = {.source = src->id, .lag_ns = -1, .bottleneck = -1};
 	struct state_verdict v;
+	struct points *points;
 	int64_t now = src->worker->now_ns;
 
+	if (src->shutting_down)
+		return; /* that its store is closed at the end of the process is no news of the source */
 	begin_status(src, s);
+	points = gather_usability(src, s);
 	gather_settings(src, s);
 	s->taken_ns = f.now_ns = clock_real_ns();
 	f.connected = counts_as_connected(src, now);
@@ -434,7 +462,7 @@ source_publish(struct source *src)
 	note_change(src, &v);
 	copy_verdict(&v, s);
 	s->state_since_ns = src->state_since_ns;
-	status_publish(src->server->status, s);
+	status_publish(src->server->status, s, points);
 	src->dirty = false;
 	src->published_ns = now;
 }
@@ -463,13 +491,14 @@ source_publish_first(const struct source *src)
 	s->certificate_expires_ns = facts->certificate_expires_ns;
 	s->taken_ns = f.now_ns = clock_real_ns();
 	s->bottleneck = -1;
+	note_usability(src, s);
 	f.ever_connected = facts->last_seen_ns != 0;
 	s->state_since_ns = f.ever_connected ? s->taken_ns : facts->created_ns;
 	f.deleting = facts->phase == PHASE_DELETING;
 	state_evaluate(&f, &v);
 	copy_verdict(&v, s);
 	gather_settings(src, s);
-	status_publish(table, s);
+	status_publish(table, s, NULL);
 	free(s);
 	return 0;
 }

@@ -14,6 +14,7 @@ struct snapshot {
 	struct source_status *head; /* only up to `volumes`: see head_bytes */
 	struct volume_status *volumes;
 	char *tags, *new_disks;
+	struct points *points;
 };
 
 struct status_table {
@@ -89,6 +90,7 @@ free_snapshot(struct snapshot *e)
 	free(e->volumes);
 	free(e->tags);
 	free(e->new_disks);
+	points_unref(e->points);
 }
 
 void
@@ -139,11 +141,12 @@ insert_slot(struct status_table *t, size_t slot)
 	return true;
 }
 
-/* Make the entry's memory, outside of the lock. False when there is none. */
+/* Make the entry's memory, outside of the lock. Takes points. False when there is no memory. */
 static bool
-pack(const struct source_status *s, struct snapshot *ret_entry)
+pack(const struct source_status *s, struct points *points, struct snapshot *ret_entry)
 {
-	struct snapshot e = {.head = malloc(head_bytes),
+	struct snapshot e = {.points = points,
+	    .head = malloc(head_bytes),
 	    .volumes = malloc(volumes_bytes(s) + 1),
 	    .tags = strdup(s->tags),
 	    .new_disks = strdup(s->new_disks)};
@@ -177,13 +180,13 @@ has_turned(const struct source_status *before, const struct source_status *now)
 }
 
 void
-status_publish(struct status_table *t, const struct source_status *s)
+status_publish(struct status_table *t, const struct source_status *s, struct points *points)
 {
 	struct snapshot fresh, old = {0};
 	bool found;
 	size_t slot;
 
-	if (!pack(s, &fresh))
+	if (!pack(s, points, &fresh))
 		return; /* no memory: the snapshot of a moment ago stays, the next one comes soon */
 	pthread_mutex_lock(&t->lock);
 	slot = find_slot(t, &s->id, &found);
@@ -229,16 +232,30 @@ status_forget(struct status_table *t, const struct id *source)
 }
 
 bool
-status_get(struct status_table *t, const struct id *source, struct source_status *ret_status)
+status_get_points(
+    struct status_table *t, const struct id *source, struct source_status *ret_status, struct points **ret_points)
 {
 	bool found;
 	size_t slot;
 
 	pthread_mutex_lock(&t->lock);
 	slot = find_slot(t, source, &found);
-	if (found)
+	if (found) {
 		unpack(&t->entries[slot], ret_status);
+		*ret_points = points_ref(t->entries[slot].points);
+	}
 	pthread_mutex_unlock(&t->lock);
+	return found;
+}
+
+bool
+status_get(struct status_table *t, const struct id *source, struct source_status *ret_status)
+{
+	struct points *points;
+	bool found = status_get_points(t, source, ret_status, &points);
+
+	if (found)
+		points_unref(points);
 	return found;
 }
 

@@ -112,6 +112,8 @@ struct source_status {
 	int64_t certificate_expires_ns;
 	uint64_t lost_sessions;  /* to the network, since the start: see network.h */
 	int64_t next_attempt_ns; /* the server tries again what failed, by our clock; 0 = nothing is waited for */
+	int store_status;        /* 0: its data can be used; else why not */
+	char store_text[SENTENCE_BYTES];
 
 	/* lag: at `taken_ns` our clock said so; readers add the time since (lag grows with the clock). -1 = no such
 	 * moment yet */
@@ -180,8 +182,9 @@ struct status_table;
 int status_table_create(struct status_table **ret_table);
 void status_table_destroy(struct status_table *t);
 
-/* Replace the source's snapshot (copied). Any thread; holds a lock for the copy alone. */
-void status_publish(struct status_table *t, const struct source_status *s);
+/* Replace the source's snapshot (copied), and its points (taken; NULL: they cannot be told now). Any thread; holds a
+ * lock for the copy alone. */
+void status_publish(struct status_table *t, const struct source_status *s, struct points *points);
 
 /* How often a source came, went, or turned: it has another state, error, activity or proof, is connected or Ready, or
  * is no longer. What was read before still holds, but for its figures, while this is the same. Any thread. */
@@ -192,6 +195,10 @@ void status_forget(struct status_table *t, const struct id *source);
 
 /* Copy one out. False: unknown. */
 bool status_get(struct status_table *t, const struct id *source, struct source_status *ret_status);
+
+/* And with it its points at that moment (shared), or NULL: store_status and store_text say why. */
+bool status_get_points(
+    struct status_table *t, const struct id *source, struct source_status *ret_status, struct points **ret_points);
 
 /* Copy out the one that follows `after` in order of id; "" is before all, and after may be ret_status->id. False: it
  * was the last. The way through all of them in the memory of one; those that come meanwhile disturb nothing. */

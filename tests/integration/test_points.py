@@ -113,6 +113,38 @@ def test_a_held_point_cannot_be_deleted_until_it_is_released(house, three):
     assert kept == []
 
 
+def test_what_was_answered_is_in_the_list(house, three):
+    def find(point):
+        return next((p for p in house.served.points(three.source) if p["pointInTimeID"] == point and p["kept"]), None)
+
+    for i in range(5):
+        scribble(house, three.volumes["root"], 1)
+        point = house.served.point(three.source, "answered-%d" % i)["pointInTimeID"]
+        assert find(point)["byHand"]
+        for verb, held in (("hold", True), ("release", False)):
+            house.served.request("POST", "/v1/points-in-time/%s/%s" % (point, verb), admin=True)
+            assert find(point)["held"] == held
+        house.served.request("DELETE", "/v1/points-in-time/%s" % point, admin=True)
+        assert find(point) is None
+
+
+def test_points_come_in_pages(house, three):
+    path = "/v1/points-in-time?sourceServerID=%s" % three.source
+    for disk in three.volumes.values():
+        scribble(house, disk)
+        house.served.point(three.source, "page-of-%s" % disk.name)
+    newest, pages = house.served.get(path + "&limit=1"), []
+    cursor = str(int(newest["items"][0]["lsn"]) + 1)  # what comes meanwhile is not asked for
+    whole = house.served.get("%s&cursor=%s" % (path, cursor))["items"]
+    while cursor:
+        page = house.served.get("%s&limit=2&cursor=%s" % (path, cursor))
+        assert len(page["items"]) == 2 or not page["nextCursor"]
+        pages = page["items"] + pages
+        cursor = page["nextCursor"]
+    assert [p["lsn"] for p in pages] == [p["lsn"] for p in whole]
+    assert len(whole) >= 5
+
+
 def test_deleting_asks_first(house, three):
     house.served.ctl("pit", "delete", three.points[0][0]["pointInTimeID"], check=2)
     assert any(p["name"] == "one" for p in house.served.points(three.source))

@@ -508,7 +508,15 @@ class Daemon:
         return self.items("/v1/source-servers?")
 
     def points(self, source):
-        return self.items("/v1/points-in-time?sourceServerID=%s" % source)
+        """Once its data is open."""
+        def told():
+            try:
+                return [self.items("/v1/points-in-time?sourceServerID=%s" % source)]
+            except Refusal as refusal:
+                if refusal.problem["code"] != "EAGAIN":
+                    raise
+                return None
+        return wait_for(told, 30, "the points of %s" % source)[0]
 
     def state(self, source):
         return self.source(source)["dataReplicationInfo"]["dataReplicationState"]

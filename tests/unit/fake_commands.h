@@ -141,20 +141,30 @@ fake_answer(struct server *sv, int status, const char *text, command_done *done,
 
 /* ---- commands ---- */
 
-void
-command_list_pits(struct server *sv, const struct id *source, command_done *done, void *arg)
+static struct points *
+fake_points(const struct server *sv)
 {
-	struct fake_answer *a;
+	struct points *p = points_create(&(struct id){FAKE_READY});
+	struct pit *rows = malloc(sizeof sv->pits);
+	struct shared *own = NULL;
 
-	if (strcmp(source->text, FAKE_READY) == 0) {
-		a = fake_answer(sv, 0, "", done, arg);
-		memcpy(a->pits, sv->pits, sizeof sv->pits);
-		a->answer.pit_count = sv->pit_count;
-	} else if (strcmp(source->text, FAKE_BROKEN) == 0) {
-		fake_answer(sv, 0, "", done, arg);
-	} else {
-		fake_answer(sv, -ENOENT, "no such source", done, arg);
-	}
+	assert(p != NULL && rows != NULL);
+	memcpy(rows, sv->pits, sizeof sv->pits);
+	p->rows = rows;
+	p->row_count = sv->pit_count;
+	p->rows_shared = shared_show(&own, rows);
+	shared_drop(&own, rows);
+	return p;
+}
+
+static void
+fake_publish_points(struct server *sv)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+
+	assert(s != NULL && status_get(sv->status, &(struct id){FAKE_READY}, s));
+	status_publish(sv->status, s, fake_points(sv));
+	free(s);
 }
 
 static struct pit *
@@ -196,6 +206,7 @@ command_create_pit(struct server *sv, const struct id *source, const char *name,
 	a = fake_answer(sv, 0, "", done, arg);
 	a->pits[0] = *fake_add_pit(sv, clock_real_ns(), name);
 	a->answer.pit_count = 1;
+	fake_publish_points(sv);
 }
 
 void
@@ -217,6 +228,7 @@ command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb 
 			memmove(&sv->pits[i], &sv->pits[i + 1], (--sv->pit_count - i) * sizeof *sv->pits);
 		else
 			sv->pits[i].held = verb == STORE_PIT_HOLD;
+		fake_publish_points(sv);
 		fake_answer(sv, 0, "", done, arg);
 		return;
 	}
@@ -573,7 +585,7 @@ fake_publish(struct server *sv)
 	s->store.merges = 1;
 	s->store.merge_copied_bytes = 1000;
 	s->store.merge_freed_bytes = 3000;
-	status_publish(sv->status, s);
+	status_publish(sv->status, s, fake_points(sv));
 
 	*s = (struct source_status){.id = {FAKE_BROKEN}, .state = STATE_DISCONNECTED, .reason_count = 1};
 	snprintf(s->hints.hostname, sizeof s->hints.hostname, "web01");
@@ -584,7 +596,7 @@ fake_publish(struct server *sv)
 	snprintf(s->reasons[0].code, sizeof s->reasons[0].code, "NO_CONSISTENT_POINT");
 	snprintf(s->reasons[0].text, sizeof s->reasons[0].text, "no point in time was ever complete");
 	snprintf(s->reasons[0].cure, sizeof s->reasons[0].cure, "systemctl start holdfast-agent on web01");
-	status_publish(sv->status, s);
+	status_publish(sv->status, s, points_create(&s->id));
 	free(s);
 }
 

@@ -303,6 +303,36 @@ points_come_in_pages_that_join_up(void **state)
 	expect_problem(ask(*state, "monitor.sock", 400, "GET /v1/points-in-time", ""), 400, "EINVAL");
 }
 
+/* Publish it so that its points cannot be told. */
+static void
+publish_unusable(struct world *w, int status, const char *text)
+{
+	struct source_status *s = calloc(1, sizeof *s);
+
+	assert_true(status_get(w->sv.status, &(struct id){FAKE_READY}, s));
+	s->store_status = status;
+	snprintf(s->store_text, sizeof s->store_text, "%s", text);
+	status_publish(w->sv.status, s, NULL);
+	free(s);
+}
+
+static void
+points_of_a_store_that_cannot_be_used_are_not_none(void **state)
+{
+	static const char line[] = "GET /v1/points-in-time?sourceServerID=" FAKE_READY;
+	json_t *problem;
+
+	publish_unusable(*state, -EAGAIN, "the server is opening this source's data: try again in a moment");
+	expect_problem(ask(*state, "monitor.sock", 503, line, ""), 503, "EAGAIN");
+	publish_unusable(*state, -HF_ECORRUPT, "run 7 is damaged: holdfastctl fsck SOURCE");
+	problem = ask(*state, "monitor.sock", 500, line, "");
+	assert_string_equal(text_of(problem, "detail"), "run 7 is damaged: holdfastctl fsck " FAKE_READY);
+	expect_problem(problem, 500, "CORRUPT");
+	expect_problem(
+	    ask(*state, "monitor.sock", 404, "GET /v1/points-in-time?sourceServerID=s-00000000000000009", ""), 404,
+	    "ENOENT");
+}
+
 static void
 a_page_of_nothing_is_refused(void **state)
 {
@@ -387,7 +417,7 @@ whoever_changed_something_finds_it(void **state)
 		char wanted[96], *text;
 
 		s->received_frames = i;
-		status_publish(w->sv.status, s);
+		status_publish(w->sv.status, s, NULL);
 		json_decref(ask(w, "admin.sock", 200, "POST /v1/source-servers/" FAKE_READY "/freeze-retention", ""));
 		snprintf(
 		    wanted, sizeof wanted, "holdfast_source_received_frames_total{source=\"" FAKE_READY "\"} %u\n", i);
@@ -1203,6 +1233,7 @@ main(int argc, char **argv)
 	    T(version_health_volumes_ca_are_told),
 	    T(draining_server_is_not_healthy),
 	    T(points_come_in_pages_that_join_up),
+	    T(points_of_a_store_that_cannot_be_used_are_not_none),
 	    T(a_page_of_nothing_is_refused),
 	    T(metrics_are_one_block_a_family),
 	    T(metrics_never_tell_what_is_not_known),

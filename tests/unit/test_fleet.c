@@ -46,7 +46,7 @@ publish(struct status_table *t, const char *id, enum replication_state state, bo
 	s->consistent_at_ns = lag_seconds < 0 ? 0 : now_ns - lag_seconds * NS_PER_SECOND;
 	s->backlog_bytes = 10;
 	s->rate_10s = 3;
-	status_publish(t, s);
+	status_publish(t, s, NULL);
 	free(s);
 }
 

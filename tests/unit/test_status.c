@@ -50,7 +50,7 @@ publish(struct status_table *t, const char *id, size_t volumes, uint64_t mark)
 {
 	struct source_status *s = make_status(id, volumes, mark);
 
-	status_publish(t, s);
+	status_publish(t, s, NULL);
 	free(s);
 }
 
@@ -84,7 +84,7 @@ volumes_that_are_retired_come_after_those_declared(void **state)
 
 	s->volume_count = 1;
 	s->retired_count = STORE_VOLUMES_MAX - 1;
-	status_publish(*state, s);
+	status_publish(*state, s, NULL);
 	memset(s->volumes, 0, sizeof s->volumes);
 	assert_true(get(*state, "s-1", s));
 	assert_int_equal(s->retired_count, STORE_VOLUMES_MAX - 1);
@@ -100,7 +100,7 @@ texts_come_back_and_go_with_the_snapshot_that_had_them(void **state)
 
 	memset(s->tags, 'x', sizeof s->tags - 1);
 	memset(s->new_disks, 'y', sizeof s->new_disks - 1);
-	status_publish(*state, s);
+	status_publish(*state, s, NULL);
 	memset(s->tags, 0, sizeof s->tags);
 	memset(s->new_disks, 0, sizeof s->new_disks);
 	assert_true(get(*state, "s-1", s));
@@ -221,7 +221,7 @@ turns_of(struct status_table *t, const struct source_status *s)
 {
 	uint64_t before = status_turns(t);
 
-	status_publish(t, s);
+	status_publish(t, s, NULL);
 	return status_turns(t) - before;
 }
 
