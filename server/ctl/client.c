@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
@@ -20,10 +21,13 @@ enum {
 	PATH_BYTES_MAX = 2048,
 };
 
+#define MOMENT_NS (NS_PER_SECOND / 10)
+
 struct client {
 	CURL *curl;
 	char monitor[256], admin[256];
 	long timeout_s;
+	bool patient; /* asks again when it is told to, until the timeout */
 	char problem[CURL_ERROR_SIZE];
 
 	/* the answer under way */
@@ -302,9 +306,21 @@ set_up_request(struct client *c, const char *socket_path, const char *method, co
 	c->stream_code = EXIT_DONE;
 }
 
-/* The answer's body is in c->body unless a stream took it. */
-static int
-perform(struct client *c, const char *socket_path, const char *method, const char *path, const char *body)
+/* Of the source's data being opened, or too much else being asked for. */
+static bool
+is_soon_over(struct client *c)
+{
+	json_t *problem =
+	    http_status(c) == 503 ? json_loadb(c->body == NULL ? "" : c->body, c->body_len, 0, NULL) : NULL;
+	const char *code = json_string_value(json_object_get(problem, "code"));
+	bool again = code != NULL && strcmp(code, "EAGAIN") == 0;
+
+	json_decref(problem);
+	return again;
+}
+
+static CURLcode
+transfer(struct client *c, const char *socket_path, const char *method, const char *path, const char *body)
 {
 	struct curl_slist *headers = NULL;
 	char url[PATH_BYTES_MAX + 32];
@@ -319,6 +335,21 @@ perform(struct client *c, const char *socket_path, const char *method, const cha
 	}
 	r = curl_easy_perform(c->curl);
 	curl_slist_free_all(headers);
+	return r;
+}
+
+/* The answer's body is in c->body unless a stream took it. */
+static int
+perform(struct client *c, const char *socket_path, const char *method, const char *path, const char *body)
+{
+	const struct timespec moment = {.tv_nsec = MOMENT_NS};
+	int64_t deadline_ns = clock_monotonic_ns() + c->timeout_s * NS_PER_SECOND;
+	CURLcode r = transfer(c, socket_path, method, path, body);
+
+	while (r == CURLE_OK && c->patient && is_soon_over(c) && clock_monotonic_ns() < deadline_ns) {
+		nanosleep(&moment, NULL);
+		r = transfer(c, socket_path, method, path, body);
+	}
 	if (r != CURLE_OK)
 		return explain_failure(c, r, socket_path);
 	if (http_status(c) < 200 || http_status(c) > 299)
@@ -385,10 +416,11 @@ client_change(struct client *c, const char *method, json_t *body, json_t **ret_j
 
 /* Pages come newest first, each in order; put the older one in front. */
 static void
-prepend(json_t *items, json_t *older)
+prepend(json_t **items, json_t *older)
 {
-	for (size_t i = json_array_size(older); i > 0; i--)
-		json_array_insert(items, 0, json_array_get(older, i - 1));
+	json_array_extend(older, *items);
+	json_decref(*items);
+	*items = json_incref(older);
 }
 
 static int
@@ -399,6 +431,7 @@ list(struct client *c, const char *socket, json_t **ret_items, const char *path)
 	char cursor[64] = "";
 	int code;
 
+	c->patient = true;
 	do {
 		const char *next;
 
@@ -408,17 +441,19 @@ list(struct client *c, const char *socket, json_t **ret_items, const char *path)
 			json_decref(page);
 			code = ctl_fail(EXIT_FAILED, "%s: the answer is no list (is this holdfastd's socket?)", socket);
 		}
-		if (code != EXIT_DONE) {
-			json_decref(items);
-			return code;
-		}
-		prepend(items, json_object_get(page, "items"));
+		if (code != EXIT_DONE)
+			break;
+		prepend(&items, json_object_get(page, "items"));
 		next = json_string_value(json_object_get(page, "nextCursor"));
 		snprintf(cursor, sizeof cursor, "%s", next == NULL ? "" : next);
 		json_decref(page);
 	} while (cursor[0] != '\0');
-	*ret_items = items;
-	return EXIT_DONE;
+	c->patient = false;
+	if (code == EXIT_DONE)
+		*ret_items = items;
+	else
+		json_decref(items);
+	return code;
 }
 
 int

@@ -22,7 +22,8 @@ int client_get(struct client *c, json_t **ret_json, const char *format, ...) __a
 int client_change(struct client *c, const char *method, json_t *body, json_t **ret_json, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
-/* All items of a list, over its pages (path already holds a '?'). Gives a JSON array. */
+/* All items of a list, over its pages (path already holds a '?'). Gives a JSON array. Waits while a source's data is
+ * being opened. */
 int client_list(struct client *c, json_t **ret_items, const char *path);
 
 /* The same, of one that only the admin socket tells. */
