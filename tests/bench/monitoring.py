@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What 200 questions a second on the monitor socket cost ingest: section "monitoring" of `make bench`. With them and without them take
-turns within a round, so that a noisy machine is noisy for both. The one who asks runs on the same cores, and is part of the cost."""
+"""What 200 questions a second on the monitor socket cost ingest, and ten a second for the points of a source with thousands: section
+"monitoring" of `make bench`. With them and without them take turns within a round, so that a noisy machine is noisy for both. The one
+who asks runs on the same cores, and is part of the cost."""
 import contextlib
 import json
 import statistics
@@ -8,10 +9,11 @@ import subprocess
 import sys
 import time
 
-from rig import Daemon, load
+from rig import Daemon, load, run
 
 AGENTS, MIB, TURNS = 8, 256, 6
 QUESTIONS_PER_SECOND = 200
+POINTS, LISTS_PER_SECOND, LISTED_SECONDS = 3600, 10, 5
 IDLE_SECONDS = 3
 
 VALUES = [  # name, unit, goal, better
@@ -19,14 +21,17 @@ VALUES = [  # name, unit, goal, better
     ("monitored_cpu_cost_percent", "%", None, "lower"),
     ("monitored_idle_cpu_percent", "%", None, "lower"),
     ("monitored_answer_p99_ms", "ms", None, "lower"),
+    ("listed_ack_p99_ms", "ms", None, "lower"),
+    ("unlisted_ack_p99_ms", "ms", None, "lower"),
+    ("listed_answer_p99_ms", "ms", None, "lower"),
 ]
 
 
 @contextlib.contextmanager
-def asking(daemon, questions):
+def asking(daemon, questions, per_second=QUESTIONS_PER_SECOND):
     """Gives a dictionary that is filled in at the end."""
     report = {}
-    process = subprocess.Popen([daemon.build / "bench/bench_ask", daemon.runtime / "monitor.sock", str(QUESTIONS_PER_SECOND), *questions],
+    process = subprocess.Popen([daemon.build / "bench/bench_ask", daemon.runtime / "monitor.sock", str(per_second), *questions],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield report
@@ -66,6 +71,30 @@ def measure_idle(daemon, questions, figures):
         figures.add("monitored_idle_cpu_percent", 100 * (daemon.cpu_seconds() - before) / (time.monotonic() - begun))
 
 
+def run_paced(daemon, agent, seconds, *arguments):
+    return load(daemon, [agent], "--mode", "data", "--blocks", 1, "--rate", 500, "--seconds", seconds, *arguments)
+
+
+def count_points(daemon, source):
+    return len(json.loads(run(daemon.build / "holdfastctl", "--socket", daemon.runtime, "pit", "list", source, "--json"))["items"])
+
+
+def make_points(daemon, agent, source):
+    """A checkpoint in every turn: each is a point, as long as the journal window holds it."""
+    while count_points(daemon, source) < POINTS:
+        run_paced(daemon, agent, 3, "--checkpoint-seconds", 0.001)
+
+
+def measure_listed(daemon, agent, list_of_points, figures):
+    for turn in range(TURNS):
+        for listed in (turn % 2 == 0, turn % 2 == 1):
+            with asking(daemon, [list_of_points], LISTS_PER_SECOND) if listed else contextlib.nullcontext({}) as report:
+                done = run_paced(daemon, agent, LISTED_SECONDS)
+            figures.add("listed_ack_p99_ms" if listed else "unlisted_ack_p99_ms", done["ack_p99_ms"])
+            if listed:
+                figures.add("listed_answer_p99_ms", report["p99_ms"])
+
+
 def measure(build, work, rounds, figures, note):
     daemon = Daemon(build, work)
     try:
@@ -77,5 +106,7 @@ def measure(build, work, rounds, figures, note):
             measure_round(daemon, agents, questions, figures)
             print("bench: round %d of %d" % (number + 1, rounds), file=sys.stderr)
         measure_idle(daemon, questions, figures)
+        make_points(daemon, agents[0], source)
+        measure_listed(daemon, agents[0], "/v1/points-in-time?sourceServerID=" + source, figures)
     finally:
         daemon.stop()
