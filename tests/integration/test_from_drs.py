@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from harness import IS_ROOT, MIB, first_difference, random_bytes, wait_for
+from harness import IS_ROOT, MIB, first_difference, own_mounts, random_bytes, wait_for
 from screens import Page, look
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "from-drs.md"
@@ -20,7 +20,7 @@ class Walk:
     def __init__(self, rig):
         self.rig, self.daemon = rig, rig.daemon()
         self.disk = rig.file("data.disk", random_bytes(rig.random, 8 * MIB))
-        self.prefix = ["unshare", "--uts", "--mount", "sh", "-c", SOURCE % self.disk, "sh"]
+        self.prefix = [*own_mounts(), "unshare", "--uts", "sh", "-c", SOURCE % self.disk, "sh"]
         self.agent = rig.agent(self.daemon, {}, enroll=False, prefix=self.prefix, interval="10s")
         self.token = None
         self.swap = [(ADDRESS + " --token", "%s:%d --token" % (self.daemon.host, self.daemon.enroll_port)),

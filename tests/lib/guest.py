@@ -82,7 +82,7 @@ def boot(root):
     /run, /tmp and /dev are the guest's alone: root.path() does not see them."""
     if not pathlib.Path(SYSTEMD).exists():
         pytest.skip("there is no %s" % SYSTEMD)
-    tried = run("unshare", *NAMESPACES, "--fork", "true", check=False)
+    tried = run(*own_mounts(), "unshare", *NAMESPACES, "--fork", "true", check=False)
     if tried.returncode != 0:
         pytest.skip("no namespaces: %s" % tried.stderr.strip())
     forget_services(root)
