@@ -86,8 +86,15 @@ if has_systemd; then
 	systemctl enable holdfast-agent
 	systemctl try-restart holdfast-agent || true
 	after='systemctl start holdfast-agent'
+	running='was started anew'
 else
 	after="$program run    # and have your init start that at boot"
+	running='is still the one before: end it'
+fi
+if [ -e "$state/agent.json" ]; then
+	echo "This machine is enrolled. An agent that runs $running; to start one:"
+	echo "  $after"
+	exit 0
 fi
 echo "Next, on the staging server: holdfastctl token create; here, as root, the line it prints (where sudo does not look into"
 echo "${program%/*}, as on CentOS, it begins: sudo $program enroll), and then:"

@@ -151,3 +151,13 @@ def test_the_installer_without_systemd_says_how_to_run(rig, unpacked):
     shutil.copytree(unpacked, root.path("/var/tmp/unpacked"))
     assert "/opt/hf/sbin/holdfast-agent run" in root.run("sh", "/var/tmp/unpacked/install.sh", "--prefix", "/opt/hf").stdout
     assert not root.path("/etc/systemd/system/holdfast-agent.service").exists()
+
+
+def test_the_installer_does_not_send_one_who_upgrades_to_enrol(rig, unpacked):
+    root = Root(rig)
+    shutil.rmtree(root.path("/run/systemd"), ignore_errors=True)
+    shutil.copytree(unpacked, root.path("/var/tmp/unpacked"))
+    assert "token create" in root.run("sh", "/var/tmp/unpacked/install.sh").stdout
+    root.write("/var/lib/holdfast-agent/agent.json", "{}")
+    said = root.run("sh", "/var/tmp/unpacked/install.sh").stdout
+    assert "enrolled" in said and "/usr/local/sbin/holdfast-agent run" in said and "token create" not in said
