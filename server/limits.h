@@ -99,6 +99,10 @@ enum {
 /* A store says "full" only until it tries again, every second: it counts as full for so long after it last said so. */
 #define FULL_HOLD_NS (3 * NS_PER_SECOND)
 
+/* A staging disk that says nothing for so long holds its source up: longer than a cache flush behind a full queue
+ * takes, and no longer than an operator would want to wait for the word. */
+#define DISK_SILENT_NS (20 * NS_PER_SECOND)
+
 /* So long an RPO target was met before it is said so: points of the age of the target miss it at every turn, and events
  * are kept in a bounded number. */
 #define TARGET_HOLD_NS (60 * NS_PER_SECOND)

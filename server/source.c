@@ -117,6 +117,7 @@ on_durable(void *arg, uint64_t sequence)
 
 	src->durable_sequence = sequence;
 	src->full_ns = 0;
+	src->disk_answered_ns = src->worker->now_ns;
 	src->dirty = true;
 	if (src->session != NULL)
 		session_touch(src->session);
@@ -277,6 +278,7 @@ take_store(struct source *src, struct store *store)
 	src->store_status = 0;
 	src->received_sequence = src->durable_sequence = 0;
 	src->failed = false;
+	src->disk_answered_ns = clock_monotonic_ns();
 	src->space.counted_ns = 0;
 	source_begin_verify(src);
 	store_attach(store, src->worker->disk, src->worker->slabs, &events, src);
@@ -688,6 +690,7 @@ tick_second(struct source *src, int64_t now_ns)
 		store_tick(src->store);
 		source_watch_retention(src);
 		source_watch_target(src);
+		source_watch_disk(src, now_ns);
 		src->room = true; /* a full disk may have room again: try */
 		source_pump_verify(src, now_ns);
 		if (src->retry_delay_ns > 0 && now_ns > src->retry_ns + REOPEN_DELAY_MAX_NS)

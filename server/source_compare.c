@@ -131,7 +131,7 @@ on_compared(struct job *job)
 
 	src->compare_running = false;
 	src->jobs_out--;
-	src->compare_used_ns = src->worker->now_ns;
+	src->compare_used_ns = src->disk_answered_ns = src->worker->now_ns;
 	if (c->status < 0)
 		note_failed(src, c->question.volume, c->status);
 	if (c->status == -EIO || c->status == -HF_ECORRUPT)

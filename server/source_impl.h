@@ -138,7 +138,8 @@ struct source {
 	bool went_back;
 	unsigned events; /* that it caused lately: see AGENT_EVENTS_MAX */
 	int64_t clock_offset_ns, round_trip_ns;
-	int64_t received_at_ns; /* our time of the newest moment received */
+	int64_t disk_answered_ns; /* monotonic: our disk owed it nothing then, or answered */
+	int64_t received_at_ns;   /* our time of the newest moment received */
 	int64_t checkpoint_received_ns;
 	struct throttle_gate gate;  /* of its throttle: see source_pace.c */
 	uint64_t read_bytes;        /* of its sessions, ever */
@@ -295,8 +296,9 @@ void source_tick_proof(struct source *src);
 
 /* source_status.c */
 int64_t source_until_ns(
-    const struct source *src, const struct checkpoint *c); /* our clock at the newest moment it shows */
-void source_note_heard(struct source *src);                /* a session is there: when its last byte came */
+    const struct source *src, const struct checkpoint *c);  /* our clock at the newest moment it shows */
+void source_watch_disk(struct source *src, int64_t now_ns); /* once a second */
+void source_note_heard(struct source *src);                 /* a session is there: when its last byte came */
 void source_publish(struct source *src);
 /* Any thread. Until its worker knows more: a source that is enrolled is never unknown to the control sockets. -ENOMEM.
  */

@@ -319,6 +319,13 @@ is_full(struct source *src, const struct store_stats *t)
 	       (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
 }
 
+void
+source_watch_disk(struct source *src, int64_t now_ns)
+{
+	if (src->received_sequence == src->durable_sequence && !src->compare_running)
+		src->disk_answered_ns = now_ns;
+}
+
 static void
 gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 {
@@ -330,6 +337,7 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 	gather_volumes(src, s, f);
 	gather_points(src, s, f);
 	f->staging_full = is_full(src, &s->store);
+	f->disk_silent = src->worker->now_ns - src->disk_answered_ns > DISK_SILENT_NS;
 	f->over_quota = source_watch_quota(src, f->staging_full);
 	gather_space(src, s);
 	source_gather_scrub(src, s, f);

@@ -116,6 +116,12 @@ is_full(const struct state_facts *f)
 }
 
 static bool
+is_disk_silent(const struct state_facts *f)
+{
+	return f->disk_silent;
+}
+
+static bool
 is_over_quota(const struct state_facts *f)
 {
 	return f->staging_full && f->over_quota;
@@ -222,6 +228,9 @@ static const struct rule {
     {is_full, STATE_STALLED, "STAGING_FULL", DETAIL_NONE, "the staging area has too little free space",
 	"free space in the staging area, or shorten retention (holdfastctl status says what gives most); replication "
 	"goes on by itself"},
+    {is_disk_silent, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_NONE, "the staging disk does not answer",
+	"look at the staging disk, its controller and the path to it: dmesg; replication goes on by itself when it "
+	"answers"},
     {read_back_failed, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_VERIFY,
 	"the newest point in time could not be read back", ""},
     {no_volumes, STATE_INITIATING, "", DETAIL_NONE, "connected; no volume is declared yet", ""},

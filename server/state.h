@@ -23,6 +23,7 @@ struct state_facts {
 	int store_status;
 	char store_text[SENTENCE_BYTES];
 	bool staging_full; /* too little room: credit is withheld, or writes wait */
+	bool disk_silent;  /* our disk owes it an answer, and has given none for DISK_SILENT_NS */
 	bool over_quota;   /* and that is for the source's own quota, not for the disk */
 	int verify_status; /* 0, or how the last read-back ended */
 	char verify_text[SENTENCE_BYTES];

@@ -268,6 +268,22 @@ def test_a_slow_disk_slows_and_breaks_nothing(rig):
     area.goes_on()
 
 
+def test_a_disk_that_does_not_answer_is_told_until_it_does(rig):
+    needs("fsfreeze")
+    area = Area(rig, "ext4")
+    area.point()
+    run("fsfreeze", "--freeze", area.where)  # every write waits, and none fails
+    try:
+        area.daemon.wait_state(area.busy.source, "STALLED", seconds=60)
+        source = area.daemon.source(area.busy.source)
+        assert source["dataReplicationInfo"]["dataReplicationError"]["code"] == "STAGING_IO_ERROR"
+        assert "does not answer" in source["dataReplicationInfo"]["stateReason"]
+    finally:
+        run("fsfreeze", "--unfreeze", area.where)
+    wait_for(lambda: area.daemon.state(area.busy.source) != "STALLED", 30, "it to go on")
+    area.goes_on()
+
+
 def test_a_server_that_takes_long_to_stop_says_nothing_untrue_of_its_sources(rig):
     area = Area(rig, "ext4", busy=False, faulty=True)
     area.point()

@@ -460,6 +460,22 @@ a_store_that_cannot_be_used_is_not_ready(void **state)
 }
 
 static void
+a_staging_disk_that_does_not_answer_stalls_and_a_full_one_is_told_as_that(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.disk_silent = true;
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_string_equal(v.error, "STAGING_IO_ERROR");
+	assert_true(v.ready);
+	f.staging_full = true;
+	assert_string_equal(judge(&f).error, "STAGING_FULL");
+}
+
+static void
 comparing_everything_is_rescan_and_leaves_points_ready(void **state)
 {
 	struct state_facts f = good_facts();
@@ -592,6 +608,7 @@ main(void)
 	    cmocka_unit_test(a_full_staging_area_stalls_but_points_stay),
 	    cmocka_unit_test(what_keeps_the_first_point_from_coming_is_a_reason_not_to_be_ready),
 	    cmocka_unit_test(a_store_that_cannot_be_used_is_not_ready),
+	    cmocka_unit_test(a_staging_disk_that_does_not_answer_stalls_and_a_full_one_is_told_as_that),
 	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
 	    cmocka_unit_test(who_falls_behind_for_good_is_told_what_holds_it_up),
 	    cmocka_unit_test(backlog_needs_waiting_bytes_and_an_old_checkpoint),
