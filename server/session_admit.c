@@ -87,7 +87,9 @@ refuse(struct session *s, int status, const char *text)
 		snprintf(cure, sizeof cure, "holdfastctl source adopt %s", s->certificate.source.text);
 	else if (status == -HF_EREVOKED || status == -HF_EEXPIRED)
 		pki_cure(&s->certificate.source, cure);
-	if (status == -HF_ECLONE || status == -HF_EREVOKED || status == -HF_EEXPIRED)
+	else if (-status < HF_STATUS_FIRST)
+		snprintf(cure, sizeof cure, "look at the staging disk: dmesg, smartctl");
+	if (status != -HF_ESTOPPED) /* that is its state by itself */
 		source_note_refusal(s->server, &s->certificate.source, status, text, cure);
 	session_end(s, status, text, cure);
 }
@@ -166,13 +168,22 @@ session_authorise(struct session *s)
 }
 
 static int
+refuse_version(struct session *s, const struct message_hello *m)
+{
+	char text[SENTENCE_BYTES];
+
+	snprintf(text, sizeof text, "the agent speaks protocol versions %u to %u, this server %d to %d: upgrade the %s",
+	    m->protocol_version_min, m->protocol_version, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION,
+	    m->protocol_version < PROTOCOL_VERSION_MIN ? "agent" : "server");
+	refuse(s, -HF_EVERSION, text);
+	return -ECANCELED;
+}
+
+static int
 check_hello(struct session *s, const struct message_hello *m)
 {
 	if (m->protocol_version < PROTOCOL_VERSION_MIN || m->protocol_version_min > PROTOCOL_VERSION)
-		return session_refuse(s, -HF_EVERSION,
-		    "the agent speaks protocol versions %u to %u, this server %d to %d: upgrade the %s",
-		    m->protocol_version_min, m->protocol_version, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION,
-		    m->protocol_version < PROTOCOL_VERSION_MIN ? "agent" : "server");
+		return refuse_version(s, m);
 	if (m->role != MESSAGE_ROLE_AGENT || m->stream_index != 0)
 		return session_refuse(s, -HF_EPROTOCOL, "bulk streams are not spoken here");
 	return 0;

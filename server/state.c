@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/state.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +48,12 @@ static bool
 store_damaged(const struct state_facts *f)
 {
 	return f->store_status == -HF_ECORRUPT || f->store_status == -HF_EDIGEST;
+}
+
+static bool
+too_many_files(const struct state_facts *f)
+{
+	return f->store_status == -EMFILE || f->store_status == -ENFILE;
 }
 
 static bool
@@ -202,11 +209,14 @@ static const struct rule {
     {is_deleting, STATE_STOPPED, "", DETAIL_STORE, "the source is being deleted", ""},
     {is_opening, STATE_INITIATING, "", DETAIL_NONE, "the server is opening this source's data", ""},
     {store_damaged, STATE_STALLED, "INTEGRITY_ERROR", DETAIL_STORE, "this source's data on the server is damaged", ""},
+    {too_many_files, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_STORE, "the server may open no more files",
+	"raise LimitNOFILE (systemctl edit holdfastd), then restart it"},
     {store_unusable, STATE_STALLED, "STAGING_IO_ERROR", DETAIL_STORE, "the staging area cannot be used for this source",
 	"look at the staging disk: dmesg, smartctl"},
     {is_stopped, STATE_STOPPED, "", DETAIL_NONE,
 	"replication was stopped by an administrator; all its points in time stay", "holdfastctl source start SOURCE"},
-    {is_clone, STATE_STALLED, "IDENTITY_CLONE", DETAIL_REFUSED, "another installation claims to be this source", ""},
+    {is_clone, STATE_STALLED, "IDENTITY_CLONE", DETAIL_REFUSED,
+	"another installation, or an older start of this one, claims this source", ""},
     {is_expired, STATE_DISCONNECTED, "CERTIFICATE_EXPIRED", DETAIL_REFUSED, "the agent's certificate has expired", ""},
     {is_revoked, STATE_DISCONNECTED, "CERTIFICATE_REVOKED", DETAIL_REFUSED, "the agent's certificate was revoked", ""},
     {is_refused, STATE_DISCONNECTED, "AGENT_REFUSED", DETAIL_REFUSED, "the agent was refused", ""},

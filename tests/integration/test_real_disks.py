@@ -253,6 +253,18 @@ def test_digests_that_cannot_be_read_are_told_once_until_the_agent_came_through(
         assert len(daemon.events("compare_failed")) == times
 
 
+def test_an_agent_that_a_failed_disk_keeps_out_is_not_called_absent(rig):
+    needs("xfs_io")
+    area = Area(rig, "ext4", busy=False)
+    area.point()
+    area.agent.kill()
+    run("xfs_io", "-x", "-c", "shutdown", area.where)
+    area.agent.start()
+    error = wait_for(lambda: (e := area.daemon.source(area.agent.source)["dataReplicationInfo"]["dataReplicationError"])
+                     and e["code"] in ("AGENT_REFUSED", "STAGING_IO_ERROR") and e, 30, "it to be told")
+    assert "staging disk" in error["cure"] and error["rawError"]
+
+
 # ---- a slow disk ----
 
 def test_a_slow_disk_slows_and_breaks_nothing(rig):

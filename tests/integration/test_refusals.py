@@ -616,6 +616,9 @@ def test_another_version_is_told_both_ranges_and_what_to_upgrade(victim):
     goodbye = refused_hello(victim, "VERSION", protocol_version=99, protocol_version_min=99)
     assert goodbye.message.server_version_min <= goodbye.message.server_version_max < 99
     assert "99" in goodbye.text and "upgrade" in goodbye.text + goodbye.cure
+    info = wait_for(lambda: (i := victim.identity.daemon.source(victim.identity.source_id)["dataReplicationInfo"])["dataReplicationState"] == "DISCONNECTED" and i,
+                    20, "it to count as gone")
+    assert info["dataReplicationError"]["code"] == "AGENT_REFUSED" and "upgrade the server" in info["stateReason"]
 
 
 def test_bulk_streams_are_reserved(victim):

@@ -460,6 +460,21 @@ a_store_that_cannot_be_used_is_not_ready(void **state)
 }
 
 static void
+a_limit_of_open_files_is_not_cured_at_the_disk(void **state)
+{
+	struct state_facts f = good_facts();
+	struct state_verdict v;
+
+	(void)state;
+	f.store_status = -EMFILE;
+	strcpy(f.store_text, "cannot make 4.seg (Too many open files)");
+	v = judge(&f);
+	assert_int_equal(v.state, STATE_STALLED);
+	assert_non_null(strstr(v.cure, "LimitNOFILE"));
+	assert_non_null(strstr(v.reasons[0].cure, "LimitNOFILE"));
+}
+
+static void
 a_staging_disk_that_does_not_answer_stalls_and_a_full_one_is_told_as_that(void **state)
 {
 	struct state_facts f = good_facts();
@@ -608,6 +623,7 @@ main(void)
 	    cmocka_unit_test(a_full_staging_area_stalls_but_points_stay),
 	    cmocka_unit_test(what_keeps_the_first_point_from_coming_is_a_reason_not_to_be_ready),
 	    cmocka_unit_test(a_store_that_cannot_be_used_is_not_ready),
+	    cmocka_unit_test(a_limit_of_open_files_is_not_cured_at_the_disk),
 	    cmocka_unit_test(a_staging_disk_that_does_not_answer_stalls_and_a_full_one_is_told_as_that),
 	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
 	    cmocka_unit_test(who_falls_behind_for_good_is_told_what_holds_it_up),
