@@ -13,7 +13,7 @@
 
 #include <jansson.h>
 
-#include "agent/file.h"
+#include "proto/common/file.h"
 #include "proto/common/hex.h"
 #include "proto/common/status.h"
 
@@ -233,7 +233,7 @@ parse_state(json_t *root, struct state *st)
 static int
 load(struct state *st, struct hf_error *err)
 {
-	static char text[FILE_BYTES_MAX];
+	static char text[STATE_BYTES_MAX];
 	char path[PATH_MAX];
 	ssize_t n = file_read(state_path(st->directory, "agent.json", path), text, sizeof text, err);
 	json_t *root;

@@ -17,7 +17,12 @@
 
 #define STATE_DIRECTORY_DEFAULT "/var/lib/holdfast-agent"
 
-enum { STATE_SERVERS_MAX = 16, STATE_DIRECTORY_BYTES = 4000, STATE_KNOWN_MAX = 256 };
+enum {
+	STATE_SERVERS_MAX = 16,
+	STATE_DIRECTORY_BYTES = 4000,
+	STATE_KNOWN_MAX = 256,
+	STATE_BYTES_MAX = 128 * 1024, /* agent.json is smaller */
+};
 
 struct state_volume {
 	char name[NAME_BYTES];

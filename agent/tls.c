@@ -15,7 +15,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-#include "agent/file.h"
+#include "proto/common/file.h"
 
 const char *
 tls_error_text(void)

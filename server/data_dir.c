@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/common/file.h"
 #include "proto/common/id.h"
 #include "proto/common/status.h"
 
@@ -80,19 +81,6 @@ read_text(int dir_fd, const char *name, char *ret_text, size_t size)
 	return n < 0 ? (int)n : 0;
 }
 
-static int
-write_all(int fd, const char *text)
-{
-	size_t len = strlen(text);
-	ssize_t n = write(fd, text, len);
-
-	if (n < 0)
-		return -errno;
-	if ((size_t)n < len)
-		return -ENOSPC;
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
 /* All or nothing: aside, synced, renamed, directory synced. */
 static int
 write_text(int dir_fd, const char *name, const char *text)
@@ -104,7 +92,7 @@ write_text(int dir_fd, const char *name, const char *text)
 	fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	r = write_all(fd, text);
+	r = file_write(fd, text, strlen(text));
 	close(fd);
 	if (r == 0 && renameat(dir_fd, aside, dir_fd, name) < 0)
 		r = -errno;

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/common/file.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/data_dir.h"
@@ -200,28 +201,13 @@ identity_look(struct registry *registry, struct pki *pki, struct identity_backup
 /* ---- putting it back: files ---- */
 
 static int
-write_all(int fd, const unsigned char *bytes, size_t len)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = write(fd, bytes + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
-static int
 put_file(const char *path, const struct bundle_piece *piece, struct hf_error *err)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), r;
 
 	if (fd < 0)
 		return hf_error_set(err, -errno, "%s", path);
-	r = write_all(fd, piece->bytes, piece->len);
+	r = file_write(fd, piece->bytes, piece->len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
 	return r < 0 ? hf_error_set(err, r, "%s", path) : 0;
@@ -230,10 +216,8 @@ put_file(const char *path, const struct bundle_piece *piece, struct hf_error *er
 static int
 sync_dir(const char *path, struct hf_error *err)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+	int r = file_sync_dir(path);
 
-	if (fd >= 0)
-		close(fd);
 	return r < 0 ? hf_error_set(err, r, "sync %s", path) : 0;
 }
 

@@ -3,13 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/common/file.h"
 #include "storage/discard.h"
 
 enum { LINK_BYTES = 512 };
@@ -27,17 +27,6 @@ target_path(const struct data_dir *dir, const char *source, char ret_path[LINK_B
 	snprintf(ret_path, LINK_BYTES, "%s/%s", data_dir_journal(dir), source);
 }
 
-static int
-sync_dir(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 /* Written aside and renamed: the link is there, as it was or as it is to be. */
 static int
 put_link(const struct data_dir *dir, const char *source)
@@ -52,7 +41,7 @@ put_link(const struct data_dir *dir, const char *source)
 		return -errno;
 	if (symlink(target, aside) < 0 || rename(aside, link) < 0)
 		return -errno;
-	return sync_dir(folder);
+	return file_sync_dir(folder);
 }
 
 int
@@ -64,7 +53,7 @@ journal_link_make(const struct data_dir *dir, const struct id *source, struct hf
 	if (data_dir_journal(dir)[0] == '\0')
 		return 0;
 	target_path(dir, source->text, target);
-	r = mkdir(target, 0700) < 0 ? -errno : sync_dir(data_dir_journal(dir));
+	r = mkdir(target, 0700) < 0 ? -errno : file_sync_dir(data_dir_journal(dir));
 	if (r == 0)
 		r = put_link(dir, source->text);
 	return r < 0 ? hf_error_set(err, r, "the journal %s", target) : 0;

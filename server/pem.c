@@ -2,7 +2,6 @@
 #include "server/pem.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <openssl/bio.h>
 #include <openssl/pem.h>
 
+#include "proto/common/file.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "server/certificate.h"
@@ -21,65 +21,14 @@ pem_path(const char *dir, const char *name, char *buf)
 	return buf;
 }
 
-int
-pem_sync_dir(const char *dir, struct hf_error *err)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-
-	if (fd < 0 || fsync(fd) < 0)
-		r = hf_error_set(err, -errno, "sync %s", dir);
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
-static int
-write_all(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		bytes += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-/* A new file of exactly these bytes, durable but for its name. */
-static int
-write_file(const char *path, const char *bytes, size_t len, struct hf_error *err)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), r;
-
-	if (fd < 0)
-		return hf_error_set(err, -errno, "create %s", path);
-	r = write_all(fd, bytes, len);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	if (close(fd) < 0 && r == 0)
-		r = -errno;
-	return r < 0 ? hf_error_set(err, r, "write %s", path) : 0;
-}
-
 /* name in dir becomes what bio holds, or stays as it was. Takes bio. */
 static int
 replace_file(const char *dir, const char *name, BIO *bio, struct hf_error *err)
 {
-	char path[PEM_PATH_BYTES], new_path[PEM_PATH_BYTES + 4], *bytes;
+	char path[PEM_PATH_BYTES], *bytes;
 	long len = BIO_get_mem_data(bio, &bytes);
-	int r;
+	int r = file_replace(pem_path(dir, name, path), 0600, bytes, (size_t)len, err);
 
-	pem_path(dir, name, path);
-	snprintf(new_path, sizeof new_path, "%s.new", path);
-	r = write_file(new_path, bytes, (size_t)len, err);
-	if (r == 0 && rename(new_path, path) < 0)
-		r = hf_error_set(err, -errno, "rename %s", new_path);
-	if (r == 0)
-		r = pem_sync_dir(dir, err);
 	BIO_free(bio);
 	return r;
 }

@@ -13,9 +13,6 @@ enum { PEM_PATH_BYTES = 512 }; /* of directory, name and ".new" */
 /* dir/name into buf (PEM_PATH_BYTES); returns buf. */
 const char *pem_path(const char *dir, const char *name, char *buf);
 
-/* Make the names in dir durable. */
-int pem_sync_dir(const char *dir, struct hf_error *err);
-
 int pem_save_certificate(const char *dir, const char *name, X509 *certificate, struct hf_error *err);
 int pem_save_key(const char *dir, const char *name, EVP_PKEY *key, struct hf_error *err);
 

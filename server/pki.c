@@ -29,6 +29,7 @@
 #include <openssl/sha.h>
 #include <openssl/x509v3.h>
 
+#include "proto/common/file.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
@@ -144,9 +145,11 @@ static int
 sync_parent(const char *dir, struct hf_error *err)
 {
 	char parent[PEM_PATH_BYTES + 4];
+	int r;
 
 	snprintf(parent, sizeof parent, "%s/..", dir);
-	return pem_sync_dir(parent, err);
+	r = file_sync_dir(parent);
+	return r < 0 ? hf_error_set(err, r, "sync %s", parent) : 0;
 }
 
 static int

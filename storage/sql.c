@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proto/common/digest.h"
+#include "proto/common/file.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "storage/plant.h"
@@ -404,15 +405,9 @@ static int
 sync_dir_of(const char *path)
 {
 	char copy[PATH_MAX];
-	int fd, r;
 
 	snprintf(copy, sizeof copy, "%s", path);
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	r = fsync(fd) < 0 ? -errno : 0;
-	close(fd);
-	return r;
+	return file_sync_dir(dirname(copy));
 }
 
 /* SQLite would make the file readable for others. */

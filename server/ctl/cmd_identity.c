@@ -9,6 +9,7 @@
 
 #include <openssl/crypto.h>
 
+#include "proto/common/file.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
 #include "server/ctl/client.h"
@@ -68,21 +69,6 @@ check_whole(const struct bundle *b)
 	return ctl_fail(EXIT_FAILED, "the answer of holdfastd was cut off; nothing was written");
 }
 
-static int
-write_all(int fd, const unsigned char *bytes, size_t len)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = write(fd, bytes + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return -1;
-		done += (size_t)n;
-	}
-	return fsync(fd);
-}
-
 /* FILE.partial, for nobody else's eyes, becomes FILE when it is whole and on disk. */
 static int
 write_file(const char *path, const unsigned char *bytes, size_t len)
@@ -96,7 +82,7 @@ write_file(const char *path, const unsigned char *bytes, size_t len)
 	fd = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return ctl_fail(EXIT_FAILED, "%s: %m", partial);
-	r = write_all(fd, bytes, len);
+	r = file_write(fd, bytes, len);
 	if (close(fd) < 0 || r < 0 || rename(partial, path) < 0) {
 		(void)ctl_fail(EXIT_FAILED, "%s: %m", path);
 		(void)unlink(partial);

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/common/file.h"
+
 enum {
 	SYNC_BYTES = 256 << 20, /* what a cut run has to fetch again, at most */
 	ZERO_BYTES = 1 << 16,
@@ -153,14 +155,9 @@ static int
 sync_directory(const struct partial *p)
 {
 	char copy[PATH_MAX];
-	int fd, r;
 
 	memcpy(copy, p->path, sizeof copy);
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = fd < 0 ? -1 : fsync(fd);
-	if (fd >= 0)
-		close(fd);
-	return r < 0 ? fail(p->path) : EXIT_DONE;
+	return file_sync_dir(dirname(copy)) < 0 ? fail(p->path) : EXIT_DONE;
 }
 
 static int

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "agent/enroll.h"
-#include "agent/file.h"
+#include "proto/common/file.h"
 #include "proto/common/status.h"
 #include "tests/lib/scratch.h"
 
@@ -36,7 +36,7 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-	static const char *const names[] = {"agent.json", "agent.json.tmp", "lock", "launched-copy"};
+	static const char *const names[] = {"agent.json", "agent.json.new", "lock", "launched-copy"};
 	struct fixture *f = *state;
 	char path[PATH_MAX];
 
@@ -173,7 +173,7 @@ the_largest_state_stays_small(void **state)
 	}
 	assert_int_equal(state_save(st, NULL), 0);
 	assert_int_equal(stat(state_path(f->directory, "agent.json", path), &s), 0);
-	assert_true(s.st_size < FILE_BYTES_MAX);
+	assert_true(s.st_size < STATE_BYTES_MAX);
 	state_close(st);
 	st = must_open(f, STATE_EXISTING);
 	assert_int_equal(st->volume_count, VOLUMES_MAX);

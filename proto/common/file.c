@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/file.h"
+#include "proto/common/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,53 +10,54 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int
-write_all(int fd, const char *bytes, size_t len)
+int
+file_write(int fd, const void *bytes, size_t len)
 {
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
+	for (const char *next = bytes; len > 0;) {
+		ssize_t n = write(fd, next, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		next += n;
 		len -= (size_t)n;
 	}
-	return 0;
+	return fsync(fd) < 0 ? -errno : 0;
 }
 
 static int
-write_synced(const char *path, mode_t mode, const void *bytes, size_t len)
+write_new(const char *path, mode_t mode, const void *bytes, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = fchmod(fd, mode) < 0 ? -errno : write_all(fd, bytes, len);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
+	r = fchmod(fd, mode) < 0 ? -errno : file_write(fd, bytes, len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
 	return r;
 }
 
+int
+file_sync_dir(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 /* The rename is durable only when the directory is. */
 static int
-sync_directory_of(const char *path)
+sync_dir_of(const char *path)
 {
 	char copy[PATH_MAX];
-	int fd, r = 0;
 
 	snprintf(copy, sizeof copy, "%s", path);
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (fsync(fd) < 0)
-		r = -errno;
-	(void)close(fd); /* nothing was written through it */
-	return r;
+	return file_sync_dir(dirname(copy));
 }
 
 int
@@ -65,13 +66,13 @@ file_replace(const char *path, mode_t mode, const void *bytes, size_t len, struc
 	char beside[PATH_MAX];
 	int r;
 
-	if ((size_t)snprintf(beside, sizeof beside, "%s.tmp", path) >= sizeof beside)
+	if ((size_t)snprintf(beside, sizeof beside, "%s.new", path) >= sizeof beside)
 		return hf_error_set(err, -ENAMETOOLONG, "write %s", path);
-	r = write_synced(beside, mode, bytes, len);
+	r = write_new(beside, mode, bytes, len);
 	if (r == 0 && rename(beside, path) < 0)
 		r = -errno;
 	if (r == 0)
-		r = sync_directory_of(path);
+		r = sync_dir_of(path);
 	if (r < 0) {
 		(void)unlink(beside); /* it may not be there */
 		return hf_error_set(err, r, "write %s", path);
