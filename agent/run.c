@@ -79,32 +79,6 @@ release_signals(void)
 
 /* ---- status ---- */
 
-static const char *
-activity_name(enum activity a)
-{
-	switch (a) {
-	case ACTIVITY_FILL: return "FILL";
-	case ACTIVITY_RESCAN: return "RESCAN";
-	case ACTIVITY_PASS: return "PASS";
-	case ACTIVITY_IDLE: return "IDLE";
-	}
-	return "STARTING";
-}
-
-static const char *
-volume_state_name(enum volume_state s)
-{
-	switch (s) {
-	case VOLUME_OK: return "OK";
-	case VOLUME_IDENTITY_MISSING: return "IDENTITY_MISSING";
-	case VOLUME_IDENTITY_AMBIGUOUS: return "IDENTITY_AMBIGUOUS";
-	case VOLUME_SHRUNK: return "SHRUNK";
-	case VOLUME_UNREADABLE: return "UNREADABLE";
-	case VOLUME_REFUSED: return "REFUSED";
-	}
-	return "NOT_DECLARED";
-}
-
 static json_t *
 time_or_null(int64_t ns)
 {
@@ -144,15 +118,16 @@ pack_volume(const struct state_volume *v, const struct link_status *s)
 {
 	const struct message_volume_answer *a = find_answer(s, v->identity);
 	enum volume_state state = a != NULL ? a->state : 0;
+	const char *name = volume_state_name(state);
 	const char *text = a != NULL && a->text[0] != '\0' ? a->text : volume_state_text(state);
 	uint64_t done = 0, total = 0;
 
 	if (a != NULL)
 		find_progress(s, a->volume, &done, &total);
 	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:o, s:I, s:I}", "name", v->name, "identity", v->identity,
-	    "deviceName", v->path, "totalStorageBytes", (json_int_t)v->size_bytes, "state", volume_state_name(state),
-	    "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""), "text", text_or_null(text), "doneBytes",
-	    (json_int_t)done, "totalBytes", (json_int_t)total);
+	    "deviceName", v->path, "totalStorageBytes", (json_int_t)v->size_bytes, "state",
+	    name != NULL ? name : "NOT_DECLARED", "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""), "text",
+	    text_or_null(text), "doneBytes", (json_int_t)done, "totalBytes", (json_int_t)total);
 }
 
 static json_t *
@@ -169,6 +144,7 @@ pack_volumes(const struct run *r, const struct link_status *s)
 static json_t *
 pack_status(const struct run *r, const struct link_status *s)
 {
+	const char *activity = activity_name(s->report.activity);
 	char acked[24];
 
 	snprintf(acked, sizeof acked, "%llu", (unsigned long long)s->acked_sequence);
@@ -178,7 +154,7 @@ pack_status(const struct run *r, const struct link_status *s)
 	    s->connected, "server", s->server, "connectedSince", time_or_null(s->connected_since_ns), "lastError",
 	    text_or_null(s->last_error), "lastErrorCode",
 	    s->last_code == 0 ? json_null() : json_string(hf_status_name(s->last_code)), "activity",
-	    activity_name(s->report.activity), "pass", (json_int_t)s->report.pass, "volumes", pack_volumes(r, s),
+	    activity != NULL ? activity : "STARTING", "pass", (json_int_t)s->report.pass, "volumes", pack_volumes(r, s),
 	    "lastCheckpointDateTime", time_or_null(r->has_checkpoint ? r->checkpoint.clock_ns : 0),
 	    "lastCheckpointConsistency",
 	    r->has_checkpoint ? json_string(consistency_name(r->checkpoint.consistency)) : json_null(),

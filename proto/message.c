@@ -832,3 +832,29 @@ volume_state_text(enum volume_state state)
 	}
 	return "";
 }
+
+const char *
+volume_state_name(enum volume_state state)
+{
+	switch (state) {
+	case VOLUME_OK: return "OK";
+	case VOLUME_IDENTITY_MISSING: return "IDENTITY_MISSING";
+	case VOLUME_IDENTITY_AMBIGUOUS: return "IDENTITY_AMBIGUOUS";
+	case VOLUME_SHRUNK: return "SHRUNK";
+	case VOLUME_UNREADABLE: return "UNREADABLE";
+	case VOLUME_REFUSED: return "REFUSED";
+	}
+	return NULL;
+}
+
+const char *
+activity_name(enum activity a)
+{
+	switch (a) {
+	case ACTIVITY_FILL: return "FILL";
+	case ACTIVITY_RESCAN: return "RESCAN";
+	case ACTIVITY_PASS: return "PASS";
+	case ACTIVITY_IDLE: return "IDLE";
+	}
+	return NULL;
+}

@@ -331,6 +331,9 @@ void message_text_set(char *ret_text, size_t size, const char *text);
 
 /* Names as the API and the catalog write them: "fuzzy", "crash", "filesystem", "application". */
 const char *consistency_name(enum consistency c);
+/* "OK", "SHRUNK" and so on; "FILL", "IDLE" and so on. NULL: none of them, as 0 is: not known yet. */
+const char *volume_state_name(enum volume_state state);
+const char *activity_name(enum activity a);
 
 /* What is the matter with a volume, for people: "" of one that is well, or of a state that is not known. */
 const char *volume_state_text(enum volume_state state);

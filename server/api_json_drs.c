@@ -71,28 +71,16 @@ json_life_cycle(const struct source_status *s, int64_t now_ns)
 	    "lastLaunch");
 }
 
-static const char *
-volume_state_name(enum volume_state state)
-{
-	switch (state) {
-	case VOLUME_OK: return "OK";
-	case VOLUME_IDENTITY_MISSING: return "IDENTITY_MISSING";
-	case VOLUME_IDENTITY_AMBIGUOUS: return "IDENTITY_AMBIGUOUS";
-	case VOLUME_SHRUNK: return "SHRUNK";
-	case VOLUME_UNREADABLE: return "UNREADABLE";
-	case VOLUME_REFUSED: return "REFUSED";
-	}
-	return "UNKNOWN"; /* 0: not declared since the start */
-}
-
 json_t *
 api_json_volume(const struct source_status *s, const struct volume_status *v)
 {
+	const char *state = volume_state_name(v->state); /* NULL: not declared since the start */
+
 	return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "volumeID",
 	    v->id.text, "sourceServerID", s->id.text, "volumeNumber", (int)v->volume, "name", api_json_text(v->name),
 	    "identity", api_json_text(v->identity), "deviceName", api_json_text(v->device_name), "volumeStatus",
-	    v->retired ? "RETIRED" : "REGULAR", "volumeState", volume_state_name(v->state), "isBootDisk", v->boot_disk,
-	    "totalStorageBytes", api_json_bytes(v->total_bytes), "replicatedStorageBytes",
+	    v->retired ? "RETIRED" : "REGULAR", "volumeState", state != NULL ? state : "UNKNOWN", "isBootDisk",
+	    v->boot_disk, "totalStorageBytes", api_json_bytes(v->total_bytes), "replicatedStorageBytes",
 	    api_json_bytes(v->replicated_bytes), "rescannedStorageBytes", api_json_bytes(v->rescanned_bytes),
 	    "backloggedStorageBytes", s->backlog_unsplit ? json_null() : api_json_bytes(v->backlogged_bytes),
 	    "provedEqualDateTime", api_json_time(v->equal_ns), "verificationDifferingBytes",

@@ -97,18 +97,6 @@ json_counters(const struct source_status *s)
 	    api_json_bytes(t->merge_copied_bytes), "mergeFreedBytes", api_json_bytes(t->merge_freed_bytes));
 }
 
-static const char *
-activity_name(enum activity a)
-{
-	switch (a) {
-	case ACTIVITY_FILL: return "FILL";
-	case ACTIVITY_RESCAN: return "RESCAN";
-	case ACTIVITY_PASS: return "PASS";
-	case ACTIVITY_IDLE: return "IDLE";
-	}
-	return NULL; /* 0: not reported; null in JSON */
-}
-
 static json_t *
 json_agent(const struct source_status *s)
 {
