@@ -209,14 +209,21 @@ command_create_pit(struct server *sv, const struct id *source, const char *name,
 	fake_publish_points(sv);
 }
 
+static bool
+fake_full(struct server *sv, command_done *done, void *arg)
+{
+	if (sv->full_answers == 0)
+		return false;
+	sv->full_answers--;
+	fake_answer(sv, -HF_EFULL, "no room", done, arg);
+	return true;
+}
+
 void
 command_change_pit(struct server *sv, const struct id *pit, enum store_pit_verb verb, command_done *done, void *arg)
 {
-	if (sv->full_answers > 0) {
-		sv->full_answers--;
-		fake_answer(sv, -HF_EFULL, "no room", done, arg);
+	if (fake_full(sv, done, arg))
 		return;
-	}
 	for (size_t i = 0; i < sv->pit_count; i++) {
 		if (strcmp(sv->pits[i].id.text, pit->text) != 0)
 			continue;
@@ -267,6 +274,7 @@ command_adopt(struct server *sv, const struct id *source, command_done *done, vo
 void
 command_rotate_ca(struct server *sv, command_done *done, void *arg)
 {
+	memset(sv->facts.certificates[PKI_NEXT_CA].fingerprint, 'b', FINGERPRINT_TEXT_BYTES - 1);
 	fake_answer(sv, 0, "", done, arg);
 }
 
@@ -409,7 +417,8 @@ command_set_settings(struct server *sv, const struct id *source, json_t *patch, 
 void
 command_set_template(struct server *sv, json_t *patch, command_done *done, void *arg)
 {
-	fake_answer(sv, 0, "", done, arg);
+	if (!fake_full(sv, done, arg))
+		fake_answer(sv, 0, "", done, arg);
 }
 
 void

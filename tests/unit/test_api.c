@@ -514,6 +514,22 @@ a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once(vo
 	expect_problem(ask(w, "admin.sock", 507, line, ""), 507, "FULL");
 	assert_int_equal(w->sv.rooms_made, 2);
 	assert_int_equal(w->sv.full_answers, 1);
+	w->sv.full_answers = 2;
+	expect_problem(ask(w, "admin.sock", 507, "POST /v1/settings", "{\"rpoTargetSeconds\": 900}"), 507, "FULL");
+}
+
+static void
+the_next_ca_is_told_as_soon_as_there_is_one(void **state)
+{
+	json_t *answer = ask(*state, "admin.sock", 200, "POST /v1/ca/retire", "{\"force\": true}");
+
+	assert_int_equal(text_of(answer, "fingerprint")[0], 'a');
+	assert_true(json_is_null(json_object_get(answer, "nextFingerprint")));
+	json_decref(answer);
+	answer = ask(*state, "admin.sock", 200, "POST /v1/ca/rotate", "");
+	assert_int_equal(text_of(answer, "fingerprint")[0], 'a');
+	assert_int_equal(text_of(answer, "nextFingerprint")[0], 'b');
+	json_decref(answer);
 }
 
 static void
@@ -1243,6 +1259,7 @@ main(int argc, char **argv)
 	    T(point_is_made_held_and_deleted),
 	    T(on_a_full_disk_what_reads_and_what_makes_room_goes_on_and_is_audited_later),
 	    T(a_change_that_finds_no_room_is_given_some_of_the_reserve_and_tried_again_once),
+	    T(the_next_ca_is_told_as_soon_as_there_is_one),
 	    T(token_is_shown_once_and_revoked),
 	    T(token_lives_as_long_as_the_configuration_may_say),
 	    T(policy_is_set_and_retention_frozen),
