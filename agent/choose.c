@@ -227,13 +227,15 @@ ask(struct state *st, struct disk_info *disks, int count, struct hf_error *err)
 		int r;
 
 		fprintf(stderr, "Replicate which? Enter = those with *, or numbers: ");
-		if (fgets(line, sizeof line, stdin) == NULL)
+		if (fgets(line, sizeof line, stdin) == NULL) {
+			fputc('\n', stderr); /* behind the question */
 			return hf_error_say(err, -EINVAL, "nothing was chosen");
+		}
 		r = line[0] == '\n' ? add_defaults(st, disks, count, err) : add_numbers(st, disks, count, line, err);
 		if (r == 0 && st->volume_count > 0)
 			return 0;
 		st->volume_count = 0;
-		fprintf(stderr, "%s\n", r < 0 ? err->text : "Nothing was chosen.");
+		terminal_say(stderr, "", r < 0 ? err->text : "Nothing was chosen.");
 	}
 }
 

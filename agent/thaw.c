@@ -23,6 +23,7 @@
 
 #include "agent/freeze_record.h"
 #include "agent/options.h"
+#include "agent/say.h"
 #include "proto/common/log.h"
 #include "proto/common/units.h"
 
@@ -298,7 +299,7 @@ thaw_run(const struct options *o)
 	if (r == 0 || r == -EBUSY)
 		print_items(items, o->json);
 	if (r < 0)
-		fprintf(stderr, "holdfast-agent: %s\n", err.text);
+		say("%s", err.text);
 	json_decref(items);
 	return r < 0 ? EXIT_FAILED : EXIT_OK;
 }

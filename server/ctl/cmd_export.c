@@ -57,6 +57,9 @@ choose_volume(const struct ctl *ctl, const json_t *source, struct plan *plan)
 		snprintf(plan->volume, sizeof plan->volume, "%s", pick_text(json_array_get(disks, 0), "volumeID"));
 		return EXIT_DONE;
 	}
+	if (json_array_size(disks) == 0)
+		return ctl_fail(EXIT_NOT_FOUND, "no volume of this source is known now: %s",
+		    pick_text(source, "dataReplicationInfo.stateReason"));
 	(void)ctl_fail(EXIT_USAGE, "which volume? --volume takes one of these:");
 	json_array_foreach (disks, i, disk) {
 		fprintf(stderr, "  %s  %s\n", pick_text(disk, "volumeID"), pick_text(disk, "name"));

@@ -78,8 +78,10 @@ ask(char *ret_answer, size_t size, const char *question, const char *format, va_
 		return;
 	}
 	fprintf(stderr, "%s ", question);
-	if (fgets(ret_answer, (int)size, stdin) == NULL)
+	if (fgets(ret_answer, (int)size, stdin) == NULL) {
 		ret_answer[0] = '\0';
+		fputc('\n', stderr); /* behind the question */
+	}
 	ret_answer[strcspn(ret_answer, "\n")] = '\0';
 }
 

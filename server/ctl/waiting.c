@@ -34,7 +34,7 @@ wait_until_over(struct ctl *ctl, const char *title, waiting_look *look, void *ar
 {
 	const struct timespec moment = {.tv_nsec = LOOK_EVERY_NS};
 	struct progress progress;
-	struct waiting w = {0};
+	struct waiting w = {0}; /* as of the last look that succeeded */
 	bool begun = false;
 	int code;
 
@@ -42,8 +42,13 @@ wait_until_over(struct ctl *ctl, const char *title, waiting_look *look, void *ar
 		return ctl_fail(
 		    EXIT_USAGE, "--progress %s: auto, bar, plain, lines or none is wanted", ctl->values[OPT_PROGRESS]);
 	for (;;) {
-		code = ctl_interrupted() ? EXIT_INTERRUPTED : look(arg, ctl, &w);
-		if (code != EXIT_DONE || w.is_over)
+		struct waiting seen = w;
+
+		code = ctl_interrupted() ? EXIT_INTERRUPTED : look(arg, ctl, &seen);
+		if (code != EXIT_DONE)
+			break;
+		w = seen;
+		if (w.is_over)
 			break;
 		show(&progress, &begun, ctl, title, &w);
 		nanosleep(&moment, NULL); /* a signal ends it, and is seen */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command on a terminal of 80 columns: nothing runs over its edge, and what is listed can be told apart."""
 import os
+import re
 
 import pytest
 
@@ -77,6 +78,15 @@ def test_the_agent_says_what_is_wrong_and_what_to_do(house, command, code, says)
     assert all(part in " ".join(text.split()) for part in says.format(**words).split(" ... ")), text
 
 
+def test_who_answers_nothing_is_answered_on_a_line_of_its_own(house, agents):
+    """Ctrl-D behind the question."""
+    enroll = "holdfast-agent enroll --server 127.0.0.1:%d --token %s --state %s" % (
+        house.served.enroll_port, house.served.token(), house.path("silent"))
+    for command, question in (("holdfastctl source stop %s" % agents[0].source, "Go on? [y/N]"), (enroll, "or numbers:")):
+        text, code = on_terminal(command, 80, {"HOLDFAST_SOCKET": str(house.served.run_dir)}, typed="\x04")
+        assert code == 2 and re.search(re.escape(question) + r" *\n(holdfastctl|holdfast-agent): nothing was", text), text
+
+
 def test_lists_of_all_sources_tell_whose_a_line_is(house, agents):
     """By host name where there is no room for ids; both agents run here."""
     host = os.uname().nodename
@@ -136,6 +146,13 @@ def test_where_there_is_no_source_lists_say_what_to_do(rig):
         assert "holdfastctl token create" in daemon.ctl(*command.split()).stdout, command
         assert daemon.ctl(*command.split(), "-H").stdout == ""
     assert "env=prod" in daemon.ctl("status", "--tag", "env=prod").stdout
+
+
+def test_of_a_source_without_volumes_none_is_asked_for(rig):
+    daemon = rig.daemon()
+    hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent"), hostname="web01")
+    said = daemon.ctl("export", "file", "web01", "-o", rig.path("x"), check=4).stderr
+    assert "no volume of this source is known now: " in said and "which volume" not in said, said
 
 
 def test_of_many_that_are_not_well_the_first_are_told_and_how_to_see_the_others(rig):

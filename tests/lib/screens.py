@@ -56,12 +56,16 @@ def gist(text):
     return [line for line in lines if line]
 
 
-def on_terminal(command, columns, env=None):
-    """What a shell command writes to a terminal of so many columns, and its exit code."""
+def on_terminal(command, columns, env=None, typed=None):
+    """What a shell command writes to a terminal of so many columns, and its exit code. typed: what waits there to be read; None: it
+    has no input."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     settings = {"PATH": "%s:%s" % (BUILD, os.environ["PATH"]), "TERM": "xterm", "LANG": "C.UTF-8", **(env or {})}
-    with subprocess.Popen(["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=settings) as process:
+    stdin = subprocess.DEVNULL if typed is None else slave
+    if typed is not None:
+        os.write(master, typed.encode())
+    with subprocess.Popen(["sh", "-c", command], stdin=stdin, stdout=slave, stderr=slave, env=settings) as process:
         os.close(slave)
         text = b""
         while True:
