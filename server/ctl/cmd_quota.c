@@ -22,7 +22,7 @@ static const struct table_column columns[] = {
 };
 
 static void
-add_source(struct table *t, const json_t *source)
+add_source(struct table *t, const json_t *source, int64_t now_ns)
 {
 	table_add_row(t);
 	cell_text(t, "id", source, "sourceServerID");
@@ -40,21 +40,14 @@ add_source(struct table *t, const json_t *source)
 int
 run_quota_list(struct ctl *ctl)
 {
-	struct table *t;
-	json_t *sources, *source;
-	size_t i;
+	json_t *sources;
 	int code = find_sources(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", sources));
-	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach (sources, i, source) {
-		add_source(t, source);
-	}
-	code = print_table(ctl, t);
-	print_if_none(ctl, sources);
+	code = print_sources(ctl, sources, columns, sizeof columns / sizeof columns[0], add_source);
 	json_decref(sources);
 	return code;
 }

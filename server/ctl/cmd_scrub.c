@@ -73,9 +73,7 @@ print_damage(const json_t *source)
 int
 run_scrub_status(struct ctl *ctl)
 {
-	int64_t now_ns = clock_real_ns();
 	json_t *sources, *source;
-	struct table *t;
 	size_t i;
 	int code = find_named_or_all(ctl, &sources);
 
@@ -83,16 +81,11 @@ run_scrub_status(struct ctl *ctl)
 		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", sources));
-	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach (sources, i, source) {
-		add_source(t, source, now_ns);
-	}
-	code = print_table(ctl, t);
+	code = print_sources(ctl, sources, columns, sizeof columns / sizeof columns[0], add_source);
 	json_array_foreach (sources, i, source) {
 		if (code == EXIT_DONE && !ctl_given(ctl, OPT_NO_HEADER))
 			print_damage(source);
 	}
-	print_if_none(ctl, sources);
 	json_decref(sources);
 	return code;
 }
@@ -100,11 +93,11 @@ run_scrub_status(struct ctl *ctl)
 /* ---- start, cancel ---- */
 
 static int
-check_operands(struct ctl *ctl)
+find_wanted(struct ctl *ctl, json_t **ret_sources)
 {
 	if ((ctl->operand_count == 1) == ctl_given(ctl, OPT_ALL))
 		return ctl_fail(EXIT_USAGE, "a SOURCE or --all is wanted");
-	return EXIT_DONE;
+	return find_named_or_all(ctl, ret_sources);
 }
 
 /* A scrub knows how far it is in the volumes, be there much to read in them or little: so that is what is shown. */
@@ -152,10 +145,8 @@ int
 run_scrub_start(struct ctl *ctl)
 {
 	json_t *sources;
-	int code = check_operands(ctl);
+	int code = find_wanted(ctl, &sources);
 
-	if (code == EXIT_DONE)
-		code = find_named_or_all(ctl, &sources);
 	if (code != EXIT_DONE)
 		return code;
 	code = change_each(ctl, "POST", "scrub", sources);
@@ -178,10 +169,8 @@ int
 run_scrub_cancel(struct ctl *ctl)
 {
 	json_t *sources;
-	int code = check_operands(ctl);
+	int code = find_wanted(ctl, &sources);
 
-	if (code == EXIT_DONE)
-		code = find_named_or_all(ctl, &sources);
 	if (code != EXIT_DONE)
 		return code;
 	if (ctl_given(ctl, OPT_ALL))

@@ -59,22 +59,15 @@ add_source(struct table *t, const json_t *source, int64_t now_ns)
 int
 run_source_list(struct ctl *ctl)
 {
-	int64_t now_ns = clock_real_ns();
-	struct table *t;
-	json_t *sources, *source;
-	size_t i;
+	json_t *sources;
 	int code = find_sources(ctl, &sources);
 
 	if (code != EXIT_DONE)
 		return code;
 	if (ctl_given(ctl, OPT_JSON))
 		return print_json(json_pack("{s:o}", "items", sources));
-	t = table_create(source_columns, sizeof source_columns / sizeof source_columns[0]);
-	json_array_foreach (sources, i, source) {
-		add_source(t, source, now_ns);
-	}
-	code = print_table(ctl, t);
-	print_if_none(ctl, sources);
+	code =
+	    print_sources(ctl, sources, source_columns, sizeof source_columns / sizeof source_columns[0], add_source);
 	json_decref(sources);
 	return code;
 }

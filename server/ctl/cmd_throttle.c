@@ -45,7 +45,7 @@ cell_windows(struct table *t, const json_t *source)
 }
 
 static void
-add_source(struct table *t, const json_t *source)
+add_source(struct table *t, const json_t *source, int64_t now_ns)
 {
 	table_add_row(t);
 	cell_text(t, "id", source, "sourceServerID");
@@ -74,9 +74,7 @@ throttles_of(const json_t *sources)
 int
 run_throttle_show(struct ctl *ctl)
 {
-	json_t *sources, *source, *throttles;
-	struct table *t;
-	size_t i;
+	json_t *sources, *throttles;
 	int code = find_named_or_all(ctl, &sources);
 
 	if (code != EXIT_DONE)
@@ -86,12 +84,7 @@ run_throttle_show(struct ctl *ctl)
 		json_decref(sources);
 		return print_json(throttles);
 	}
-	t = table_create(columns, sizeof columns / sizeof columns[0]);
-	json_array_foreach (sources, i, source) {
-		add_source(t, source);
-	}
-	code = print_table(ctl, t);
-	print_if_none(ctl, sources);
+	code = print_sources(ctl, sources, columns, sizeof columns / sizeof columns[0], add_source);
 	json_decref(sources);
 	return code;
 }

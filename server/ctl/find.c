@@ -107,6 +107,24 @@ print_if_none(const struct ctl *ctl, const json_t *sources)
 }
 
 int
+print_sources(const struct ctl *ctl, const json_t *sources, const struct table_column *columns, size_t column_count,
+    void (*add)(struct table *t, const json_t *source, int64_t now_ns))
+{
+	struct table *t = table_create(columns, column_count);
+	int64_t now_ns = clock_real_ns();
+	const json_t *source;
+	size_t i;
+	int code;
+
+	json_array_foreach (sources, i, source) {
+		add(t, source, now_ns);
+	}
+	code = print_table(ctl, t);
+	print_if_none(ctl, sources);
+	return code;
+}
+
+int
 find_source(struct ctl *ctl, const char *text, json_t **ret_source)
 {
 	const json_t *found;

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "proto/common/table.h"
 #include "server/ctl/ctl.h"
 
 /* The source with this id, unique beginning of an id, or host name. Gives its JSON. */
@@ -19,7 +20,11 @@ int find_named_or_all(struct ctl *ctl, json_t **ret_sources);
 /* What people call each of the sources, by id. Gives. */
 json_t *find_names(const json_t *sources);
 
-/* Below an empty table of sources, for people: what to do then. */
+/* A table with a row for each of them, which add() fills. */
+int print_sources(const struct ctl *ctl, const json_t *sources, const struct table_column *columns, size_t column_count,
+    void (*add)(struct table *t, const json_t *source, int64_t now_ns));
+
+/* Below an empty table of sources, for people: what to do then. print_sources() does it. */
 void print_if_none(const struct ctl *ctl, const json_t *sources);
 
 /* The item of an array of sources that text means; borrowed. NULL: none, or several: *ret_code, and it was said. */
