@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -15,7 +16,11 @@
 #include "proto/common/progress.h"
 #include "proto/common/units.h"
 
-enum { LINE_BYTES = 2048, FORMAT_BYTES = 512 };
+enum {
+	LINE_BYTES = 2048, /* less than the PIPE_BUF that there is room for where poll(2) says that there is */
+	FORMAT_BYTES = 512,
+	PATIENCE_MS = 100,
+};
 
 _Atomic enum log_level log_level_max = LOG_LEVEL_INFO;
 
@@ -46,7 +51,7 @@ to_journal(void)
 }
 
 static void
-put_line(enum log_level level, const char *text)
+write_line(enum log_level level, const char *text)
 {
 	char line[LINE_BYTES + 8];
 	int n = to_journal() ? snprintf(line, sizeof line, "<%d>%s\n", priorities[level], text)
@@ -54,6 +59,41 @@ put_line(enum log_level level, const char *text)
 
 	progress_step_aside();
 	(void)!write(STDERR_FILENO, line, (size_t)n); /* nowhere left to report it */
+}
+
+/* ---- a reader that stands still ---- */
+
+static unsigned lost; /* lines, since there was room; under the lock below */
+
+/* A journal that hangs, or a pager that waits for a key, must not hold up what is logged about. */
+static bool
+has_room(void)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&p, 1, lost == 0 ? PATIENCE_MS : 0) != 0; /* what is wrong with it write(2) finds as well */
+}
+
+static void
+tell_lost(void)
+{
+	char text[128];
+
+	if (lost == 0 || !has_room())
+		return;
+	snprintf(text, sizeof text, "event=lines_lost level=%s count=%u", names[LOG_LEVEL_WARNING], lost);
+	lost = 0;
+	write_line(LOG_LEVEL_WARNING, text);
+}
+
+static void
+put_line(enum log_level level, const char *text)
+{
+	tell_lost();
+	if (has_room())
+		write_line(level, text);
+	else
+		lost++;
 }
 
 /* ---- repeated lines ---- */
@@ -110,6 +150,7 @@ void
 log_settle(void)
 {
 	pthread_mutex_lock(&last.lock);
+	tell_lost();
 	if (clock_monotonic_ns() - last.told_ns >= HOLD_NS)
 		tell_held();
 	pthread_mutex_unlock(&last.lock);

@@ -5,6 +5,9 @@
  * A line that says the same as the one before, within ten seconds, is held back and counted; the count is told as a
  * line of its own, "repeated", before the next that is written, or by log_settle(). Debug lines are all written.
  *
+ * Whoever reads stderr may stand still: a line waits a moment for room, and those after it are lost, and counted, until
+ * there is some again ("lines_lost"). A file is written to however long that takes.
+ *
  * event is a stable name (docs list them); the format gives "key=value ..." pairs, things first and
  * values after; free text goes last as msg="...". What stands between quotation marks may be of any origin: its own
  * have a backslash in front. Nothing secret is ever logged. errno is preserved.
@@ -29,7 +32,7 @@ void log_line(enum log_level level, const char *event, const char *format, ...) 
 			log_line(LOG_LEVEL_DEBUG, event, __VA_ARGS__); \
 	} while (0)
 
-/* Tell of lines held back for ten seconds or more. For a loop to call now and then. */
+/* Tell of lines held back for ten seconds or more, and of lines lost. For a loop to call now and then. */
 void log_settle(void);
 
 /* Parse "err", "warning", "notice", "info", "debug"; -1 if none of them. */

@@ -159,6 +159,37 @@ debug_lines_are_all_written(void **state)
 	assert_string_equal(logged(*state), "event=a level=debug x=0\nevent=a level=debug x=0\n");
 }
 
+/* It would hang: so it must not take long. */
+static void
+a_reader_that_stands_still_holds_up_nobody_and_is_told_what_it_missed(void **state)
+{
+	char byte = 'x', *text = calloc(1, 1 << 20);
+	int fds[2];
+	ssize_t n;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	assert_true(dup2(fds[1], STDERR_FILENO) >= 0);
+	assert_int_equal(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+	while (write(fds[1], &byte, 1) == 1)
+		;
+	assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0);
+	alarm(60);
+	for (int i = 0; i < 1000; i++)
+		log_notice("a", "x=%d", i);
+	alarm(0);
+	assert_true(read(fds[0], text, 1 << 20) > 0);
+	log_settle();
+	log_notice("b", "x=1");
+	n = read(fds[0], text, (1 << 20) - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	assert_string_equal(text, "event=lines_lost level=warning count=1000\nevent=b level=notice x=1\n");
+	close(fds[0]);
+	close(fds[1]);
+	free(text);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -175,6 +206,7 @@ main(void)
 	    T(a_line_that_repeats_itself_is_counted),
 	    T(lines_that_differ_are_all_written),
 	    T(debug_lines_are_all_written),
+	    T(a_reader_that_stands_still_holds_up_nobody_and_is_told_what_it_missed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
