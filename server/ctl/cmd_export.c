@@ -105,7 +105,7 @@ choose_pit(struct export_run *run)
 		return code;
 	pit = match_pit(pits, plan->at, ctl_given(run->ctl, OPT_FUZZY), clock_real_ns(), &gap_ns, &code);
 	if (pit == NULL && run->offline != NULL)
-		ctl_note("holdfastctl pit list %s --data-dir %s shows the points%s", plan->source,
+		ctl_note("without holdfastd they are shown by: holdfastctl pit list %s --data-dir %s%s", plan->source,
 		    run->ctl->values[OPT_DATA_DIR],
 		    offline_knows_names(run->offline) ? "" : "; without the catalog they have ids and times alone");
 	if (pit != NULL) {

@@ -19,7 +19,7 @@ enum {
 
 static const struct table_column columns[] = {
     {"id", "POINT", false, false, 0},
-    {"source", "SOURCE", false, false, COLUMN_EXTRA},
+    {"source", "SOURCE", false, false, 0},
     {"host", "HOST", false, true, 0},
     {"time", "TIME", false, false, 0},
     {"age", "AGE", false, false, 7},
@@ -179,20 +179,23 @@ static int
 print_pits(const struct ctl *ctl, const json_t *pits, const json_t *sources)
 {
 	struct table *t = table_create(columns, sizeof columns / sizeof columns[0]);
+	bool offline = ctl_given(ctl, OPT_DATA_DIR); /* then nobody knows host names */
 	json_t *names = find_names(sources);
 	int64_t now_ns = clock_real_ns();
 	const json_t *pit;
 	size_t i;
 	int code;
 
-	if (ctl->operand_count > 0)
+	if (ctl->operand_count > 0 || offline)
 		table_hide(t, "host");
+	if (ctl->operand_count > 0 || !offline)
+		table_hide(t, "source");
 	json_array_foreach (pits, i, pit) {
 		add_pit(t, pit, names, now_ns);
 	}
 	json_decref(names);
 	code = print_table(ctl, t);
-	if (!ctl_given(ctl, OPT_DATA_DIR))
+	if (!offline)
 		print_if_none(ctl, sources);
 	return code;
 }

@@ -55,6 +55,18 @@ server_address(const struct ctl *ctl, const char *listen, char *buf, size_t size
 	return EXIT_DONE;
 }
 
+/* One or several, with commas between. What is printed is pasted into a shell. */
+static int
+check_address(const struct ctl *ctl)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]%,";
+	const char *given = ctl->values[OPT_ADDRESS];
+
+	if (given != NULL && (given[0] == '\0' || given[strspn(given, allowed)] != '\0'))
+		return ctl_fail(EXIT_USAGE, "--address %s: HOST or HOST:PORT is wanted", given);
+	return EXIT_DONE;
+}
+
 static int
 bind_source(struct ctl *ctl, json_t *body)
 {
@@ -90,8 +102,10 @@ int
 run_token_create(struct ctl *ctl)
 {
 	json_t *body = json_object(), *token;
-	int code = bind_source(ctl, body);
+	int code = check_address(ctl);
 
+	if (code == EXIT_DONE)
+		code = bind_source(ctl, body);
 	if (code != EXIT_DONE) {
 		json_decref(body);
 		return code;

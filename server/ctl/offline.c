@@ -56,7 +56,8 @@ fail(const struct hf_error *err)
 		code = EXIT_NOT_ALLOWED;
 	else if (err->code == -ENOENT)
 		code = EXIT_NOT_FOUND;
-	return ctl_fail(code, "%s", err->text);
+	return ctl_fail(code, "%s%s", err->text,
+	    code == EXIT_NOT_ALLOWED && geteuid() != 0 ? " (become root, or the user of holdfastd)" : "");
 }
 
 static int

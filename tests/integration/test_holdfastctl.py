@@ -124,7 +124,7 @@ def test_sources_are_named_by_id_beginning_or_host(server):
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["pit"], ["pit", "bogus"], ["status", "more"], ["status", "--name", "x"],
-                                       ["status", "-o", "bogus"], ["--bogus"], ["--timeout", "x", "status"], ["--color", "red"], ["pit", "hold", "x"],
+                                       ["status", "-o", "bogus"], ["--bogus"], ["--timeout", "x", "status"], ["--color", "red"], ["token", "create", "--address", "my host"], ["pit", "hold", "x"],
                                        ["pit", "create", "db01"], ["export", "file", "db01"], ["events", "-n", "x"]])
 def test_mistakes_are_usage(server, arguments):
     assert server.ctl(*arguments, code=USAGE).stderr.strip()
