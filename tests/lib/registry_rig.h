@@ -17,7 +17,7 @@
 #include "tests/lib/scratch.h"
 
 struct registry_rig {
-	char dir[64];
+	char dir[64], path[128];
 	struct registry *registry;
 	struct hf_error err;
 	unsigned char made; /* certificates and tokens */
@@ -26,11 +26,9 @@ struct registry_rig {
 static inline int
 registry_rig_init(struct registry_rig *r, const char *name)
 {
-	char path[128];
-
 	scratch_make(r->dir, sizeof r->dir, name);
-	snprintf(path, sizeof path, "%s/holdfast.db", r->dir);
-	return registry_open(path, true, &r->registry, &r->err);
+	snprintf(r->path, sizeof r->path, "%s/holdfast.db", r->dir);
+	return registry_open(r->path, true, &r->registry, &r->err);
 }
 
 static inline int

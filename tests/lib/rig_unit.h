@@ -44,6 +44,16 @@ teardown(void **state)
 	return 0;
 }
 
+/* So many steps, or up to the first fault, of which there must be none; then everything in them durable. */
+UNUSED_TOO static void
+settled_steps(struct rig *g, unsigned n)
+{
+	for (unsigned i = 0; i < n && !g->failed && g->fault[0] == '\0'; i++)
+		rig_step(g);
+	rig_settle(g);
+	assert_string_equal(g->fault, "");
+}
+
 /* Every point and the newest state, against the model. */
 UNUSED_TOO static void
 check(struct rig *g)
@@ -94,6 +104,29 @@ list(struct rig *g, const char *dir, const char *suffix)
 
 	assert_int_equal(disk_list(g->disk, dir, take_name, &n), 0);
 	return n;
+}
+
+UNUSED_TOO static uint64_t
+size_of(struct rig *g, const char *path)
+{
+	struct disk_file *f;
+	uint64_t bytes;
+
+	assert_int_equal(disk_open(g->disk, path, DISK_READ, &f), 0);
+	assert_int_equal(disk_size(g->disk, f, &bytes), 0);
+	disk_close(g->disk, f);
+	return bytes;
+}
+
+UNUSED_TOO static void
+cut_file(struct rig *g, const char *path, uint64_t bytes)
+{
+	struct disk_file *f;
+
+	assert_int_equal(disk_open(g->disk, path, DISK_WRITE, &f), 0);
+	assert_int_equal(disk_truncate(g->disk, f, bytes), 0);
+	assert_int_equal(disk_sync_now(g->disk, f), 0);
+	disk_close(g->disk, f);
 }
 
 #endif

@@ -13,13 +13,11 @@
 
 #include <cmocka.h>
 
-#include "tests/lib/scratch.h"
+#include "tests/lib/registry_rig.h"
 
 struct fixture {
-	char dir[64], path[128];
-	struct registry *registry;
+	struct registry_rig rig;
 	struct audit_report report;
-	struct hf_error err;
 };
 
 static int
@@ -27,9 +25,7 @@ set_up(void **state)
 {
 	struct fixture *f = *state = calloc(1, sizeof *f);
 
-	scratch_make(f->dir, sizeof f->dir, "test_audit");
-	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
-	return registry_open(f->path, true, &f->registry, &f->err);
+	return registry_rig_init(&f->rig, "test_audit");
 }
 
 static int
@@ -38,8 +34,7 @@ tear_down(void **state)
 	struct fixture *f = *state;
 	int removed;
 
-	registry_close(f->registry);
-	removed = scratch_remove(f->dir);
+	removed = registry_rig_fini(&f->rig);
 	free(f);
 	return removed;
 }
@@ -52,7 +47,7 @@ add_rows(struct fixture *f, unsigned count)
 		    .time_ns = 1000 + i, .uid = 7, .pid = 42, .request = i, .verb = "pit.delete"};
 
 		snprintf(a.object, sizeof a.object, "pit-%u", i);
-		assert_int_equal(registry_add_audit(f->registry, &a, &f->err), 0);
+		assert_int_equal(registry_add_audit(f->rig.registry, &a, &f->rig.err), 0);
 	}
 }
 
@@ -62,18 +57,18 @@ tamper(struct fixture *f, const char *statement)
 {
 	sqlite3 *db;
 
-	registry_close(f->registry);
-	f->registry = NULL;
-	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	registry_close(f->rig.registry);
+	f->rig.registry = NULL;
+	assert_int_equal(sqlite3_open(f->rig.path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, statement, NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
-	assert_int_equal(registry_open(f->path, false, &f->registry, &f->err), 0);
+	assert_int_equal(registry_open(f->rig.path, false, &f->rig.registry, &f->rig.err), 0);
 }
 
 static void
 check(struct fixture *f)
 {
-	assert_int_equal(audit_check(f->registry, &f->report, &f->err), 0);
+	assert_int_equal(audit_check(f->rig.registry, &f->report, &f->rig.err), 0);
 }
 
 static void
@@ -250,7 +245,7 @@ the_list_gives_the_newest_of_a_range_in_order(void **state)
 	size_t count;
 
 	add_rows(f, 9);
-	assert_int_equal(registry_list_audit(f->registry, 1, 8, 3, &rows, &count, &f->err), 0);
+	assert_int_equal(registry_list_audit(f->rig.registry, 1, 8, 3, &rows, &count, &f->rig.err), 0);
 	assert_int_equal(count, 3);
 	assert_int_equal(rows[0].number, 5);
 	assert_int_equal(rows[2].number, 7);

@@ -23,15 +23,6 @@
 
 enum { KEPT_NAME_BYTES = 32 };
 
-static void
-steps(struct rig *g, unsigned n)
-{
-	for (unsigned i = 0; i < n && !g->failed && g->fault[0] == '\0'; i++)
-		rig_step(g);
-	rig_settle(g);
-	assert_string_equal(g->fault, "");
-}
-
 /* Until the base has moved that often. */
 static void
 live(struct rig *g, unsigned folds)
@@ -58,7 +49,7 @@ keep_next(struct rig *g, const char *name)
 
 	while ((c = store_newest_consistent(g->store)) == NULL || c->lsn == before) {
 		assert_true(g->sent < RIG_FRAMES_MAX && !g->failed);
-		steps(g, 1);
+		settled_steps(g, 1);
 	}
 	assert_int_equal(run(g, store_pit_keep(g->store, c->lsn, name, true)), 0);
 }
@@ -89,29 +80,6 @@ open_again(struct rig *g, int how)
 }
 
 /* ---- damage ---- */
-
-static uint64_t
-size_of(struct rig *g, const char *path)
-{
-	struct disk_file *f;
-	uint64_t bytes;
-
-	assert_int_equal(disk_open(g->disk, path, DISK_READ, &f), 0);
-	assert_int_equal(disk_size(g->disk, f, &bytes), 0);
-	disk_close(g->disk, f);
-	return bytes;
-}
-
-static void
-cut_file(struct rig *g, const char *path, uint64_t bytes)
-{
-	struct disk_file *f;
-
-	assert_int_equal(disk_open(g->disk, path, DISK_WRITE, &f), 0);
-	assert_int_equal(disk_truncate(g->disk, f, bytes), 0);
-	assert_int_equal(disk_sync_now(g->disk, f), 0);
-	disk_close(g->disk, f);
-}
 
 static void
 write_rubbish(struct rig *g, const char *path, uint64_t at)
@@ -199,7 +167,7 @@ a_damaged_catalog_is_opened_from_its_copy(void **state)
 		open_again(g, STORE_CATALOG_COPY);
 		assert_true(has_point(g, "before the damage"));
 		assert_int_equal(is_aside(g, "catalog.db.damaged-"), damages[i] != lose);
-		steps(g, 60);
+		settled_steps(g, 60);
 		rig_close(g);
 		open_again(g, STORE_CATALOG_WHOLE);
 		assert_true(has_point(g, "before the damage"));
@@ -217,7 +185,7 @@ a_point_that_only_its_hold_keeps_is_not_dropped(void **state)
 	keep_next(g, "held for long");
 	lsn = store_newest_consistent(g->store)->lsn;
 	copy_catalog(g);
-	steps(g, 300);
+	settled_steps(g, 300);
 	rig_run_jobs(g, 100);
 	assert_true(store_window_lsn(g->store) > lsn);
 	rig_close(g);
@@ -264,7 +232,7 @@ damage_found_while_it_is_open_leads_to_the_copy(void **state)
 	keep_next(g, "before the damage");
 	copy_catalog(g);
 	ruin_all(g, CATALOG);
-	steps(g, 20);
+	settled_steps(g, 20);
 	assert_int_equal(g->acked, g->sent);
 	c = store_newest_consistent(g->store);
 	assert_non_null(c);
@@ -275,7 +243,7 @@ damage_found_while_it_is_open_leads_to_the_copy(void **state)
 	open_again(g, STORE_CATALOG_COPY);
 	assert_true(has_point(g, "before the damage"));
 	assert_false(has_point(g, "too late"));
-	steps(g, 20);
+	settled_steps(g, 20);
 }
 
 static void
@@ -283,7 +251,7 @@ an_unchanged_catalog_is_not_copied_again(void **state)
 {
 	struct rig *g = *state;
 
-	steps(g, 30);
+	settled_steps(g, 30);
 	copy_catalog(g);
 	assert_null(store_last_job(g->store));
 	keep_next(g, "a change");
@@ -361,7 +329,7 @@ a_source_that_never_declared_a_disk_is_made_anew_too(void **state)
 	rig_create(g, 5, RIG_PLAIN);
 	lose(g, CATALOG);
 	open_again(g, STORE_CATALOG_REBUILT);
-	steps(g, 60);
+	settled_steps(g, 60);
 	assert_true(rig_check(g));
 	stop(g);
 }
@@ -375,7 +343,7 @@ without_catalog_and_journal_nothing_is_guessed(void **state)
 	char path[128];
 
 	while (g->acked < 3)
-		steps(g, 1);
+		settled_steps(g, 1);
 	store_get_stats(g->store, &t);
 	assert_int_equal(t.base_lsn, 0);
 	rig_close(g);
@@ -458,7 +426,7 @@ an_io_error_is_no_damage(void **state)
 {
 	struct rig *g = *state;
 
-	steps(g, 30);
+	settled_steps(g, 30);
 	copy_catalog(g);
 	rig_close(g);
 	disk_sim_fail(g->disk, 'r', 1, true, SIM_FAULT_EIO);
@@ -526,7 +494,7 @@ cut_change_over(enum sim_survival survival, bool with_copy, unsigned stride)
 		keep_next(g, "kept");
 		if (with_copy)
 			copy_catalog(g);
-		steps(g, 3);
+		settled_steps(g, 3);
 		kill_process(g, at);
 		(at % 2 == 0 ? lose : ruin_header)(g, CATALOG);
 		disk_sim_cut_at(g->disk, at);

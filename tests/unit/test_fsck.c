@@ -146,17 +146,6 @@ flip(struct rig *g, const char *path, uint64_t at)
 	assert_int_equal(disk_sim_flip(g->disk, path, at, 3), 0);
 }
 
-static void
-cut_file(struct rig *g, const char *path, uint64_t bytes)
-{
-	struct disk_file *f;
-
-	assert_int_equal(disk_open(g->disk, path, DISK_WRITE, &f), 0);
-	assert_int_equal(disk_truncate(g->disk, f, bytes), 0);
-	assert_int_equal(disk_sync_now(g->disk, f), 0);
-	disk_close(g->disk, f);
-}
-
 static struct catalog *
 open_catalog(struct rig *g)
 {

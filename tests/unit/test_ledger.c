@@ -10,14 +10,12 @@
 #include <cmocka.h>
 
 #include "proto/common/status.h"
-#include "tests/lib/scratch.h"
+#include "tests/lib/registry_rig.h"
 #include "tests/lib/sqlite_faults.h"
 
 struct fixture {
-	char dir[64], path[128];
-	struct registry *registry;
+	struct registry_rig rig;
 	struct ledger *ledger;
-	struct hf_error err;
 };
 
 static int
@@ -25,10 +23,8 @@ set_up(void **state)
 {
 	struct fixture *f = *state = calloc(1, sizeof *f);
 
-	scratch_make(f->dir, sizeof f->dir, "test_ledger");
-	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
-	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), 0);
-	return ledger_create(f->registry, &f->ledger);
+	assert_int_equal(registry_rig_init(&f->rig, "test_ledger"), 0);
+	return ledger_create(f->rig.registry, &f->ledger);
 }
 
 static int
@@ -39,8 +35,7 @@ tear_down(void **state)
 
 	sqlite_write_errno = 0;
 	ledger_destroy(f->ledger);
-	registry_close(f->registry);
-	removed = scratch_remove(f->dir);
+	removed = registry_rig_fini(&f->rig);
 	free(f);
 	return removed;
 }
@@ -50,7 +45,7 @@ add_event(struct fixture *f, int64_t time_ns)
 {
 	const struct registry_event event = {.time_ns = time_ns, .event = "happened", .text = "so it was"};
 
-	return ledger_add_event(f->ledger, &event, &f->err);
+	return ledger_add_event(f->ledger, &event, &f->rig.err);
 }
 
 static int
@@ -58,7 +53,7 @@ add_audit(struct fixture *f, int64_t time_ns, bool may_wait)
 {
 	struct registry_audit audit = {.time_ns = time_ns, .uid = 7, .pid = 42, .verb = "export", .object = "it"};
 
-	return ledger_add_audit(f->ledger, &audit, may_wait, &f->err);
+	return ledger_add_audit(f->ledger, &audit, may_wait, &f->rig.err);
 }
 
 static int
@@ -76,10 +71,10 @@ assert_rows(struct fixture *f, const char *table, const char *times)
 	char query[128], all[4096] = "";
 	sqlite3 *db;
 
-	registry_close(f->registry);
-	f->registry = NULL;
+	registry_close(f->rig.registry);
+	f->rig.registry = NULL;
 	snprintf(query, sizeof query, "SELECT time_ns FROM %s ORDER BY number", table);
-	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_open(f->rig.path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, query, append_time, all, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	assert_string_equal(all, times);
@@ -107,7 +102,7 @@ without_room_rows_wait_and_are_written_in_order_when_there_is_some(void **state)
 	assert_int_equal(add_audit(f, 2, true), 1);
 	assert_int_equal(add_event(f, 3), 1);
 	assert_int_equal(ledger_waiting(f->ledger), 3);
-	assert_int_equal(ledger_settle(f->ledger, &f->err), -HF_EFULL);
+	assert_int_equal(ledger_settle(f->ledger, &f->rig.err), -HF_EFULL);
 	assert_int_equal(ledger_waiting(f->ledger), 3);
 	sqlite_write_errno = 0;
 	assert_int_equal(add_event(f, 4), 0); /* behind them */
@@ -124,7 +119,7 @@ room_is_enough_for_what_waits_to_be_written(void **state)
 	sqlite_write_errno = ENOSPC;
 	assert_int_equal(add_audit(f, 1, true), 1);
 	sqlite_write_errno = 0;
-	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(ledger_settle(f->ledger, &f->rig.err), 0);
 	assert_int_equal(ledger_waiting(f->ledger), 0);
 	assert_rows(f, "audit", "1 ");
 }
@@ -136,7 +131,7 @@ get_newest(struct fixture *f, struct registry_event *ret_event)
 	struct registry_event *list;
 	size_t n;
 
-	assert_int_equal(registry_list_events(f->registry, 0, 1000, &list, &n, &f->err), 0);
+	assert_int_equal(registry_list_events(f->rig.registry, 0, 1000, &list, &n, &f->rig.err), 0);
 	assert_true(n > 0);
 	*ret_event = list[n - 1];
 	free(list);
@@ -153,9 +148,9 @@ what_is_not_kept_is_counted_and_the_count_is_an_event(void **state)
 		assert_int_equal(add_event(f, i), 1);
 	assert_int_equal(add_event(f, 1000), -HF_EFULL);
 	ledger_lose_event(f->ledger);
-	assert_int_equal(ledger_settle(f->ledger, &f->err), -HF_EFULL);
+	assert_int_equal(ledger_settle(f->ledger, &f->rig.err), -HF_EFULL);
 	sqlite_write_errno = 0;
-	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(ledger_settle(f->ledger, &f->rig.err), 0);
 	get_newest(f, &newest);
 	assert_string_equal(newest.event, "events_lost");
 	assert_non_null(strstr(newest.text, "2 events before this one"));
@@ -177,7 +172,7 @@ a_row_that_may_not_wait_is_refused(void **state)
 		assert_int_equal(ledger_waiting(f->ledger), 0);
 	}
 	sqlite_write_errno = 0;
-	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(ledger_settle(f->ledger, &f->rig.err), 0);
 	assert_rows(f, "audit", "");
 }
 
@@ -207,7 +202,7 @@ memory_is_bounded_and_events_leave_half_of_it_to_the_audit(void **state)
 	assert_int_equal(add_audit(f, i, true), -HF_EFULL);
 	assert_int_equal(ledger_waiting(f->ledger), LEDGER_ROWS_MAX);
 	sqlite_write_errno = 0;
-	assert_int_equal(ledger_settle(f->ledger, &f->err), 0);
+	assert_int_equal(ledger_settle(f->ledger, &f->rig.err), 0);
 	assert_int_equal(ledger_waiting(f->ledger), 0);
 }
 

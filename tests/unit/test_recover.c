@@ -18,15 +18,6 @@
 
 enum { STEPS = 120 };
 
-static void
-steps(struct rig *g, unsigned n)
-{
-	for (unsigned i = 0; i < n && !g->failed && g->fault[0] == '\0'; i++)
-		rig_step(g);
-	rig_settle(g);
-	assert_string_equal(g->fault, "");
-}
-
 /* ---- files ---- */
 
 /* The one that is written to: there may be another, prepared and still empty. */
@@ -100,7 +91,7 @@ live(struct rig *g)
 {
 	for (unsigned i = 0; i < 400 && g->folds == 0; i++)
 		rig_step(g);
-	steps(g, 10);
+	settled_steps(g, 10);
 	rig_run_jobs(g, 100);
 	assert_true(g->folds > 0);
 	rig_close(g);
@@ -139,7 +130,7 @@ a_journal_that_ends_before_a_kept_point_is_refused(void **state)
 	char path[256];
 
 	while (store_newest_consistent(g->store) == NULL)
-		steps(g, 1);
+		settled_steps(g, 1);
 	rig_run_jobs(g, 100); /* the policy keeps it */
 	rig_close(g);
 	last_segment(g, path, sizeof path);
@@ -154,7 +145,7 @@ digest_files_that_changed_places_are_refused(void **state)
 	struct names n;
 	char a[256], b[256];
 
-	steps(g, STEPS);
+	settled_steps(g, STEPS);
 	rig_close(g);
 	n = list(g, RIG_DIR, ".sum");
 	assert_int_equal(n.count, g->volumes);
@@ -229,7 +220,7 @@ what_a_failed_sync_left_is_not_relied_on(void **state)
 		struct rig *g = start(seed);
 
 		while (store_newest_consistent(g->store) == NULL)
-			steps(g, 1);
+			settled_steps(g, 1);
 		disk_sim_fail(g->disk, 's', 1, true, SIM_FAULT_EIO);
 		for (unsigned i = 0; i < 200 && !g->failed; i++)
 			rig_step(g);
@@ -242,7 +233,7 @@ what_a_failed_sync_left_is_not_relied_on(void **state)
 		assert_true(rig_check_recovered(g));
 		check(g);
 		g->sent = g->acked;
-		steps(g, 30);
+		settled_steps(g, 30);
 		rig_close(g);
 		disk_sim_restart(g->disk, SIM_SURVIVE_NONE, seed);
 		assert_int_equal(rig_open(g), 0);
@@ -304,7 +295,7 @@ a_commit_that_was_seen_is_not_lost_to_a_cut(void **state)
 	struct hf_error err;
 	unsigned seen = 0;
 
-	steps(g, 30);
+	settled_steps(g, 30);
 	rig_close(g);
 	for (uint64_t at = 1; at < 24; at++) {
 		struct catalog *c;
@@ -343,7 +334,7 @@ offline_a_gap_before_the_fold_is_no_damage(void **state)
 	struct view *v;
 
 	assert_int_equal(store_view(g->store, UINT64_MAX, &v), 0); /* no fold before there is much to fold */
-	steps(g, 250);
+	settled_steps(g, 250);
 	rig_run_jobs(g, 100);
 	store_view_release(g->store, v);
 	job = store_job_next(g->store);

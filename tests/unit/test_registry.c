@@ -16,43 +16,34 @@
 #include <sqlite3.h>
 
 #include "proto/common/status.h"
-#include "tests/lib/scratch.h"
+#include "tests/lib/registry_rig.h"
 #include "tests/lib/sqlite_faults.h"
-
-struct fixture {
-	char dir[64], path[128];
-	struct registry *registry;
-	struct hf_error err;
-};
 
 static const unsigned char nonce_a[NONCE_BYTES] = "installation  A", nonce_b[NONCE_BYTES] = "installation  B";
 
 static int
 set_up(void **state)
 {
-	struct fixture *f = *state = calloc(1, sizeof *f);
+	struct registry_rig *f = *state = calloc(1, sizeof *f);
 
-	scratch_make(f->dir, sizeof f->dir, "test_registry");
-	snprintf(f->path, sizeof f->path, "%s/holdfast.db", f->dir);
-	return registry_open(f->path, true, &f->registry, &f->err);
+	return registry_rig_init(f, "test_registry");
 }
 
 static int
 tear_down(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	int removed;
 
 	sqlite_disk_full = false;
 	sqlite_read_errno = 0;
-	registry_close(f->registry);
-	removed = scratch_remove(f->dir);
+	removed = registry_rig_fini(f);
 	free(f);
 	return removed;
 }
 
 static void
-reopen(struct fixture *f)
+reopen(struct registry_rig *f)
 {
 	registry_close(f->registry);
 	f->registry = NULL;
@@ -62,7 +53,7 @@ reopen(struct fixture *f)
 
 /* Run SQL on the file behind the registry's back; leaves it closed. */
 static void
-meddle(struct fixture *f, const char *sql)
+meddle(struct registry_rig *f, const char *sql)
 {
 	sqlite3 *db;
 
@@ -81,7 +72,7 @@ count_row(void *arg, int columns, char **values, char **names)
 }
 
 static int
-count_rows(struct fixture *f, const char *query)
+count_rows(struct registry_rig *f, const char *query)
 {
 	sqlite3 *db;
 	int count = 0;
@@ -117,7 +108,7 @@ hints(const char *hostname)
 enum { T_NOW = 1000, T_EXPIRES = 2000 };
 
 static struct id
-put_token(struct fixture *f, unsigned char hash, const struct id *source)
+put_token(struct registry_rig *f, unsigned char hash, const struct id *source)
 {
 	struct registry_token t = {.id = id_random("tok"), .created_ns = T_NOW, .expires_ns = T_EXPIRES};
 
@@ -146,7 +137,7 @@ sign_badly(void *arg, const struct id *source, struct registry_certificate *ret_
 }
 
 static int
-enroll_at(struct fixture *f, unsigned char hash, int64_t now_ns, const unsigned char *nonce, struct id *ret_source)
+enroll_at(struct registry_rig *f, unsigned char hash, int64_t now_ns, const unsigned char *nonce, struct id *ret_source)
 {
 	unsigned char bytes[TOKEN_HASH_BYTES];
 	struct id offered = id_random("s");
@@ -157,7 +148,7 @@ enroll_at(struct fixture *f, unsigned char hash, int64_t now_ns, const unsigned 
 }
 
 static struct id
-make_source(struct fixture *f)
+make_source(struct registry_rig *f)
 {
 	struct id source;
 
@@ -168,7 +159,7 @@ make_source(struct fixture *f)
 }
 
 static size_t
-count_sources(struct fixture *f)
+count_sources(struct registry_rig *f)
 {
 	struct registry_source *sources;
 	size_t count;
@@ -183,7 +174,7 @@ count_sources(struct fixture *f)
 static void
 new_registry_is_empty_and_private(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct stat st;
 
 	assert_int_equal(count_sources(f), 0);
@@ -194,7 +185,7 @@ new_registry_is_empty_and_private(void **state)
 static void
 second_process_is_refused(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry *second = NULL;
 
 	assert_int_equal(registry_open(f->path, true, &second, &f->err), -EBUSY);
@@ -205,7 +196,7 @@ second_process_is_refused(void **state)
 static void
 newer_format_is_refused(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 
 	meddle(f, "PRAGMA user_version = 99");
 	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_EFORMAT);
@@ -215,7 +206,7 @@ newer_format_is_refused(void **state)
 static void
 foreign_database_is_refused_untouched(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 
 	meddle(f, "PRAGMA application_id = 7; PRAGMA user_version = 0");
 	assert_int_equal(registry_open(f->path, true, &f->registry, &f->err), -HF_EFORMAT);
@@ -225,7 +216,7 @@ foreign_database_is_refused_untouched(void **state)
 static void
 damaged_file_is_refused(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	FILE *file;
 
 	meddle(f, "PRAGMA journal_mode = DELETE");
@@ -245,7 +236,7 @@ damaged_file_is_refused(void **state)
 static void
 missing_directory_is_named(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry *r;
 
 	assert_int_equal(registry_open("/proc/nonexistent/holdfast.db", true, &r, &f->err), -ENOENT);
@@ -257,7 +248,7 @@ missing_directory_is_named(void **state)
 static void
 token_makes_a_source_with_a_certificate(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	unsigned char hash[TOKEN_HASH_BYTES];
 	struct id offered = id_random("s"), made, token = put_token(f, 1, NULL);
 	struct message_hints h = hints("db01");
@@ -292,7 +283,7 @@ token_makes_a_source_with_a_certificate(void **state)
 static void
 bad_tokens_are_refused_and_change_nothing(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source, token = put_token(f, 1, NULL);
 
 	assert_int_equal(enroll_at(f, 9, T_NOW, nonce_a, &source), -HF_ETOKEN);
@@ -314,7 +305,7 @@ bad_tokens_are_refused_and_change_nothing(void **state)
 static void
 failed_signature_leaves_the_token_good(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	unsigned char hash[TOKEN_HASH_BYTES];
 	struct id offered = id_random("s"), made;
 	struct message_hints h = hints("db01");
@@ -331,7 +322,7 @@ failed_signature_leaves_the_token_good(void **state)
 static void
 bound_token_moves_its_source_to_new_hardware(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f), again, nobody = id_random("s");
 	struct message_hints h = hints("one");
 	struct registry_source row;
@@ -355,7 +346,7 @@ bound_token_moves_its_source_to_new_hardware(void **state)
 
 struct racer {
 	pthread_t thread;
-	struct fixture *f;
+	struct registry_rig *f;
 	pthread_barrier_t *start;
 	int status;
 };
@@ -378,7 +369,7 @@ static void
 one_of_100_racing_uses_of_a_token_wins(void **state)
 {
 	enum { RACERS = 100 };
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct racer racers[RACERS];
 	pthread_barrier_t start;
 	int winners = 0;
@@ -404,7 +395,7 @@ one_of_100_racing_uses_of_a_token_wins(void **state)
 static void
 same_installation_is_admitted_and_its_starts_remembered(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct message_hints h = hints("renamed");
 	struct registry_source row;
@@ -421,7 +412,7 @@ same_installation_is_admitted_and_its_starts_remembered(void **state)
 static void
 sightings_are_kept_of_all_that_are_still_there(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct registry_sighting seen[] = {{id_random("s"), 70, 30}, {source, 80, 40}};
 	struct registry_source row;
@@ -437,7 +428,7 @@ sightings_are_kept_of_all_that_are_still_there(void **state)
 static void
 reconnect_of_the_same_process_is_admitted(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct message_hints h = hints("one");
 
@@ -448,7 +439,7 @@ reconnect_of_the_same_process_is_admitted(void **state)
 static void
 clones_are_refused_and_leave_no_trace(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct message_hints h = hints("one"), other = hints("clone");
 	struct registry_source row;
@@ -468,7 +459,7 @@ clones_are_refused_and_leave_no_trace(void **state)
 static void
 adopted_source_takes_the_next_installation_once(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct message_hints h = hints("one");
 	struct registry_source row;
@@ -487,7 +478,7 @@ adopted_source_takes_the_next_installation_once(void **state)
 static void
 a_stopped_source_is_not_admitted_until_it_is_started(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct message_hints h = hints("one");
 	struct registry_source row;
@@ -505,7 +496,7 @@ a_stopped_source_is_not_admitted_until_it_is_started(void **state)
 static void
 a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct registry_token late = {.id = id_random("tok"), .source = source, .expires_ns = T_EXPIRES};
 	struct message_hints h = hints("one");
@@ -530,7 +521,7 @@ a_source_that_is_being_deleted_lets_nobody_in_and_never_comes_back(void **state)
 static void
 a_paused_source_is_admitted_and_stays_paused(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f), nobody = id_random("s");
 	struct message_hints h = hints("one");
 	struct registry_source row;
@@ -556,7 +547,7 @@ a_paused_source_is_admitted_and_stays_paused(void **state)
 static void
 a_stopped_source_is_neither_paused_nor_resumed(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct registry_source row;
 
@@ -570,7 +561,7 @@ a_stopped_source_is_neither_paused_nor_resumed(void **state)
 static void
 a_throttle_and_its_windows_are_kept(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f), nobody = id_random("s");
 	struct throttle t = {.mbps = 50};
 	struct registry_source row;
@@ -588,7 +579,7 @@ a_throttle_and_its_windows_are_kept(void **state)
 static void
 what_is_not_there_is_told(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id nobody = id_random("s"), nothing = id_random("tok");
 	unsigned char fingerprint[FINGERPRINT_BYTES] = {1};
 	struct registry_certificate c;
@@ -611,7 +602,7 @@ what_is_not_there_is_told(void **state)
 static void
 revoked_source_has_no_good_certificate(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f), other;
 	struct registry_certificate c = {.source = source, .fingerprint = {1}}, d = {.fingerprint = {2}}, found;
 
@@ -628,7 +619,7 @@ revoked_source_has_no_good_certificate(void **state)
 static void
 certificates_are_listed_with_the_newest_of_each_source_last(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f);
 	struct registry_certificate
 	    expired = {.source = source, .fingerprint = {1}, .not_before_ns = 10, .not_after_ns = 20},
@@ -663,7 +654,7 @@ certificates_are_listed_with_the_newest_of_each_source_last(void **state)
 static void
 certificate_cannot_be_recorded_twice(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry_certificate c = {.source = make_source(f), .fingerprint = {1}};
 
 	assert_int_equal(registry_put_certificate(f->registry, &c, &f->err), 0);
@@ -673,7 +664,7 @@ certificate_cannot_be_recorded_twice(void **state)
 static void
 events_are_numbered_and_listed_from_a_number_on(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry_event e = {.time_ns = 5, .event = "started", .text = "it's all \"fine\""}, *events;
 	size_t count;
 
@@ -697,7 +688,7 @@ events_are_numbered_and_listed_from_a_number_on(void **state)
 static void
 events_beyond_the_bound_go_oldest_first(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry_event e = {.event = "last"}, *events;
 	size_t count;
 
@@ -717,7 +708,7 @@ static void
 settings_and_audit_survive(void **state)
 {
 	struct registry_audit audit = {.time_ns = 7, .pid = 42, .verb = "token create", .object = "tok-1"};
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	char value[16], small[3];
 
 	assert_int_equal(registry_set_setting(f->registry, "key", "one", &f->err), 0);
@@ -733,7 +724,7 @@ settings_and_audit_survive(void **state)
 }
 
 static int
-set_key(struct fixture *f, int number)
+set_key(struct registry_rig *f, int number)
 {
 	char value[16];
 
@@ -744,7 +735,7 @@ set_key(struct fixture *f, int number)
 static void
 on_a_full_disk_a_change_finds_room_in_the_log_there_is(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	int refused = 0;
 
 	assert_int_equal(set_key(f, 0), 0);
@@ -763,7 +754,7 @@ on_a_full_disk_a_change_finds_room_in_the_log_there_is(void **state)
 /* ---- its copy ---- */
 
 static void
-close_it(struct fixture *f)
+close_it(struct registry_rig *f)
 {
 	registry_close(f->registry);
 	f->registry = NULL;
@@ -771,7 +762,7 @@ close_it(struct fixture *f)
 
 /* With one setting in it, and closed. */
 static void
-copy_it(struct fixture *f)
+copy_it(struct registry_rig *f)
 {
 	assert_int_equal(registry_set_setting(f->registry, "key", "copied", &f->err), 0);
 	assert_int_equal(registry_write_copy(f->registry, &f->err), 0);
@@ -788,7 +779,7 @@ ruin(const char *path)
 }
 
 static int
-open_or_replace(struct fixture *f, char *ret_repair)
+open_or_replace(struct registry_rig *f, char *ret_repair)
 {
 	return registry_open_or_replace(f->path, 0, &f->registry, ret_repair, SENTENCE_BYTES, &f->err);
 }
@@ -796,7 +787,7 @@ open_or_replace(struct fixture *f, char *ret_repair)
 static void
 a_damaged_or_missing_registry_is_replaced_by_its_copy(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	char repair[SENTENCE_BYTES], value[16], aside[160];
 
 	for (int missing = 0; missing < 2; missing++) {
@@ -820,7 +811,7 @@ a_damaged_or_missing_registry_is_replaced_by_its_copy(void **state)
 static void
 a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	char repair[SENTENCE_BYTES], aside[160];
 	int n = 0, r;
 
@@ -842,7 +833,7 @@ a_registry_that_cannot_be_read_is_not_taken_for_a_damaged_one(void **state)
 static void
 rows_that_cannot_be_read_are_not_taken_for_damaged_ones(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry_event *events;
 	size_t count;
 
@@ -861,7 +852,7 @@ rows_that_cannot_be_read_are_not_taken_for_damaged_ones(void **state)
 static void
 without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	char repair[SENTENCE_BYTES], bak[160];
 	struct stat st;
 
@@ -877,7 +868,7 @@ without_a_good_copy_nothing_is_changed_and_one_is_told_what_to_do(void **state)
 }
 
 static ino_t
-inode_of_copy(const struct fixture *f)
+inode_of_copy(const struct registry_rig *f)
 {
 	char bak[160];
 	struct stat st;
@@ -890,7 +881,7 @@ inode_of_copy(const struct fixture *f)
 static void
 events_and_sightings_alone_are_no_reason_for_a_copy(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry_event e = {.time_ns = 1, .event = "x", .text = "y"};
 	struct registry_sighting seen = {make_source(f), 80, 40};
 	ino_t first;
@@ -911,7 +902,7 @@ events_and_sightings_alone_are_no_reason_for_a_copy(void **state)
 static void
 newcomers_are_counted_but_for_those_being_deleted(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	int64_t first_ns = -1;
 	struct id source;
 	size_t count;
@@ -934,7 +925,7 @@ newcomers_are_counted_but_for_those_being_deleted(void **state)
 static void
 a_new_source_begins_with_the_template_of_its_day(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct registry_source row;
 	struct id before, after;
 	char text[64];
@@ -960,7 +951,7 @@ a_new_source_begins_with_the_template_of_its_day(void **state)
 static void
 settings_of_a_source_are_its_own(void **state)
 {
-	struct fixture *f = *state;
+	struct registry_rig *f = *state;
 	struct id source = make_source(f), nobody = id_random("s");
 	char text[64];
 

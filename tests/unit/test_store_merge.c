@@ -195,18 +195,6 @@ refused(struct rig *g, const char *name)
 	assert_string_equal(before.text, after.text);
 }
 
-static uint64_t
-count_pages(struct rig *g, const char *path)
-{
-	struct disk_file *f;
-	uint64_t bytes;
-
-	assert_int_equal(disk_open(g->disk, path, DISK_READ, &f), 0);
-	assert_int_equal(disk_size(g->disk, f, &bytes), 0);
-	disk_close(g->disk, f);
-	return bytes / BLOCK_BYTES;
-}
-
 static void
 flip_page(struct rig *g, const char *path, uint64_t page)
 {
@@ -244,7 +232,7 @@ damaged_page_of_a_merged_run_is_mended(void **state)
 	char path[256];
 
 	number_path(path, sizeof path, find_merged(g)->number, ".run");
-	pages = count_pages(g, path);
+	pages = size_of(g, path) / BLOCK_BYTES;
 	assert_true(pages >= 5); /* header, entries, checkpoints, segments, parity */
 	for (uint64_t page = 0; page < pages; page++) {
 		struct scrub_status t;
@@ -272,7 +260,7 @@ page_that_recovery_found_damaged_is_mended_without_a_scrub(void **state)
 	char path[256];
 
 	number_path(path, sizeof path, find_merged(g)->number, ".run");
-	last = count_pages(g, path) - 2; /* of segments */
+	last = size_of(g, path) / BLOCK_BYTES - 2; /* of segments */
 	for (int i = 0; i < 2; i++) {
 		rig_close(g);
 		flip_page(g, path, i * last);
@@ -293,7 +281,7 @@ merged_run_damaged_beyond_mending_is_refused_by_its_name(void **state)
 	char path[256];
 
 	number_path(path, sizeof path, find_merged(g)->number, ".run");
-	pages = count_pages(g, path);
+	pages = size_of(g, path) / BLOCK_BYTES;
 	rig_close(g);
 	flip_page(g, path, pages - 2);
 	flip_page(g, path, pages - 1);
@@ -347,7 +335,7 @@ damaged_entries_of_a_merged_run_hit_no_point_before_them(void **state)
 	char path[256];
 
 	number_path(path, sizeof path, s->number, ".run");
-	pages = count_pages(g, path);
+	pages = size_of(g, path) / BLOCK_BYTES;
 	rig_close(g);
 	flip_page(g, path, 1);
 	flip_page(g, path, pages - 1);
@@ -606,7 +594,7 @@ holes_are_made_beside_a_run_that_cannot_be_read(void **state)
 
 	number_path(path, sizeof path, next_unpunched(g->store->segments)->number, ".run");
 	flip_page(g, path, 1);
-	flip_page(g, path, count_pages(g, path) - 1); /* the only one it could be made again of */
+	flip_page(g, path, size_of(g, path) / BLOCK_BYTES - 1); /* the only one it could be made again of */
 	for (int i = 0; i < 3; i++) {
 		memset(g->store->retry_ns, 0, sizeof g->store->retry_ns);
 		rig_run_jobs(g, 100);
