@@ -146,7 +146,7 @@ find_route(struct call *call, struct hf_error *err)
 	}
 	if (known)
 		return hf_error_say(err, -EOPNOTSUPP, "this path knows no %s", http_method_name(head->method));
-	return hf_error_say(err, -ENOENT, "no such path; holdfast-api(7) lists them");
+	return hf_error_say(err, -ENOSYS, "no such path; holdfast-api(7) lists them");
 }
 
 /* ---- may this peer? ---- */

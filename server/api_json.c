@@ -476,6 +476,7 @@ api_http_status(int code)
 	case EPERM:
 	case EACCES: return 403;
 	case ENOENT:
+	case ENOSYS:
 	case HF_ENOPIT:
 	case HF_EVOLUME: return 404;
 	case EOPNOTSUPP: return 405;

@@ -245,6 +245,10 @@ explain_failure(struct client *c, CURLcode r, const char *socket_path)
 		return ctl_fail(EXIT_UNREACHABLE,
 		    "no answer from %s within %lds (longer: --timeout; what it does: journalctl -u holdfastd)",
 		    socket_path, c->timeout_s);
+	if (r == CURLE_PARTIAL_FILE || r == CURLE_GOT_NOTHING || r == CURLE_RECV_ERROR)
+		return ctl_fail(EXIT_UNREACHABLE,
+		    "%s: holdfastd went away before its answer was whole (journalctl -u holdfastd may tell why)",
+		    socket_path);
 	return ctl_fail(EXIT_UNREACHABLE, "%s: %s (journalctl -u holdfastd may tell why)", socket_path,
 	    c->problem[0] != '\0' ? c->problem : curl_easy_strerror(r));
 }
@@ -253,12 +257,20 @@ static int
 code_of_status(long status)
 {
 	switch (status) {
-	case 400:
-	case 405: return EXIT_USAGE;
+	case 400: return EXIT_USAGE;
 	case 403: return EXIT_NOT_ALLOWED;
 	case 404: return EXIT_NOT_FOUND;
 	default: return EXIT_FAILED;
 	}
+}
+
+/* We send none that a daemon of our version does not know. */
+static bool
+is_unknown_request(const json_t *problem, long status)
+{
+	const char *code = json_string_value(json_object_get(problem, "code"));
+
+	return status == 405 || (code != NULL && strcmp(code, "ENOSYS") == 0);
 }
 
 /* application/problem+json in one line: what, and what next. */
@@ -269,15 +281,19 @@ explain_refusal(struct client *c, long status)
 	const char *detail = json_string_value(json_object_get(problem, "detail"));
 	const char *title = json_string_value(json_object_get(problem, "title"));
 	const char *hint = json_string_value(json_object_get(problem, "hint"));
+	int code = code_of_status(status);
 
 	if (detail == NULL || detail[0] == '\0')
 		detail = title != NULL ? title : "refused without a reason";
-	if (hint != NULL)
+	if (is_unknown_request(problem, status))
+		code = ctl_fail(EXIT_FAILED, "holdfastd knows no such request: it is of another version than this "
+					     "program, which is " HOLDFAST_VERSION " (holdfastctl status shows its)");
+	else if (hint != NULL)
 		ctl_note("%s (%s)", detail, hint);
 	else
 		ctl_note("%s", detail);
 	json_decref(problem);
-	return code_of_status(status);
+	return code;
 }
 
 static void

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -157,6 +158,26 @@ def test_no_daemon_is_told_from_no_permission(server, tmp_path):
         s.bind(str(stale))
     done = subprocess.run([CTL, "--socket", stale, "status"], capture_output=True, text=True, check=False)
     assert done.returncode == UNREACHABLE and "not running" in done.stderr
+
+
+@pytest.mark.parametrize("answer, code, says", [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", UNREACHABLE, "holdfastd went away before its answer was whole"),
+    (b"", UNREACHABLE, "holdfastd went away before its answer was whole"),
+    (b'HTTP/1.1 404 Not Found\r\nContent-Length: 17\r\n\r\n{"code":"ENOSYS"}', FAILED, "it is of another version than this program")])
+def test_a_server_that_goes_or_is_another_is_told_in_our_words(tmp_path, answer, code, says):
+    def serve():
+        with listening.accept()[0] as client:
+            client.recv(65536)
+            client.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "monitor.sock"))
+        listening.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = subprocess.run([CTL, "--socket", tmp_path, "status"], capture_output=True, text=True, check=False)
+        thread.join()
+    assert done.returncode == code and says in done.stderr, done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -781,9 +781,9 @@ every_changing_route_is_closed_to_the_monitor(void **state)
 static void
 unknown_paths_and_methods_are_refused(void **state)
 {
-	expect_problem(ask(*state, "admin.sock", 404, "GET /v2/version", ""), 404, "ENOENT");
-	expect_problem(ask(*state, "admin.sock", 404, "GET /", ""), 404, "ENOENT");
-	expect_problem(ask(*state, "admin.sock", 404, "GET /v1/version/more", ""), 404, "ENOENT");
+	expect_problem(ask(*state, "admin.sock", 404, "GET /v2/version", ""), 404, "ENOSYS");
+	expect_problem(ask(*state, "admin.sock", 404, "GET /", ""), 404, "ENOSYS");
+	expect_problem(ask(*state, "admin.sock", 404, "GET /v1/version/more", ""), 404, "ENOSYS");
 	expect_problem(ask(*state, "admin.sock", 405, "DELETE /v1/version", ""), 405, "EOPNOTSUPP");
 }
 

@@ -489,7 +489,7 @@ health_blames_the_server_only_for_its_own_faults(void **state)
 static void
 every_code_has_an_http_status_and_a_name(void **state)
 {
-	static const int codes[] = {-EINVAL, -ENOENT, -EPERM, -EBUSY, -ENOTCONN, -ETIMEDOUT, -EIO, -ENOMEM,
+	static const int codes[] = {-EINVAL, -ENOENT, -ENOSYS, -EPERM, -EBUSY, -ENOTCONN, -ETIMEDOUT, -EIO, -ENOMEM,
 #define X(name, value, text) -name,
 	    HF_STATUS_TABLE(X)
 #undef X
