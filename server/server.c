@@ -294,6 +294,18 @@ look_interval_ns(const struct server *sv)
 	return ns < CERTIFICATES_LOOK_NS ? ns : CERTIFICATES_LOOK_NS;
 }
 
+/* By the clock that certificates end by: a machine that slept, or whose clock is set, has none of the hour between. */
+static bool
+certificates_are_due(struct server *sv)
+{
+	int64_t now_ns = clock_real_ns(), passed_ns = now_ns - sv->certificates_looked_ns;
+
+	if (passed_ns >= 0 && passed_ns < look_interval_ns(sv))
+		return false;
+	sv->certificates_looked_ns = now_ns;
+	return true;
+}
+
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
 {
@@ -311,9 +323,7 @@ on_second(evutil_socket_t fd, short what, void *arg)
 	u->job.done = on_upkeep;
 	u->job.home = sv->mailbox;
 	u->server = sv;
-	u->look_at_certificates = now >= sv->certificates_look_ns;
-	if (u->look_at_certificates)
-		sv->certificates_look_ns = now + look_interval_ns(sv);
+	u->look_at_certificates = certificates_are_due(sv);
 	u->minute = now - sv->registry_kept_ns > REGISTRY_KEEP_NS;
 	if (u->minute)
 		sv->registry_kept_ns = now;

@@ -66,7 +66,8 @@ struct server {
 	unsigned next_worker, workers_running;
 	unsigned answers_out; /* commands, exports, enrolments and jobs of the main thread that are under way */
 	bool api_started, draining, staging_asked;
-	int64_t certificates_look_ns, registry_kept_ns; /* when to look next; when it was */
+	int64_t certificates_looked_ns; /* real clock */
+	int64_t registry_kept_ns;
 	char registry_repair[SENTENCE_BYTES]; /* what was done about a damaged holdfast.db at the start; "" = nothing */
 	struct drained {
 		struct mail mail;

@@ -469,6 +469,8 @@ source_publish(struct source *src)
 	state_evaluate(&f, &v);
 	note_change(src, &v);
 	copy_verdict(&v, s);
+	if (src->state_since_ns > s->taken_ns)
+		src->state_since_ns = s->taken_ns; /* the clock was ahead then: at least since now */
 	s->state_since_ns = src->state_since_ns;
 	status_publish(src->server->status, s, points);
 	src->dirty = false;

@@ -136,6 +136,29 @@ def test_a_clock_that_is_set_while_an_idle_source_replicates_changes_no_lag(rig,
     agent.kill()
 
 
+def test_a_server_that_slept_for_months_has_a_certificate_that_holds_when_it_wakes(rig):
+    clock = rig.path("clock")
+    clock.write_text("+0")
+    daemon = rig.daemon(prefix=faketime("FAKETIME_TIMESTAMP_FILE=%s" % clock, "FAKETIME_CACHE_DURATION=1"))
+    clock.write_text("+95d")
+    wait_for(lambda: daemon.events("server_certificate_renewed"), 20, "a new certificate")
+
+
+def test_no_state_begins_in_the_future(rig):
+    clock = rig.path("clock")
+    clock.write_text("+2h")
+    daemon = rig.daemon(prefix=faketime("FAKETIME_TIMESTAMP_FILE=%s" % clock, "FAKETIME_CACHE_DURATION=1"))
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))})
+
+    def since():
+        return seconds_ago(daemon.source(agent.source)["dataReplicationInfo"]["stateSinceDateTime"])
+
+    assert since() < -3600
+    clock.write_text("+0")
+    wait_for(lambda: since() >= 0, 20, "it to have begun")
+    wait_for(lambda: since() > 2, 20, "it to go on")
+
+
 def test_when_an_agent_was_seen_is_the_last_time_anything_came_of_it(house):
     daemon = house.served
     agent = ready_agent(house, daemon, {"root": house.file("seen", random_bytes(house.random, MIB))})
