@@ -3,19 +3,28 @@
 
 /* Two that claim at once may mix up their numbers: then the wrong ones give way, until the next claim. */
 void
-precedence_claim(struct precedence *p, int64_t due_ns, uint64_t rate, int64_t now_ns)
+precedence_claim(struct precedence *p, const void *who, int64_t due_ns, uint64_t rate, int64_t now_ns)
 {
-	if (atomic_load(&p->until_ns) > now_ns && atomic_load(&p->due_ns) < due_ns)
+	if (precedence_yields(p, who, due_ns, now_ns))
 		return;
+	atomic_store(&p->claimant, who);
 	atomic_store(&p->due_ns, due_ns);
 	atomic_store(&p->rate, rate);
 	atomic_store(&p->until_ns, now_ns + PRECEDENCE_NS);
 }
 
-bool
-precedence_yields(const struct precedence *p, int64_t due_ns, int64_t now_ns)
+void
+precedence_withdraw(struct precedence *p, const void *who)
 {
-	return atomic_load(&p->until_ns) > now_ns && atomic_load(&p->due_ns) < due_ns;
+	if (atomic_load(&p->claimant) == who)
+		atomic_store(&p->until_ns, 0);
+}
+
+bool
+precedence_yields(const struct precedence *p, const void *who, int64_t due_ns, int64_t now_ns)
+{
+	return atomic_load(&p->until_ns) > now_ns && atomic_load(&p->claimant) != who &&
+	       atomic_load(&p->due_ns) < due_ns;
 }
 
 void

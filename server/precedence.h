@@ -2,8 +2,8 @@
 /* precedence.h: which sources give way while not all that they have can come. One for all workers: a source that is
  * late, and that this helps (server/trial.h), claims to go before all that have more time; they ask whether they are
  * meant, and how much each may still bring. However many they are, together that is a part of what the claimant brings;
- * whoever has something to bring says so. A claim lasts PRECEDENCE_NS: whoever still needs it claims again. Any thread;
- * never blocks. */
+ * whoever has something to bring says so. A claim lasts PRECEDENCE_NS: whoever still needs it claims again. Who: any
+ * address, its own. Any thread; never blocks. */
 #ifndef HF_SERVER_PRECEDENCE_H
 #define HF_SERVER_PRECEDENCE_H
 
@@ -21,17 +21,20 @@ enum {
 };
 
 struct precedence { /* all zero: nobody claims */
+	_Atomic(const void *) claimant;
 	_Atomic int64_t due_ns, until_ns;
 	_Atomic uint64_t rate;
 	_Atomic unsigned sharers;
 };
 
-/* Whoever is due later than due_ns (real clock) gives way. An earlier claim that still lasts stands. rate: bytes a
- * second that the claimant brings now. now_ns: monotonic. */
-void precedence_claim(struct precedence *p, int64_t due_ns, uint64_t rate, int64_t now_ns);
+/* Whoever is due later than due_ns (real clock) gives way. Another's earlier claim that still lasts stands. rate: bytes
+ * a second that the claimant brings now. now_ns: monotonic. */
+void precedence_claim(struct precedence *p, const void *who, int64_t due_ns, uint64_t rate, int64_t now_ns);
+/* Its claim, if it has one, ends. */
+void precedence_withdraw(struct precedence *p, const void *who);
 
 /* Does one that is due then give way? */
-bool precedence_yields(const struct precedence *p, int64_t due_ns, int64_t now_ns);
+bool precedence_yields(const struct precedence *p, const void *who, int64_t due_ns, int64_t now_ns);
 
 /* One that gives way has something to bring, or no more: it counts in the share. *counted is its own, false at first.
  */

@@ -160,14 +160,16 @@ needs_precedence(struct source *src, int64_t now_ns)
 static void
 claim_precedence(struct source *src, int64_t now_ns)
 {
+	struct precedence *p = &src->server->precedence;
 	enum trial_phase before = src->trial.phase;
 
 	src->goes_first = trial_tick(&src->trial, needs_precedence(src, now_ns), src->read_bytes, now_ns);
 	if (src->trial.phase != before)
 		log_trial(src);
 	if (src->goes_first)
-		precedence_claim(
-		    &src->server->precedence, src->due_ns, rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
+		precedence_claim(p, src, src->due_ns, rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
+	else
+		precedence_withdraw(p, src);
 }
 
 /* Or it brought more than its share, and that is still made up for. */
@@ -182,7 +184,7 @@ give_way(struct source *src, int64_t now_ns)
 {
 	struct precedence *p = &src->server->precedence;
 	int64_t spare_until_ns = src->due_ns - src->settings.rpo_target_ns / SPARE_PART;
-	bool yields = spare_until_ns > clock_real_ns() && precedence_yields(p, spare_until_ns, now_ns);
+	bool yields = spare_until_ns > clock_real_ns() && precedence_yields(p, src, spare_until_ns, now_ns);
 
 	precedence_count(p, &src->shares, yields && is_taken(src) && has_more(src, now_ns));
 	throttle_gate_set_rate(&src->share, yields ? precedence_share(p) : 0, now_ns);

@@ -3,7 +3,8 @@
 
 #include "proto/common/units.h"
 
-#define GAIN 1.25 /* what happens by chance is less */
+#define GAIN     1.25                /* what happens by chance is less */
+#define EARLY_NS (NS_PER_SECOND / 4) /* by which a tick may come before its second */
 
 static const struct {
 	int64_t lasts_ns;
@@ -11,10 +12,10 @@ static const struct {
 	bool gives;     /* the others give way */
 } phases[] = {
     [TRIAL_NONE] = {0, 0, false},
-    [TRIAL_BEFORE] = {2 * NS_PER_SECOND, 1, false},
+    [TRIAL_BEFORE] = {4 * NS_PER_SECOND, 1, false},
     [TRIAL_DURING] = {5 * NS_PER_SECOND, 2, true},
-    [TRIAL_HELPED] = {5 * NS_PER_SECOND, 24, true},
-    [TRIAL_RELEASED] = {4 * NS_PER_SECOND, 1, false},
+    [TRIAL_HELPED] = {10 * NS_PER_SECOND, 12, true},
+    [TRIAL_RELEASED] = {3 * NS_PER_SECOND, 1, false},
     [TRIAL_VAIN] = {300 * NS_PER_SECOND, 1, false},
 };
 
@@ -71,7 +72,7 @@ end_phase(struct trial *t, uint64_t bytes, int64_t now_ns)
 bool
 trial_tick(struct trial *t, bool needed, uint64_t bytes, int64_t now_ns)
 {
-	bool over = now_ns - t->since_ns >= phases[t->phase].lasts_ns;
+	bool over = now_ns - t->since_ns + EARLY_NS >= phases[t->phase].lasts_ns;
 
 	if (!needed && phase_unneeded(t) != t->phase)
 		enter(t, phase_unneeded(t), bytes, now_ns);

@@ -5,9 +5,9 @@
  *	BEFORE -> DURING -> HELPED -> RELEASED -> BEFORE ...
  *	                 -> VAIN   -> BEFORE ...
  *
- * What it brings for two seconds without, it must bring a quarter more of with. That may take a while to be seen: what
+ * What it brings for four seconds without, it must bring a quarter more of with. That may take a while to be seen: what
  * the others have on their way comes first. So five seconds are looked at, and then five more. It then goes first for
- * two minutes, while each five seconds are as good, and is tried again when what it was given is taken back. If it did
+ * two minutes, while each ten seconds are as good, and is tried again when what it was given is taken back. If it did
  * not help, the others are left in peace for five minutes. Pure; small, for every source has one. */
 #ifndef HF_SERVER_TRIAL_H
 #define HF_SERVER_TRIAL_H

@@ -81,14 +81,10 @@ def test_who_is_nearer_to_its_target_goes_first(slow):
     daemon.wait_state(other, "CONTINUOUS", seconds=60)
 
 
-def received(daemon, source):
-    return daemon.source(source)["counters"]["receivedBytes"]
-
-
 def test_on_a_line_that_all_share_who_is_late_goes_first_however_many_the_others_are(rig):
     far = Far(rig)
     daemon = rig.daemon(host=far.server_ip)
-    disks = [rig.file("disk%d" % i, random_bytes(rig.random, 40 * MIB)) for i in range(6)]
+    disks = [rig.file("disk%d" % i, random_bytes(rig.random, size * MIB)) for i, size in enumerate([96] + 5 * [32])]
     agents = [rig.agent(daemon, {"root": disk}, prefix=far.prefix).start() for disk in disks]
     late, *others = sources = [agent.source for agent in agents]
     for source in sources:
@@ -96,21 +92,26 @@ def test_on_a_line_that_all_share_who_is_late_goes_first_however_many_the_others
         daemon.ctl("source", "set", source, "rpo-target=1d")
     daemon.ctl("source", "set", late, "rpo-target=1s")
     far.narrow(30)
-    before = [received(daemon, source) for source in others]
     for disk in reversed(disks):
-        disk.write_bytes(random_bytes(rig.random, 40 * MIB))
+        disk.write_bytes(random_bytes(rig.random, disk.stat().st_size))
+
+    def give_way():
+        return [source for source in sources if daemon.source(source)["throttle"]["givesWay"]]
 
     def goes_first():
         first, *rest = gains(daemon, sources, 12)
         return first > 3 * sum(rest)
 
     wait_for(goes_first, 60, "the late one to get three quarters of the line")
-    wait_for(lambda: all(daemon.source(source)["throttle"]["givesWay"] for source in others), 20, "the others to give way")
-    assert not daemon.source(late)["throttle"]["givesWay"]
+    wait_for(lambda: give_way() == others, 20, "the others, and they alone, to give way")
     wait_for(lambda: "gives way" in daemon.ctl("source", "show", others[0]).stdout, 20, "a person to see it")
     wait_for(lambda: "event=trial level=info source=%s" % late in daemon.program.log.read_text(), 20, "the trial to be judged")
     assert "does not help" not in daemon.program.log.read_text()
-    far.narrow(10000)
-    wait_for(lambda: not any(daemon.source(source)["throttle"]["givesWay"] for source in others), 60, "nobody to give way")
-    wait_for(lambda: all(received(daemon, source) > b for source, b in zip(others, before)), 20, "the others to go on")
+    daemon.ctl("source", "set", others[0], "rpo-target=1s")
+    wait_for(lambda: give_way() == others[1:], 20, "one that misses its own target not to give way")
+    for source in (late, others[0]):
+        daemon.ctl("source", "set", source, "rpo-target=1d")
+    before = [durable(daemon, source) for source in others]
+    wait_for(lambda: not give_way(), 20, "nobody to give way when nobody is late")
+    wait_for(lambda: all(durable(daemon, source) > b for source, b in zip(others, before)), 60, "all to go on")
     assert daemon.program.log.read_text().count("event=session_welcome ") == len(sources), "nobody was cut"

@@ -10,12 +10,14 @@
 
 enum { NOW = 1000, RATE = 8 * 1000 * 1000 };
 
+static const char ann, bob, cid; /* their addresses are who they are */
+
 static void
 without_a_claim_nobody_gives_way(void **state)
 {
 	struct precedence p = {0};
 
-	assert_false(precedence_yields(&p, INT64_MAX, NOW));
+	assert_false(precedence_yields(&p, &cid, INT64_MAX, NOW));
 }
 
 static void
@@ -23,11 +25,11 @@ who_is_due_later_gives_way_and_who_is_due_as_soon_does_not(void **state)
 {
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, RATE, NOW);
-	assert_true(precedence_yields(&p, 51, NOW));
-	assert_true(precedence_yields(&p, INT64_MAX, NOW));
-	assert_false(precedence_yields(&p, 50, NOW));
-	assert_false(precedence_yields(&p, 49, NOW));
+	precedence_claim(&p, &ann, 50, RATE, NOW);
+	assert_true(precedence_yields(&p, &cid, 51, NOW));
+	assert_true(precedence_yields(&p, &cid, INT64_MAX, NOW));
+	assert_false(precedence_yields(&p, &cid, 50, NOW));
+	assert_false(precedence_yields(&p, &cid, 49, NOW));
 }
 
 static void
@@ -35,14 +37,38 @@ the_earliest_claim_stands_while_it_lasts(void **state)
 {
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, RATE, NOW);
-	precedence_claim(&p, 70, RATE, NOW);
-	assert_true(precedence_yields(&p, 60, NOW));
-	precedence_claim(&p, 40, RATE, NOW);
-	assert_true(precedence_yields(&p, 45, NOW));
-	precedence_claim(&p, 70, RATE, NOW + PRECEDENCE_NS);
-	assert_false(precedence_yields(&p, 60, NOW + PRECEDENCE_NS));
-	assert_true(precedence_yields(&p, 71, NOW + PRECEDENCE_NS));
+	precedence_claim(&p, &ann, 50, RATE, NOW);
+	precedence_claim(&p, &bob, 70, RATE, NOW);
+	assert_true(precedence_yields(&p, &cid, 60, NOW));
+	precedence_claim(&p, &bob, 40, RATE, NOW);
+	assert_true(precedence_yields(&p, &cid, 45, NOW));
+	precedence_claim(&p, &bob, 70, RATE, NOW + PRECEDENCE_NS);
+	assert_false(precedence_yields(&p, &cid, 60, NOW + PRECEDENCE_NS));
+	assert_true(precedence_yields(&p, &cid, 71, NOW + PRECEDENCE_NS));
+}
+
+static void
+a_claimant_does_not_give_way_to_itself_and_moves_its_own_claim(void **state)
+{
+	struct precedence p = {0};
+
+	precedence_claim(&p, &ann, 50, RATE, NOW);
+	assert_false(precedence_yields(&p, &ann, 60, NOW));
+	precedence_claim(&p, &ann, 60, RATE, NOW);
+	assert_false(precedence_yields(&p, &cid, 55, NOW));
+	assert_true(precedence_yields(&p, &cid, 65, NOW));
+}
+
+static void
+a_claim_that_is_withdrawn_ends_and_no_other(void **state)
+{
+	struct precedence p = {0};
+
+	precedence_claim(&p, &ann, 50, RATE, NOW);
+	precedence_withdraw(&p, &bob);
+	assert_true(precedence_yields(&p, &cid, 51, NOW));
+	precedence_withdraw(&p, &ann);
+	assert_false(precedence_yields(&p, &cid, 51, NOW));
 }
 
 static void
@@ -50,10 +76,10 @@ a_claim_ends_unless_it_is_made_again(void **state)
 {
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, RATE, NOW);
-	precedence_claim(&p, 50, RATE, NOW + PRECEDENCE_NS - 1);
-	assert_true(precedence_yields(&p, 51, NOW + PRECEDENCE_NS));
-	assert_false(precedence_yields(&p, 51, NOW + 2 * PRECEDENCE_NS));
+	precedence_claim(&p, &ann, 50, RATE, NOW);
+	precedence_claim(&p, &ann, 50, RATE, NOW + PRECEDENCE_NS - 1);
+	assert_true(precedence_yields(&p, &cid, 51, NOW + PRECEDENCE_NS));
+	assert_false(precedence_yields(&p, &cid, 51, NOW + 2 * PRECEDENCE_NS));
 }
 
 static void
@@ -62,7 +88,7 @@ however_many_give_way_together_they_may_bring_an_eighth(void **state)
 	struct precedence p = {0};
 	bool counted[20] = {false};
 
-	precedence_claim(&p, 50, RATE, NOW);
+	precedence_claim(&p, &ann, 50, RATE, NOW);
 	for (unsigned n = 1; n <= 20; n++) {
 		precedence_count(&p, &counted[n - 1], true);
 		precedence_count(&p, &counted[n - 1], true); /* as each says every second */
@@ -81,7 +107,7 @@ a_share_is_never_nothing(void **state)
 	bool counted[20] = {false};
 	struct precedence p = {0};
 
-	precedence_claim(&p, 50, 0, NOW);
+	precedence_claim(&p, &ann, 50, 0, NOW);
 	assert_true(precedence_share(&p) > 0);
 	for (int i = 0; i < 20; i++)
 		precedence_count(&p, &counted[i], true);
@@ -95,6 +121,8 @@ main(void)
 	    cmocka_unit_test(without_a_claim_nobody_gives_way),
 	    cmocka_unit_test(who_is_due_later_gives_way_and_who_is_due_as_soon_does_not),
 	    cmocka_unit_test(the_earliest_claim_stands_while_it_lasts),
+	    cmocka_unit_test(a_claimant_does_not_give_way_to_itself_and_moves_its_own_claim),
+	    cmocka_unit_test(a_claim_that_is_withdrawn_ends_and_no_other),
 	    cmocka_unit_test(a_claim_ends_unless_it_is_made_again),
 	    cmocka_unit_test(however_many_give_way_together_they_may_bring_an_eighth),
 	    cmocka_unit_test(a_share_is_never_nothing),

@@ -46,7 +46,7 @@ what_it_brings_beside_the_others_is_known_before_they_give_way(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2, true, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 4, true, FAST, SLOW), 0);
 	assert_int_equal(pass(&rig, 1, true, FAST, SLOW), 1);
 }
 
@@ -55,8 +55,8 @@ where_it_helps_they_go_on_giving_way_and_it_is_tried_again_after_two_minutes(voi
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 5 + 120, true, FAST, SLOW), 5 + 120);
-	assert_int_equal(pass(&rig, 4 + 2, true, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 4 + 5 + 120, true, FAST, SLOW), 5 + 120);
+	assert_int_equal(pass(&rig, 3 + 4, true, FAST, SLOW), 0);
 	assert_int_equal(pass(&rig, 5 + 120, true, FAST, SLOW), 5 + 120);
 }
 
@@ -65,7 +65,7 @@ that_it_helps_may_be_seen_late_for_what_is_on_its_way_comes_first(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 5, true, SLOW, SLOW), 5);
+	assert_int_equal(pass(&rig, 4 + 5, true, SLOW, SLOW), 5);
 	assert_int_equal(pass(&rig, 5 + 120, true, FAST, SLOW), 5 + 120);
 }
 
@@ -74,9 +74,9 @@ where_it_helps_no_longer_it_is_tried_again_at_once(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 5 + 20, true, FAST, SLOW), 25);
-	assert_int_equal(pass(&rig, 5, true, SLOW, SLOW), 5);
-	assert_int_equal(pass(&rig, 4 + 2, true, SLOW, SLOW), 0);
+	assert_int_equal(pass(&rig, 4 + 5 + 20, true, FAST, SLOW), 25);
+	assert_int_equal(pass(&rig, 10, true, SLOW, SLOW), 10);
+	assert_int_equal(pass(&rig, 3 + 4, true, SLOW, SLOW), 0);
 	assert_int_equal(pass(&rig, 1, true, SLOW, SLOW), 1);
 }
 
@@ -85,9 +85,9 @@ what_it_still_brings_alone_is_not_taken_for_what_it_brings_beside_the_others(voi
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 5 + 120, true, FAST, SLOW), 5 + 120);
+	assert_int_equal(pass(&rig, 4 + 5 + 120, true, FAST, SLOW), 5 + 120);
 	assert_int_equal(pass(&rig, 3, true, SLOW, FAST), 0); /* until they are back */
-	assert_int_equal(pass(&rig, 3, true, FAST, SLOW), 0);
+	assert_int_equal(pass(&rig, 4, true, FAST, SLOW), 0);
 	assert_int_equal(pass(&rig, 5 + 120, true, FAST, SLOW), 5 + 120);
 }
 
@@ -96,8 +96,8 @@ where_it_does_not_help_they_are_left_in_peace_for_five_minutes(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 10, true, SLOW + SLOW / 5, SLOW), 10);
-	assert_int_equal(pass(&rig, 300 + 2, true, SLOW, SLOW), 0);
+	assert_int_equal(pass(&rig, 4 + 10, true, SLOW + SLOW / 5, SLOW), 10);
+	assert_int_equal(pass(&rig, 300 + 4, true, SLOW, SLOW), 0);
 	assert_int_equal(pass(&rig, 1, true, SLOW, SLOW), 1);
 }
 
@@ -106,7 +106,7 @@ a_quarter_more_is_help_enough(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 5 + 120, true, SLOW + SLOW * 3 / 10, SLOW), 5 + 120);
+	assert_int_equal(pass(&rig, 4 + 5 + 120, true, SLOW + SLOW * 3 / 10, SLOW), 5 + 120);
 }
 
 static void
@@ -114,7 +114,7 @@ who_brings_nothing_either_way_is_not_helped(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	assert_int_equal(pass(&rig, 2 + 10 + 60, true, 0, 0), 10);
+	assert_int_equal(pass(&rig, 4 + 10 + 60, true, 0, 0), 10);
 }
 
 /* The processor was not ours for a while: they gave way for longer, and it brought more, but not faster. */
@@ -123,7 +123,7 @@ it_is_the_rate_that_counts(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	pass(&rig, 2 + 1, true, SLOW, SLOW);
+	pass(&rig, 4 + 1, true, SLOW, SLOW);
 	rig.now_s += 30;
 	rig.bytes += 30 * SLOW;
 	assert_int_equal(pass(&rig, 60, true, SLOW, SLOW), 5);
@@ -134,7 +134,7 @@ what_was_in_vain_is_so_although_it_was_not_needed_for_a_moment(void **state)
 {
 	struct rig rig = {.now_s = START};
 
-	pass(&rig, 2 + 10 + 1, true, SLOW, SLOW);
+	pass(&rig, 4 + 10 + 1, true, SLOW, SLOW);
 	assert_int_equal(pass(&rig, 10, false, SLOW, SLOW), 0);
 	assert_int_equal(pass(&rig, 280, true, SLOW, SLOW), 0);
 }
@@ -155,7 +155,7 @@ needed_again_it_is_tried_when_the_others_are_back(void **state)
 
 	pass(&rig, 20, true, FAST, SLOW);
 	assert_int_equal(pass(&rig, 1, false, FAST, SLOW), 0);
-	assert_int_equal(pass(&rig, 3 + 2, true, SLOW, SLOW), 0);
+	assert_int_equal(pass(&rig, 4 + 2, true, SLOW, SLOW), 0);
 	assert_int_equal(pass(&rig, 1, true, FAST, SLOW), 1);
 }
 
