@@ -42,12 +42,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/freeze_record.h"
+#include "agent/mounts.h"
 #include "agent/thaw.h"
 #include "proto/common/units.h"
 
@@ -169,13 +168,13 @@ static struct reply
 open_mounts(struct guard *g)
 {
 	for (size_t i = 0; i < g->count; i++) {
-		struct stat st;
+		int r;
 
 		g->mounts[i].mountpoint = g->config->mountpoints[i];
 		g->fds[i] = open(g->mounts[i].mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (g->fds[i] < 0 || fstat(g->fds[i], &st) < 0)
-			return (struct reply){.result = -errno, .which = (int)i};
-		g->mounts[i].device = st.st_dev;
+		r = g->fds[i] < 0 ? -errno : file_system_get(g->fds[i], &g->mounts[i].file_system);
+		if (r < 0)
+			return (struct reply){.result = r, .which = (int)i};
 	}
 	return (struct reply){.result = 0, .which = WHICH_NONE};
 }
@@ -525,122 +524,17 @@ freeze_guard_pid(const struct freeze *f)
 	return f->guard;
 }
 
-/* ---- what may be frozen, and what that covers ---- */
+/* ---- what that covers ---- */
 
-static int
-check_is_mountpoint(const char *path, struct hf_error *err)
-{
-	struct statx x;
-
-	if (path[0] != '/' || strchr(path, '\n') != NULL)
-		return hf_error_say(err, -EINVAL,
-		    "--freeze %s: not the whole path of a mount point, beginning with /, on one line", path);
-	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &x) < 0)
-		return hf_error_set(err, -errno, "--freeze %s", path);
-	if ((x.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 && (x.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0)
-		return hf_error_say(
-		    err, -EINVAL, "--freeze %s: not a mount point. findmnt -T %s names the one it lies on", path, path);
-	return 0;
-}
-
-/* The same file system: by device number, or (btrfs gives each subvolume its own) by file system
- * id. */
 static bool
-is_same_file_system(const char *mountpoint, const struct stat *other, const struct statfs *other_fs)
+is_to_be_frozen(const struct freeze *f, const struct mount *m)
 {
-	static const fsid_t none;
-	struct stat st;
-	struct statfs fs;
+	struct file_system wanted, there;
 
-	if (stat(mountpoint, &st) == 0 && st.st_dev == other->st_dev)
-		return true;
-	return statfs(mountpoint, &fs) == 0 && fs.f_type == other_fs->f_type &&
-	       memcmp(&fs.f_fsid, &none, sizeof none) != 0 && memcmp(&fs.f_fsid, &other_fs->f_fsid, sizeof none) == 0;
-}
-
-static int
-check_is_not_ours(
-    const char *mountpoint, const char *state_directory, const char *record_directory, struct hf_error *err)
-{
-	struct stat st;
-	struct statfs fs;
-
-	if (state_directory != NULL && stat(state_directory, &st) == 0 && statfs(state_directory, &fs) == 0 &&
-	    is_same_file_system(mountpoint, &st, &fs))
-		return hf_error_say(err, -EINVAL,
-		    "--freeze %s: the agent's own state (%s) lies on that file system, so it would "
-		    "wait for itself. Put the "
-		    "state elsewhere with --state",
-		    mountpoint, state_directory);
-	if (stat(record_directory, &st) == 0 && statfs(record_directory, &fs) == 0 &&
-	    is_same_file_system(mountpoint, &st, &fs))
-		return hf_error_say(err, -EINVAL,
-		    "--freeze %s: the record of what is frozen (in %s) lies on that file system. Name another place "
-		    "with RUNTIME_DIRECTORY",
-		    mountpoint, record_directory);
-	for (int fd = 1; fd <= 2; fd++)
-		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
-		    is_same_file_system(mountpoint, &st, &fs))
-			return hf_error_say(err, -EINVAL,
-			    "--freeze %s: the agent's log (standard %s) is a file on that file "
-			    "system, so it would wait for "
-			    "itself. Log elsewhere",
-			    mountpoint, fd == 1 ? "output" : "error");
-	return 0;
-}
-
-int
-freeze_check(const char *const *mountpoints, size_t count, const char *state_directory, const char *record_directory,
-    struct hf_error *err)
-{
-	if (count > FREEZE_MOUNTS_MAX)
-		return hf_error_say(
-		    err, -EINVAL, "%zu file systems to freeze; at most %d can be", count, FREEZE_MOUNTS_MAX);
-	for (size_t i = 0; i < count; i++) {
-		int r = check_is_mountpoint(mountpoints[i], err);
-
-		if (r == 0)
-			r = check_is_not_ours(mountpoints[i], state_directory, record_directory, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-struct mount {
-	dev_t dev;    /* as stat() of files in it says, but for btrfs */
-	dev_t device; /* the block device under it; 0 = none */
-	bool is_read_only;
-};
-
-/* A line of mountinfo: "36 35 98:0 /root /mnt rw,noatime shared:1 - ext3 /dev/root
- * rw,errors=continue". */
-static bool
-parse_mount(char *line, struct mount *ret_mount)
-{
-	char source[PATH_MAX], options[PATH_MAX];
-	const char *tail = strstr(line, " - ");
-	unsigned maj, min;
-	struct stat st;
-
-	if (tail == NULL || sscanf(line, "%*d %*d %u:%u", &maj, &min) != 2 ||
-	    sscanf(tail, " - %*s %4095s %4095s", source, options) != 2)
+	if (mount_file_system(m, &wanted) < 0)
 		return false;
-	ret_mount->dev = makedev(maj, min);
-	ret_mount->device = ret_mount->dev;
-	if (maj == 0)
-		ret_mount->device = stat(source, &st) == 0 && S_ISBLK(st.st_mode) ? st.st_rdev : 0;
-	ret_mount->is_read_only = strncmp(options, "ro", 2) == 0 && (options[2] == ',' || options[2] == '\0');
-	return true;
-}
-
-static bool
-is_to_be_frozen(const struct freeze *f, dev_t dev)
-{
-	struct stat st;
-
 	for (size_t i = 0; i < f->count; i++)
-		if (stat(f->mountpoints[i], &st) == 0 && st.st_dev == dev)
+		if (file_system_at(f->mountpoints[i], &there) == 0 && file_system_is(&there, &wanted))
 			return true;
 	return false;
 }
@@ -648,22 +542,20 @@ is_to_be_frozen(const struct freeze *f, dev_t dev)
 bool
 freeze_covers(const struct freeze *f, const struct disk_info *disk)
 {
-	size_t frozen = 0, others = 0, size = 0;
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
+	struct mounts *mounts = mounts_open();
+	size_t frozen = 0, others = 0;
 	struct mount m;
 
 	if (mounts == NULL)
 		return false;
-	while (getline(&line, &size, mounts) > 0) {
-		if (!parse_mount(line, &m) || m.is_read_only || m.device == 0 || !disks_carries(disk, m.device))
+	while (mounts_next(mounts, &m)) {
+		if (m.is_read_only || m.device == 0 || !disks_carries(disk, m.device))
 			continue;
-		if (is_to_be_frozen(f, m.dev))
+		if (is_to_be_frozen(f, &m))
 			frozen++;
 		else
 			others++;
 	}
-	free(line);
-	fclose(mounts);
+	mounts_close(mounts);
 	return frozen > 0 && others == 0;
 }

@@ -14,12 +14,6 @@
 
 struct freeze;
 
-/* 0 if these mount points may be frozen by us. Refused, in words: what is no mount point; a file
- * system that holds state_directory, record_directory, or a log we write to (standard output or error, if they are
- * files): we would wait for ourselves. */
-int freeze_check(const char *const *mountpoints, size_t count, const char *state_directory,
-    const char *record_directory, struct hf_error *err);
-
 /* Start the guard, a process of its own, which keeps a record of what it freezes in directory. Borrows mountpoints and
  * directory for the life of f. 0 or -errno. */
 int freeze_create(const char *const *mountpoints, size_t count, const char *directory, struct freeze **ret_freeze,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A record is a file frozen.XXXXXX, one for each guard, empty but for the time of a freeze:
  *
- *	fd01000000000000 /srv/data       st_dev as the machine has it in memory, and the mount point
- *	0008000000000000 /srv/log
- *	end                              without this line nothing was frozen yet
+ *	11080000000000000000000000000000 /srv/data	the file system and where it is mounted
+ *	12080000000000000000000000000000 /srv/log
+ *	end						without this line nothing was frozen yet
  *
  * It lies in /run, which ends with the kernel that froze. Its lock tells whose it is: guard and freezer hold it, and a
  * freezer that was killed within FIFREEZE holds it until the kernel lets go of it; only then can be thawed what it has
@@ -27,8 +27,8 @@
 #define END_LINE          "end\n"
 
 enum {
-	DEVICE_DIGITS = 2 * sizeof(dev_t),
-	RECORD_BYTES_MAX = FREEZE_MOUNTS_MAX * (DEVICE_DIGITS + 1 + PATH_MAX + 1) + sizeof END_LINE,
+	ID_DIGITS = 2 * sizeof(struct file_system),
+	RECORD_BYTES_MAX = FREEZE_MOUNTS_MAX * (ID_DIGITS + 1 + PATH_MAX + 1) + sizeof END_LINE,
 };
 
 const char *
@@ -94,11 +94,11 @@ write_text(int record, const char *text)
 static int
 write_line(int record, const struct frozen_mount *m)
 {
-	char device[DEVICE_DIGITS + 1];
+	char id[ID_DIGITS + 1];
 	int r;
 
-	hex_format((const unsigned char *)&m->device, sizeof m->device, device);
-	r = write_text(record, device);
+	hex_format(m->file_system.id, sizeof m->file_system.id, id);
+	r = write_text(record, id);
 	if (r == 0)
 		r = write_text(record, " ");
 	if (r == 0)
@@ -154,11 +154,11 @@ read_text(int record, char **ret_text)
 static bool
 parse_line(char *line, struct frozen_mount *ret_mount)
 {
-	if (strlen(line) < DEVICE_DIGITS + 2 || line[DEVICE_DIGITS] != ' ' || line[DEVICE_DIGITS + 1] != '/')
+	if (strlen(line) < ID_DIGITS + 2 || line[ID_DIGITS] != ' ' || line[ID_DIGITS + 1] != '/')
 		return false;
-	line[DEVICE_DIGITS] = '\0';
-	ret_mount->mountpoint = line + DEVICE_DIGITS + 1;
-	return hex_parse(line, (unsigned char *)&ret_mount->device, sizeof ret_mount->device);
+	line[ID_DIGITS] = '\0';
+	ret_mount->mountpoint = line + ID_DIGITS + 1;
+	return hex_parse(line, ret_mount->file_system.id, sizeof ret_mount->file_system.id);
 }
 
 static int

@@ -5,15 +5,15 @@
 #define HF_AGENT_FREEZE_RECORD_H
 
 #include <stddef.h>
-#include <sys/types.h>
 
+#include "agent/file_system.h"
 #include "proto/common/error.h"
 
 enum { FREEZE_MOUNTS_MAX = 64 };
 
 struct frozen_mount {
-	dev_t device;           /* st_dev of what is mounted there */
-	const char *mountpoint; /* absolute, of one line */
+	struct file_system file_system; /* what is mounted there */
+	const char *mountpoint;         /* absolute, of one line */
 };
 
 /* Where records are: in $RUNTIME_DIRECTORY, which systemd sets, or else in /run/holdfast-agent. Into buf (PATH_MAX

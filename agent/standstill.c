@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/freezable.h"
 #include "agent/freeze.h"
 #include "agent/frozen.h"
 #include "agent/sweep.h"
@@ -48,7 +49,7 @@ standstill_create(const struct pass_config *config, struct link *l, struct volum
 	s->copier = c;
 	r = freeze_create(config->freeze_mountpoints, config->freeze_count, config->record_directory, &s->freeze, err);
 	if (r == 0) /* now that there is a directory for records */
-		r = freeze_check(config->freeze_mountpoints, config->freeze_count, config->state_directory,
+		r = freezable_check(config->freeze_mountpoints, config->freeze_count, config->state_directory,
 		    config->record_directory, err);
 	if (r < 0) {
 		standstill_destroy(s);

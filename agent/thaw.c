@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Only what is written down is thawed: a file system that an administrator has frozen stays so. It is known by its
- * device number, and looked for where it was frozen, then wherever else it is mounted; not by the id of the mount,
- * which is another one in each mount namespace, and systemd makes one for each process that it starts. */
+/* Only what is written down is thawed: a file system that an administrator has frozen stays so. It is looked for where
+ * it was frozen, then wherever else it is mounted, and is not told by the id of the mount: that is another one in each
+ * mount namespace, and systemd makes one for each process that it starts. */
 #include "agent/thaw.h"
 
 #include <dirent.h>
@@ -15,13 +15,13 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
 #include "agent/freeze_record.h"
+#include "agent/mounts.h"
 #include "agent/options.h"
 #include "agent/say.h"
 #include "proto/common/log.h"
@@ -49,63 +49,42 @@ tell(struct thawing *t, const char *path, enum thaw_result result, const char *t
 
 /* ---- one file system ---- */
 
-/* A descriptor of the file system with this number, if that is what is mounted there; else < 0. */
+/* A descriptor of the file system, if that is what is mounted there; else < 0. */
 static int
-open_mounted(const char *path, dev_t device)
+open_mounted(const char *path, const struct file_system *f)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct stat st;
+	struct file_system there;
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == device)
+	if (fd >= 0 && file_system_get(fd, &there) == 0 && file_system_is(&there, f))
 		return fd;
 	if (fd >= 0)
 		close(fd);
 	return -1;
 }
 
-/* The kernel writes blanks in paths as "\040". */
-static void
-unescape(char *path)
-{
-	char *to = path;
-
-	for (const char *from = path; *from != '\0'; to++) {
-		bool is_escape = from[0] == '\\' && strspn(from + 1, "01234567") >= 3;
-
-		*to = is_escape ? (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0')) : *from;
-		from += is_escape ? 4 : 1;
-	}
-	*to = '\0';
-}
-
 static int
-open_elsewhere(dev_t device)
+open_elsewhere(const struct file_system *f)
 {
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL, path[PATH_MAX];
-	unsigned maj, min;
-	size_t size = 0;
+	struct mounts *mounts = mounts_open();
+	struct file_system there;
+	struct mount m;
 	int fd = -1;
 
-	while (mounts != NULL && fd < 0 && getline(&line, &size, mounts) > 0) {
-		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &maj, &min, path) != 3 || makedev(maj, min) != device)
-			continue;
-		unescape(path);
-		fd = open_mounted(path, device);
-	}
-	free(line);
-	if (mounts != NULL)
-		fclose(mounts);
+	while (mounts != NULL && fd < 0 && mounts_next(mounts, &m))
+		if (mount_file_system(&m, &there) == 0 && file_system_is(&there, f))
+			fd = open_mounted(m.path, f);
+	mounts_close(mounts);
 	return fd;
 }
 
 static void
 thaw_mount(struct thawing *t, const struct frozen_mount *m)
 {
-	int fd = open_mounted(m->mountpoint, m->device);
+	int fd = open_mounted(m->mountpoint, &m->file_system);
 
 	if (fd < 0)
-		fd = open_elsewhere(m->device);
+		fd = open_elsewhere(&m->file_system);
 	if (fd < 0)
 		tell(t, m->mountpoint, THAW_NOT_MOUNTED,
 		    "what was frozen there is mounted nowhere; mount it again, then: holdfast-agent thaw");

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "agent/freezable.h"
 #include "agent/freeze.h"
 #include "agent/frozen.h"
 #include "agent/pass.h"
@@ -443,8 +444,8 @@ our_own_state_and_log_are_not_frozen(void **state)
 	int saved, fd;
 
 	skip_without_mounts(rig);
-	assert_int_equal(freeze_check(first, 1, rig->directory, rig->directory, &err), 0);
-	assert_int_equal(freeze_check(first, 1, rig->mountpoints[0], rig->directory, &err), -EINVAL);
+	assert_int_equal(freezable_check(first, 1, rig->directory, rig->directory, &err), 0);
+	assert_int_equal(freezable_check(first, 1, rig->mountpoints[0], rig->directory, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "state"));
 	snprintf(log, sizeof log, "%s/log", rig->mountpoints[0]);
 	fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -452,7 +453,7 @@ our_own_state_and_log_are_not_frozen(void **state)
 	assert_true(fd >= 0 && saved >= 0);
 	assert_int_equal(dup2(fd, 2), 2);
 	close(fd);
-	fd = freeze_check(first, 1, rig->directory, rig->directory, &err);
+	fd = freezable_check(first, 1, rig->directory, rig->directory, &err);
 	assert_int_equal(dup2(saved, 2), 2);
 	close(saved);
 	assert_int_equal(fd, -EINVAL);
@@ -466,9 +467,9 @@ what_is_no_mount_point_is_refused(void **state)
 	const char *directory[] = {rig->directory}, *none[] = {"/nonexistent"};
 	struct hf_error err = {0};
 
-	assert_int_equal(freeze_check(directory, 1, NULL, rig->directory, &err), -EINVAL);
+	assert_int_equal(freezable_check(directory, 1, NULL, rig->directory, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "not a mount point"));
-	assert_int_equal(freeze_check(none, 1, NULL, rig->directory, &err), -ENOENT);
+	assert_int_equal(freezable_check(none, 1, NULL, rig->directory, &err), -ENOENT);
 }
 
 static void
@@ -491,6 +492,88 @@ a_disk_is_covered_only_by_all_its_file_systems(void **state)
 	assert_int_equal(umount(rig->mountpoints[0]), 0); /* the guard holds nothing */
 	rig->is_mounted[0] = false;
 	assert_false(freeze_covers(rig->freeze, &disk));
+}
+
+static void
+a_file_system_is_named_once(void **state)
+{
+	struct rig *rig = *state;
+	const char *twice[] = {rig->mountpoints[0], rig->mountpoints[1], rig->mountpoints[0]};
+	struct hf_error err = {0};
+
+	skip_without_mounts(rig);
+	assert_int_equal(freezable_check(twice, 2, NULL, rig->directory, &err), 0);
+	assert_int_equal(freezable_check(twice, 3, NULL, rig->directory, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "name one"));
+}
+
+/* systemd would wait for it before it could start what thaws. */
+static void
+what_the_service_manager_needs_is_not_frozen(void **state)
+{
+	struct rig *rig = *state;
+	const char *first[] = {rig->mountpoints[0]};
+	char inside[PATH_BYTES + 32];
+	struct hf_error err = {0};
+
+	skip_without_mounts(rig);
+	snprintf(inside, sizeof inside, "%s/holdfast-agent:/other", rig->mountpoints[0]); /* not there yet */
+	setenv("STATE_DIRECTORY", inside, 1);
+	assert_int_equal(freezable_check(first, 1, rig->directory, rig->directory, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "StateDirectory="));
+	setenv("STATE_DIRECTORY", rig->directory, 1);
+	assert_int_equal(freezable_check(first, 1, rig->directory, rig->directory, &err), 0);
+	unsetenv("STATE_DIRECTORY");
+	assert_int_equal(freezable_check(first, 1, rig->directory, rig->mountpoints[0], &err), -EINVAL);
+	assert_non_null(strstr(err.text, "RUNTIME_DIRECTORY"));
+}
+
+/* In place of the first file system: one with three subvolumes, of which two are mounted. */
+static bool
+make_btrfs(struct rig *rig, char *ret_other)
+{
+	snprintf(ret_other, PATH_BYTES, "%s/other", rig->directory);
+	assert_int_equal(umount(rig->mountpoints[0]), 0);
+	rig->is_mounted[0] = false;
+	loop_detach(rig->loops[0]);
+	if (shell("truncate -s 128M %s && mkfs.btrfs -q -f %s >/dev/null && mkdir %s", rig->images[0], rig->images[0],
+		ret_other) != 0 ||
+	    !loop_attach(rig->images[0], rig->loops[0]) ||
+	    mount(rig->loops[0], rig->mountpoints[0], "btrfs", 0, NULL) < 0)
+		return false;
+	rig->is_mounted[0] = true;
+	assert_int_equal(
+	    shell("cd %s && btrfs -q subvolume create one && btrfs -q subvolume create two", rig->mountpoints[0]), 0);
+	assert_int_equal(mount(rig->loops[0], ret_other, "btrfs", 0, "subvol=one"), 0);
+	return true;
+}
+
+static void
+the_subvolumes_of_a_btrfs_stand_still_together(void **state)
+{
+	struct rig *rig = *state;
+	char other[PATH_BYTES], inside[PATH_BYTES + 8];
+	const char *named[] = {other, rig->mountpoints[0]};
+	struct disk_info disk;
+
+	skip_without_mounts(rig);
+	if (!make_btrfs(rig, other)) {
+		print_message("skipped: there is no btrfs\n");
+		skip();
+	}
+	snprintf(inside, sizeof inside, "%s/two", rig->mountpoints[0]);
+	assert_int_equal(freezable_check(named, 1, rig->directory, rig->directory, NULL), 0);
+	assert_int_equal(freezable_check(named, 1, inside, rig->directory, NULL), -EINVAL);
+	assert_int_equal(freezable_check(named, 2, rig->directory, rig->directory, NULL), -EINVAL);
+	assert_int_equal(disks_identify(rig->loops[0], &disk, NULL), 0);
+	assert_int_equal(freeze_create(named, 1, rig->directory, &rig->freeze, NULL), 0);
+	assert_true(freeze_covers(rig->freeze, &disk));
+	assert_int_equal(freeze_begin(rig->freeze, 600 * NS_PER_SECOND, NULL), 0);
+	assert_true(is_frozen(rig->mountpoints[0]));
+	assert_int_equal(umount2(other, MNT_DETACH), 0);
+	assert_int_equal(kill(freeze_guard_pid(rig->freeze), SIGKILL), 0);
+	assert_int_equal(freeze_end(rig->freeze), -EPIPE);
+	assert_false(is_frozen(rig->mountpoints[0])); /* where another of its subvolumes is mounted */
 }
 
 /* ---- whole passes ---- */
@@ -776,6 +859,9 @@ main(void)
 	    freeze_test(nothing_is_frozen_that_cannot_be_written_down),
 	    freeze_test(our_own_state_and_log_are_not_frozen),
 	    freeze_test(what_is_no_mount_point_is_refused),
+	    freeze_test(a_file_system_is_named_once),
+	    freeze_test(what_the_service_manager_needs_is_not_frozen),
+	    freeze_test(the_subvolumes_of_a_btrfs_stand_still_together),
 	    freeze_test(a_disk_is_covered_only_by_all_its_file_systems),
 	    freeze_test(checkpoints_of_a_busy_file_system_are_clean_under_freeze),
 	    freeze_test(late_writes_under_a_frozen_file_system_are_in_the_checkpoint),

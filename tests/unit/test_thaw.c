@@ -31,7 +31,7 @@ struct rig {
 	int told;
 };
 
-static const struct frozen_mount two[] = {{0x801, "/srv/data of many"}, {(dev_t)-1, "/"}};
+static const struct frozen_mount two[] = {{{{1, 8}}, "/srv/data of many"}, {{{0xff}}, "/"}};
 
 static int
 create_rig(void **state)
@@ -107,7 +107,7 @@ what_was_written_is_read(void **state)
 		assert_int_equal(freeze_record_write(rig->record, two, 2), 0);
 		assert_int_equal(freeze_record_read(rig->record, mounts, &text), 2);
 		for (int i = 0; i < 2; i++) {
-			assert_int_equal(mounts[i].device, two[i].device);
+			assert_true(file_system_is(&mounts[i].file_system, &two[i].file_system));
 			assert_string_equal(mounts[i].mountpoint, two[i].mountpoint);
 		}
 		free(text);
@@ -128,10 +128,10 @@ the_longest_record_is_read(void **state)
 	path[0] = '/';
 	path[PATH_MAX - 1] = '\0';
 	for (int i = 0; i < FREEZE_MOUNTS_MAX; i++)
-		mounts[i] = (struct frozen_mount){(dev_t)i, path};
+		mounts[i] = (struct frozen_mount){{{(unsigned char)i}}, path};
 	assert_int_equal(freeze_record_write(rig->record, mounts, FREEZE_MOUNTS_MAX), 0);
 	assert_int_equal(freeze_record_read(rig->record, mounts, &text), FREEZE_MOUNTS_MAX);
-	assert_int_equal(mounts[FREEZE_MOUNTS_MAX - 1].device, FREEZE_MOUNTS_MAX - 1);
+	assert_int_equal(mounts[FREEZE_MOUNTS_MAX - 1].file_system.id[0], FREEZE_MOUNTS_MAX - 1);
 	assert_string_equal(mounts[FREEZE_MOUNTS_MAX - 1].mountpoint, path);
 	free(text);
 }
@@ -158,15 +158,15 @@ static void
 what_is_no_record_is_refused(void **state)
 {
 	static const char *const wrong[] = {
-	    "0108000000000000/srv\nend\n",
-	    "0108000000000000 srv\nend\n",
-	    "0108000000000000 \nend\n",
-	    "0108000000000000\nend\n",
-	    "010800000000000g /srv\nend\n",
-	    "010800000000000 /srv\nend\n",
-	    "01080000000000000 /srv\nend\n",
-	    "0108000000000000 /srv\n/etc\nend\n",
-	    "0108000000000000 /srv\nend\nend\n",
+	    "01080000000000000000000000000000/srv\nend\n",
+	    "01080000000000000000000000000000 srv\nend\n",
+	    "01080000000000000000000000000000 \nend\n",
+	    "01080000000000000000000000000000\nend\n",
+	    "0000000000000000010800000000000g /srv\nend\n",
+	    "0000000000000000010800000000000 /srv\nend\n",
+	    "010800000000000000000000000000000 /srv\nend\n",
+	    "01080000000000000000000000000000 /srv\n/etc\nend\n",
+	    "01080000000000000000000000000000 /srv\nend\nend\n",
 	};
 	struct rig *rig = *state;
 	struct frozen_mount mounts[FREEZE_MOUNTS_MAX];
@@ -176,10 +176,10 @@ what_is_no_record_is_refused(void **state)
 		put(rig, wrong[i], strlen(wrong[i]));
 		assert_int_equal(freeze_record_read(rig->record, mounts, &text), -EBADMSG);
 	}
-	put(rig, "0108000000000000 /s\0rv\nend\n", 27);
+	put(rig, "01080000000000000000000000000000 /s\0rv\nend\n", 43);
 	assert_int_equal(freeze_record_read(rig->record, mounts, &text), -EBADMSG);
 	for (int i = 0; i <= FREEZE_MOUNTS_MAX; i++)
-		strcat(long_text, "0108000000000000 /srv\n");
+		strcat(long_text, "01080000000000000000000000000000 /srv\n");
 	strcat(long_text, "end\n");
 	put(rig, long_text, strlen(long_text));
 	assert_int_equal(freeze_record_read(rig->record, mounts, &text), -EBADMSG);
@@ -243,10 +243,10 @@ static void
 what_somebody_holds_is_left_to_him(void **state)
 {
 	struct rig *rig = *state;
-	struct stat st;
+	struct frozen_mount mount = {.mountpoint = rig->directory};
 
-	assert_int_equal(stat(rig->directory, &st), 0);
-	assert_int_equal(freeze_record_write(rig->record, &(struct frozen_mount){st.st_dev, rig->directory}, 1), 0);
+	assert_int_equal(file_system_at(rig->directory, &mount.file_system), 0);
+	assert_int_equal(freeze_record_write(rig->record, &mount, 1), 0);
 	assert_int_equal(thaw(rig), -EBUSY);
 	assert_int_equal(rig->told, 1);
 	assert_int_equal(rig->results[0], THAW_HELD);
@@ -266,7 +266,7 @@ static void
 what_is_mounted_nowhere_stays_written_down(void **state)
 {
 	struct rig *rig = *state;
-	const struct frozen_mount mounts[] = {{(dev_t)-1, rig->directory}, {(dev_t)-1, "/no/such"}};
+	const struct frozen_mount mounts[] = {{{{0xff}}, rig->directory}, {{{0xff}}, "/no/such"}};
 
 	assert_int_equal(freeze_record_write(rig->record, mounts, 2), 0);
 	leave_behind(rig);
@@ -311,12 +311,12 @@ static void
 a_strangers_record_is_not_obeyed(void **state)
 {
 	struct rig *rig = *state;
-	struct stat st;
+	struct frozen_mount mount = {.mountpoint = rig->directory};
 
 	if (geteuid() != 0)
 		skip();
-	assert_int_equal(stat(rig->directory, &st), 0);
-	assert_int_equal(freeze_record_write(rig->record, &(struct frozen_mount){st.st_dev, rig->directory}, 1), 0);
+	assert_int_equal(file_system_at(rig->directory, &mount.file_system), 0);
+	assert_int_equal(freeze_record_write(rig->record, &mount, 1), 0);
 	leave_behind(rig);
 	assert_int_equal(fchown(rig->record, 65534, 65534), 0);
 	assert_int_equal(thaw(rig), -EBUSY);
