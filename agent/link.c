@@ -193,6 +193,8 @@ link_note_failure(struct link *l, const struct hf_error *why, bool was_connected
 	l->status.last_code = why->code;
 	l->status.connected = false;
 	l->status.connected_since_ns = 0;
+	if (l->status.disconnected_since_ns == 0)
+		l->status.disconnected_since_ns = clock_real_ns();
 	l->status.reconnects += was_connected;
 	if (news && why->code != -ECANCELED)
 		log_warning(was_connected ? "disconnected" : "connect_failed", "server=%s close=%s msg=\"%s\"",

@@ -114,8 +114,9 @@ struct link_status {
 	 * -HF_E..., the server's if it said goodbye); "" and 0 = none. */
 	char last_error[2 * SENTENCE_BYTES];
 	int last_code;
-	int64_t connected_since_ns; /* CLOCK_REALTIME; 0 = not connected */
-	uint64_t stream_id;         /* 0 = none begun */
+	int64_t connected_since_ns;    /* CLOCK_REALTIME; 0 = not connected */
+	int64_t disconnected_since_ns; /* the same; 0 = connected, or not tried yet */
+	uint64_t stream_id;            /* 0 = none begun */
 	uint64_t sent_bytes, resent_bytes, acked_sequence, sent_sequence, unacked_bytes, reconnects;
 	uint64_t backlog_bytes;
 	struct message_report report;   /* the newest of link_report(); activity 0 = none yet */

@@ -148,12 +148,12 @@ pack_status(const struct run *r, const struct link_status *s)
 	char acked[24];
 
 	snprintf(acked, sizeof acked, "%llu", (unsigned long long)s->acked_sequence);
-	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:o, s:I, "
+	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:o, s:I, "
 			 "s:I, s:I, s:I, s:I, s:s}",
 	    "version", HOLDFAST_VERSION, "pid", (int)getpid(), "sourceServerID", r->state->source_id.text, "connected",
-	    s->connected, "server", s->server, "connectedSince", time_or_null(s->connected_since_ns), "lastError",
-	    text_or_null(s->last_error), "lastErrorCode",
-	    s->last_code == 0 ? json_null() : json_string(hf_status_name(s->last_code)), "activity",
+	    s->connected, "server", s->server, "connectedSince", time_or_null(s->connected_since_ns),
+	    "disconnectedSince", time_or_null(s->disconnected_since_ns), "lastError", text_or_null(s->last_error),
+	    "lastErrorCode", s->last_code == 0 ? json_null() : json_string(hf_status_name(s->last_code)), "activity",
 	    activity != NULL ? activity : "STARTING", "pass", (json_int_t)s->report.pass, "volumes", pack_volumes(r, s),
 	    "lastCheckpointDateTime", time_or_null(r->has_checkpoint ? r->checkpoint.clock_ns : 0),
 	    "lastCheckpointConsistency",

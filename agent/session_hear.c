@@ -54,6 +54,7 @@ on_welcome(struct session *s, const struct wire_frame *f)
 	l->compression = w->compression & l->compressions;
 	l->status.connected = true;
 	l->status.connected_since_ns = clock_real_ns();
+	l->status.disconnected_since_ns = 0;
 	l->status.last_error[0] = '\0';
 	l->status.last_code = 0;
 	memcpy(l->status.source_id, w->source_id.text, sizeof l->status.source_id);

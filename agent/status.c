@@ -303,11 +303,11 @@ print_troubles(json_t *root)
 static void
 print_status(json_t *root)
 {
+	bool connected = json_is_true(json_object_get(root, "connected"));
+
 	print_line("Source", "%s", text_of(root, "sourceServerID"));
-	print_line("Server", "%s (%s)", text_of(root, "server"),
-	    json_is_true(json_object_get(root, "connected")) ? "connected" : "not connected");
-	if (json_is_string(json_object_get(root, "connectedSince")))
-		print_line("Since", "%s", text_of(root, "connectedSince"));
+	print_line("Server", "%s (%s)", text_of(root, "server"), connected ? "connected" : "not connected");
+	print_line("Since", "%s", text_of(root, connected ? "connectedSince" : "disconnectedSince"));
 	print_troubles(root);
 	print_line("Activity", "%s", text_of(root, "activity"));
 	print_line("Checkpoint", "%s (%s)", text_of(root, "lastCheckpointDateTime"),

@@ -343,12 +343,32 @@ print_cell(const struct table_style *style, const char *text, int width, bool ri
 	print_padding(right || last ? 0 : width - own, out);
 }
 
+static const char *
+row_text(const struct table *t, const struct table_style *style, ssize_t row, size_t column)
+{
+	return row < 0 ? t->columns[column].title : cell_text(t, style, (size_t)row, column);
+}
+
+/* Columns up to the last that is not empty: people's lines do not end in blanks. */
+static size_t
+filled_columns(const struct table *t, const struct table_style *style, const struct view *v, ssize_t row)
+{
+	size_t count = v->count;
+
+	while (!style->tabs && count > 0 && row_text(t, style, row, v->columns[count - 1])[0] == '\0')
+		count--;
+	return count;
+}
+
+/* Row -1: the header. */
 static void
 print_row(const struct table *t, const struct table_style *style, const struct view *v, ssize_t row, FILE *out)
 {
-	for (size_t i = 0; i < v->count; i++) {
+	size_t count = filled_columns(t, style, v, row);
+
+	for (size_t i = 0; i < count; i++) {
 		const struct table_column *column = &t->columns[v->columns[i]];
-		const char *text = row < 0 ? column->title : cell_text(t, style, (size_t)row, v->columns[i]);
+		const char *text = row_text(t, style, row, v->columns[i]);
 		enum table_mood mood =
 		    row < 0 ? MOOD_PLAIN : t->cells[(size_t)row * t->column_count + v->columns[i]].mood;
 
@@ -357,7 +377,7 @@ print_row(const struct table *t, const struct table_style *style, const struct v
 		if (style->tabs)
 			fputs(text, out);
 		else
-			print_cell(style, text, v->widths[i], column->right, i + 1 == v->count, mood, out);
+			print_cell(style, text, v->widths[i], column->right, i + 1 == count, mood, out);
 	}
 	fputc('\n', out);
 }

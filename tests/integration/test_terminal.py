@@ -140,6 +140,21 @@ def test_the_agent_says_why_a_disk_of_it_is_not_replicated(rig):
     assert "next: look at its disk on the source: holdfast-agent status" in " ".join(daemon.ctl("status").stdout.split())
 
 
+def test_the_agent_says_since_when_it_is_without_its_server_and_why(rig):
+    daemon = rig.daemon()
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))})
+    daemon.stop()
+    wait_for(lambda: not agent.is_connected() and "refused" in agent.status()["lastError"], 20, "the agent to ask in vain")
+    since = agent.status()["disconnectedSince"]
+    text, code = on_terminal("holdfast-agent status --state %s" % agent.state_dir, 80)
+    fits(text, 80)
+    assert code == 0 and "(not connected)" in text and re.search(r"^Since +%s$" % re.escape(since), text, re.MULTILINE), text
+    assert re.search("^Trouble +connect: Connection refused$", text, re.MULTILINE), text
+    daemon.start()
+    wait_for(agent.is_connected, 40, "the agent to be back")
+    assert agent.status()["disconnectedSince"] is None
+
+
 def test_where_there_is_no_source_lists_say_what_to_do(rig):
     daemon = rig.daemon()
     for command in ["status", *LISTS]:

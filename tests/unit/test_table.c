@@ -80,7 +80,7 @@ one_narrower_still_leaves_out_what_it_can_do_without(void **state)
 
 	expect(&style, "ID    NAME\n"
 		       "s-1   a-very-long~\n"
-		       "s-22  \n");
+		       "s-22\n");
 	expect(&asked, "s-1   a-ver~  1.5 GiB\n"
 		       "s-22             12 B\n");
 }
@@ -198,7 +198,7 @@ what_is_long_goes_below_its_row_where_the_terminal_is_too_narrow(void **state)
 	static const struct table_column with_meaning[] = {
 	    {"key", "KEY", false, false, 0}, {"meaning", "MEANING", false, true, COLUMN_BELOW}};
 	static const char *const wanted[] = {
-	    [30] = "KEY  MEANING\na    one two three four\nb    \n", [20] = "KEY\na\n    one two three\n    four\nb\n"};
+	    [30] = "KEY  MEANING\na    one two three four\nb\n", [20] = "KEY\na\n    one two three\n    four\nb\n"};
 	struct table *t = table_create(with_meaning, 2);
 
 	table_add_row(t);
