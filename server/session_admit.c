@@ -123,6 +123,7 @@ on_admission(struct job *job)
 	} else {
 		s->admit_number = a->admit_number;
 		s->ca_generation = a->ca_generation;
+		source_note_hints(s->server, &s->certificate.source, &a->hints);
 		session_hand_over(s);
 	}
 	free(a);

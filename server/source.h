@@ -25,6 +25,9 @@ int source_start(struct server *sv, const struct registry_source *facts);
  * let in (or adopted). */
 void source_note_refusal(struct server *sv, const struct id *source, int status, const char *text, const char *cure);
 
+/* Any thread. The agent was let in, and says this of its machine: it may have been renamed, or upgraded. */
+void source_note_hints(struct server *sv, const struct id *source, const struct message_hints *hints);
+
 /* Say goodbye, flush, close; the worker hears when it is gone. */
 void source_shutdown(struct source *src);
 

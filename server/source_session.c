@@ -58,6 +58,42 @@ source_note_refusal(struct server *sv, const struct id *source, int status, cons
 	mailbox_post(m->worker->mailbox, &m->mail);
 }
 
+/* ---- let in ---- */
+
+struct hints_mail {
+	struct mail mail;
+	struct worker *worker;
+	struct id source;
+	struct message_hints hints;
+};
+
+static void
+on_hints(struct mail *mail)
+{
+	struct hints_mail *m = (struct hints_mail *)mail;
+	struct source *src = worker_find_source(m->worker, &m->source);
+
+	if (src != NULL) {
+		src->facts.hints = m->hints;
+		src->dirty = true;
+	}
+	free(m);
+}
+
+void
+source_note_hints(struct server *sv, const struct id *source, const struct message_hints *hints)
+{
+	struct hints_mail *m = calloc(1, sizeof *m);
+
+	if (m == NULL)
+		return; /* the registry has them: they are shown after the next start */
+	m->mail.deliver = on_hints;
+	m->worker = server_owner(sv, source);
+	m->source = *source;
+	m->hints = *hints;
+	mailbox_post(m->worker->mailbox, &m->mail);
+}
+
 void
 source_adopted(struct source *src)
 {

@@ -51,6 +51,14 @@ def test_it_enrols_fills_and_streams(house, agent):
     agent.close()
 
 
+def test_a_machine_that_was_renamed_is_known_by_its_new_name_at_once(house, agent):
+    daemon, source = house.served, agent.identity.source_id
+    agent.connect()
+    agent.hello(hints=hfagent.hints("renamed-%s" % source))
+    wait_for(lambda: daemon.source(source)["sourceProperties"]["identificationHints"]["hostname"] == "renamed-%s" % source, 10, "the new name")
+    assert source in daemon.ctl("source", "show", "renamed-%s" % source).stdout
+
+
 def test_its_first_checkpoint_makes_it_ready(house, agent):
     disk = random_bytes(house.random, 40 * BLOCK)
     agent.open([Volume("root", "serial:ready-%s" % agent.identity.source_id, len(disk))])
