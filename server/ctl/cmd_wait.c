@@ -15,6 +15,7 @@ struct awaited {
 	int64_t begun_ns;      /* real clock */
 	int64_t deadline_ns;   /* monotonic; 0 = none */
 	json_t *source;        /* as seen last */
+	bool is_told;          /* why it is not so yet */
 };
 
 /* What may be waited for. */
@@ -115,13 +116,22 @@ find_deadline(const struct ctl *ctl)
 }
 
 static void
-say_not_met(const struct awaited *a)
+say_why_not(const struct awaited *a, const char *what)
 {
 	const json_t *why = json_array_get(pick(a->source, "reasons"), 0);
 
-	ctl_note("not in time: %s is %s: %s", a->source_id,
+	ctl_note("%s: %s is %s: %s", what, a->source_id,
 	    pick_text(a->source, "dataReplicationInfo.dataReplicationState"),
 	    why != NULL ? pick_text(why, "text") : pick_text(a->source, "dataReplicationInfo.stateReason"));
+}
+
+/* How far the first copy is, as long as that is what it waits for. */
+static void
+measure_first_copy(const struct awaited *a, struct waiting *w)
+{
+	measure(a->source, &w->done_bytes, &w->total_bytes);
+	if (w->done_bytes == w->total_bytes)
+		w->total_bytes = 0;
 }
 
 static int
@@ -136,11 +146,14 @@ look(void *arg, struct ctl *ctl, struct waiting *ret_waiting)
 	if (code != EXIT_DONE)
 		return code;
 	if (a->goal->is_met == is_synced)
-		measure(a->source, &ret_waiting->done_bytes, &ret_waiting->total_bytes);
+		measure_first_copy(a, ret_waiting);
 	ret_waiting->is_over = a->goal->is_met(a);
-	if (!ret_waiting->is_over && a->deadline_ns != 0 && clock_monotonic_ns() >= a->deadline_ns)
-		return EXIT_NOT_MET;
-	return EXIT_DONE;
+	if (ret_waiting->is_over)
+		return EXIT_DONE;
+	if (!a->is_told)
+		say_why_not(a, "waiting");
+	a->is_told = true;
+	return a->deadline_ns != 0 && clock_monotonic_ns() >= a->deadline_ns ? EXIT_NOT_MET : EXIT_DONE;
 }
 
 static void
@@ -168,7 +181,7 @@ run_wait(struct ctl *ctl)
 	a.source_id = pick_text(source, "sourceServerID");
 	code = wait_until_over(ctl, "waiting", look, &a);
 	if (code == EXIT_NOT_MET)
-		say_not_met(&a);
+		say_why_not(&a, "not in time");
 	if (code == EXIT_DONE || (code == EXIT_NOT_MET && ctl_given(ctl, OPT_JSON)))
 		print_source(ctl, &a);
 	json_decref(a.source);
