@@ -876,7 +876,7 @@ a_certificate_of_the_next_ca_that_could_not_be_stored_is_shown_once_it_is(void *
 	struct fake_identity next = fake_identity_make(NULL, "next", FAKE_CA, 90);
 	char in_the_way[PATH_MAX];
 
-	snprintf(in_the_way, sizeof in_the_way, "%s.tmp", f->certificate);
+	snprintf(in_the_way, sizeof in_the_way, "%s.new", f->certificate);
 	assert_int_equal(mkdir(in_the_way, 0700), 0);
 	begin_stream(f);
 	SET(f, next_ca, &next);
