@@ -124,6 +124,14 @@ int server_use_certificate(struct server *sv, struct hf_error *err);
 /* server_enroll.c: listen for newcomers, unless that is switched off. */
 int server_open_enrolment(struct server *sv, struct hf_error *err);
 
+/* server_upkeep.c. Main thread, once a second: measures, tells and keeps what there is to, on the catalog thread; not
+ * while the last time is still under way. */
+void server_keep_up(struct server *sv);
+/* Parts of it, for the start and the end. Both block. What the backup of the identity is worth: what cannot be read now
+ * stays as it was told; what the registry is to know at the end, if the server were killed now. */
+void server_look_at_backup(struct server *sv);
+void server_keep_registry(struct server *sv);
+
 /* server_expiry.c. Catalog thread; blocks. An event for each certificate that came near its end, or to it, since the
  * last look (told_ns; 0 = at the start, of all). Sources that are stopped or deleted are not told of. */
 void server_tell_expiry(struct server *sv, int64_t told_ns, int64_t now_ns);
