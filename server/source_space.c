@@ -234,6 +234,7 @@ source_note_thinned(struct source *src, const struct pit *pit)
 {
 	char time[UNITS_TEXT_BYTES];
 
+	source_publish(src); /* who hears of it, and looks, finds it gone */
 	server_event(src->server, &src->id, "point_thinned",
 	    "point %s of %s was given up for want of room, as when_full = thin says", pit->id.text,
 	    time_format(pit->time_ns, time));

@@ -10,6 +10,7 @@
  * 4. It is closed, the damaged catalog goes aside, and it takes its place: until that rename everything begins anew. */
 #include "storage/repair.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,8 +159,10 @@ outlived_a_merge(const struct store *s, uint64_t lsn)
 static int
 append_point(struct store *s, const struct pit *pit)
 {
-	struct pit *more = realloc(s->pits, (s->pit_count + 1) * sizeof *more);
+	struct pit *more;
 
+	assert(s->pits_shared == NULL); /* nobody was shown them yet */
+	more = realloc(s->pits, (s->pit_count + 1) * sizeof *more);
 	if (more == NULL)
 		return -ENOMEM;
 	s->pits = more;
