@@ -189,6 +189,8 @@ finish_connect(struct wire *w)
 	}
 	if (getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
+	if (error == ECONNREFUSED)
+		return die_saying(w, -error, "connect: Connection refused (is holdfastd running there?)");
 	if (error != 0)
 		return die(w, -error, "connect");
 	w->connected = true;

@@ -7,12 +7,13 @@ import threading
 import pytest
 
 import hfagent
-from harness import BLOCK, IS_ROOT, MIB, random_bytes, wait_for
+from harness import BLOCK, IS_ROOT, MIB, random_bytes, ready_agent, wait_for
 from hfagent import Volume
 from screens import Page, fits, look, same_in_colour
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "admin.md"
 NOBODY = 65534
+IDENTITY_MISSING = 2
 
 
 def protected(rig, daemon, name, size=64 * BLOCK, filled=1.0):
@@ -125,6 +126,33 @@ def test_one_of_twenty_is_gone(rig):
             daemon.wait_state(agent.identity.source_id, "CONTINUOUS")
     see(daemon, "one-gone")
     see(daemon, "one-gone-check", exit_code=1)
+
+
+def test_a_disk_of_a_source_is_gone(rig):
+    daemon = rig.daemon()
+    agent = protected(rig, daemon, "db01")
+    daemon.wait_ready(agent.identity.source_id)
+    agent.volumes["root"].state = IDENTITY_MISSING
+    agent.declare(list(agent.volumes.values()))
+    daemon.wait_state(agent.identity.source_id, "STALLED")
+    see(daemon, "source-disk-gone")
+
+
+def test_what_an_agent_says_of_its_disk_and_its_server(rig):
+    daemon = rig.daemon()
+    disk = rig.file("disk", random_bytes(rig.random, MIB))
+    agent = ready_agent(rig, daemon, {"sda": disk})
+    swap = [("holdfast-agent status", "holdfast-agent status --state %s" % agent.state_dir), ("/dev/sda", str(disk)),
+            ("192.0.2.10:1500", "127.0.0.1:%d" % daemon.port)]
+    rig.path("away").mkdir()
+    disk.rename(rig.path("away") / "disk")  # beside its old place it would be found
+    daemon.wait_state(agent.source, "STALLED")
+    see(daemon, "source-disk-gone-agent", broken=True, swap=swap)
+    (rig.path("away") / "disk").rename(disk)
+    daemon.wait_state(agent.source, "CONTINUOUS")
+    daemon.stop()
+    wait_for(lambda: "refused" in (agent.status()["lastError"] or "") and agent.status()["activity"] == "PASS", 20, "the agent to ask in vain")
+    see(daemon, "daemon-down-agent", broken=True, swap=swap)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="a file system of its own needs root")

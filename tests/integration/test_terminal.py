@@ -52,7 +52,7 @@ AT_THE_SOURCE = [
     ("enroll " + SERVER + " --token {foreign} --volume data={disk}", 3, "this server's CA is not the one the token names"),
     ("enroll --server 127.0.0.1:{data} " + TOKEN, 3, "this is the server's port for data; enrolment has another, usually 1501"),
     ("enroll --server 127.0.0.1:1 " + TOKEN, 3, "the token is still good; the last trouble was: connect: Connection refused"),
-    ("enroll --server 127.0.0.1:1,nosuch.invalid " + TOKEN, 3, "connect: Connection refused Asking nosuch.invalid:1501"),
+    ("enroll --server 127.0.0.1:1,nosuch.invalid " + TOKEN, 3, "connect: Connection refused (is holdfastd running there?) Asking nosuch.invalid:1501"),
     ("enrol", 2, "there is no command 'enrol'; try --help"),
     ("run --intreval", 2, "'--intreval' means nothing to this command; try --help"),
     ("run --interval", 2, "--interval wants a value; try --help"),
@@ -149,7 +149,7 @@ def test_the_agent_says_since_when_it_is_without_its_server_and_why(rig):
     text, code = on_terminal("holdfast-agent status --state %s" % agent.state_dir, 80)
     fits(text, 80)
     assert code == 0 and "(not connected)" in text and re.search(r"^Since +%s$" % re.escape(since), text, re.MULTILINE), text
-    assert re.search("^Trouble +connect: Connection refused$", text, re.MULTILINE), text
+    assert re.search(r"^Trouble +connect: Connection refused \(is holdfastd running there\?\)$", text, re.MULTILINE), text
     daemon.start()
     wait_for(agent.is_connected, 40, "the agent to be back")
     assert agent.status()["disconnectedSince"] is None
