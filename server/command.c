@@ -189,3 +189,14 @@ command_check_store(struct command *c, const struct source *src)
 		command_finish(c, r, text);
 	return r;
 }
+
+bool
+command_job_failed(struct command *c, const struct store_job *job)
+{
+	const char *text;
+	int r = store_job_status(job, &text);
+
+	if (r < 0)
+		command_finish(c, r, text);
+	return r < 0;
+}

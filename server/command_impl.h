@@ -84,6 +84,8 @@ void command_tell_owner(struct job *job);
 
 /* Owner. Less than 0: it was answered, for the store of the source cannot be used. */
 int command_check_store(struct command *c, const struct source *src);
+/* Owner. A job of the store has ended. True: it failed, and c was answered with what went wrong. */
+bool command_job_failed(struct command *c, const struct store_job *job);
 
 /* Owner. Whoever asks after the answer sees what it says. */
 void command_publish_source(struct command *c);

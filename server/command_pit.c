@@ -127,13 +127,9 @@ static void
 on_changed(void *arg, struct store_job *job)
 {
 	struct command *c = arg;
-	const char *text;
-	int r = store_job_status(job, &text);
 
-	if (r < 0) {
-		command_finish(c, r, text);
+	if (command_job_failed(c, job))
 		return;
-	}
 	command_publish_source(c);
 	command_finish_ok(c, "");
 }

@@ -50,13 +50,10 @@ on_quota_set(void *arg, struct store_job *job)
 	struct source *src = worker_find_source(c->worker, &c->source);
 	char quota[UNITS_TEXT_BYTES], said[128];
 	const char *text;
-	int r = store_job_status(job, &text);
 
 	end_turn(c);
-	if (r < 0) {
-		command_finish(c, r, text);
+	if (command_job_failed(c, job))
 		return;
-	}
 	snprintf(said, sizeof said, "it may take %s of the staging area; when there is no room: %s",
 	    c->quota.quota_bytes != 0 ? size_format(c->quota.quota_bytes, quota) : "as much as there is",
 	    when_full_name(c->quota.when_full));
@@ -109,14 +106,10 @@ on_policy_set(void *arg, struct store_job *job)
 	char rules[POLICY_TEXT_BYTES], window[UNITS_TEXT_BYTES], least[UNITS_TEXT_BYTES + 32] = "",
 											  said[SENTENCE_BYTES];
 	const struct policy *p = &c->policy.policy;
-	const char *text;
-	int r = store_job_status(job, &text);
 
 	end_turn(c);
-	if (r < 0) {
-		command_finish(c, r, text);
+	if (command_job_failed(c, job))
 		return;
-	}
 	if (p->min_retention_ns > 0)
 		snprintf(least, sizeof least, "; none goes that is younger than %s",
 		    duration_format(p->min_retention_ns, (char[UNITS_TEXT_BYTES]){0}));
@@ -252,12 +245,9 @@ on_frozen_set(void *arg, struct store_job *job)
 {
 	struct command *c = arg;
 	const char *text;
-	int r = store_job_status(job, &text);
 
-	if (r < 0) {
-		command_finish(c, r, text);
+	if (command_job_failed(c, job))
 		return;
-	}
 	text = c->frozen ? "nothing expires until it is thawed" : "points expire again as the policy says";
 	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
 	command_publish_source(c);
