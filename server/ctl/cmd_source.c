@@ -374,7 +374,10 @@ show_replication(const json_t *source, int64_t now_ns)
 		show_text("  cure", source, "dataReplicationInfo.cure");
 	show_repair(source);
 	show_reasons(source);
-	show_time("newest point", source, "newestPointInTime.timestamp", now_ns);
+	if (pick_is_unopened(source))
+		show("newest point", "unknown: its data has not been opened since the server was started");
+	else
+		show_time("newest point", source, "newestPointInTime.timestamp", now_ns);
 	show_text("  id", source, "newestPointInTime.pointInTimeID");
 	show_time("  last verified", source, "readyEvidence.lastVerifiedDateTime", now_ns);
 	show_text("  consistency", source, "newestPointInTime.consistency");

@@ -59,6 +59,15 @@ cell_eta(struct table *t, const json_t *source, int64_t now_ns)
 		table_set(t, "eta", "-", "", MOOD_PLAIN);
 }
 
+static void
+cell_point(struct table *t, const json_t *source, int64_t now_ns)
+{
+	if (pick_is_unopened(source))
+		table_set(t, "point", "unknown", "", MOOD_PLAIN);
+	else
+		cell_relative(t, "point", source, "newestPointInTime.timestamp", now_ns);
+}
+
 /* Not ready: why. Else the state's own reason. */
 static void
 cell_reason(struct table *t, const json_t *source)
@@ -87,7 +96,7 @@ add_status(struct table *t, const json_t *source, int64_t now_ns)
 	cell_bytes(t, "backlog", source, "backlogBytes");
 	cell_rate(t, "rate", source, "rates.bytesPerSecond10s");
 	cell_done(t, source);
-	cell_relative(t, "point", source, "newestPointInTime.timestamp", now_ns);
+	cell_point(t, source, now_ns);
 	cell_text(t, "pit", source, "newestPointInTime.pointInTimeID");
 	cell_eta(t, source, now_ns);
 	cell_text(t, "error", source, "dataReplicationInfo.dataReplicationError.code");

@@ -60,6 +60,13 @@ pick_source_name(const json_t *source)
 	return name[0] != '\0' ? name : pick_text(source, "sourceServerID");
 }
 
+bool
+pick_is_unopened(const json_t *source)
+{
+	return pick(source, "newestPointInTime") == NULL && pick(source, "lifeCycle.firstByteDateTime") != NULL &&
+	       json_array_size(pick(source, "dataReplicationInfo.replicatedDisks")) == 0;
+}
+
 const char *
 format_relative(int64_t ns, int64_t now_ns, char *buf, size_t size)
 {

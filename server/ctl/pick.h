@@ -20,6 +20,10 @@ int64_t pick_time_ns(const json_t *json, const char *path);  /* 0: absent */
 /* What people call a source: its host name, or its id if it has none. Borrowed. */
 const char *pick_source_name(const json_t *source);
 
+/* It has brought data, and neither disk nor point of it is known: that has not been opened since the server was
+ * started. */
+bool pick_is_unopened(const json_t *source);
+
 /* "3m12s ago", "in 59m00s", "never" for 0. buf: UNITS_TEXT_BYTES or more. */
 const char *format_relative(int64_t ns, int64_t now_ns, char *buf, size_t size);
 

@@ -61,6 +61,21 @@ def test_when_an_agent_was_seen_and_began_is_known_after_a_restart(rig):
     assert info["dataReplicationInitiation"]["steps"][-1] == {"name": "START_DATA_TRANSFER", "status": "SUCCEEDED"}
 
 
+def test_of_a_source_whose_data_cannot_be_opened_the_newest_point_is_unknown_and_not_never(rig):
+    daemon = rig.daemon()
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))})
+    agent.stop()
+    daemon.stop()
+    journal = daemon.data / "sources" / agent.source / "journal"
+    journal.rename(journal.with_name("aside"))
+    daemon.start()
+    daemon.wait_state(agent.source, "STALLED")
+    assert re.search(r"^newest point +unknown", daemon.ctl("source", "show", agent.source).stdout.replace("\n  ", "\n"), re.M)
+    assert "never" not in daemon.ctl("status").stdout
+    journal.with_name("aside").rename(journal)
+    wait_for(lambda: "unknown" not in daemon.ctl("status").stdout, 90, "it to be opened")
+
+
 def test_a_source_that_never_came_is_awaited_since_it_was_enrolled(rig):
     daemon = rig.daemon()
     agent = rig.agent(daemon, {"root": rig.file("disk", b"x" * MIB)})
