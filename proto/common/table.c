@@ -388,7 +388,7 @@ print_below(const struct table *t, const struct table_style *style, const struct
 	const char *text = v->below < 0 ? "" : cell_text(t, style, row, (size_t)v->below);
 	char *line;
 
-	if (text[0] == '\0')
+	if (text[0] == '\0' || strcmp(text, "-") == 0)
 		return;
 	if (asprintf(&line, "%*s%s", BELOW_INDENT, "", text) < 0)
 		abort();

@@ -18,7 +18,7 @@ struct table_column {
 };
 
 enum {
-	COLUMN_BELOW = -1, /* at most one: on a terminal too narrow for all it is told whole, under its row */
+	COLUMN_BELOW = -1, /* at most one: on a terminal too narrow for all it is told whole, under its row; "-": not */
 	COLUMN_EXTRA = 1,  /* shown only with -o */
 };
 

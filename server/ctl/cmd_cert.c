@@ -145,7 +145,7 @@ show_next(const json_t *next)
 	json_t *source;
 	size_t i;
 
-	printf("\nnext CA: SHA-256 %s\n%sagents that trust it: %" PRId64 "; that need the old one: %" PRId64 "\n",
+	printf("\nnext CA:\nSHA-256 %s\n%sagents that trust it: %" PRId64 "; that need the old one: %" PRId64 "\n",
 	    pick_text(next, "fingerprint"), pick_text(next, "certificate"), pick_integer(next, "agentsMoved"),
 	    pick_integer(next, "agentsWaiting"));
 	json_array_foreach (pick(next, "waiting"), i, source) {

@@ -17,7 +17,7 @@ static const struct table_column columns[] = {
     {"now", "NOW", true, false, 0},
     {"rate", "RATE", true, false, 0},
     {"waited", "WAITED", true, false, 5},
-    {"windows", "WINDOWS", false, true, 0},
+    {"windows", "WINDOWS", false, true, COLUMN_BELOW},
 };
 
 static void

@@ -17,7 +17,7 @@ ASKING = ["status", *LISTS, "ready {0}", "ready {0} --max-lag 0s", "wait {0} --f
 CHANGING = ["source pause {0}", "pit create {0} --name now", "verify {0}", "source resume {0}", "retention freeze --all", "retention thaw --all",
             "scrub start --all", "scrub start {0} --wait", "verify {0} --wait", "export file {0} -o {1}/exported", "quota set {0} none --when-full default",
             "throttle set {0} 100 'Mon-Fri 08:00-18:00 20'", "throttle set {0} none",
-            "policy set {0} 10m/60m 1h/24h 1d/7d --min-retention 1h", "settings set rpo-target=15m", "cert renew", "ca rotate", "ca retire --yes", "reload",
+            "policy set {0} 10m/60m 1h/24h 1d/7d --min-retention 1h", "settings set rpo-target=15m", "cert renew", "ca rotate", "ca show", "ca retire --yes", "reload",
             "volume delete {0} nothere --yes"]
 
 
@@ -107,6 +107,15 @@ def test_settings_tell_whole_what_they_mean(house, agents):
     for line in wide.splitlines()[1:]:
         meaning = line[wide.index("MEANING"):]
         assert meaning in " ".join(narrow.split()), narrow
+
+
+def test_windows_of_a_throttle_are_told_whole(house, agents):
+    window = "Mon-Fri 08:00-18:00 20"
+    house.served.ctl("throttle", "set", agents[0].source, "100", window, "Sat-Sun 00:00-24:00 0")
+    narrow, _ = shown(house, "throttle show")
+    house.served.ctl("throttle", "set", agents[0].source, "none")
+    lines = narrow.splitlines()
+    assert len(lines) == 4 and window in narrow and sum(line.startswith("    ") for line in lines) == 1, narrow
 
 
 def test_what_was_stopped_is_apart_from_the_table(house, agents):
