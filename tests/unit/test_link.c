@@ -531,6 +531,7 @@ the_server_is_heard_while_our_write_is_blocked(void **state)
 
 /* ---- silence, refusals, stopping ---- */
 
+/* And told nothing: it may hear what we say. */
 static void
 a_silent_server_is_left(void **state)
 {
@@ -543,6 +544,7 @@ a_silent_server_is_left(void **state)
 	began_ns = clock_monotonic_ns();
 	assert_true(fake_server_wait(&f->server, connected_times, 2));
 	assert_in_range((clock_monotonic_ns() - began_ns) / (NS_PER_SECOND / 10), 45, 90);
+	assert_false(connection(f, 0)->left);
 }
 
 static void
