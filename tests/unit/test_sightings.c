@@ -82,7 +82,7 @@ publish(struct fixture *f, const struct id *source, int64_t last_seen_ns, int64_
 	s->id = *source;
 	s->last_seen_ns = last_seen_ns;
 	s->first_byte_ns = first_byte_ns;
-	status_publish(f->table, s);
+	status_publish(f->table, s, NULL);
 	free(s);
 }
 
