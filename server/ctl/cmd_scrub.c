@@ -141,6 +141,42 @@ look_at_scrub(void *arg, struct ctl *ctl, struct waiting *w)
 	return EXIT_DONE;
 }
 
+/* What came of it: of one that was cancelled the last is still the one before. */
+static void
+print_outcome(const json_t *before, const json_t *now)
+{
+	const char *id = pick_text(now, "sourceServerID"), *last = "scrub.lastCompletedDateTime";
+	int64_t damaged = pick_integer(now, "scrub.damagedBlocks");
+
+	if (strcmp(pick_text(before, last), pick_text(now, last)) == 0)
+		print_sentence(4, "%s: the scrub was cancelled before its end", id);
+	else if (damaged == 0)
+		print_sentence(4, "%s: all that is stored was read, and is whole", id);
+	else
+		print_sentence(4, "%s: %" PRId64 " %s damaged: holdfastctl scrub status %s", id, damaged,
+		    damaged == 1 ? "block is" : "blocks are", id);
+}
+
+static int
+wait_for_scrub(struct ctl *ctl, json_t *sources)
+{
+	int code = wait_until_over(ctl, "scrub", look_at_scrub, sources);
+	json_t *before, *now;
+	size_t i;
+
+	json_array_foreach (sources, i, before) {
+		if (code == EXIT_DONE)
+			code =
+			    client_get(ctl->client, &now, "/v1/source-servers/%s", pick_text(before, "sourceServerID"));
+		if (code != EXIT_DONE)
+			break;
+		if (!ctl_given(ctl, OPT_JSON))
+			print_outcome(before, now);
+		json_decref(now);
+	}
+	return code;
+}
+
 int
 run_scrub_start(struct ctl *ctl)
 {
@@ -151,7 +187,7 @@ run_scrub_start(struct ctl *ctl)
 		return code;
 	code = change_each(ctl, "POST", "scrub", sources);
 	if (code == EXIT_DONE && ctl_given(ctl, OPT_WAIT))
-		code = wait_until_over(ctl, "scrub", look_at_scrub, sources);
+		code = wait_for_scrub(ctl, sources);
 	json_decref(sources);
 	return code;
 }

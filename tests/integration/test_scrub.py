@@ -78,6 +78,7 @@ def test_what_is_whole_is_found_whole_and_its_points_are_verified(rig):
     wait_for(lambda: next(p for p in daemon.points(agent.source) if p["pointInTimeID"] == pit)["lastVerified"] ==
              scrub_of(daemon, agent.source)["lastCompletedDateTime"], 20, "lastVerified of %s" % kept)
     wait_for(lambda: daemon.events("scrub_ended"), 20, "its event")
+    assert "was read, and is whole" in daemon.ctl("scrub", "start", agent.source, "--wait", "--no-progress").stdout
 
 
 def test_rot_is_healed_from_the_source_while_it_has_the_bytes(rig):
@@ -116,6 +117,8 @@ def test_rot_of_what_the_source_no_longer_has_is_told_by_point_and_never_exporte
     assert first in hit and second not in hit
     event = wait_for(lambda: daemon.events("integrity_error"), 20, "its event")[0]
     assert event["sourceServerID"] == agent.source and "offset %d" % (7 * BLOCK) in event["text"] and "pit-" in event["text"]
+    said = daemon.ctl("scrub", "start", agent.source, "--wait", "--no-progress").stdout
+    assert "1 block is damaged: holdfastctl scrub status %s" % agent.source in said, said
     assert "cannot be exported whole: 1 block" in daemon.ctl("scrub", "status", agent.source).stdout
     done = daemon.ctl("export", "file", agent.source, "--volume", "root", "--at", first, "-o", rig.path("first.img"), "--no-progress",
                       check=1)
