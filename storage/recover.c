@@ -57,7 +57,7 @@ struct recovery {
 };
 
 static int
-remove_file(struct recovery *v, const char *dir, const char *name)
+recovery_remove_file(struct recovery *v, const char *dir, const char *name)
 {
 	char path[PATH_MAX_BYTES];
 
@@ -98,7 +98,7 @@ each_volume_file(void *arg, const char *name)
 }
 
 static int
-open_file(struct recovery *v, const char *path, uint64_t number, struct shared_file **ret_file)
+recovery_open_file(struct recovery *v, const char *path, uint64_t number, struct shared_file **ret_file)
 {
 	return shared_file_open(v->d, path, v->read_only ? DISK_READ : DISK_WRITE, number, ret_file);
 }
@@ -112,11 +112,11 @@ open_volume(struct recovery *v, struct volume *vol)
 	int r;
 
 	volume_path(path, s, &vol->info.id, "img");
-	r = open_file(v, path, 0, &vol->img);
+	r = recovery_open_file(v, path, 0, &vol->img);
 	if (r < 0)
 		return hf_error_set(v->err, r, "%s", path);
 	volume_path(path, s, &vol->info.id, "sum");
-	r = open_file(v, path, 0, &vol->sum);
+	r = recovery_open_file(v, path, 0, &vol->sum);
 	if (r == 0)
 		r = sum_header_read(v->d, vol->sum->file, &h);
 	if (r < 0)
@@ -220,9 +220,9 @@ remove_volume_files(struct recovery *v, const struct id *id)
 	char name[PATH_MAX_BYTES];
 
 	snprintf(name, sizeof name, "%s.sum", id->text);
-	(void)remove_file(v, v->s->dir, name);
+	(void)recovery_remove_file(v, v->s->dir, name);
 	snprintf(name, sizeof name, "%s.img", id->text);
-	(void)remove_file(v, v->s->dir, name);
+	(void)recovery_remove_file(v, v->s->dir, name);
 }
 
 static void
@@ -250,7 +250,7 @@ sweep_volumes(struct recovery *v, const struct catalog_volume *rows, size_t row_
 
 /* Its staging file has no data, or is not there. */
 static bool
-holds_nothing(struct recovery *v, const struct volume *vol)
+recovery_holds_nothing(struct recovery *v, const struct volume *vol)
 {
 	struct disk_file *f = NULL;
 	char path[PATH_MAX_BYTES];
@@ -276,14 +276,14 @@ sweep_empty_volumes(struct recovery *v)
 	struct store *s = v->s;
 
 	for (uint32_t i = s->volume_count; i-- > 0;)
-		if (header_is_missing(v, s->volumes[i]) && holds_nothing(v, s->volumes[i]))
+		if (header_is_missing(v, s->volumes[i]) && recovery_holds_nothing(v, s->volumes[i]))
 			remove_volume(v, i);
 }
 
 /* The same, cut off later: whole, but neither the catalog nor the journal knows it. Kept, it might be taken for the one
  * that was made after it. */
 static void
-sweep_unknown_volumes(struct recovery *v)
+recovery_sweep_unknown_volumes(struct recovery *v)
 {
 	struct store *s = v->s;
 
@@ -310,7 +310,7 @@ note_deleted(struct recovery *v, const struct catalog_volume *row)
 }
 
 static int
-recover_volumes(struct recovery *v)
+recovery_find_volumes(struct recovery *v)
 {
 	static const struct catalog_volume none;
 	struct store *s = v->s;
@@ -406,7 +406,7 @@ each_journal_file(void *arg, const char *name)
 	else if (run != 0)
 		note_number(v, run, true);
 	else if (numbered(name, ".run.tmp") != 0)
-		(void)remove_file(v, v->s->journal_dir, name); /* written again when it is wanted */
+		(void)recovery_remove_file(v, v->s->journal_dir, name); /* written again when it is wanted */
 }
 
 static int
@@ -467,7 +467,7 @@ read_header(struct recovery *v, struct found *f)
 	if (page == NULL)
 		return -ENOMEM;
 	segment_path(path, sizeof path, s->journal_dir, f->number);
-	r = open_file(v, path, f->number, &f->file);
+	r = recovery_open_file(v, path, f->number, &f->file);
 	if (r == 0)
 		r = disk_size(v->d, f->file->file, &bytes);
 	if (r == 0 && bytes >= SEGMENT_HEADER_BYTES)
@@ -515,7 +515,7 @@ open_run(struct recovery *v, struct found *f)
 }
 
 static bool
-is_merged(const struct found *f)
+found_is_merged(const struct found *f)
 {
 	return f->run != NULL && f->info.merged && !f->superseded;
 }
@@ -524,13 +524,13 @@ is_merged(const struct found *f)
  * rotted.
  */
 static bool
-stands_by_run(const struct found *f)
+found_stands_by_run(const struct found *f)
 {
-	return is_merged(f) || (f->run != NULL && !f->superseded && f->has_segment && !f->valid);
+	return found_is_merged(f) || (f->run != NULL && !f->superseded && f->has_segment && !f->valid);
 }
 
 static struct found *
-find_number(struct recovery *v, uint64_t number)
+recovery_find_number(struct recovery *v, uint64_t number)
 {
 	struct found key = {.number = number};
 
@@ -548,7 +548,7 @@ supersede(struct recovery *v, size_t i)
 }
 
 static int
-find_segments(struct recovery *v)
+recovery_find_segments(struct recovery *v)
 {
 	struct store *s = v->s;
 	int r = disk_list(v->d, s->journal_dir, each_journal_file, v);
@@ -567,7 +567,7 @@ find_segments(struct recovery *v)
 		if (v->found[i].has_run)
 			r = open_run(v, &v->found[i]);
 	for (size_t i = v->count; i-- > 0;)
-		if (is_merged(&v->found[i]))
+		if (found_is_merged(&v->found[i]))
 			supersede(v, i);
 	if (v->count > 0)
 		s->segment_number_last = v->found[v->count - 1].number;
@@ -581,12 +581,12 @@ remove_numbered(struct recovery *v, uint64_t number, const char *suffix)
 	int r;
 
 	snprintf(name, sizeof name, "%08llu%s", (unsigned long long)number, suffix);
-	r = remove_file(v, v->s->journal_dir, name);
+	r = recovery_remove_file(v, v->s->journal_dir, name);
 	return r < 0 && r != -ENOENT ? hf_error_set(v->err, r, "%s/%s", v->s->journal_dir, name) : 0;
 }
 
 static int
-sync_journal_dir(struct recovery *v)
+recovery_sync_journal_dir(struct recovery *v)
 {
 	int r = v->read_only ? 0 : disk_sync_dir(v->d, v->s->journal_dir);
 
@@ -604,7 +604,7 @@ remove_segment(struct recovery *v, struct found *f)
 /* What nobody has taken. A run goes after its segments, as at the end of a fold: without it nobody could tell that
  * holes were made in them. */
 static int
-remove_untaken(struct recovery *v)
+recovery_remove_untaken(struct recovery *v)
 {
 	int r = 0;
 
@@ -612,11 +612,11 @@ remove_untaken(struct recovery *v)
 		if (v->found[i].file != NULL)
 			r = remove_segment(v, &v->found[i]);
 	if (r == 0)
-		r = sync_journal_dir(v);
+		r = recovery_sync_journal_dir(v);
 	for (size_t i = 0; i < v->count && r == 0; i++)
 		if (v->found[i].has_run && !v->found[i].taken)
 			r = remove_numbered(v, v->found[i].number, ".run");
-	return r == 0 ? sync_journal_dir(v) : r;
+	return r == 0 ? recovery_sync_journal_dir(v) : r;
 }
 
 /* ---- the chain ---- */
@@ -625,14 +625,14 @@ remove_untaken(struct recovery *v)
 static bool
 is_link(const struct found *f)
 {
-	return !f->superseded && (f->valid || stands_by_run(f));
+	return !f->superseded && (f->valid || found_stands_by_run(f));
 }
 
 /* LSN of the last record before it. */
 static uint64_t
 link_start(const struct found *f)
 {
-	return stands_by_run(f) ? f->info.lsn_first - 1 : f->header.start.lsn_last;
+	return found_stands_by_run(f) ? f->info.lsn_first - 1 : f->header.start.lsn_last;
 }
 
 /* The first segment still needed: the last that begins before the base. Everything in those before is in the base, and
@@ -857,7 +857,7 @@ say_damaged(struct recovery *v, const struct found *f, int status)
 static int
 take_data(struct recovery *v, const struct found *f, struct segment *g, const struct run_segment *row)
 {
-	struct found *file = find_number(v, row->number);
+	struct found *file = recovery_find_number(v, row->number);
 	struct segment_data *data = &g->data[g->data_count];
 	uint64_t bytes;
 	int r;
@@ -903,7 +903,7 @@ has_all_files(struct recovery *v, const struct found *f)
 	if (run_segments(f->run, v->d, &rows, &count) < 0)
 		return true; /* damaged: take_merged() tells */
 	for (size_t i = 0; i < count; i++) {
-		const struct found *file = find_number(v, rows[i].number);
+		const struct found *file = recovery_find_number(v, rows[i].number);
 
 		there += file != NULL && file->has_segment;
 	}
@@ -976,7 +976,7 @@ check_begun(struct recovery *v)
 	struct store *s = v->s;
 
 	for (uint32_t i = 0; s->segments == NULL && i < s->volume_count; i++)
-		if (!holds_nothing(v, s->volumes[i]))
+		if (!recovery_holds_nothing(v, s->volumes[i]))
 			return hf_error_say(v->err, -HF_ECORRUPT,
 			    "%s holds data, but the journal in %s has no segment that can be read",
 			    s->volumes[i]->img->path, s->journal_dir);
@@ -1030,7 +1030,7 @@ fits(const struct recovery *v, const struct found *f)
 {
 	if (!is_link(f) || link_start(f) != v->state.lsn_last)
 		return false;
-	return stands_by_run(f) || f->header.start.chain == v->state.chain;
+	return found_stands_by_run(f) || f->header.start.chain == v->state.chain;
 }
 
 /* Without the catalog nobody tells the base. Segments before it may be gone, any of them: what lies before a gap is in
@@ -1061,7 +1061,7 @@ forget_segments(struct recovery *v)
 static void
 begin_at(struct recovery *v, const struct found *f)
 {
-	if (stands_by_run(f)) /* its run knows the rest, at its end */
+	if (found_stands_by_run(f)) /* its run knows the rest, at its end */
 		v->state = (struct journal_state){.lsn_last = link_start(f)};
 	else
 		v->state = f->header.start;
@@ -1077,7 +1077,7 @@ take_segments(struct recovery *v, size_t first)
 	for (size_t i = first; i < v->count && r == 0; i++) {
 		struct found *f = &v->found[i];
 
-		if (is_merged(f) && was_folded(v, f))
+		if (found_is_merged(f) && was_folded(v, f))
 			continue;
 		if (follows_a_gap(v, f)) {
 			forget_segments(v);
@@ -1088,16 +1088,16 @@ take_segments(struct recovery *v, size_t first)
 			v->first = false;
 		}
 		if (fits(v, f))
-			r = is_merged(f) ? take_merged(v, f) : take_segment(v, f);
+			r = found_is_merged(f) ? take_merged(v, f) : take_segment(v, f);
 	}
 	return r;
 }
 
 static int
-recover_journal(struct recovery *v)
+recovery_read_journal(struct recovery *v)
 {
 	size_t first;
-	int r = find_segments(v);
+	int r = recovery_find_segments(v);
 
 	if (r < 0)
 		return r;
@@ -1110,8 +1110,8 @@ recover_journal(struct recovery *v)
 	if (r == 0)
 		r = check_reach(v);
 	if (r == 0 && !PLANTED(47))
-		r = sync_journal_dir(v); /* a merged run that was renamed before a kill is relied on now */
-	return r == 0 ? remove_untaken(v) : r;
+		r = recovery_sync_journal_dir(v); /* a merged run that was renamed before a kill is relied on now */
+	return r == 0 ? recovery_remove_untaken(v) : r;
 }
 
 /* ---- 6: beyond the frontier ---- */
@@ -1130,7 +1130,7 @@ sweep_staging(struct recovery *v, struct volume *vol, uint64_t frontier)
 /* A catalog that was lost does not tell the numbers of volumes that are gone: the journal does, as far as it names
  * them. And of a checkpoint that names a volume that was deleted nothing can be restored whole. */
 static void
-settle_deleted(struct recovery *v)
+recovery_settle_deleted(struct recovery *v)
 {
 	struct store *s = v->s;
 
@@ -1142,7 +1142,7 @@ settle_deleted(struct recovery *v)
 }
 
 static int
-settle_volume(struct recovery *v, struct volume *vol)
+recovery_settle_volume(struct recovery *v, struct volume *vol)
 {
 	struct store *s = v->s;
 	const struct run_volume *known = journal_state_volume(&s->durable, vol->info.volume);
@@ -1167,18 +1167,18 @@ int
 store_recover(struct store *s, struct disk *d, bool read_only, struct hf_error *err)
 {
 	struct recovery v = {.s = s, .d = d, .err = err, .read_only = read_only};
-	int r = recover_volumes(&v);
+	int r = recovery_find_volumes(&v);
 
 	if (r == 0)
-		r = recover_journal(&v);
+		r = recovery_read_journal(&v);
 	if (r == 0)
-		sweep_unknown_volumes(&v);
-	settle_deleted(&v);
+		recovery_sweep_unknown_volumes(&v);
+	recovery_settle_deleted(&v);
 	s->durable = s->placed = v.state;
 	s->lsn_next = v.state.lsn_last + !PLANTED(39);
 	s->roll = true;
 	for (uint32_t i = 0; i < s->volume_count && r == 0; i++)
-		r = settle_volume(&v, s->volumes[i]);
+		r = recovery_settle_volume(&v, s->volumes[i]);
 	if (r == 0)
 		marks_drop_before(&s->marks, s->fold_lsn);
 	for (size_t i = 0; i < v.count; i++) {
