@@ -15,13 +15,13 @@ int
 terminal_width(int fd)
 {
 	const char *columns = getenv("COLUMNS");
-	struct winsize size;
+	int wanted = columns != NULL ? atoi(columns) : 0;
+	struct winsize size = {0};
 
 	if (fd < 0 || !isatty(fd))
 		return 0;
-	if (columns != NULL && atoi(columns) > 0)
-		return atoi(columns);
-	return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+	(void)ioctl(fd, TIOCGWINSZ, &size); /* 0: not known */
+	return wanted > 0 && (size.ws_col == 0 || wanted < size.ws_col) ? wanted : size.ws_col;
 }
 
 bool

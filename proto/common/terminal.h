@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Columns of the terminal that fd is, or as $COLUMNS says; 0: it is none. */
+/* Columns of the terminal that fd is, as it is now, or fewer if $COLUMNS says so; 0: it is none. */
 int terminal_width(int fd);
 
 /* Is fd a terminal that can erase a line, and has colours? TERM=dumb has not. */

@@ -179,16 +179,34 @@ id_of(int c)
 	return c >= LONG_BASE ? c - LONG_BASE : id_of_letter(c);
 }
 
-static int
-unknown_option(const char *word)
+/* Those of the command whose words stand there; before all is read, others may be an option's value. Else all there
+ * are. */
+static uint64_t
+likely_options(char **argv)
 {
+	size_t count;
+	const struct command *commands = ctl_commands(&count);
+
+	for (char **word = argv + 1; *word != NULL; word++)
+		for (size_t i = 0; i < count; i++)
+			if (strcmp(commands[i].noun, word[0]) == 0 &&
+			    (commands[i].verb == NULL || (word[1] != NULL && strcmp(commands[i].verb, word[1]) == 0)))
+				return commands[i].options | global_options();
+	return UINT64_MAX;
+}
+
+static int
+unknown_option(const char *word, char **argv)
+{
+	uint64_t likely = likely_options(argv);
 	struct nearest n;
 	char option[NEAREST_BYTES];
 
 	nearest_begin(&n, word);
 	for (int id = 0; id < OPTIONS; id++) {
 		snprintf(option, sizeof option, "--%s", specs[id].name);
-		nearest_offer(&n, option);
+		if (likely & OPT_BIT(id))
+			nearest_offer(&n, option);
 	}
 	if (n.word[0] != '\0')
 		return ctl_fail(EXIT_USAGE, "no such option: %s; did you mean %s?", word, n.word);
@@ -207,7 +225,7 @@ refuse_option(int c, char **argv)
 		return ctl_fail(EXIT_USAGE, "--%s takes no value", specs[id].name);
 	if (optopt != 0)
 		return ctl_fail(EXIT_USAGE, "no such option: -%c (--help lists those there are)", optopt);
-	return unknown_option(argv[optind - 1]);
+	return unknown_option(argv[optind - 1], argv);
 }
 
 /* -1: go on. */

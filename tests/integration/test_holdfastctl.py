@@ -125,7 +125,8 @@ def test_sources_are_named_by_id_beginning_or_host(server):
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["pit"], ["pit", "bogus"], ["status", "more"], ["status", "--name", "x"],
-                                       ["status", "-o", "bogus"], ["--bogus"], ["--timeout", "x", "status"], ["--color", "red"], ["token", "create", "--address", "my host"], ["pit", "hold", "x"],
+                                       ["status", "-o", "bogus"], ["--bogus"], ["--timeout", "x", "status"], ["--color", "red"],
+                                       ["token", "create", "--address", "my host"], ["pit", "hold", "x"],
                                        ["pit", "create", "db01"], ["export", "file", "db01"], ["events", "-n", "x"]])
 def test_mistakes_are_usage(server, arguments):
     assert server.ctl(*arguments, code=USAGE).stderr.strip()
@@ -135,7 +136,8 @@ def test_mistakes_are_usage(server, arguments):
     ("stats", "did you mean holdfastctl status?"), ("sorce lsit", "did you mean holdfastctl source list?"),
     ("source pauze db01", "did you mean holdfastctl source pause?"), ("source", "source what? list, show, set"),
     ("source db01", "source what? list, show, set"), ("nonsense", "holdfastctl --help"), ("nonsense --help", "holdfastctl --help"),
-    ("status --jsno", "did you mean --json?"), ("status --nonsense", "--help"), ("status -z", "no such option: -z"),
+    ("status --jsno", "did you mean --json?"), ("status --fro", "--help lists"), ("wait db01 --fro", "did you mean --for?"),
+    ("status --nonsense", "--help"), ("status -z", "no such option: -z"),
     ("status --json=yes", "--json takes no value"), ("pit create db01 --name", "--name NAME: it has no value"), ("status -o", "--columns")])
 def test_a_mistake_is_answered_with_what_was_meant(server, typed, meant):
     done = server.ctl(*typed.split(), code=USAGE)

@@ -46,13 +46,15 @@ screen_close(struct screen s)
 }
 
 static void
-its_width_is_its_own_or_as_columns_says(void **state)
+its_width_is_its_own_or_less_if_columns_says_so(void **state)
 {
 	struct screen s = screen_open(90);
 
 	assert_int_equal(terminal_width(s.slave), 90);
 	setenv("COLUMNS", "40", 1);
 	assert_int_equal(terminal_width(s.slave), 40);
+	setenv("COLUMNS", "200", 1); /* of before it was resized */
+	assert_int_equal(terminal_width(s.slave), 90);
 	unsetenv("COLUMNS");
 	(void)screen_close(s);
 }
@@ -153,7 +155,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(its_width_is_its_own_or_as_columns_says),
+	    cmocka_unit_test(its_width_is_its_own_or_less_if_columns_says_so),
 	    cmocka_unit_test(what_is_no_terminal_has_no_width_and_obeys_nothing),
 	    cmocka_unit_test(a_dumb_one_obeys_nothing),
 	    cmocka_unit_test(what_is_said_begins_where_the_bar_was_and_is_broken_at_the_edge),
