@@ -74,6 +74,11 @@ enum {
 /* Whole handshake, certificate to HELLO included: absolute, so a byte a second buys nothing. */
 #define HANDSHAKE_DEADLINE_NS (10 * NS_PER_SECOND)
 
+/* Who has not ticked for so long stood still: stopped, its machine paused or moved, or without a processor. Sessions
+ * that end soon after that were not lost on the way. */
+#define STOOD_STILL_NS     (2 * NS_PER_SECOND)
+#define STOOD_STILL_FOR_NS (10 * NS_PER_SECOND)
+
 /* A session is silent after three intervals, but never sooner than this. */
 #define SILENCE_MIN_NS (5 * NS_PER_SECOND)
 

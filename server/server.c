@@ -155,11 +155,27 @@ server_use_certificate(struct server *sv, struct hf_error *err)
 
 /* ---- once a second ---- */
 
+/* Its agents have missed it by then, and connect again: somebody will ask why. */
+static void
+tell_stood_still(struct server *sv, int64_t now_ns)
+{
+	int64_t stood_ns = now_ns - sv->second_ns;
+	char text[UNITS_TEXT_BYTES];
+
+	if (sv->second_ns != 0 && stood_ns > SILENCE_MIN_NS)
+		server_event(sv, NULL, "server_stood_still",
+		    "this server stood still for %s: it was stopped, its machine was paused or moved, or it had no "
+		    "processor",
+		    duration_format(stood_ns, text));
+	sv->second_ns = now_ns;
+}
+
 static void
 on_second(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *sv = arg;
 
+	tell_stood_still(sv, clock_monotonic_ns());
 	service_tick(sv->service);
 	server_keep_up(sv);
 }

@@ -212,7 +212,7 @@ source_leave(struct source *src, struct session *s, int status)
 		return;
 	source_note_heard(src);
 	src->session = NULL;
-	network_end(&src->network, status);
+	network_end(&src->network, worker_stood_still(src->worker) ? 0 : status);
 	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
 	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 	throttle_gate_leave(&src->gate, src->gone_ns);

@@ -81,6 +81,15 @@ on_disk(evutil_socket_t fd, short what, void *arg)
 	worker_touch(w); /* callbacks may have queued more */
 }
 
+bool
+worker_stood_still(const struct worker *w)
+{
+	int64_t now_ns = clock_monotonic_ns();
+
+	return now_ns - w->now_ns > STOOD_STILL_NS || /* the first of what waited may be a session that ends */
+	       (w->stood_still_ns != 0 && now_ns - w->stood_still_ns < STOOD_STILL_FOR_NS);
+}
+
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -88,6 +97,8 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	struct session *s, *next;
 	bool second = (atomic_fetch_add(&w->ticks, 1) + 1) % (NS_PER_SECOND / TICK_NS) == 0;
 
+	if (clock_monotonic_ns() - w->now_ns > STOOD_STILL_NS)
+		w->stood_still_ns = clock_monotonic_ns();
 	w->now_ns = clock_monotonic_ns();
 	for (s = w->sessions; s != NULL; s = next) {
 		next = s->next; /* it may be buried meanwhile, but it is not freed before the turn ends */

@@ -37,6 +37,7 @@ struct worker {
 	struct event *disk_event, *tick, *turn_end;
 	bool turn_end_pending, draining;
 	struct mail *drained;   /* to be posted when nothing is left; NULL: not draining, or posted */
+	int64_t stood_still_ns; /* monotonic: when it went on after standing still; 0 = it never did */
 	int64_t now_ns;         /* monotonic; of the last tick: for what need not be exact */
 	_Atomic unsigned ticks; /* read by others: see worker_ticks() */
 	char name[16];
@@ -72,6 +73,9 @@ void worker_drain(struct worker *w, struct mail *drained);
 /* Main thread. The server's certificate is another one: handshakes from now on use ctx (of pki_data_ctx()). Takes it.
  */
 void worker_use_ctx(struct worker *w, SSL_CTX *ctx);
+
+/* It stands still, or did until a moment ago: what broke off is not to be blamed on others. Worker thread. */
+bool worker_stood_still(const struct worker *w);
 
 /* Grows four times a second, for as long as its loop goes on. Any thread. */
 unsigned worker_ticks(const struct worker *w);

@@ -2,6 +2,7 @@
 """The connection is cut: after every byte of a client's session of 12 to 16 KiB, and without a word."""
 import concurrent.futures
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -223,6 +224,20 @@ def test_a_network_that_loses_sessions_is_told_and_agents_that_die_are_not(rig):
 
 
 # ---- silence ----
+
+def test_a_server_that_stands_still_blames_neither_its_agents_nor_the_network(rig):
+    daemon = rig.daemon()
+    agent = ready_agent(rig, daemon, {"root": rig.file("root", random_bytes(rig.random, MIB))})
+    daemon.program.signal(signal.SIGSTOP)
+    wait_for(lambda: not agent.is_connected(), 20, "the agent to miss it")
+    daemon.program.signal(signal.SIGCONT)
+    agent.wait_connected()
+    daemon.wait_streaming(agent.source)
+    assert "stood still for" in wait_for(lambda: daemon.events("server_stood_still"), 10, "its event")[0]["text"]
+    assert not [e for e in daemon.events("session_refused") if "SILENT" in e["text"]]
+    assert int(daemon.source(agent.source)["counters"]["lostSessions"]) == 0
+    agent.stop()
+
 
 @pytest.fixture(name="far")
 def far_fixture(rig):
