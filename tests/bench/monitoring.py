@@ -21,6 +21,7 @@ VALUES = [  # name, unit, goal, better
     ("monitored_cpu_cost_percent", "%", None, "lower"),
     ("monitored_idle_cpu_percent", "%", None, "lower"),
     ("monitored_answer_p99_ms", "ms", None, "lower"),
+    ("listed_owner_ms", "ms", 0.1, "lower"),
     ("listed_ack_p99_ms", "ms", None, "lower"),
     ("unlisted_ack_p99_ms", "ms", None, "lower"),
     ("listed_answer_p99_ms", "ms", None, "lower"),
@@ -85,6 +86,23 @@ def make_points(daemon, agent, source):
         run_paced(daemon, agent, 3, "--checkpoint-seconds", 0.001)
 
 
+def others_ns(daemon):
+    """CPU time of all threads but that of the control sockets, which is the main one."""
+    return sum(ns for thread, ns in daemon.thread_ns().items() if int(thread) != daemon.process.pid)
+
+
+def measure_owner(daemon, list_of_points, figures):
+    """What a list costs those who have other things to do."""
+    daemon.settle()
+    idle = others_ns(daemon)
+    time.sleep(IDLE_SECONDS)
+    before = others_ns(daemon)
+    with asking(daemon, [list_of_points], LISTS_PER_SECOND):
+        time.sleep(IDLE_SECONDS)
+        after = others_ns(daemon)
+    figures.add("listed_owner_ms", ((after - before) - (before - idle)) / 1e6 / (IDLE_SECONDS * LISTS_PER_SECOND))
+
+
 def measure_listed(daemon, agent, list_of_points, figures):
     for turn in range(TURNS):
         for listed in (turn % 2 == 0, turn % 2 == 1):
@@ -107,6 +125,8 @@ def measure(build, work, rounds, figures, note):
             print("bench: round %d of %d" % (number + 1, rounds), file=sys.stderr)
         measure_idle(daemon, questions, figures)
         make_points(daemon, agents[0], source)
-        measure_listed(daemon, agents[0], "/v1/points-in-time?sourceServerID=" + source, figures)
+        list_of_points = "/v1/points-in-time?sourceServerID=" + source
+        measure_owner(daemon, list_of_points, figures)
+        measure_listed(daemon, agents[0], list_of_points, figures)
     finally:
         daemon.stop()

@@ -402,6 +402,28 @@ point_names_volumes_it_can_and_numbers_the_rest(void **state)
 	free(s);
 }
 
+/* Its row says so only if it has one, and only by and by. */
+static void
+point_that_was_read_back_last_is_verified(void **state)
+{
+	struct source_status *s = new_status();
+	struct pit pit = {.id = {"pit-0123456789abcdef0"}, .consistency = CHECKPOINT_CRASH};
+	json_t *json;
+
+	s->verified_pit = pit.id;
+	s->verified_ns = 1000000000000000000;
+	json = api_json_pit(&s->id, &pit, s);
+	assert_true(json_is_true(json_object_get(json, "verified")));
+	assert_string_equal(json_string_value(json_object_get(json, "lastVerified")), "2001-09-09T01:46:40.000Z");
+	json_decref(json);
+	pit.id.text[4] = '1';
+	json = api_json_pit(&s->id, &pit, s);
+	assert_true(json_is_false(json_object_get(json, "verified")));
+	assert_true(json_is_null(json_object_get(json, "lastVerified")));
+	json_decref(json);
+	free(s);
+}
+
 static void
 point_is_guarded_until_its_source_has_run_so_long(void **state)
 {
@@ -572,6 +594,7 @@ main(void)
 	    cmocka_unit_test(a_stall_crosses_out_the_step_that_fails),
 	    cmocka_unit_test(ready_rests_on_a_point_that_was_read_back),
 	    cmocka_unit_test(point_names_volumes_it_can_and_numbers_the_rest),
+	    cmocka_unit_test(point_that_was_read_back_last_is_verified),
 	    cmocka_unit_test(point_is_guarded_until_its_source_has_run_so_long),
 	    cmocka_unit_test(token_state_tells_what_matters_most),
 	    cmocka_unit_test(health_blames_the_server_only_for_its_own_faults),
