@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* peer_clock.h: how far a source's clock is from ours, from the times its heartbeats echo, as NTP does it. Of the last
- * eight samples the one with the shortest round trip is believed: queues only ever make a sample worse. When either clock
- * was set, only what came since. Pure. */
+ * eight samples the one with the shortest round trip is believed: queues only ever make a sample worse. When either
+ * clock was set, only what came since. Pure. */
 #ifndef HF_SERVER_PEER_CLOCK_H
 #define HF_SERVER_PEER_CLOCK_H
 

@@ -68,7 +68,7 @@ struct server {
 	bool api_started, draining, staging_asked;
 	int64_t certificates_looked_ns; /* real clock */
 	int64_t registry_kept_ns;
-	int64_t second_ns; /* monotonic: of the last one */
+	int64_t second_ns;                    /* monotonic: of the last one */
 	char registry_repair[SENTENCE_BYTES]; /* what was done about a damaged holdfast.db at the start; "" = nothing */
 	struct drained {
 		struct mail mail;
