@@ -90,6 +90,8 @@ set_range(const struct catch_up *c, int64_t now_ns, uint64_t bytes, struct catch
 	double a = pace_since(c, 0, now_ns, bytes), b = pace_since(c, short_sample(c, now_ns), now_ns, bytes);
 	double fast = a > b ? a : b, slow = a > b ? b : a;
 
+	if (now_ns - c->samples[0].at_ns < SAMPLE_INTERVAL_NS)
+		return false; /* what an agent tells moves in steps of a second: a shorter while says anything */
 	if (slow <= 0 || (double)bytes / slow >= (double)ETA_MAX_NS)
 		return false;
 	s->earliest_ns = (int64_t)((double)bytes / fast);

@@ -3,7 +3,7 @@
  * source has one.
  *
  * What is left is sampled every five seconds, for a minute. The pace since the oldest sample and that of the last ten
- * seconds give the range. It does not converge when
+ * seconds give the range; before there are five seconds to judge by there is none. It does not converge when
  *	- an agent that captures writes has more left than a minute ago, or
  *	- of one that compares in passes, three checkpoints in a row were older at their arrival than the one before:
  *	  while a pass is sent so much changes that the next one takes longer still. */

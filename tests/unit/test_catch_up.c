@@ -80,6 +80,17 @@ a_fill_that_stands_still_says_neither(void **state)
 	assert_int_equal(get(&c, now_ns, bytes, NO_CHECKPOINT).state, CATCH_UP_UNKNOWN);
 }
 
+/* What an agent tells comes once a second, in steps. */
+static void
+a_moment_is_no_pace(void **state)
+{
+	struct catch_up c = {0};
+
+	catch_up_note(&c, S, ACTIVITY_FILL, 1, 10000);
+	assert_int_equal(get(&c, S + S / 5, 9000, NO_CHECKPOINT).state, CATCH_UP_UNKNOWN);
+	assert_int_equal(get(&c, 6 * S, 5000, NO_CHECKPOINT).state, CATCH_UP_CONVERGING);
+}
+
 static void
 another_pass_begins_anew(void **state)
 {
@@ -181,6 +192,7 @@ main(void)
 	    cmocka_unit_test(a_steady_fill_ends_when_its_pace_says),
 	    cmocka_unit_test(a_fill_that_slows_down_has_a_range),
 	    cmocka_unit_test(a_fill_that_stands_still_says_neither),
+	    cmocka_unit_test(a_moment_is_no_pace),
 	    cmocka_unit_test(another_pass_begins_anew),
 	    cmocka_unit_test(a_pass_of_a_source_that_is_not_late_is_no_catching_up),
 	    cmocka_unit_test(a_backlog_that_grows_for_a_minute_does_not_converge),
