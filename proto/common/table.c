@@ -13,6 +13,7 @@ enum {
 	COLUMNS_MAX = 32,
 	GAP = 2,
 	SHRUNK_WIDTH_MIN = 6,
+	SHRUNK_WIDTH_EASY = 14, /* hosts can still be told apart */
 	BELOW_INDENT = 4,
 };
 
@@ -234,15 +235,16 @@ full_width(const struct view *v)
 	return total;
 }
 
+/* As narrow as it can still be read with ease. */
 static int
 least_width(const struct table *t, const struct view *v)
 {
 	int total = -GAP;
 
 	for (size_t i = 0; i < v->count; i++) {
-		bool shrinks = t->columns[v->columns[i]].shrinks && v->widths[i] > SHRUNK_WIDTH_MIN;
+		bool shrinks = t->columns[v->columns[i]].shrinks && v->widths[i] > SHRUNK_WIDTH_EASY;
 
-		total += GAP + (shrinks ? SHRUNK_WIDTH_MIN : v->widths[i]);
+		total += GAP + (shrinks ? SHRUNK_WIDTH_EASY : v->widths[i]);
 	}
 	return total;
 }

@@ -26,13 +26,13 @@ static const struct table_column columns[] = {
     {"name", "NAME", false, true, 0},
     {"consistency", "CONSISTENCY", false, false, 4},
     {"complete", "COMPLETE", false, false, 5},
-    {"verified", "VERIFIED", false, false, 3},
+    {"verified", "VERIFIED", false, false, 2},
     {"last-verified", "LAST VERIFIED", false, false, COLUMN_EXTRA},
     {"kept", "KEPT BY", false, false, 6},
     {"planned", "PLANNED", false, false, COLUMN_EXTRA},
     {"size", "SIZE", true, false, COLUMN_EXTRA},
     {"unique", "UNIQUE", true, false, COLUMN_EXTRA},
-    {"frees", "FREES", true, false, 2},
+    {"frees", "FREES", true, false, 3},
     {"lsn", "LSN", true, false, COLUMN_EXTRA},
 };
 

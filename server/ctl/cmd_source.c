@@ -236,7 +236,7 @@ show_rot(const json_t *source, int64_t now_ns)
 }
 
 static const struct table_column show_volume_columns[] = {
-    {"name", "  VOLUME", false, false, 0},
+    {"name", "  VOLUME", false, true, 0},
     {"device", "DEVICE", false, true, 5},
     {"size", "SIZE", true, false, 0},
     {"replicated", "REPLICATED", true, false, 0},

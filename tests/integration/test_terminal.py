@@ -146,6 +146,7 @@ def test_the_agent_says_why_a_disk_of_it_is_not_replicated(rig):
     text, code = on_terminal("holdfast-agent status --state %s" % agent.state_dir, 80)
     fits(text, 80)
     assert code == 0 and "volume a-volume-with-quite-a-long-name: its disk was not found on the source" in " ".join(text.split()), text
+    fits(on_terminal("holdfastctl source show %s" % agent.source, 80, {"HOLDFAST_SOCKET": str(daemon.run_dir), "NO_COLOR": "1"})[0], 80)
     assert "next: look at its disk on the source: holdfast-agent status" in " ".join(daemon.ctl("status").stdout.split())
 
 
@@ -177,6 +178,17 @@ def test_of_a_source_without_volumes_none_is_asked_for(rig):
     hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent"), hostname="web01")
     said = daemon.ctl("export", "file", "web01", "-o", rig.path("x"), check=4).stderr
     assert "no volume of this source is known now: " in said and "which volume" not in said, said
+
+
+def test_machines_with_long_names_can_be_told_apart(rig):
+    daemon = rig.daemon()
+    for n in range(2):
+        hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), rig.path("agent%d" % n), hostname="database-%d.example.com" % n)
+    for command in ("status", "source list"):
+        text = on_terminal("holdfastctl " + command, 80, {"HOLDFAST_SOCKET": str(daemon.run_dir), "NO_COLOR": "1"})[0]
+        fits(text, 80)
+        lines = [line for line in text.splitlines() if line.startswith("database-") and " is " not in line]
+        assert sorted(line[:10] for line in lines) == ["database-0", "database-1"], text
 
 
 def test_of_many_that_are_not_well_the_first_are_told_and_how_to_see_the_others(rig):

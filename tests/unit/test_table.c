@@ -86,6 +86,19 @@ one_narrower_still_leaves_out_what_it_can_do_without(void **state)
 }
 
 static void
+what_can_be_done_without_goes_before_names_are_hard_to_tell_apart(void **state)
+{
+	const struct table_style just = {.header = true, .width = 29}, narrower = {.header = true, .width = 28};
+
+	expect(&just, "ID    NAME               SIZE\n"
+		      "s-1   a-very-long-h~  1.5 GiB\n"
+		      "s-22                     12 B\n");
+	expect(&narrower, "ID    NAME\n"
+			  "s-1   a-very-long-host-name~\n"
+			  "s-22\n");
+}
+
+static void
 scripts_get_tabs_and_exact_numbers(void **state)
 {
 	const struct table_style style = {.tabs = true, .exact = true, .width = 10};
@@ -229,6 +242,7 @@ main(void)
 	    cmocka_unit_test(people_get_aligned_columns),
 	    cmocka_unit_test(narrow_terminal_cuts_what_may_be_cut),
 	    cmocka_unit_test(one_narrower_still_leaves_out_what_it_can_do_without),
+	    cmocka_unit_test(what_can_be_done_without_goes_before_names_are_hard_to_tell_apart),
 	    cmocka_unit_test(scripts_get_tabs_and_exact_numbers),
 	    cmocka_unit_test(columns_are_chosen_by_name_in_any_order),
 	    cmocka_unit_test(unknown_column_is_named),
