@@ -12,7 +12,7 @@
  * socket, is in a session of its own (a terminal's ^C does not reach it) and is the last to be chosen when memory runs
  * out. When the agent is gone, even by SIGKILL, its socket ends, and the guard thaws and leaves.
  *
- * FIFREEZE first writes out what is dirty and may take long, in a sleep no signal ends. So it is done in a third
+ * FIFREEZE writes out what is dirty and may take long, in a sleep no signal ends. So it is done in a third
  * process, the freezer, and the guard stays awake: at the end of the time it thaws what stands and marks the attempt as
  * abandoned; the freezer, when it comes back, sees that and thaws its last one. Each mount's fate is one atomic word in
  * memory shared by the two, so exactly one of them thaws it.
@@ -109,9 +109,19 @@ thaw_one(struct guard *g, size_t i)
 		(void)ioctl(g->fds[i], FITHAW, 0); /* fails only if somebody else has thawed it */
 }
 
+/* FIFREEZE writes out what is dirty, and whoever wants to write waits for it. So most of it is written before; that may
+ * take the whole time there is, and then nothing is frozen. */
+static void
+sync_mounts(const struct guard *g)
+{
+	for (size_t i = 0; i < g->count && !atomic_load(&g->attempt->abandoned); i++)
+		(void)syncfs(g->fds[i]); /* what fails here fails for FIFREEZE, too */
+}
+
 static void
 run_freezer(struct guard *g)
 {
+	sync_mounts(g);
 	for (size_t i = 0; i < g->count && !atomic_load(&g->attempt->abandoned); i++) {
 		if (ioctl(g->fds[i], FIFREEZE, 0) < 0) {
 			atomic_store(&g->attempt->failed, (int)i);
@@ -487,6 +497,7 @@ freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err)
 {
 	struct command c = {.what = COMMAND_FREEZE, .timeout_ns = timeout_ns};
 	struct reply reply = {.which = WHICH_NONE};
+	char may[UNITS_TEXT_BYTES];
 	int r = f->socket < 0 ? start_guard(f, err) : 0;
 
 	if (r < 0)
@@ -502,6 +513,10 @@ freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err)
 	if (reply.result < 0 && reply.which == WHICH_RECORD)
 		return hf_error_set(
 		    err, reply.result, "nothing is frozen that is not written down first, in %s", f->record_path);
+	if (reply.result == -ETIME)
+		return hf_error_say(err, -ETIME,
+		    "what was not yet written to the file systems could not be within %s; they are not frozen",
+		    duration_format(timeout_ns, may));
 	if (reply.result < 0)
 		return hf_error_set(err, reply.result, "freezing %s",
 		    reply.which >= 0 ? f->mountpoints[reply.which] : "the file systems");

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from faulty_disk import FaultyDisk
 from harness import BLOCK, BUILD, IS_ROOT, MIB, ROOT, is_mounted, run, wait_for
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="mounting and freezing need root")
@@ -259,6 +260,56 @@ def test_what_an_administrator_froze_stays_frozen(killed):
     done = thaw_command(killed.frozen_agent)
     assert (done.returncode, done.stdout) == (0, "Nothing was left frozen.\n")
     assert is_frozen(other)
+
+
+def children(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as f:
+        return [int(child) for child in f.read().split()]
+
+
+def test_who_writes_does_not_wait_until_a_slow_disk_has_what_was_written_before(rig):
+    """The kernel would let all writers wait for it: it is written before the freeze, or there is none."""
+    image = rig.empty_file("slow.img", 32 * MIB)
+    run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+    disk = FaultyDisk(rig, image)
+    where = rig.mount(rig.loop(disk.path), "slow")
+    (where / "there").mkdir()
+    rig.on_end(disk.heal)
+    served = rig.daemon()
+    volume = rig.file("disk", bytes(MIB))
+    agent = rig.agent(served, {"root": volume}, options=["--freeze", where, "--freeze-timeout", "500ms"]).start()
+
+    changed_at = []
+
+    def newest():
+        """The newest point. Without a change there would be no other and no freeze, and the one before may have come amid a pass: so
+        for each point there is a change."""
+        points = served.points(agent.source)
+        if len(points) not in changed_at:
+            changed_at.append(len(points))
+            with open(volume, "r+b") as f:
+                f.write(rig.random.randbytes(BLOCK))
+        return points[-1] if points else None
+
+    def is_frozen_anew(since):
+        point = newest()
+        return point and point["consistency"] == "filesystem" and point["pointInTimeID"] != since
+
+    served.wait_ready(agent.source)
+    wait_for(lambda: is_frozen_anew(None), 60, "a freeze")
+    agent.program.log.write_text("")
+    disk.delay("write", 2)
+    (where / "dirty").write_bytes(rig.random.randbytes(16 * MIB))
+    wait_for(lambda: newest() and "could not be within" in agent.program.log.read_text(), 60, "a freeze that is too slow")
+    freezers = children(agent.program.children()[0])
+    with pytest.raises(FileExistsError):
+        os.mkdir(where / "there")  # needs no disk, and waits while the file system stands still
+    assert freezers and children(agent.program.children()[0]) == freezers
+    disk.heal()
+    wait_for(lambda: not children(agent.program.children()[0]), 60, "the disk to have it all")
+    since = newest()["pointInTimeID"]
+    wait_for(lambda: is_frozen_anew(since), 60, "a freeze again")
+    agent.stop()
 
 
 def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
