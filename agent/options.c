@@ -35,6 +35,10 @@ enum option_id {
 
 #define IN(command) (1u << (command))
 
+/* All that writes waits for so long, and most of it gives up sooner. */
+#define FREEZE_TIMEOUT_LEAST_NS (NS_PER_SECOND / 10)
+#define FREEZE_TIMEOUT_MOST_NS  (600 * NS_PER_SECOND)
+
 static const struct description {
 	enum option_id id;
 	unsigned commands;
@@ -171,12 +175,16 @@ add(const char **list, size_t *count, size_t max, const char *value, const char 
 }
 
 static bool
-parse_time(const char *text, int64_t least_ns, int64_t *ret_ns)
+parse_time(const char *text, int64_t least_ns, int64_t most_ns, int64_t *ret_ns)
 {
+	char least[UNITS_TEXT_BYTES], most[UNITS_TEXT_BYTES];
 	int64_t ns;
 
-	if (duration_parse(text, &ns) < 0 || ns < least_ns)
+	if (duration_parse(text, &ns) < 0)
 		return wrong("'%s' is not a time: write 500ms, 10s, 5m, 1h", text);
+	if (ns < least_ns || ns > most_ns)
+		return wrong("'%s' is not between %s and %s", text, duration_format(least_ns, least),
+		    duration_format(most_ns, most));
 	*ret_ns = ns;
 	return true;
 }
@@ -219,8 +227,9 @@ set_option(struct options *o, enum option_id id, const char *value)
 	case OPTION_ONCE: o->once = true; return true;
 	case OPTION_VOLUME: return add(o->volumes, &o->volume_count, VOLUMES_MAX, value, "volume");
 	case OPTION_FREEZE: return add(o->freeze, &o->freeze_count, OPTIONS_FREEZE_MAX, value, "freeze");
-	case OPTION_INTERVAL: return parse_time(value, 0, &o->interval_ns);
-	case OPTION_FREEZE_TIMEOUT: return parse_time(value, NS_PER_SECOND / 10, &o->freeze_timeout_ns);
+	case OPTION_INTERVAL: return parse_time(value, 0, INT64_MAX, &o->interval_ns);
+	case OPTION_FREEZE_TIMEOUT:
+		return parse_time(value, FREEZE_TIMEOUT_LEAST_NS, FREEZE_TIMEOUT_MOST_NS, &o->freeze_timeout_ns);
 	case OPTION_NEW_DISKS: o->new_disks = value; return true;
 	case OPTION_COMPRESS: return parse_compress(value, &o->compressions);
 	case OPTION_PROGRESS: return parse_progress(value, &o->progress);

@@ -322,6 +322,13 @@ def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
     assert is_mounted(two.mounts[0])
 
 
+@pytest.mark.parametrize("time_text", ["50ms", "601s", "300d", "soon"])
+def test_no_freeze_is_meant_to_last_for_ever(time_text):
+    """Of a month, the milliseconds are more than an int has, and nothing would have thawed."""
+    done = run(BUILD / "holdfast-agent", "run", "--state", "/nonexistent", "--freeze-timeout", time_text, check=False)
+    assert done.returncode == 2 and time_text in done.stderr
+
+
 def run_with(two, agent, capabilities):
     """A run of the agent as a service that has these capabilities, and as little memory to lock as systemd 219 leaves one."""
     freeze = [word for m in two.mounts for word in ("--freeze", m)]
