@@ -3,13 +3,13 @@
 
 /* Two that claim at once may mix up their numbers: then the wrong ones give way, until the next claim. */
 void
-precedence_claim(struct precedence *p, const void *who, int64_t due_ns, uint64_t rate, int64_t now_ns)
+precedence_claim(struct precedence *p, const void *who, int64_t due_ns, uint64_t left, int64_t now_ns)
 {
 	if (precedence_yields(p, who, due_ns, now_ns))
 		return;
 	atomic_store(&p->claimant, who);
 	atomic_store(&p->due_ns, due_ns);
-	atomic_store(&p->rate, rate);
+	atomic_store(&p->left, left);
 	atomic_store(&p->until_ns, now_ns + PRECEDENCE_NS);
 }
 
@@ -41,7 +41,7 @@ uint64_t
 precedence_share(const struct precedence *p)
 {
 	unsigned sharers = atomic_load(&p->sharers);
-	uint64_t part = atomic_load(&p->rate) / PRECEDENCE_PART / (sharers > 0 ? sharers : 1);
+	uint64_t part = atomic_load(&p->left) / (sharers > 0 ? sharers : 1);
 
 	return part > PRECEDENCE_LEAST_BYTES ? part : PRECEDENCE_LEAST_BYTES;
 }

@@ -147,6 +147,7 @@ struct source {
 	bool shares;                /* it counts among those that give way and have something to bring */
 	struct trial trial;         /* does it help that others do? */
 	bool goes_first;            /* as that says */
+	uint64_t left;              /* bytes a second that it then leaves all others together */
 	bool frame_is_slow;         /* for a second; the rest is what was so when that was looked at */
 	struct {
 		uint64_t frames, waited_ns;

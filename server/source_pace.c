@@ -7,8 +7,9 @@
  *
  * But one that is late, and waits for our disk or for its line, goes first (server/precedence.h), as long as that is
  * seen to help it (server/trial.h): the line may be its own. Those with more time have shares then, together a part of
- * what the late one brings: whatever came beyond it is made up for by holding. Whoever would miss its own target gives
- * way no longer: that one is late already, and no reason to make another so.
+ * what the late one brings, and more as long as that one waits no more: its throttle or its own disks hold it up then,
+ * and the rest of the line is nobody's. Whatever came beyond a share is made up for by holding. Whoever would miss its
+ * own target gives way no longer: that one is late already, and no reason to make another so.
  *
  * The gate is a throttle (server/throttle.h): what is read of the socket. TCP then holds the agent back, so a throttle
  * counts at once, also for what was granted before. There is less credit than without one, so that heartbeats are not
@@ -21,11 +22,13 @@
 #include "server/session_impl.h"
 #include "server/source_impl.h"
 
-#define MUCH 0.2 /* of its time: then a source is held up by what it waits for */
+#define LEFT_MAX_BYTES UINT32_MAX /* a second: more than a line has */
+#define MUCH           0.2        /* of its time: then a source is held up by what it waits for */
 
 enum {
 	LATE_PART = 2,   /* of its RPO target: then a source may claim to go first */
-	SPARE_PART = 10, /* of it: whoever has no more time than that to spare gives way to nobody */
+	LEFT_PART = 8,   /* of what it brings: so much it leaves the others while it waits */
+	SPARE_PART = 10, /* of its RPO target: whoever has no more time than that to spare gives way to nobody */
 };
 
 bool
@@ -122,6 +125,19 @@ waits_for_shared(const struct source *src)
 					 waits[STAGE_NETWORK] + waits[STAGE_WRITE] + waits[STAGE_SYNC] > MUCH);
 }
 
+/* Neither does it have what it wants, nor do its own disks, processor and throttle hold it up, as far as is known. */
+static bool
+is_short(const struct source *src)
+{
+	double waits[STAGES];
+	int worst;
+
+	if (src->frame_is_slow || !stages_get_newest(&src->stages, waits))
+		return true;
+	worst = stages_bottleneck(waits);
+	return worst == STAGE_NETWORK || worst == STAGE_WRITE || worst == STAGE_SYNC;
+}
+
 static bool
 is_late(const struct source *src)
 {
@@ -157,6 +173,17 @@ needs_precedence(struct source *src, int64_t now_ns)
 	return is_taken(src) && is_late(src) && is_bringing(src, now_ns) && (src->goes_first || waits_for_shared(src));
 }
 
+/* As a sender of TCP seeks what a line has room for: a little more each second, and half when it was too much. */
+static uint64_t
+leave_others(struct source *src, int64_t now_ns)
+{
+	uint64_t least = rate_get(&src->rate, now_ns, RATE_SECONDS) / LEFT_PART;
+	bool spare = src->trial.phase == TRIAL_HELPED && !is_short(src) && src->left < LEFT_MAX_BYTES;
+	uint64_t more = spare ? src->left + src->left / 8 : src->left / 2;
+
+	return more > least ? more : least;
+}
+
 static void
 claim_precedence(struct source *src, int64_t now_ns)
 {
@@ -166,8 +193,9 @@ claim_precedence(struct source *src, int64_t now_ns)
 	src->goes_first = trial_tick(&src->trial, needs_precedence(src, now_ns), src->read_bytes, now_ns);
 	if (src->trial.phase != before)
 		log_trial(src);
+	src->left = src->goes_first ? leave_others(src, now_ns) : 0;
 	if (src->goes_first)
-		precedence_claim(p, src, src->due_ns, rate_get(&src->rate, now_ns, RATE_SECONDS), now_ns);
+		precedence_claim(p, src, src->due_ns, src->left, now_ns);
 	else
 		precedence_withdraw(p, src);
 }

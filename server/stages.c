@@ -71,14 +71,13 @@ measures(const struct message_waits *w)
 	return w->source_ns > 0 || w->tls_ns > 0 || w->network_ns > 0 || w->server_ns > 0;
 }
 
-bool
-stages_get(const struct stages *s, double ret_shares[STAGES])
+static bool
+get_between(const struct stage_sample *from, const struct stage_sample *to, double ret_shares[STAGES])
 {
-	const struct stage_sample *from = &s->samples[0], *to = &s->samples[s->count > 0 ? s->count - 1 : 0];
 	int64_t span_ns = to->at_ns - from->at_ns;
 	double network, server, throttle, sync;
 
-	if (s->count < 2 || span_ns <= 0 || !measures(&to->agent))
+	if (span_ns <= 0 || !measures(&to->agent))
 		return false;
 	network = share(from->agent.network_ns, to->agent.network_ns, span_ns);
 	server = share(from->agent.server_ns, to->agent.server_ns, span_ns);
@@ -92,6 +91,18 @@ stages_get(const struct stages *s, double ret_shares[STAGES])
 	ret_shares[STAGE_SYNC] = take(&server, sync);
 	ret_shares[STAGE_WRITE] = server;
 	return true;
+}
+
+bool
+stages_get(const struct stages *s, double ret_shares[STAGES])
+{
+	return s->count >= 2 && get_between(&s->samples[0], &s->samples[s->count - 1], ret_shares);
+}
+
+bool
+stages_get_newest(const struct stages *s, double ret_shares[STAGES])
+{
+	return s->count >= 2 && get_between(&s->samples[s->count - 2], &s->samples[s->count - 1], ret_shares);
 }
 
 int

@@ -35,6 +35,8 @@ void stages_add(struct stages *s, const struct stage_sample *sample);
 
 /* Share of the time since the oldest sample that each stage was waited for, 0..1. False: not known yet. */
 bool stages_get(const struct stages *s, double ret_shares[STAGES]);
+/* The same of the newest two samples. */
+bool stages_get_newest(const struct stages *s, double ret_shares[STAGES]);
 
 /* The one waited for longest; -1: none for a fifth of the time. */
 int stages_bottleneck(const double shares[STAGES]);

@@ -118,6 +118,24 @@ what_was_ten_seconds_ago_is_forgotten(void **state)
 }
 
 static void
+what_is_so_now_is_told_before_ten_seconds_say_so(void **state)
+{
+	const struct stage_sample each = {.agent = {.network_ns = S}};
+	struct stages s = ten_seconds(&each);
+	struct stage_sample sample = s.samples[s.count - 1];
+	double shares[STAGES];
+
+	assert_true(stages_get_newest(&s, shares));
+	assert_true(shares[STAGE_NETWORK] == 1);
+	sample.at_ns += 2 * S;
+	stages_add(&s, &sample);
+	assert_true(stages_get_newest(&s, shares));
+	assert_true(shares[STAGE_NETWORK] == 0);
+	assert_true(stages_get(&s, shares));
+	assert_true(shares[STAGE_NETWORK] > 0.5);
+}
+
+static void
 an_agent_that_was_started_again_begins_anew(void **state)
 {
 	const struct stage_sample each = {.agent = {.network_ns = S}};
@@ -145,6 +163,7 @@ main(void)
 	    cmocka_unit_test(what_an_agent_makes_up_is_no_more_than_the_time),
 	    cmocka_unit_test(an_agent_that_does_not_measure_is_not_known),
 	    cmocka_unit_test(what_was_ten_seconds_ago_is_forgotten),
+	    cmocka_unit_test(what_is_so_now_is_told_before_ten_seconds_say_so),
 	    cmocka_unit_test(an_agent_that_was_started_again_begins_anew),
 	};
 
