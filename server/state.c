@@ -182,6 +182,13 @@ is_behind(const struct state_facts *f)
 	return f->backlog_bytes > 0 && f->lag_ns > CATCH_UP_LATE_NS;
 }
 
+/* Nothing is known to wait, because nobody has looked: a long pass, or a disk that does not answer. */
+static bool
+is_late(const struct state_facts *f)
+{
+	return f->lag_ns > CATCH_UP_LATE_NS;
+}
+
 static bool
 falls_behind(const struct state_facts *f)
 {
@@ -256,6 +263,8 @@ static const struct rule {
     {falls_behind, STATE_BACKLOG, "NOT_CONVERGING", DETAIL_STAGE, "more is written at the source than arrives",
 	"holdfastctl source show SOURCE names what holds it up: give it more of that, or write less"},
     {is_behind, STATE_BACKLOG, "", DETAIL_STAGE, "changes wait at the source", ""},
+    {is_late, STATE_CONTINUOUS, "", DETAIL_STAGE,
+	"the agent has not come through its disks for more than half a minute", ""},
     {always, STATE_CONTINUOUS, "", DETAIL_NONE, "changes arrive as they are found", ""},
 };
 

@@ -460,6 +460,20 @@ a_store_that_cannot_be_used_is_not_ready(void **state)
 }
 
 static void
+of_disks_that_nobody_came_through_it_is_not_said_that_their_changes_arrive(void **state)
+{
+	struct state_facts f = good_facts();
+
+	(void)state;
+	assert_non_null(strstr(judge(&f).reason, "arrive"));
+	f.lag_ns = CATCH_UP_LATE_NS + 1;
+	f.bottleneck = STAGE_SOURCE;
+	assert_int_equal(judge(&f).state, STATE_CONTINUOUS);
+	assert_null(strstr(judge(&f).reason, "arrive"));
+	assert_non_null(strstr(judge(&f).reason, "its disks to be read"));
+}
+
+static void
 a_limit_of_open_files_is_not_cured_at_the_disk(void **state)
 {
 	struct state_facts f = good_facts();
@@ -623,6 +637,7 @@ main(void)
 	    cmocka_unit_test(a_full_staging_area_stalls_but_points_stay),
 	    cmocka_unit_test(what_keeps_the_first_point_from_coming_is_a_reason_not_to_be_ready),
 	    cmocka_unit_test(a_store_that_cannot_be_used_is_not_ready),
+	    cmocka_unit_test(of_disks_that_nobody_came_through_it_is_not_said_that_their_changes_arrive),
 	    cmocka_unit_test(a_limit_of_open_files_is_not_cured_at_the_disk),
 	    cmocka_unit_test(a_staging_disk_that_does_not_answer_stalls_and_a_full_one_is_told_as_that),
 	    cmocka_unit_test(comparing_everything_is_rescan_and_leaves_points_ready),
