@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import tempfile
 import threading
@@ -150,6 +151,31 @@ def test_help_knows_every_command(server):
     for line in ("status", "ready SOURCE", "pit create SOURCE", "token create", "export file SOURCE", "ca show"):
         assert "  %s " % line in text
     assert "--max-lag" in server.ctl("ready", "--help").stdout
+
+
+class Busy(socketserver.StreamRequestHandler):
+    """Answers with the next of its server's (status, body), over one connection after the other."""
+
+    def handle(self):
+        while self.rfile.readline():
+            while self.rfile.readline() not in (b"\r\n", b""):
+                pass
+            status, body = self.server.answers.pop(0)
+            text = json.dumps(body).encode()
+            self.wfile.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\n\r\n%s" % (status, len(text), text))
+
+
+@pytest.mark.parametrize("code, waits", [("EAGAIN", True), ("SHUTDOWN", False)])
+def test_a_list_waits_for_data_that_is_being_opened(tmp_path, code, waits):
+    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "monitor.sock"), Busy) as busy:
+        busy.daemon_threads = True
+        busy.answers = [(503, {"code": code, "detail": "not now"})] * 2 + [(200, {"items": [], "nextCursor": None})]
+        threading.Thread(target=busy.serve_forever, args=(0.01,), daemon=True).start()
+        done = subprocess.run([CTL, "--socket", tmp_path, "token", "list", "--json"], capture_output=True, text=True, timeout=PATIENCE,
+                              check=False)
+        busy.shutdown()
+    assert (done.returncode, "not now" in done.stderr) == ((DONE, False) if waits else (FAILED, True)), done.stderr
+    assert len(busy.answers) == (0 if waits else 2)
 
 
 def test_no_daemon_is_told_from_no_permission(server, tmp_path):

@@ -215,6 +215,28 @@ what_is_forgotten_is_not_there_and_its_neighbours_are(void **state)
 	free(s);
 }
 
+static void
+points_are_those_of_the_snapshot_and_stay_with_who_got_them(void **state)
+{
+	struct id one = {"s-1"}, none = {"s-9"};
+	struct source_status *s = make_status("s-1", 1, 7);
+	struct points *first = points_create(&one), *got, *later;
+
+	status_publish(*state, s, points_ref(first));
+	assert_true(status_get_points(*state, &one, s, &got));
+	assert_ptr_equal(got, first);
+	points_unref(first);
+	s->store_status = -1;
+	status_publish(*state, s, NULL);
+	assert_true(status_get_points(*state, &one, s, &later));
+	assert_null(later);
+	assert_int_equal(s->store_status, -1);
+	assert_string_equal(got->source.text, "s-1"); /* the last of them: it is freed here */
+	points_unref(got);
+	assert_false(status_get_points(*state, &none, s, &got));
+	free(s);
+}
+
 /* How many turns it makes when this is published of the source next. */
 static uint64_t
 turns_of(struct status_table *t, const struct source_status *s)
@@ -283,6 +305,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_list_goes_on_over_sources_that_come, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_reader_never_sees_two_snapshots_mixed, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(what_is_forgotten_is_not_there_and_its_neighbours_are, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		points_are_those_of_the_snapshot_and_stay_with_who_got_them, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		a_source_turns_when_it_stands_otherwise_and_not_when_figures_grow, set_up, tear_down),
 	    cmocka_unit_test(lag_grows_with_the_clock_and_is_never_negative),
