@@ -192,7 +192,9 @@ open_mounts(struct guard *g)
 static struct reply
 write_record(struct guard *g)
 {
-	return (struct reply){.result = freeze_record_write(GUARD_RECORD, g->mounts, g->count), .which = WHICH_RECORD};
+	int r = freeze_record_write(GUARD_RECORD, g->mounts, g->count);
+
+	return (struct reply){.result = r, .which = r < 0 ? WHICH_RECORD : WHICH_NONE};
 }
 
 static int
@@ -510,7 +512,7 @@ freeze_begin(struct freeze *f, int64_t timeout_ns, struct hf_error *err)
 		    "%s is frozen already, not by us; if nobody wants it so: fsfreeze --unfreeze "
 		    "%s",
 		    f->mountpoints[reply.which], f->mountpoints[reply.which]);
-	if (reply.result < 0 && reply.which == WHICH_RECORD)
+	if (reply.which == WHICH_RECORD)
 		return hf_error_set(
 		    err, reply.result, "nothing is frozen that is not written down first, in %s", f->record_path);
 	if (reply.result == -ETIME)

@@ -297,16 +297,19 @@ def test_who_writes_does_not_wait_until_a_slow_disk_has_what_was_written_before(
 
     served.wait_ready(agent.source)
     wait_for(lambda: is_frozen_anew(None), 60, "a freeze")
-    agent.program.log.write_text("")
+    guard = agent.program.children()[0]
+    agent.program.signal(signal.SIGSTOP)  # what it has begun is over before the disk is slow
+    wait_for(lambda: not children(guard), 20, "the end of a freeze")
     disk.delay("write", 2)
     (where / "dirty").write_bytes(rig.random.randbytes(16 * MIB))
-    wait_for(lambda: newest() and "could not be within" in agent.program.log.read_text(), 60, "a freeze that is too slow")
-    freezers = children(agent.program.children()[0])
+    agent.program.signal(signal.SIGCONT)
+    wait_for(lambda: newest() and children(guard) and "could not be within" in agent.program.log.read_text(), 60, "a freeze that is too slow")
+    freezers = children(guard)
     with pytest.raises(FileExistsError):
         os.mkdir(where / "there")  # needs no disk, and waits while the file system stands still
-    assert freezers and children(agent.program.children()[0]) == freezers
+    assert freezers and children(guard) == freezers
     disk.heal()
-    wait_for(lambda: not children(agent.program.children()[0]), 60, "the disk to have it all")
+    wait_for(lambda: not children(guard), 60, "the disk to have it all")
     since = newest()["pointInTimeID"]
     wait_for(lambda: is_frozen_anew(since), 60, "a freeze again")
     agent.stop()
