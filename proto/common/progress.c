@@ -76,10 +76,11 @@ describe(const struct progress *p, int64_t now_ns, char *ret_text, size_t size)
 	char done[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
 	int64_t left_ns = progress_left_ns(p, now_ns);
 
+	if (left_ns > 0) /* whole seconds, and none is left only at the end */
+		left_ns += NS_PER_SECOND - 1 - (left_ns - 1) % NS_PER_SECOND;
 	snprintf(ret_text, size, "%3d %%  %s of %s  %s/s  %s%s", percent(p), size_format(p->done_bytes, done),
 	    size_format(p->total_bytes, total), size_format(progress_rate(p, now_ns), rate),
-	    left_ns < 0 ? "time left unknown" : duration_format(left_ns - left_ns % NS_PER_SECOND, left),
-	    left_ns < 0 ? "" : " left");
+	    left_ns < 0 ? "time left unknown" : duration_format(left_ns, left), left_ns < 0 ? "" : " left");
 }
 
 /* Columns that may be written: a line that reaches the edge could not be drawn anew in its place. */

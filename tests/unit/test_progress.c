@@ -94,6 +94,25 @@ a_bar_is_redrawn_in_place(void **state)
 	assert_int_equal(text[strlen(text) - 1], '\n');
 }
 
+static void
+run_nearly_done(int fd)
+{
+	struct progress p;
+
+	progress_begin(&p, PROGRESS_BAR, fd, "copy", 0, 100 * MIB, 0);
+	progress_update(&p, 90 * MIB, 2 * S);
+	progress_update(&p, 99 * MIB, 3 * S);
+}
+
+static void
+while_something_is_to_be_done_time_is_left(void **state)
+{
+	const char *text = output_of(run_nearly_done);
+
+	assert_null(strstr(text, " 0.0s left"));
+	assert_non_null(strstr(text, " 1.0s left"));
+}
+
 /* What is drawn on a terminal of so many columns; the longest line. */
 static size_t
 longest_on_terminal(unsigned short columns, char **ret_text)
@@ -201,6 +220,7 @@ main(void)
 	    cmocka_unit_test(lines_tell_every_new_percentage_once),
 	    cmocka_unit_test(sentences_come_every_ten_seconds_with_rate_and_time_left),
 	    cmocka_unit_test(a_bar_is_redrawn_in_place),
+	    cmocka_unit_test(while_something_is_to_be_done_time_is_left),
 	    cmocka_unit_test(a_bar_fits_the_terminal_or_goes),
 	    cmocka_unit_test(a_terminal_that_cannot_erase_is_given_sentences),
 	    cmocka_unit_test(nothing_is_left_at_the_end_however_slow_it_was),
