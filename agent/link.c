@@ -558,10 +558,19 @@ link_wait(struct link *l, int64_t timeout_ns)
 /* ---- what is told, without waiting ---- */
 
 void
-link_note_source_wait(struct link *l, int64_t ns)
+link_begin_source_wait(struct link *l)
 {
 	pthread_mutex_lock(&l->lock);
-	l->waits.source_ns += (uint64_t)ns;
+	l->source_wait_ns = clock_monotonic_ns();
+	pthread_mutex_unlock(&l->lock);
+}
+
+void
+link_end_source_wait(struct link *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->waits.source_ns += (uint64_t)(clock_monotonic_ns() - l->source_wait_ns);
+	l->source_wait_ns = 0;
 	pthread_mutex_unlock(&l->lock);
 }
 

@@ -91,8 +91,9 @@ void link_set_backlog(struct link *l, uint32_t volume, uint64_t bytes);
 void link_clear_backlog(struct link *l);
 void link_set_unchanged_until(struct link *l, int64_t clock_ns);
 
-/* The caller waited so long for a disk. Never blocks. */
-void link_note_source_wait(struct link *l, int64_t ns);
+/* The caller begins to wait for a disk, and has waited. It counts while it lasts: a disk may hang. Neither blocks. */
+void link_begin_source_wait(struct link *l);
+void link_end_source_wait(struct link *l);
 
 /* What is to be done with a disk that appears here, as the server said last; 0: nothing yet. Never blocks. */
 enum new_disks_wish link_new_disks(struct link *l);

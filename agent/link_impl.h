@@ -115,7 +115,8 @@ struct link {
 	size_t backlog_count;
 	int64_t unchanged_until_ns;
 	struct message_waits waits;
-	unsigned awaiting; /* a caller waits for room in the window, or for what it queued to be durable */
+	int64_t source_wait_ns; /* monotonic: since when a disk is waited for; 0 = none is */
+	unsigned awaiting;      /* a caller waits for room in the window, or for what it queued to be durable */
 	struct message_report report;
 	bool report_wanted;
 	struct message_notice *notices; /* ring of LINK_NOTICES_MAX */

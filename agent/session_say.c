@@ -253,6 +253,8 @@ heartbeat_if_due(struct session *s, int64_t now_ns)
 
 	if (now_ns < s->next_heartbeat_ns)
 		return;
+	if (l->source_wait_ns != 0)
+		m.waits.source_ns += (uint64_t)(clock_monotonic_ns() - l->source_wait_ns);
 	memcpy(m.backlogs, l->backlogs, l->backlog_count * sizeof *l->backlogs);
 	send_heartbeat(s, &m);
 	s->next_heartbeat_ns = now_ns + s->heartbeat_ns;

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/common/units.h"
-
 /* ---- pieces ---- */
 
 static void
@@ -169,10 +167,11 @@ static int
 finish_piece(struct walk *w, struct piece *p)
 {
 	struct copier *c = w->copier;
-	int64_t began_ns = clock_monotonic_ns();
-	int r = reader_wait(c->reader, &p->job);
+	int r;
 
-	link_note_source_wait(c->link, clock_monotonic_ns() - began_ns);
+	link_begin_source_wait(c->link);
+	r = reader_wait(c->reader, &p->job);
+	link_end_source_wait(c->link);
 	if (r < 0) {
 		if (r != -ECANCELED) {
 			c->failed = w->volume;

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from harness import MIB, SANITIZER, SLOW, BUILD, first_difference, pick, random_bytes, ready_agent, wait_for
+from faulty_disk import FaultyDisk
+from harness import BUILD, IS_ROOT, MIB, SANITIZER, SLOW, first_difference, pick, random_bytes, ready_agent, wait_for
 from tcp_proxy import TcpProxy
 
 LAGS = ("receivedSeconds", "durableSeconds", "consistentSeconds")
@@ -253,3 +254,14 @@ def test_what_holds_a_source_up_is_named_and_nothing_when_nothing_does(house):
     for agent in slow, throttled, quick:
         agent.stop()
     wait_for(lambda: daemon.source(quick.source)["bottleneck"] is None, 10, "nothing to be measured any more")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="loop devices need root")
+def test_a_disk_of_the_source_that_hangs_is_named_while_it_does(rig):
+    daemon = rig.daemon()
+    disk = FaultyDisk(rig, rig.file("disk", random_bytes(rig.random, MIB)))
+    agent = ready_agent(rig, daemon, {"root": rig.loop(disk.path)})
+    disk.delay("read", 12)
+    wait_for(lambda: daemon.bottleneck(agent.source) == "SOURCE_READ", 12, "its disk to be named")
+    disk.heal()
+    agent.kill()

@@ -45,6 +45,7 @@ struct link {
 	size_t volume_count;
 	struct message_declare declared;
 	unsigned declares, restarts;
+	bool waits_for_source;
 
 	struct extent pending[FAKE_PENDING]; /* sent, not durable */
 	size_t pending_count;
@@ -436,9 +437,17 @@ link_wait(struct link *l, int64_t timeout_ns)
 }
 
 void
-link_note_source_wait(struct link *l, int64_t ns)
+link_begin_source_wait(struct link *l)
 {
-	assert_true(ns >= 0);
+	assert_false(l->waits_for_source);
+	l->waits_for_source = true;
+}
+
+void
+link_end_source_wait(struct link *l)
+{
+	assert_true(l->waits_for_source);
+	l->waits_for_source = false;
 }
 
 void

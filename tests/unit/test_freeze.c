@@ -801,7 +801,7 @@ static void
 a_frozen_read_ends_at_its_deadline_and_its_bound(void **state)
 {
 	struct rig *rig = *state;
-	struct copier c = {.seed = 1};
+	struct copier c = {.seed = 1, .link = rig->link};
 	struct volume v = {.size_bytes = IMAGE_BYTES};
 	struct node_map map;
 	struct piece *list = NULL;
