@@ -99,7 +99,7 @@ def test_on_a_line_that_all_share_who_is_late_goes_first_however_many_the_others
         return [source for source in sources if daemon.source(source)["throttle"]["givesWay"]]
 
     def goes_first():
-        first, *rest = gains(daemon, sources, 12)
+        first, *rest = gains(daemon, sources, 8)
         return first > 3 * sum(rest)
 
     wait_for(goes_first, 60, "the late one to get three quarters of the line")
