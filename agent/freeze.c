@@ -80,7 +80,7 @@ struct freeze {
 
 /* ---- the freezer and what it shares with the guard ---- */
 
-enum mount_fate { FATE_NONE, FATE_FROZEN, FATE_THAWED };
+enum mount_fate { FATE_NONE, FATE_TRIED, FATE_FROZEN, FATE_THAWED };
 
 struct attempt {
 	_Atomic int fates[FREEZE_MOUNTS_MAX]; /* enum mount_fate */
@@ -95,18 +95,16 @@ struct guard {
 	int fds[FREEZE_MOUNTS_MAX];
 	struct frozen_mount mounts[FREEZE_MOUNTS_MAX]; /* what was opened last */
 	int freezer_ended; /* end of file when the freezer is gone; < 0 = none was started */
-	bool is_frozen, was_late;
+	bool is_frozen;
 	int64_t deadline_ns;
 };
 
-/* By whoever wins the exchange, once. */
+/* What has this fate, by whoever wins the exchange, once. */
 static void
-thaw_one(struct guard *g, size_t i)
+thaw_one(struct guard *g, size_t i, int fate)
 {
-	int frozen = FATE_FROZEN;
-
-	if (atomic_compare_exchange_strong(&g->attempt->fates[i], &frozen, FATE_THAWED))
-		(void)ioctl(g->fds[i], FITHAW, 0); /* fails only if somebody else has thawed it */
+	if (atomic_compare_exchange_strong(&g->attempt->fates[i], &fate, FATE_THAWED))
+		(void)ioctl(g->fds[i], FITHAW, 0); /* fails only if it is not frozen, or somebody else has thawed it */
 }
 
 /* FIFREEZE writes out what is dirty, and whoever wants to write waits for it. So most of it is written before; that may
@@ -123,14 +121,16 @@ run_freezer(struct guard *g)
 {
 	sync_mounts(g);
 	for (size_t i = 0; i < g->count && !atomic_load(&g->attempt->abandoned); i++) {
+		atomic_store(&g->attempt->fates[i], FATE_TRIED);
 		if (ioctl(g->fds[i], FIFREEZE, 0) < 0) {
+			atomic_store(&g->attempt->fates[i], FATE_NONE);
 			atomic_store(&g->attempt->failed, (int)i);
 			atomic_store(&g->attempt->error, -errno);
 			break;
 		}
 		atomic_store(&g->attempt->fates[i], FATE_FROZEN);
 		if (atomic_load(&g->attempt->abandoned))
-			thaw_one(g, i);
+			thaw_one(g, i, FATE_FROZEN);
 	}
 	_exit(0);
 }
@@ -162,14 +162,22 @@ is_freezer_busy(struct guard *g)
 	return false;
 }
 
+/* While the freezer is busy it may yet freeze one, and thaws that itself, or is killed; so this is called again when it
+ * is gone. */
 static void
 thaw_all(struct guard *g)
 {
-	for (size_t i = g->count; i > 0; i--)
-		thaw_one(g, i - 1);
-	if (!is_freezer_busy(g)) /* else it may yet freeze one, and be killed before it thaws that */
-		freeze_record_strike(GUARD_RECORD);
+	bool is_over = !is_freezer_busy(g);
+
+	for (size_t i = g->count; i > 0; i--) {
+		thaw_one(g, i - 1, FATE_FROZEN);
+		if (is_over)
+			thaw_one(g, i - 1, FATE_TRIED);
+	}
 	g->is_frozen = false;
+	if (!is_over)
+		return;
+	freeze_record_strike(GUARD_RECORD);
 	close_mounts(g);
 }
 
@@ -245,6 +253,20 @@ await_freezer(struct guard *g)
 	return 0;
 }
 
+/* Of one that has ended: in its own way, or killed. */
+static struct reply
+freezer_result(const struct guard *g)
+{
+	int error = atomic_load(&g->attempt->error);
+
+	if (error != 0)
+		return (struct reply){.result = error, .which = atomic_load(&g->attempt->failed)};
+	for (size_t i = 0; i < g->count; i++)
+		if (atomic_load(&g->attempt->fates[i]) != FATE_FROZEN)
+			return (struct reply){.result = -EINTR, .which = (int)i};
+	return (struct reply){.result = 0, .which = WHICH_NONE};
+}
+
 static struct reply
 freeze_mounts(struct guard *g)
 {
@@ -256,9 +278,8 @@ freeze_mounts(struct guard *g)
 		reply.result = start_freezer(g);
 	if (reply.result == 0)
 		reply.result = await_freezer(g);
-	if (reply.result == 0 && atomic_load(&g->attempt->error) != 0)
-		reply = (struct reply){
-		    .result = atomic_load(&g->attempt->error), .which = atomic_load(&g->attempt->failed)};
+	if (reply.result == 0)
+		reply = freezer_result(g);
 	if (reply.result < 0) {
 		atomic_store(&g->attempt->abandoned, true);
 		thaw_all(g);
@@ -275,7 +296,6 @@ obey_freeze(struct guard *g, const struct command *c)
 		return (struct reply){.result = -ETIME, .which = WHICH_NONE};
 	if (g->is_frozen)
 		thaw_all(g);
-	g->was_late = false;
 	g->deadline_ns = clock_monotonic_ns() + c->timeout_ns;
 	return freeze_mounts(g);
 }
@@ -289,21 +309,21 @@ obey_thaw(struct guard *g)
 	return reply;
 }
 
-/* One command, or the end of the time. False when the agent is gone. */
+/* One command, the end of the time, or that of a freezer that was given up. False when the agent is gone. */
 static bool
 guard_step(struct guard *g)
 {
-	struct pollfd p = {.fd = GUARD_SOCKET, .events = POLLIN};
-	int n = poll(&p, 1, g->is_frozen ? left_ms(g->deadline_ns) : -1);
+	struct pollfd p[2] = {{.fd = GUARD_SOCKET, .events = POLLIN}, {.fd = g->freezer_ended}};
+	int n = poll(p, 2, g->is_frozen ? left_ms(g->deadline_ns) : -1);
 	struct command c;
 	struct reply reply;
 
 	if (n < 0)
 		return errno == EINTR;
-	if (n == 0) {
+	if (n == 0 || p[1].revents != 0)
 		thaw_all(g);
+	if (n == 0 || p[0].revents == 0)
 		return true;
-	}
 	if (recv(GUARD_SOCKET, &c, sizeof c, 0) != (ssize_t)sizeof c)
 		return false;
 	reply = c.what == COMMAND_FREEZE ? obey_freeze(g, &c) : obey_thaw(g);

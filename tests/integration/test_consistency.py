@@ -267,52 +267,93 @@ def children(pid):
         return [int(child) for child in f.read().split()]
 
 
-def test_who_writes_does_not_wait_until_a_slow_disk_has_what_was_written_before(rig):
-    """The kernel would let all writers wait for it: it is written before the freeze, or there is none."""
-    image = rig.empty_file("slow.img", 32 * MIB)
-    run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
-    disk = FaultyDisk(rig, image)
-    where = rig.mount(rig.loop(disk.path), "slow")
-    (where / "there").mkdir()
-    rig.on_end(disk.heal)
-    served = rig.daemon()
-    volume = rig.file("disk", bytes(MIB))
-    agent = rig.agent(served, {"root": volume}, options=["--freeze", where, "--freeze-timeout", "500ms"]).start()
+class Slow:
+    """An agent that freezes a file system on a disk that can be made slow, and a volume elsewhere."""
 
-    changed_at = []
+    def __init__(self, rig):
+        image = rig.empty_file("slow.img", 32 * MIB)
+        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+        self.rig, self.disk = rig, FaultyDisk(rig, image)
+        self.where = rig.mount(rig.loop(self.disk.path), "slow")
+        (self.where / "there").mkdir()
+        rig.on_end(self.disk.heal)
+        self.served, self.volume, self.changed_at = rig.daemon(), rig.file("disk", bytes(MIB)), []
+        self.agent = rig.agent(self.served, {"root": self.volume}, options=["--freeze", self.where, "--freeze-timeout", "500ms"]).start()
+        self.served.wait_ready(self.agent.source)
+        self.wait_frozen_point()
+        self.guard = self.agent.program.children()[0]
 
-    def newest():
+    def newest(self):
         """The newest point. Without a change there would be no other and no freeze, and the one before may have come amid a pass: so
         for each point there is a change."""
-        points = served.points(agent.source)
-        if len(points) not in changed_at:
-            changed_at.append(len(points))
-            with open(volume, "r+b") as f:
-                f.write(rig.random.randbytes(BLOCK))
+        points = self.served.points(self.agent.source)
+        if len(points) not in self.changed_at:
+            self.changed_at.append(len(points))
+            with open(self.volume, "r+b") as f:
+                f.write(self.rig.random.randbytes(BLOCK))
         return points[-1] if points else None
 
-    def is_frozen_anew(since):
-        point = newest()
-        return point and point["consistency"] == "filesystem" and point["pointInTimeID"] != since
+    def wait_frozen_point(self):
+        last = self.newest()
+        wait_for(lambda: self.newest() and self.newest() != last and self.newest()["consistency"] == "filesystem", 60, "a freeze")
 
-    served.wait_ready(agent.source)
-    wait_for(lambda: is_frozen_anew(None), 60, "a freeze")
-    guard = agent.program.children()[0]
-    agent.program.signal(signal.SIGSTOP)  # what it has begun is over before the disk is slow
-    wait_for(lambda: not children(guard), 20, "the end of a freeze")
-    disk.delay("write", 2)
-    (where / "dirty").write_bytes(rig.random.randbytes(16 * MIB))
-    agent.program.signal(signal.SIGCONT)
-    wait_for(lambda: newest() and children(guard) and "could not be within" in agent.program.log.read_text(), 60, "a freeze that is too slow")
-    freezers = children(guard)
-    with pytest.raises(FileExistsError):
-        os.mkdir(where / "there")  # needs no disk, and waits while the file system stands still
-    assert freezers and children(guard) == freezers
-    disk.heal()
-    wait_for(lambda: not children(guard), 60, "the disk to have it all")
-    since = newest()["pointInTimeID"]
-    wait_for(lambda: is_frozen_anew(since), 60, "a freeze again")
-    agent.stop()
+    def make_slow(self, dirty_bytes):
+        """Between two freezes."""
+        self.agent.program.signal(signal.SIGSTOP)
+        self.wait_freezer_gone()
+        run("sync", "--file-system", self.where)
+        self.disk.delay("write", 1)
+        if dirty_bytes:
+            (self.where / "dirty").write_bytes(self.rig.random.randbytes(dirty_bytes))
+        self.agent.program.signal(signal.SIGCONT)
+
+    def freezers(self):
+        return children(self.guard)
+
+    def wait_freezer_gone(self):
+        wait_for(lambda: not self.freezers(), 60, "the end of a freeze")
+
+    def can_write(self):
+        """Needs no disk, and waits while the file system stands still."""
+        with pytest.raises(FileExistsError):
+            os.mkdir(self.where / "there")
+
+
+def test_who_writes_does_not_wait_until_a_slow_disk_has_what_was_written_before(rig):
+    """The kernel would let all writers wait for it: it is written before the freeze, or there is none."""
+    slow = Slow(rig)
+    slow.make_slow(16 * MIB)
+    wait_for(lambda: slow.newest() and slow.freezers() and "could not be within" in slow.agent.program.log.read_text(), 60, "a slow freeze")
+    freezers = slow.freezers()
+    slow.can_write()
+    assert freezers and slow.freezers() == freezers
+    slow.disk.heal()
+    slow.wait_freezer_gone()
+    slow.wait_frozen_point()
+    slow.agent.stop()
+
+
+def is_freezing(pid):
+    """Whether it is within ioctl(fd, FIFREEZE)."""
+    try:
+        with open("/proc/%d/syscall" % pid, encoding="ascii") as f:
+            return f.read().split()[2:3] == [hex(FIFREEZE)]
+    except OSError:
+        return False
+
+
+def test_what_a_killed_freezer_froze_is_thawed_by_the_guard(rig):
+    slow = Slow(rig)
+    slow.make_slow(0)
+    freezer = wait_for(lambda: slow.newest() and next(filter(is_freezing, slow.freezers()), None), 60, "a freeze that takes its time")
+    slow.agent.program.signal(signal.SIGSTOP)  # no word from it: the guard does it by itself
+    os.kill(freezer, signal.SIGKILL)
+    slow.disk.heal()
+    slow.wait_freezer_gone()
+    wait_for(lambda: not is_frozen(slow.where), 20, "the guard to thaw it")
+    wait_for(lambda: all(path.read_text() == "" for path in slow.agent.run_dir.iterdir()), 20, "the record to be struck out")
+    slow.agent.program.signal(signal.SIGCONT)
+    slow.agent.stop()
 
 
 def test_a_file_system_that_holds_the_agents_own_state_is_not_frozen(two):
