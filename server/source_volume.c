@@ -44,6 +44,10 @@ on_deletion(struct job *job)
 	src->store_status = 0;
 	snprintf(text, sizeof text, "volume %s is gone, and %zu point%s in time with it", v->volume, v->points,
 	    v->points == 1 ? "" : "s");
+	if (!src->shutting_down) {
+		source_open(src);
+		source_publish(src); /* who hears of it, and looks, does not find what went */
+	}
 	if (v->status == 0) {
 		server_event(src->server, &src->id, "volume_deleted", "%s", text);
 		rubbish_start(src->server);
@@ -52,8 +56,6 @@ on_deletion(struct job *job)
 	free(v);
 	if (src->shutting_down)
 		source_bury(src);
-	else
-		source_open(src);
 }
 
 void
