@@ -6,7 +6,7 @@
  * point is a commit of SQLite. It is real: the file `reserve`, preallocated, so that neither a log on the same file
  * system nor a fill that is faster than our measuring can eat it. When there is no room left beside it the file is cut,
  * a quarter at a time, which needs none, and made again when there is. Where nothing can be preallocated it is only
- *counted.
+ * counted.
  *
  *	room = free + held by the file - reserve - extra
  *
