@@ -19,7 +19,7 @@
  *
  * Guard and agent may both be killed by SIGKILL within one freeze: systemd does that to a whole service. So the guard
  * writes down what it is about to freeze (freeze_record.c) and strikes it out when all is thawed; what is left in such
- *a record is thawed by whoever comes next: `holdfast-agent thaw`, which systemd runs after every kind of end, the next
+ * a record is thawed by whoever comes next: `holdfast-agent thaw`, which systemd runs after every kind of end, the next
  * agent, or, if only the guard was killed, this one. A file system found frozen already is not ours, and is left so.
  *
  * Mount points are opened anew for each freeze, and closed after it: nothing keeps an administrator from unmounting in
