@@ -2,6 +2,7 @@
 /* holdfastd: options, configuration, then server.h. */
 #include <getopt.h>
 #include <malloc.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -42,8 +43,32 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
+static void __attribute__((format(printf, 2, 3))) refuse(struct options *o, const char *format, ...)
+{
+	va_list ap;
+
+	fputs("holdfastd: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputs(" (see holdfastd --help)\n", stderr);
+	o->exit_code = EXIT_USAGE;
+}
+
+/* word: the last that getopt_long has read; of several letters in one (-xc) that is the word before. */
 static void
-take_option(struct options *o, int option)
+refuse_option(struct options *o, int option, const char *word)
+{
+	if (option == ':')
+		refuse(o, "%s wants a value", word);
+	else if (optopt > 0 && optopt < OPTION_CHECK)
+		refuse(o, "-%c means nothing here", optopt);
+	else
+		refuse(o, "%s means nothing here", word);
+}
+
+static void
+take_option(struct options *o, int option, const char *word)
 {
 	switch (option) {
 	case 'c': o->origin.path = optarg; return;
@@ -58,10 +83,7 @@ take_option(struct options *o, int option)
 		fputs(usage_text, stdout);
 		o->exit_code = 0;
 		return;
-	default:
-		fputs(usage_text, stderr);
-		o->exit_code = EXIT_USAGE;
-		return;
+	default: refuse_option(o, option, word); return;
 	}
 }
 
@@ -71,17 +93,13 @@ parse_options(int argc, char **argv, struct options *ret_options)
 	struct options o = {.exit_code = -1};
 	int option;
 
-	while (o.exit_code < 0 && (option = getopt_long(argc, argv, "+c:h", long_options, NULL)) != -1)
-		take_option(&o, option);
-	if (o.exit_code < 0 && optind < argc) {
-		fprintf(stderr, "holdfastd: '%s' is one argument too many\n%s", argv[optind], usage_text);
-		o.exit_code = EXIT_USAGE;
-	}
-	if (o.exit_code < 0 && o.origin.log_level != NULL && log_level_parse(o.origin.log_level) < 0) {
-		fprintf(stderr, "holdfastd: --log-level %s: one of err, warning, notice, info, debug\n",
-		    o.origin.log_level);
-		o.exit_code = EXIT_USAGE;
-	}
+	opterr = 0;
+	while (o.exit_code < 0 && (option = getopt_long(argc, argv, "+:c:h", long_options, NULL)) != -1)
+		take_option(&o, option, argv[optind - 1]);
+	if (o.exit_code < 0 && optind < argc)
+		refuse(&o, "%s is one argument too many", argv[optind]);
+	if (o.exit_code < 0 && o.origin.log_level != NULL && log_level_parse(o.origin.log_level) < 0)
+		refuse(&o, "--log-level %s: one of err, warning, notice, info, debug", o.origin.log_level);
 	*ret_options = o;
 }
 

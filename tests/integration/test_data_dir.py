@@ -145,7 +145,15 @@ def test_a_bad_configuration_is_told_line_by_line(rig):
     empty = rig.path("empty.conf")
     empty.write_text("")
     run(BUILD / "holdfastd", "-c", empty, "--check-config")
-    assert run(BUILD / "holdfastd", "--nonsense", check=False).returncode == 64
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--nonsense"], "--nonsense means nothing here"), (["-xh"], "-x means nothing here"), (["--check-config=7"], "--check-config=7 means"),
+    (["-c"], "-c wants a value"), (["extra"], "extra is one argument too many"), (["--log-level", "loud"], "one of err, warning")])
+def test_a_wrong_command_line_is_told_in_one_line(words, said):
+    done = run(BUILD / "holdfastd", *words, check=False)
+    assert done.returncode == 64
+    assert said in done.stderr and done.stderr.endswith(" (see holdfastd --help)\n") and done.stderr.count("\n") == 1
 
 
 def test_what_a_configuration_names_is_looked_at_beside_a_daemon(rig):
