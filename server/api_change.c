@@ -438,7 +438,7 @@ describe_patch(struct call *call, const json_t *patch)
 	size_t n = strlen(call->object);
 
 	n += (size_t)snprintf(call->object + n, sizeof call->object - n, "%s", n > 0 ? " " : "");
-	settings_describe(patch, call->object + n, sizeof call->object - n);
+	settings_describe(patch, NULL, call->object + n, sizeof call->object - n);
 }
 
 int

@@ -80,11 +80,13 @@ run_set_settings(struct job *job, struct disk *d, struct run_cache *cache)
 static void
 take_settings(struct command *c, struct source *src)
 {
+	json_t *had = json_loads(src->tags != NULL ? src->tags : "{}", 0, NULL);
 	char said[SENTENCE_BYTES];
 
+	settings_describe(c->patch, had, said, sizeof said);
+	json_decref(had);
 	source_set_settings(src, &c->settings, c->tags);
 	c->tags = NULL;
-	settings_describe(c->patch, said, sizeof said);
 	server_event(c->server, &c->source, "source_set", "%s", said);
 	source_publish(src);
 	command_finish_ok(c, said);
@@ -150,7 +152,7 @@ run_set_template(struct job *job, struct disk *d, struct run_cache *cache)
 	run_patch(c, patch_template);
 	if (c->answer.status < 0)
 		return;
-	settings_describe(c->patch, c->answer.text, sizeof c->answer.text);
+	settings_describe(c->patch, NULL, c->answer.text, sizeof c->answer.text);
 	server_event(c->server, NULL, "settings_set", "%s", c->answer.text);
 }
 

@@ -650,7 +650,17 @@ settings_format(const struct setting *setting, const struct settings *settings, 
 }
 
 static size_t
-describe_tags(json_t *tags, char *buf, size_t size)
+describe_tag(const char *key, const json_t *value, const json_t *had, char *buf, size_t size)
+{
+	const char *gone = had != NULL && json_object_get(had, key) == NULL ? "was not there" : "removed";
+
+	if (json_is_null(value))
+		return (size_t)snprintf(buf, size, "tags.%s %s", key, gone);
+	return (size_t)snprintf(buf, size, "tags.%s=%s", key, json_string_value(value));
+}
+
+static size_t
+describe_tags(json_t *tags, const json_t *had, char *buf, size_t size)
 {
 	const char *key;
 	json_t *value;
@@ -660,10 +670,10 @@ describe_tags(json_t *tags, char *buf, size_t size)
 		return (size_t)snprintf(buf, size, "tags=default");
 	json_object_foreach(tags, key, value)
 	{
+		if (n > 0 && n < size)
+			n += (size_t)snprintf(buf + n, size - n, " ");
 		if (n < size)
-			n += (size_t)snprintf(buf + n, size - n, "%stags.%s%s%s", n > 0 ? " " : "", key,
-			    json_is_null(value) ? " removed" : "=",
-			    json_is_null(value) ? "" : json_string_value(value));
+			n += describe_tag(key, value, had, buf + n, size - n);
 	}
 	return n;
 }
@@ -681,7 +691,7 @@ describe_member(const struct setting *s, const json_t *value, char *buf, size_t 
 }
 
 void
-settings_describe(const json_t *patch, char *buf, size_t size)
+settings_describe(const json_t *patch, const json_t *had, char *buf, size_t size)
 {
 	const char *name;
 	json_t *value;
@@ -696,6 +706,6 @@ settings_describe(const json_t *patch, char *buf, size_t size)
 			n += (size_t)snprintf(buf + n, size - n, " ");
 		if (n < size)
 			n += s != NULL ? describe_member(s, value, buf + n, size - n)
-				       : describe_tags(value, buf + n, size - n);
+				       : describe_tags(value, had, buf + n, size - n);
 	}
 }

@@ -108,7 +108,8 @@ def test_a_target_that_is_missed_now_and_then_is_told_once(house, db):
 def test_tags_are_given_taken_and_looked_for(house, db):
     house.served.ctl("source", "tag", db.source, "role=db", "query=a=b", "größe=klein")
     house.served.ctl("source", "tag", db.source, "role=dba")
-    house.served.ctl("source", "untag", db.source, "query", "never-there")
+    said = house.served.ctl("source", "untag", db.source, "query", "never-there").stdout
+    assert "tags.query removed tags.never-there was not there" in said
     assert house.served.source(db.source)["tags"] == {"role": "dba", "größe": "klein"}
     shown = house.served.ctl("source", "show", db.source).stdout
     assert "role=dba" in shown and "größe=klein" in shown

@@ -410,7 +410,7 @@ command_set_settings(struct server *sv, const struct id *source, json_t *patch, 
 {
 	char said[SENTENCE_BYTES];
 
-	settings_describe(patch, said, sizeof said);
+	settings_describe(patch, NULL, said, sizeof said);
 	fake_answer(sv, 0, said, done, arg);
 }
 

@@ -278,18 +278,25 @@ what_was_said_is_described(void **state)
 {
 	json_t *patch =
 	    parse("{\"rpoTargetSeconds\": 900, \"quotaBytes\": null, \"tags\": {\"team\": \"db\", \"old\": null}}");
+	json_t *had = parse("{\"old\": \"x\"}"), *none = parse("{}");
 	char text[256];
 
-	settings_describe(patch, text, sizeof text);
+	settings_describe(patch, NULL, text, sizeof text);
 	assert_string_equal(text, "rpo-target=15m quota=default tags.team=db tags.old removed");
+	settings_describe(patch, had, text, sizeof text);
+	assert_string_equal(text, "rpo-target=15m quota=default tags.team=db tags.old removed");
+	settings_describe(patch, none, text, sizeof text);
+	assert_string_equal(text, "rpo-target=15m quota=default tags.team=db tags.old was not there");
+	json_decref(had);
+	json_decref(none);
 	for (size_t size = 1; size < sizeof text; size++) {
 		memset(text, 'x', sizeof text);
-		settings_describe(patch, text, size);
+		settings_describe(patch, NULL, text, size);
 		assert_true(strlen(text) < size);
 	}
 	json_decref(patch);
 	patch = parse("{\"tags\": null}");
-	settings_describe(patch, text, sizeof text);
+	settings_describe(patch, NULL, text, sizeof text);
 	assert_string_equal(text, "tags=default");
 	json_decref(patch);
 }
