@@ -2,6 +2,7 @@
 #include "proto/common/table.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,11 +83,26 @@ table_add_row(struct table *t)
 	t->row_count++;
 }
 
+/* "newest-point" is NEWEST POINT. */
+static bool
+is_titled(const struct table_column *column, const char *name, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && name[i] == (column->title[i] == ' ' ? '-' : tolower((unsigned char)column->title[i])))
+		i++;
+	return i == len && column->title[i] == '\0';
+}
+
+/* By its name; else by what stands over it, which is what people have seen. */
 static ssize_t
 find_column(const struct table *t, const char *name, size_t len)
 {
 	for (size_t i = 0; i < t->column_count; i++)
 		if (strlen(t->columns[i].name) == len && memcmp(t->columns[i].name, name, len) == 0)
+			return (ssize_t)i;
+	for (size_t i = 0; i < t->column_count; i++)
+		if (len > 0 && is_titled(&t->columns[i], name, len))
 			return (ssize_t)i;
 	return -1;
 }

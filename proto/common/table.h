@@ -31,7 +31,8 @@ struct table_style {
 	bool color;
 	bool utf8;           /* the ellipsis may be one */
 	int width;           /* 0: no limit */
-	const char *columns; /* "name,state", "all", or NULL for those of rank 0 and those that fit */
+	const char *columns; /* "name,state" (or titles, "newest-point"), "all", or NULL for those of rank 0 and those
+				that fit */
 };
 
 /* The escape sequence that begins it; "" for a plain one. "\033[0m" ends it. */

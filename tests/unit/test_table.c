@@ -17,7 +17,7 @@ static const struct table_column columns[] = {
     {"id", "ID", false, false, 0},
     {"name", "NAME", false, true, 0},
     {"size", "SIZE", true, false, 2},
-    {"more", "MORE", false, false, COLUMN_EXTRA},
+    {"more", "AND MORE", false, false, COLUMN_EXTRA},
 };
 
 static struct table *
@@ -118,9 +118,30 @@ columns_are_chosen_by_name_in_any_order(void **state)
 }
 
 static void
+columns_are_chosen_by_what_stands_over_them(void **state)
+{
+	static const struct table_column crossed[] = {
+	    {"id", "POINT", false, false, 0}, {"point", "NAME", false, false, 0}};
+	const struct table_style title = {.tabs = true, .columns = "id,and-more,size"},
+				 name = {.header = true, .columns = "point,name"};
+	struct table *t = table_create(crossed, 2);
+	char *text;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	expect(&title, "s-1\t\t1.5 GiB\ns-22\t\t12 B\n");
+	table_add_row(t);
+	assert_int_equal(table_print(t, &name, out, NULL), 0); /* a name comes before a title */
+	fclose(out);
+	assert_memory_equal(text, "NAME  NAME\n", strlen("NAME  NAME\n"));
+	free(text);
+	table_destroy(t);
+}
+
+static void
 unknown_column_is_named(void **state)
 {
-	static const char *const lists[] = {"id,nme", "", "id,", ",id", "ID"};
+	static const char *const lists[] = {"id,nme", "", "id,", ",id", "ID", "and", "and-more-", "and more"};
 	struct table *t = sample();
 
 	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
@@ -245,6 +266,7 @@ main(void)
 	    cmocka_unit_test(what_can_be_done_without_goes_before_names_are_hard_to_tell_apart),
 	    cmocka_unit_test(scripts_get_tabs_and_exact_numbers),
 	    cmocka_unit_test(columns_are_chosen_by_name_in_any_order),
+	    cmocka_unit_test(columns_are_chosen_by_what_stands_over_them),
 	    cmocka_unit_test(unknown_column_is_named),
 	    cmocka_unit_test(colour_surrounds_text_not_padding),
 	    cmocka_unit_test(text_from_outside_cannot_command_the_terminal),
