@@ -133,18 +133,6 @@ judge_server(const json_t *version, const json_t *sources, struct verdict *v)
 
 /* ---- the answer: one line and its figures, then a line for each fault ---- */
 
-static bool
-name_is_shared(const json_t *sources, const char *name)
-{
-	size_t i, count = 0;
-	json_t *source;
-
-	json_array_foreach (sources, i, source) {
-		count += strcmp(pick_source_name(source), name) == 0;
-	}
-	return count > 1;
-}
-
 /* 'label'=: quotes and '=' are the format's own. */
 static void
 print_label(const json_t *sources, const json_t *source, const char *what, FILE *out)

@@ -225,7 +225,7 @@ static void
 print_fleet(const json_t *sources)
 {
 	const json_t *worst = find_worst(sources);
-	char lag[UNITS_TEXT_BYTES], *text;
+	char lag[UNITS_TEXT_BYTES], name[SOURCE_TEXT_BYTES], *text;
 	size_t len;
 	FILE *line = open_memstream(&text, &len);
 
@@ -235,7 +235,7 @@ print_fleet(const json_t *sources)
 	if (worst != NULL)
 		fprintf(line, "; worst lag %s, of %s",
 		    duration_format((int64_t)(json_number_value(pick(worst, "lag.consistentSeconds")) * 1e9), lag),
-		    pick_source_name(worst));
+		    format_source(sources, worst, name, sizeof name));
 	fclose(line);
 	if (json_array_size(sources) > 1)
 		print_sentence(4, "%s", text);

@@ -61,6 +61,30 @@ pick_source_name(const json_t *source)
 }
 
 bool
+name_is_shared(const json_t *sources, const char *name)
+{
+	size_t i, count = 0;
+	json_t *source;
+
+	json_array_foreach (sources, i, source) {
+		count += strcmp(pick_source_name(source), name) == 0;
+	}
+	return count > 1;
+}
+
+const char *
+format_source(const json_t *sources, const json_t *source, char *buf, size_t size)
+{
+	const char *name = pick_source_name(source);
+
+	if (name_is_shared(sources, name))
+		snprintf(buf, size, "%s (%s)", name, pick_text(source, "sourceServerID"));
+	else
+		snprintf(buf, size, "%s", name);
+	return buf;
+}
+
+bool
 pick_is_unopened(const json_t *source)
 {
 	return pick(source, "newestPointInTime") == NULL && pick(source, "lifeCycle.firstByteDateTime") != NULL &&

@@ -11,6 +11,8 @@
 #include "server/ctl/ctl.h"
 #include "proto/common/table.h"
 
+enum { SOURCE_TEXT_BYTES = 320 }; /* a host name and an id */
+
 const json_t *pick(const json_t *json, const char *path);    /* NULL: absent */
 const char *pick_text(const json_t *json, const char *path); /* "": absent; borrowed */
 int64_t pick_integer(const json_t *json, const char *path);  /* 0: absent */
@@ -19,6 +21,12 @@ int64_t pick_time_ns(const json_t *json, const char *path);  /* 0: absent */
 
 /* What people call a source: its host name, or its id if it has none. Borrowed. */
 const char *pick_source_name(const json_t *source);
+
+/* Several of the sources are called so. */
+bool name_is_shared(const json_t *sources, const char *name);
+
+/* "db01", or "db01 (s-...)" where that name is shared. Returns buf. */
+const char *format_source(const json_t *sources, const json_t *source, char *buf, size_t size);
 
 /* It has brought data, and neither disk nor point of it is known: that has not been opened since the server was
  * started. */

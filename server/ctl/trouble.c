@@ -128,16 +128,17 @@ find_cure(const json_t *source, char *ret_text, size_t size)
 }
 
 static void
-print_one(const struct ctl *ctl, const json_t *source, int64_t now_ns)
+print_one(const struct ctl *ctl, const json_t *sources, const json_t *source, int64_t now_ns)
 {
 	const json_t *why = json_array_get(pick(source, "reasons"), 0);
 	const char *reason = why != NULL && !pick_bool(source, "ready") && place_of(source) != NEEDS_SOMEBODY
 				 ? pick_text(why, "text")
 				 : pick_text(source, "dataReplicationInfo.stateReason");
 	int64_t since_ns = pick_time_ns(source, "dataReplicationInfo.stateSinceDateTime");
-	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES], target[160], beside[600];
+	char line[LINE_BYTES], cure[LINE_BYTES], span[UNITS_TEXT_BYTES], target[160], beside[600],
+	    name[SOURCE_TEXT_BYTES];
 
-	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s%s", pick_source_name(source),
+	snprintf(line, sizeof line, "%s is %s, for %s now: %s%s%s", format_source(sources, source, name, sizeof name),
 	    pick_text(source, "dataReplicationInfo.dataReplicationState"), duration_format(now_ns - since_ns, span),
 	    reason, beside_text(source, beside, sizeof beside), target_text(source, target, sizeof target));
 	print_wrapped(ctl, line, 4, place_of(source) == NEEDS_SOMEBODY ? MOOD_BAD : MOOD_WARN);
@@ -154,7 +155,7 @@ print_trouble(const struct ctl *ctl, const json_t *sources, int64_t now_ns)
 
 	json_array_foreach (sources, i, source) {
 		if (place_of(source) != WELL && count++ < TOLD_MAX)
-			print_one(ctl, source, now_ns);
+			print_one(ctl, sources, source, now_ns);
 	}
 	if (count > TOLD_MAX)
 		printf("and %zu more: holdfastctl status -o name,state,reason\n", count - TOLD_MAX);

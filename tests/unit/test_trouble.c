@@ -8,7 +8,9 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "server/ctl/pick.h"
 
@@ -82,6 +84,45 @@ the_worst_come_first_and_of_those_the_furthest_behind(void **state)
 	    "none far near way a b");
 }
 
+/* What print_trouble() writes to stdout. Gives. */
+static char *
+told(const char *text)
+{
+	json_t *sources = json_loads(text, 0, NULL);
+	int saved = dup(STDOUT_FILENO);
+	FILE *file = tmpfile();
+	char *said = calloc(1, 4096);
+	struct ctl ctl = {0};
+
+	assert_true(sources != NULL && saved >= 0 && file != NULL && said != NULL);
+	fflush(stdout);
+	dup2(fileno(file), STDOUT_FILENO);
+	print_trouble(&ctl, sources, 0);
+	fflush(stdout);
+	dup2(saved, STDOUT_FILENO);
+	close(saved);
+	assert_true(pread(fileno(file), said, 4095, 0) > 0);
+	fclose(file);
+	json_decref(sources);
+	return said;
+}
+
+static void
+who_shares_a_name_is_told_by_id_too(void **state)
+{
+	char *said = told("[" SOURCE("a", "STALLED", "true", "3", "") "," SOURCE("b", "STALLED", "true", "3", "") "]");
+
+	assert_non_null(strstr(said, "a is STALLED"));
+	assert_null(strstr(said, "(s-"));
+	free(said);
+	said = told("[" SOURCE("a", "STALLED", "true", "3",
+	    "") ", {\"sourceServerID\": \"s-other\", "
+		"\"sourceProperties\": {\"identificationHints\": {\"hostname\": \"a\"}}}]");
+	assert_non_null(strstr(said, "a (s-a) is STALLED"));
+	assert_non_null(strstr(said, "a (s-other) is "));
+	free(said);
+}
+
 int
 main(void)
 {
@@ -89,6 +130,7 @@ main(void)
 	    cmocka_unit_test(who_needs_somebody_is_in_trouble_and_who_is_on_its_way_is_not),
 	    cmocka_unit_test(a_missed_target_is_trouble_whatever_the_state_is),
 	    cmocka_unit_test(the_worst_come_first_and_of_those_the_furthest_behind),
+	    cmocka_unit_test(who_shares_a_name_is_told_by_id_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
