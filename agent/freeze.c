@@ -294,8 +294,7 @@ obey_freeze(struct guard *g, const struct command *c)
 {
 	if (is_freezer_busy(g))
 		return (struct reply){.result = -ETIME, .which = WHICH_NONE};
-	if (g->is_frozen)
-		thaw_all(g);
+	thaw_all(g); /* also what a freezer that was given up has left, which may have ended this very moment */
 	g->deadline_ns = clock_monotonic_ns() + c->timeout_ns;
 	return freeze_mounts(g);
 }
@@ -342,7 +341,7 @@ keep_only(int socket_fd, int record)
 		return -errno;
 	for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
 		(void)dup2(null_fd, fd);
-	(void)close_range(GUARD_RECORD + 1, ~0U, 0); /* the agent's lock and connection among them */
+	closefrom(GUARD_RECORD + 1); /* the agent's lock, connection and end of the socket among them; by any kernel */
 	return 0;
 }
 

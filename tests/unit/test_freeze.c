@@ -2,13 +2,17 @@
 /* The guard, and frozen checkpoints, on ext4 file systems on loop devices. */
 #include "tests/lib/fake_link.h"
 
+#include <linux/filter.h>
 #include <linux/fs.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "agent/freezable.h"
@@ -210,9 +214,25 @@ freeze_and_wait(struct rig *rig, int told)
 		pause();
 }
 
+/* From now on this process has a kernel from before 5.9. */
+static void
+forbid_close_range(void)
+{
+	struct sock_filter program[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_close_range, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {.len = 4, .filter = program};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+		_exit(1);
+}
+
 /* An agent in a process of its own, within a freeze; its guard's pid. */
 static pid_t
-start_freezing_agent(struct rig *rig, int *ret_guard)
+start_freezing_agent(struct rig *rig, bool old_kernel, int *ret_guard)
 {
 	int told[2];
 	pid_t agent;
@@ -222,6 +242,8 @@ start_freezing_agent(struct rig *rig, int *ret_guard)
 	assert_true(agent >= 0);
 	if (agent == 0) {
 		close(told[0]);
+		if (old_kernel)
+			forbid_close_range();
 		freeze_and_wait(rig, told[1]);
 	}
 	close(told[1]);
@@ -233,20 +255,31 @@ start_freezing_agent(struct rig *rig, int *ret_guard)
 }
 
 static void
-the_guard_thaws_when_the_agent_is_killed(void **state)
+check_thaw_after_kill(struct rig *rig, bool old_kernel)
 {
-	struct rig *rig = *state;
 	int guard = 0;
-	pid_t agent;
+	pid_t agent = start_freezing_agent(rig, old_kernel, &guard);
 
-	skip_without_mounts(rig);
-	agent = start_freezing_agent(rig, &guard);
 	assert_int_equal(kill(agent, SIGKILL), 0);
 	assert_int_equal(waitpid(agent, NULL, 0), agent);
 	await_thaw(rig->mountpoints[0]);
 	await_thaw(rig->mountpoints[1]);
 	for (int64_t until_ns = clock_monotonic_ns() + 20 * NS_PER_SECOND; kill(guard, 0) == 0; usleep(10000))
 		assert_true(clock_monotonic_ns() < until_ns); /* it leaves no process behind */
+}
+
+static void
+the_guard_thaws_when_the_agent_is_killed(void **state)
+{
+	skip_without_mounts(*state);
+	check_thaw_after_kill(*state, false);
+}
+
+static void
+the_guard_needs_no_new_kernel_to_notice_that_the_agent_is_gone(void **state)
+{
+	skip_without_mounts(*state);
+	check_thaw_after_kill(*state, true);
 }
 
 static void
@@ -306,7 +339,7 @@ static void
 kill_group_within_a_freeze(struct rig *rig)
 {
 	int guard = 0;
-	pid_t agent = start_freezing_agent(rig, &guard);
+	pid_t agent = start_freezing_agent(rig, false, &guard);
 
 	assert_int_equal(kill(guard, SIGKILL), 0);
 	assert_int_equal(kill(agent, SIGKILL), 0);
@@ -849,6 +882,7 @@ main(void)
 	    freeze_test(file_systems_stand_still_from_begin_to_end),
 	    freeze_test(the_guard_thaws_when_the_time_is_over),
 	    freeze_test(the_guard_thaws_when_the_agent_is_killed),
+	    freeze_test(the_guard_needs_no_new_kernel_to_notice_that_the_agent_is_gone),
 	    freeze_test(a_file_system_frozen_by_others_is_left_so),
 	    freeze_test(a_killed_guard_is_replaced),
 	    freeze_test(what_a_killed_group_left_frozen_is_thawed_from_its_record),
