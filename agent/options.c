@@ -244,12 +244,15 @@ set_option(struct options *o, enum option_id id, const char *value)
 	return false;
 }
 
-/* What getopt_long did not like; c is ':' where a value is missing. */
+/* c: what getopt_long said. word: the last that it has read; of several letters in one (-xy) that is the word before.
+ */
 static bool
 refuse_option(int c, const char *word)
 {
 	if (c == ':')
 		return wrong("%s wants a value", word);
+	if (optopt > 0 && optopt < OPTION_STATE)
+		return wrong("'-%c' means nothing to this command", optopt);
 	return wrong("'%s' means nothing to this command", word);
 }
 

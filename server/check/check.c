@@ -401,6 +401,17 @@ check_options(struct check *c)
 	return -1;
 }
 
+#define LETTERS ":S:s:w:c:t:hV"
+
+/* word: the last that getopt_long has read; of several letters in one (-vv) that is the word before. */
+static int
+refuse_unknown(const char *word)
+{
+	if (optopt != 0 && strchr(LETTERS, optopt) == NULL)
+		return refuse("-%c means nothing here", optopt);
+	return refuse("%s means nothing here", word);
+}
+
 static int
 read_options(struct check *c, int argc, char **argv)
 {
@@ -417,7 +428,7 @@ read_options(struct check *c, int argc, char **argv)
 	int letter;
 
 	opterr = 0; /* one line, on the standard output */
-	while ((letter = getopt_long(argc, argv, ":S:s:w:c:t:hV", options, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, LETTERS, options, NULL)) != -1) {
 		switch (letter) {
 		case 'S': c->socket = optarg; break;
 		case 's': c->source = optarg; break;
@@ -427,7 +438,7 @@ read_options(struct check *c, int argc, char **argv)
 		case 'h': print_help(); return CHECK_OK;
 		case 'V': printf("check_holdfast %s\n", HOLDFAST_VERSION); return CHECK_OK;
 		case ':': return refuse("%s: its value is missing", argv[optind - 1]);
-		default: return refuse("%s means nothing here", argv[optind - 1]);
+		default: return refuse_unknown(argv[optind - 1]);
 		}
 	}
 	if (optind < argc)

@@ -53,6 +53,10 @@ def test_wrong_usage_is_unknown(house, options):
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
 
 
+def test_a_letter_that_it_does_not_have_is_named():
+    assert "- -v means nothing here" in run(BUILD / "check_holdfast", "-vvv", check=False).stdout
+
+
 def test_a_dead_server_is_critical(rig):
     daemon = rig.daemon()
     assert check(daemon.run_dir)[0] == 1  # alive, without a source

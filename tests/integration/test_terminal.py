@@ -55,6 +55,7 @@ AT_THE_SOURCE = [
     ("enroll --server 127.0.0.1:1,nosuch.invalid " + TOKEN, 3, "connect: Connection refused (is holdfastd running there?) Asking nosuch.invalid:1501"),
     ("enrol", 2, "there is no command 'enrol'; try --help"),
     ("run --intreval", 2, "'--intreval' means nothing to this command; try --help"),
+    ("run -xy", 2, "'-x' means nothing to this command; try --help"),
     ("run --interval", 2, "--interval wants a value; try --help"),
     ("run --progress loud", 2, "--progress is auto, bar, plain, lines or none, not 'loud'; try --help"),
     ("status", 3, "no agent is running on {state} (systemctl start holdfast-agent)"),
