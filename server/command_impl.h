@@ -87,7 +87,8 @@ int command_check_store(struct command *c, const struct source *src);
 /* Owner. A job of the store has ended. True: it failed, and c was answered with what went wrong. */
 bool command_job_failed(struct command *c, const struct store_job *job);
 
-/* Owner. Whoever asks after the answer sees what it says. */
+/* Owner. Of a change, before its answer, and before its event unless others follow from it: whoever hears of it, and
+ * looks, finds it. */
 void command_publish_source(struct command *c);
 
 /* Any thread. It ends with this answer: text for people, or NULL for the text of the status. Sent: what is in c->answer

@@ -59,8 +59,8 @@ on_quota_set(void *arg, struct store_job *job)
 	    when_full_name(c->quota.when_full));
 	if (src != NULL && source_status(src, &text) == 0)
 		source_tick_space(src, clock_monotonic_ns()); /* at once */
-	server_event(c->server, &c->source, "quota_set", "%s", said);
 	command_publish_source(c);
+	server_event(c->server, &c->source, "quota_set", "%s", said);
 	command_finish_ok(c, said);
 }
 
@@ -117,8 +117,8 @@ on_policy_set(void *arg, struct store_job *job)
 	    p->rule_count > 0 ? "points are kept as " : "points are kept by hand alone",
 	    p->rule_count > 0 ? policy_format_rules(p, rules) : "", duration_format(p->journal_window_ns, window),
 	    least);
-	server_event(c->server, &c->source, "policy_set", "%s", said);
 	command_publish_source(c);
+	server_event(c->server, &c->source, "policy_set", "%s", said);
 	command_finish_ok(c, said);
 }
 
@@ -249,8 +249,8 @@ on_frozen_set(void *arg, struct store_job *job)
 	if (command_job_failed(c, job))
 		return;
 	text = c->frozen ? "nothing expires until it is thawed" : "points expire again as the policy says";
-	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
 	command_publish_source(c);
+	server_event(c->server, &c->source, c->frozen ? "retention_frozen" : "retention_thawed", "%s", text);
 	command_finish_ok(c, text);
 }
 

@@ -87,8 +87,8 @@ take_settings(struct command *c, struct source *src)
 	json_decref(had);
 	source_set_settings(src, &c->settings, c->tags);
 	c->tags = NULL;
-	server_event(c->server, &c->source, "source_set", "%s", said);
 	source_publish(src);
+	server_event(c->server, &c->source, "source_set", "%s", said);
 	command_finish_ok(c, said);
 }
 

@@ -42,7 +42,7 @@ take_phase(struct command *c, struct source *src)
 	}
 	server_event(c->server, &c->source, v->event, "%s", v->text);
 	v->apply(c, src);
-	source_publish(src); /* who asked may look at once */
+	source_publish(src);
 	command_finish_ok(c, v->text);
 }
 
@@ -136,9 +136,9 @@ set_throttle(struct command *c, struct source *src)
 	char said[SENTENCE_BYTES];
 
 	throttle_describe(&c->throttle, said, sizeof said);
-	server_event(c->server, &c->source, "throttle_set", "%s", said);
 	source_set_throttle(src, &c->throttle);
-	source_publish(src); /* who asked may look at once */
+	source_publish(src);
+	server_event(c->server, &c->source, "throttle_set", "%s", said);
 	command_finish_ok(c, said);
 }
 
@@ -207,7 +207,7 @@ start_scrub(struct command *c, struct source *src)
 	if (command_check_store(c, src) < 0)
 		return;
 	r = store_scrub_start(source_store(src));
-	source_publish(src); /* who asked may look at once */
+	source_publish(src);
 	command_finish(c, r, r < 0 ? "a scrub that was asked for is under way" : "the scrub is under way");
 }
 
@@ -219,6 +219,7 @@ cancel_scrub(struct command *c, struct source *src)
 	if (command_check_store(c, src) < 0)
 		return;
 	r = store_scrub_cancel(source_store(src));
+	source_publish(src);
 	command_finish(c, r, r < 0 ? "no scrub is under way" : "the scrub is given up; what it found stays known");
 }
 

@@ -199,6 +199,7 @@ revoke_certificates(struct command *c, struct source *src)
 {
 	server_event(c->server, &c->source, "certificates_revoked", "all certificates of the source are revoked");
 	source_revoke(src, c->admit_number);
+	command_publish_source(c);
 	command_finish_ok(c, "all its certificates are revoked, and its session is cut");
 }
 
@@ -225,6 +226,7 @@ run_take_identity(struct job *job, struct disk *d, struct run_cache *cache)
 
 	if (r == 0 && identity_note_backup(sv->registry, sv->pki, now_ns, &c->err) < 0)
 		log_warning("backup_not_noted", "msg=\"%s\"", c->err.text); /* it is good all the same */
+	server_look_at_backup(sv);
 	command_set_result(c, r);
 	c->answer.bundle = &c->bundle;
 }
@@ -256,9 +258,10 @@ run_adopt(struct job *job, struct disk *d, struct run_cache *cache)
 static void
 adopt(struct command *c, struct source *src)
 {
+	source_adopted(src);
+	command_publish_source(c);
 	server_event(
 	    c->server, &c->source, "source_adopted", "the next installation that connects is taken as this source");
-	source_adopted(src);
 	command_finish_ok(c, "the next installation that connects is taken as this source");
 }
 

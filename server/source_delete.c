@@ -95,9 +95,9 @@ on_removed(struct job *job)
 
 	src->jobs_out--;
 	if (j->status == 0) {
+		status_forget(src->server->status, &src->id);
 		server_event(
 		    src->server, &src->id, "source_deleted", "the source, its certificates and its points are gone");
-		status_forget(src->server->status, &src->id);
 		rubbish_start(src->server);
 		tell(src, 0, "");
 		source_bury(src);

@@ -280,6 +280,8 @@ def test_a_revoked_certificate(house):
     agent.fill("root", b"r" * 4 * BLOCK)
     agent.wait_ack()
     house.served.ctl("source", "revoke", identity.source_id, "--yes")
+    error = house.served.source(identity.source_id)["dataReplicationInfo"]["dataReplicationError"]
+    assert error["code"] == "CERTIFICATE_REVOKED", "it was answered before it was seen"
     assert agent.wait_end(), "the live session was not cut"
     late = hfagent.Agent(identity)
     late.connect()
@@ -374,6 +376,7 @@ def test_a_clone_is_refused_until_it_is_adopted(house):
     house.served.wait_state(source, "STALLED", seconds=15)
     assert adopt in house.served.ctl("source", "show", source).stdout
     house.served.ctl("source", "adopt", source, "--yes")
+    assert house.served.source(source)["dataReplicationInfo"]["dataReplicationState"] == "DISCONNECTED", "it was answered before it was seen"
     adopted = hfagent.Agent(clone)
     adopted.open([Volume("root", "serial:clone", BLOCK)])
     adopted.close()

@@ -274,6 +274,15 @@ def test_one_begins_by_itself_and_goes_on_over_a_restart(rig):
     daemon.ctl("scrub", "cancel", agent.source, check=None)
 
 
+def test_one_that_is_given_up_is_not_under_way(rig):
+    daemon = rig.daemon(storage__scrub_rate="1MiB")
+    agent = rig.agent(daemon, {"root": rig.file("disk", random_bytes(rig.random, 8 * MIB))}).once()
+    daemon.ctl("scrub", "start", agent.source)
+    assert scrub_of(daemon, agent.source)["state"] == "RUNNING"
+    daemon.ctl("scrub", "cancel", agent.source)
+    assert scrub_of(daemon, agent.source)["state"] == "IDLE", "it was answered before it was seen"
+
+
 def test_the_command_says_no_in_words(rig):
     daemon = rig.daemon()
     agent = rig.agent(daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))}).once()
