@@ -1,69 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* completion ...: the shells ask us what may stand where the cursor is. Their scripts know nothing: commands and
- * options are those of the tables that also parse and help, and what an operand or a value is called there (SOURCE,
- * a|b) tells what it can be. Nothing to offer: the shell offers files. */
+/* completion ...: the shells ask us what may stand where the cursor is. Commands and options are those of the tables
+ * that also parse and help, and what an operand or a value is called there (SOURCE, a|b) tells what it can be. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/completion.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/options.h"
 #include "server/ctl/pick.h"
 
-/* ---- the scripts ---- */
-
-static const struct script {
-	const char *shell, *text;
-} scripts[] = {
-    {"bash", "# Completion of holdfastctl; made by: holdfastctl completion bash\n"
-	     "_holdfastctl() {\n"
-	     "\tlocal line\n"
-	     "\tCOMPREPLY=()\n"
-	     "\twhile IFS= read -r line; do\n"
-	     "\t\tCOMPREPLY+=(\"$(printf %q \"${line%%$'\\t'*}\")\")\n"
-	     "\tdone < <(\"${COMP_WORDS[0]}\" completion words -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
-	     "}\n"
-	     "complete -o default -F _holdfastctl holdfastctl\n"},
-    {"zsh",
-	"#compdef holdfastctl\n"
-	"# Completion of holdfastctl; made by: holdfastctl completion zsh\n"
-	"_holdfastctl() {\n"
-	"\tlocal -a found\n"
-	"\tlocal line\n"
-	"\tfor line in ${(f)\"$(\"${words[1]}\" completion words -- \"${(@)words[2,CURRENT]}\" 2>/dev/null)\"}; do\n"
-	"\t\tfound+=(\"${${line%%$'\\t'*}//:/\\\\:}:${line#*$'\\t'}\")\n"
-	"\tdone\n"
-	"\tif (( $#found )); then\n"
-	"\t\t_describe holdfastctl found\n"
-	"\telse\n"
-	"\t\t_files\n"
-	"\tfi\n"
-	"}\n"
-	"if [ \"$funcstack[1]\" = _holdfastctl ]; then\n"
-	"\t_holdfastctl \"$@\"\n"
-	"else\n"
-	"\tcompdef _holdfastctl holdfastctl\n"
-	"fi\n"},
-    {"fish", "# Completion of holdfastctl; made by: holdfastctl completion fish\n"
-	     "function __holdfastctl\n"
-	     "\tset -l words (commandline -opc) \"$(commandline -ct)\"\n"
-	     "\t$words[1] completion words -- $words[2..-1] 2>/dev/null\n"
-	     "end\n"
-	     "complete -c holdfastctl -f -a '(__holdfastctl)'\n"
-	     "complete -c holdfastctl -n 'test -z \"$(__holdfastctl)\"' -F\n"},
-};
-
 int
 run_completion(struct ctl *ctl)
 {
-	for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
-		if (strcmp(scripts[i].shell, ctl->operands[0]) == 0) {
-			fputs(scripts[i].text, stdout);
-			return EXIT_DONE;
-		}
-	}
-	return ctl_fail(EXIT_USAGE, "%s: no such shell: bash, zsh or fish", ctl->operands[0]);
+	if (completion_print(ctl->operands[0], "holdfastctl") < 0)
+		return ctl_fail(EXIT_USAGE, "%s: no such shell: bash, zsh or fish", ctl->operands[0]);
+	return EXIT_DONE;
 }
 
 /* ---- what is on the line before the cursor ---- */
@@ -149,8 +102,7 @@ take_word(struct line *l, const char *word)
 static void
 offer(const struct line *l, const char *word, const char *text)
 {
-	if (word[0] != '\0' && strncmp(word, l->begun, strlen(l->begun)) == 0)
-		printf("%s\t%s\n", word, text);
+	completion_offer(l->begun, word, text);
 }
 
 /* By its name; by its id when it has none, or when an id was begun. */
