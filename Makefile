@@ -259,8 +259,14 @@ sed 's|/usr/sbin/|$(PREFIX)/sbin/|' deploy/systemd/$(1) >$(DESTDIR)$(UNITDIR)/$(
 endef
 
 define install_completion
-$(BUILD)/holdfastctl completion $(1) >$(BUILD)/completion.$(1)
-install -D -m 0644 $(BUILD)/completion.$(1) $(2)
+$(BUILD)/$(1) completion $(2) >$(BUILD)/$(1).$(2)
+install -D -m 0644 $(BUILD)/$(1).$(2) $(3)
+endef
+
+define install_completions
+$(call install_completion,$(1),bash,$(TO)/share/bash-completion/completions/$(1))
+$(call install_completion,$(1),zsh,$(DESTDIR)$(ZSHDIR)/_$(1))
+$(call install_completion,$(1),fish,$(TO)/share/fish/vendor_completions.d/$(1).fish)
 endef
 
 define install_mans
@@ -283,13 +289,12 @@ install-server: $(BUILD)/holdfastd $(server_MANS)
 
 install-client: $(BUILD)/holdfastctl $(client_MANS)
 	install -D $(BUILD)/holdfastctl $(TO)/bin/holdfastctl
-	$(call install_completion,bash,$(TO)/share/bash-completion/completions/holdfastctl)
-	$(call install_completion,zsh,$(DESTDIR)$(ZSHDIR)/_holdfastctl)
-	$(call install_completion,fish,$(TO)/share/fish/vendor_completions.d/holdfastctl.fish)
+	$(call install_completions,holdfastctl)
 	$(install_mans)
 
 install-agent: $(BUILD)/holdfast-agent $(agent_MANS)
 	install -D $(BUILD)/holdfast-agent $(TO)/sbin/holdfast-agent
+	$(call install_completions,holdfast-agent)
 	$(call install_unit,holdfast-agent.service)
 	$(install_mans)
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/choose.h"
+#include "agent/completion.h"
 #include "agent/enroll.h"
 #include "agent/options.h"
 #include "agent/run.h"
@@ -22,6 +23,7 @@ run_command(const struct options *o)
 	case COMMAND_STATUS: return status_run(o);
 	case COMMAND_LIST_DISKS: return list_disks_run(o);
 	case COMMAND_THAW: return thaw_run(o);
+	case COMMAND_COMPLETION: return completion_run(o);
 	}
 	return EXIT_FAILED;
 }

@@ -39,12 +39,7 @@ enum option_id {
 #define FREEZE_TIMEOUT_LEAST_NS (NS_PER_SECOND / 10)
 #define FREEZE_TIMEOUT_MOST_NS  (600 * NS_PER_SECOND)
 
-static const struct description {
-	enum option_id id;
-	unsigned commands;
-	const char *name, *argument; /* argument NULL = takes none */
-	const char *help;
-} descriptions[] = {
+static const struct option_spec descriptions[] = {
     {OPTION_SERVER, IN(COMMAND_ENROLL), "server", "ADDR[,ADDR...]",
 	"addresses of the server, tried in turn: HOST, HOST:PORT (of enrolment, default 1501)"},
     {OPTION_TOKEN, IN(COMMAND_ENROLL), "token", "T",
@@ -66,7 +61,7 @@ static const struct description {
 	"paths of disks that count as new, too, when they appear (\"/dev/dm-*\")"},
     {OPTION_COMPRESS, IN(COMMAND_RUN), "compress", "none|lz4|zstd", "what may be used on the wire (default none)"},
     {OPTION_PROGRESS, IN(COMMAND_RUN), "progress", "auto|bar|plain|lines|none", "how to show the first fill"},
-    {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "LEVEL", "err, warning, notice, info (default) or debug"},
+    {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "err|warning|notice|info|debug", "how much to log (default info)"},
     {OPTION_STATE, IN(COMMAND_ENROLL) | IN(COMMAND_RUN) | IN(COMMAND_STATUS), "state", "DIR",
 	"where key and bindings are kept (default " STATE_DIRECTORY_DEFAULT ")"},
     {OPTION_JSON, IN(COMMAND_ENROLL) | IN(COMMAND_STATUS) | IN(COMMAND_LIST_DISKS) | IN(COMMAND_THAW), "json", NULL,
@@ -76,18 +71,31 @@ static const struct description {
 
 enum { DESCRIPTIONS = sizeof descriptions / sizeof descriptions[0] };
 
-static const struct {
-	const char *name, *arguments, *summary;
-} commands[] = {
+static const struct command_spec commands[] = {
     [COMMAND_ENROLL] = {"enroll", "--server ADDR[,ADDR...] --token T [OPTION...]",
 	"Make this machine known to a server, once."},
     [COMMAND_RUN] = {"run", "[OPTION...]", "Replicate the enrolled volumes until stopped."},
     [COMMAND_STATUS] = {"status", "[OPTION...]", "Show what the agent running here is doing."},
     [COMMAND_LIST_DISKS] = {"list-disks", "[OPTION...]", "List the disks of this machine and their identity."},
     [COMMAND_THAW] = {"thaw", "[OPTION...]", "Thaw what a killed agent left frozen, and nothing else."},
+    [COMMAND_COMPLETION] = {"completion", "bash|zsh|fish", "Print the script that completes commands in that shell."},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+const struct command_spec *
+command_specs(int *ret_count)
+{
+	*ret_count = COMMANDS;
+	return commands;
+}
+
+const struct option_spec *
+option_specs(int *ret_count)
+{
+	*ret_count = DESCRIPTIONS;
+	return descriptions;
+}
 
 /* ---- help ---- */
 
@@ -132,7 +140,7 @@ print_help(enum command command)
 	printf("Usage: holdfast-agent %s %s\n\n%s\n\nOptions:\n", commands[command].name, commands[command].arguments,
 	    commands[command].summary);
 	for (int i = 0; i < DESCRIPTIONS; i++) {
-		const struct description *d = &descriptions[i];
+		const struct option_spec *d = &descriptions[i];
 		char left[64];
 
 		if ((d->commands & IN(command)) == 0)
@@ -276,7 +284,9 @@ parse_options(int argc, char **argv, struct options *o, bool *ret_help)
 		if (!*ret_help && !set_option(o, (enum option_id)c, optarg))
 			return false;
 	}
-	if (optind < argc && !*ret_help)
+	o->words = argv + optind;
+	o->word_count = argc - optind;
+	if (o->word_count > 0 && o->command != COMMAND_COMPLETION && !*ret_help)
 		return wrong("'%s' is not expected here", argv[optind]);
 	return true;
 }
@@ -316,6 +326,8 @@ asked_about_program(int argc, char **argv, int *ret_exit)
 static bool
 is_complete(const struct options *o)
 {
+	if (o->command == COMMAND_COMPLETION)
+		return o->word_count > 0 || wrong("of which shell: bash, zsh or fish?");
 	if (o->command != COMMAND_ENROLL)
 		return true;
 	if (o->servers == NULL)

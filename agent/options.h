@@ -10,7 +10,7 @@
 #include "proto/common/progress.h"
 #include "proto/message.h"
 
-enum command { COMMAND_ENROLL, COMMAND_RUN, COMMAND_STATUS, COMMAND_LIST_DISKS, COMMAND_THAW };
+enum command { COMMAND_ENROLL, COMMAND_RUN, COMMAND_STATUS, COMMAND_LIST_DISKS, COMMAND_THAW, COMMAND_COMPLETION };
 
 /* Documented in holdfast-agent(8); new ones may be added. */
 enum exit_code {
@@ -41,7 +41,25 @@ struct options { /* texts are borrowed from argv */
 	unsigned compressions; /* bits of enum frame_flag */
 	enum progress_mode progress;
 	int log_level;
+
+	char **words; /* after `completion` */
+	int word_count;
 };
+
+/* What there is; the parser, the help and the completion of a shell are made of it. */
+struct command_spec {
+	const char *name, *arguments, *summary;
+};
+
+struct option_spec {
+	int id;
+	unsigned commands;           /* 1u << enum command, of each that takes it */
+	const char *name, *argument; /* argument NULL = takes none; "a|b": one of these */
+	const char *help;
+};
+
+const struct command_spec *command_specs(int *ret_count); /* enum command is the index */
+const struct option_spec *option_specs(int *ret_count);
 
 /* Parse the command line. True: go on. False: leave with *ret_exit; help, version or what is wrong
  * was printed. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""holdfastctl completion: what real shells offer, with a daemon and without one."""
+"""holdfastctl completion, holdfast-agent completion: what real shells offer, with a daemon and without one."""
+import re
 import shutil
 import tempfile
 
@@ -9,13 +10,13 @@ from harness import BUILD, ROOT, ready_agent, run
 
 SHELLS = {
     # What Tab would show after a command line, one candidate a line.
-    "bash": """source <(holdfastctl completion bash)
+    "bash": """source <(PROGRAM completion bash)
 read -ra COMP_WORDS <<<"$1"; [[ $1 != *' ' ]] || COMP_WORDS+=('')
-COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _holdfastctl; printf '%s\\n' "${COMPREPLY[@]}" """,
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _PROGRAM; printf '%s\\n' "${COMPREPLY[@]}" """,
     "zsh": """compdef() { :; }; _describe() { print -l -- "${found[@]%%:*}" }; _files() { }
-source <(holdfastctl completion zsh)
-words=(${(s: :)1}); [[ $1 != *' ' ]] || words+=(''); CURRENT=$#words; _holdfastctl""",
-    "fish": """holdfastctl completion fish | source; complete -C "$argv[1]" | string replace -r '\\t.*' '' """,
+source <(PROGRAM completion zsh)
+words=(${(s: :)1}); [[ $1 != *' ' ]] || words+=(''); CURRENT=$#words; _PROGRAM""",
+    "fish": """PROGRAM completion fish | source; complete -C "$argv[1]" | string replace -r '\\t.*' '' """,
 }
 
 
@@ -27,7 +28,8 @@ def shell_fixture(request):
 
 
 def offered(shell, line):
-    words = ["fish", "--no-config", "-c", SHELLS[shell]] if shell == "fish" else [shell, "-c", SHELLS[shell], shell]
+    script = SHELLS[shell].replace("PROGRAM", line.split()[0])
+    words = ["fish", "--no-config", "-c", script] if shell == "fish" else [shell, "-c", script, shell]
     with tempfile.TemporaryDirectory() as home:  # fish makes folders there
         done = run("env", "PATH=%s:/usr/bin:/bin" % BUILD, "HOME=%s" % home, *words, line, cwd=ROOT / "tests", check=False)
     assert done.stderr == ""
@@ -51,6 +53,21 @@ def test_every_command_and_option_is_offered(shell):
     assert offered(shell, "holdfastctl pit create x --n") == {"--name", "--newest"}
     assert offered(shell, "holdfastctl verify x --progress ") == {"auto", "bar", "plain", "lines", "none"}
     assert offered(shell, "holdfastctl completion ") == {"bash", "zsh", "fish"}
+
+
+def test_every_command_and_option_of_the_agent_is_offered(shell):
+    names = set(re.findall(r"^  ([a-z-]+) +[A-Z]", run(BUILD / "holdfast-agent", "--help").stdout, re.M))
+    assert {"enroll", "run", "completion"} <= names
+    assert offered(shell, "holdfast-agent ") == names
+    assert offered(shell, "holdfast-agent --v") == {"--version"}
+    for name in names:
+        options = set(re.findall(r"^  (--[a-z-]+)", run(BUILD / "holdfast-agent", name, "--help").stdout, re.M))
+        assert offered(shell, "holdfast-agent %s --" % name) == options
+    assert offered(shell, "holdfast-agent run --once --compress ") == {"none", "lz4", "zstd"}
+    assert offered(shell, "holdfast-agent run --log-level d") == {"debug"}
+    assert offered(shell, "holdfast-agent completion ") == {"bash", "zsh", "fish"}
+    files = offered(shell, "holdfast-agent run --state integr")
+    assert files == ({"integration/"} if shell == "fish" else set())  # the others' own files
 
 
 def test_sources_points_and_volumes_are_offered_by_name(rig, shell):
