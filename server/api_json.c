@@ -136,17 +136,40 @@ json_backup(const struct identity_backup *b)
 	    api_json_time(b->unsaved_ns));
 }
 
+static const char *
+say_silence(const struct server_facts *facts, char *buf, size_t size)
+{
+	char since[UNITS_TEXT_BYTES];
+
+	snprintf(buf, size, "thread %s of holdfastd has not gone on since %s", facts->silent_thread,
+	    time_format(facts->silent_since_ns, since));
+	return buf;
+}
+
+static json_t *
+json_silence(const struct server_facts *facts)
+{
+	char text[SENTENCE_BYTES];
+
+	if (facts->silent_thread == NULL)
+		return json_null();
+	return json_pack("{s:s, s:o, s:s, s:s}", "name", facts->silent_thread, "silentSinceDateTime",
+	    api_json_time(facts->silent_since_ns), "text", say_silence(facts, text, sizeof text), "cure",
+	    "systemctl restart holdfastd; before it, dmesg tells whether a disk does not answer");
+}
+
 json_t *
 api_json_version(const struct server_facts *facts)
 {
-	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:o, s:o, s:s, s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "program", "holdfastd", "processID", facts->pid, "version", facts->version, "apiVersion", "v1",
 	    "protocolVersion", PROTOCOL_VERSION, "startedDateTime", api_json_time(facts->started_ns), "dataDirectory",
 	    api_json_text(facts->data_dir), "listen", facts->listen, "enrollListen", facts->enroll_listen,
 	    "caFingerprint", facts->ca_fingerprint, "draining", facts->draining, "workers", (int)facts->workers,
 	    "stagingArea", json_staging_area(facts), "journalArea", json_area(&facts->areas[AREA_JOURNAL]),
 	    "rowsWaiting", api_json_bytes(facts->rows_waiting), "restartRequired",
-	    api_json_keys(facts->restart_required), "identityBackup", json_backup(&facts->backup));
+	    api_json_keys(facts->restart_required), "identityBackup", json_backup(&facts->backup), "silentThread",
+	    json_silence(facts));
 }
 
 static void
@@ -172,9 +195,12 @@ json_t *
 api_json_server_reasons(const struct server_facts *facts)
 {
 	json_t *reasons = json_array();
+	char text[SENTENCE_BYTES];
 
 	if (facts->draining)
 		add_reason(reasons, "DRAINING", "the server is shutting down", "");
+	if (facts->silent_thread != NULL)
+		add_reason(reasons, "THREAD_SILENT", say_silence(facts, text, sizeof text), "");
 	for (int i = 0; i < AREAS; i++)
 		if (facts->areas[i].level >= SPACE_SHORTEN)
 			add_reason(reasons,

@@ -367,6 +367,13 @@ add_rows(const struct metrics *m, const struct metric_family *f)
 }
 
 static void
+add_silence(const struct metrics *m, const struct metric_family *f)
+{
+	metrics_add(m->out, f->name, "",
+	    m->facts.silent_thread != NULL ? fmax(seconds(m->now_ns - m->facts.silent_since_ns), 0) : 0);
+}
+
+static void
 add_scrub_interval(const struct metrics *m, const struct metric_family *f)
 {
 	metrics_add(m->out, f->name, "", seconds(m->facts.scrub_interval_ns));
@@ -444,6 +451,9 @@ static const struct server_family {
     {{"holdfast_start_time_seconds", "gauge", "When the server started, seconds since 1970"}, add_start},
     {{"holdfast_sources", "gauge", "Sources known here"}, add_source_count},
     {{"holdfast_sessions", "gauge", "Connections of agents, those that shake hands included"}, add_session_count},
+    {{"holdfast_thread_silent_seconds", "gauge",
+	 "For how long a thread that sources depend on has not gone on; 0: all do"},
+	add_silence},
     {{"holdfast_tls_handshakes_total", "counter", "TLS handshakes on the data port"}, add_handshakes},
     {{"holdfast_sessions_ended_total", "counter",
 	 "Sessions that the server ended, by the status they were told: refused, cut off, or replaced by a newer one"},

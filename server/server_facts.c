@@ -7,6 +7,7 @@
 
 #include "proto/common/log.h"
 #include "server/server.h"
+#include "server/service.h"
 
 struct status_table *
 server_status(struct server *sv)
@@ -78,6 +79,7 @@ server_get_facts(struct server *sv, struct server_facts *ret_facts)
 	    .backup = {atomic_load(&sv->backup_taken_ns), atomic_load(&sv->backup_unsaved_ns)},
 	};
 
+	f.silent_thread = service_silent_thread(sv->service, &f.silent_since_ns);
 	for (int i = 0; i < AREAS; i++)
 		if (sv->areas[i] != NULL)
 			area_get(sv->areas[i], &f.areas[i]);

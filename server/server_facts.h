@@ -39,6 +39,8 @@ struct server_facts {
 	struct identity_backup backup;
 	size_t rows_waiting;            /* of events and audit, for room */
 	struct area_facts areas[AREAS]; /* AREA_JOURNAL: all zero, unless journals lie on a disk of their own */
+	const char *silent_thread;      /* that does not go on; borrowed; NULL: all do */
+	int64_t silent_since_ns;
 	unsigned workers;
 	int pid;
 };

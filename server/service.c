@@ -25,8 +25,10 @@ enum { STATUS_LINE_BYTES = 160 };
 struct service {
 	struct server *server;
 	struct watchdog *watchdog;
-	int64_t fed_ns, silence_ns; /* monotonic: when all threads had gone on; how long they may take */
-	bool silence_told;
+	int64_t ticked_ns;            /* monotonic: of the last tick */
+	int64_t silence_ns;           /* a thread may take so long to go on */
+	const char *silent;           /* one that took longer, as it was told; NULL: none */
+	int64_t silent_since_ns;      /* real clock */
 	char told[STATUS_LINE_BYTES]; /* the status line sent last */
 	struct source_status *scratch;
 };
@@ -72,9 +74,14 @@ write_lag(const struct fleet *f, char *buf)
 static void
 write_line(struct service *s, char *line)
 {
-	char lag[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
+	char since[UNITS_TEXT_BYTES], lag[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
 	struct fleet f;
 
+	if (s->silent != NULL) {
+		snprintf(line, STATUS_LINE_BYTES, "Stuck: thread %s has not gone on since %s", s->silent,
+		    time_format(s->silent_since_ns, since));
+		return;
+	}
 	fleet_count(s->server->status, clock_real_ns(), s->scratch, &f);
 	if (f.sources == 0) {
 		snprintf(line, STATUS_LINE_BYTES, "Ready: no sources yet (holdfastctl token create)");
@@ -132,11 +139,12 @@ static void
 watch_threads(struct service *s)
 {
 	struct server *sv = s->server;
-	bool good = watchdog_add(s->watchdog, "catalog", count_turns, sv->catalog) &&
-		    watchdog_add(s->watchdog, "maintenance", count_turns, sv->maintenance);
+	int64_t now_ns = clock_monotonic_ns();
+	bool good = watchdog_add(s->watchdog, "catalog", count_turns, sv->catalog, now_ns) &&
+		    watchdog_add(s->watchdog, "maintenance", count_turns, sv->maintenance, now_ns);
 
 	for (unsigned i = 0; i < sv->worker_count && good; i++)
-		good = watchdog_add(s->watchdog, worker_name(sv->workers[i]), count_ticks, sv->workers[i]);
+		good = watchdog_add(s->watchdog, worker_name(sv->workers[i]), count_ticks, sv->workers[i], now_ns);
 	if (!good)
 		log_warning("threads_unwatched", "msg=\"no memory: not every thread is watched\"");
 }
@@ -145,7 +153,7 @@ void
 service_ready(struct service *s)
 {
 	watch_threads(s);
-	s->fed_ns = clock_monotonic_ns();
+	s->ticked_ns = clock_monotonic_ns();
 	write_line(s, s->told);
 	notify_send("READY=1\nSTATUS=%s", s->told);
 }
@@ -159,12 +167,8 @@ service_stopping(struct service *s)
 /* ---- every second ---- */
 
 static void
-feed(struct service *s, int64_t now_ns)
+feed(const struct service *s)
 {
-	if (s->silence_told)
-		log_notice("threads_go_on", "msg=\"every thread goes on again\"");
-	s->silence_told = false;
-	s->fed_ns = now_ns;
 	if (notify_watchdog_ns() > 0)
 		notify_try("WATCHDOG=1");
 	if (s->server->draining)
@@ -174,11 +178,36 @@ feed(struct service *s, int64_t now_ns)
 static void
 tell_silence(struct service *s, int64_t now_ns)
 {
-	if (s->silence_told || now_ns - s->fed_ns < s->silence_ns)
+	int64_t since_ns = now_ns;
+	const char *slowest = watchdog_slowest(s->watchdog, &since_ns), *was = s->silent;
+	int64_t silent_ns = now_ns - since_ns;
+
+	s->silent = silent_ns >= s->silence_ns ? slowest : NULL;
+	if (s->silent == was)
 		return;
-	s->silence_told = true;
-	log_err("thread_silent", "thread=%s msg=\"it has not gone on for %lld s: the watchdog is not fed\"",
-	    watchdog_silent(s->watchdog), (long long)((now_ns - s->fed_ns) / NS_PER_SECOND));
+	s->silent_since_ns = clock_real_ns() - silent_ns;
+	if (s->silent != NULL)
+		log_err("thread_silent", "thread=%s msg=\"it has not gone on for %lld s: the watchdog is not fed\"",
+		    s->silent, (long long)(silent_ns / NS_PER_SECOND));
+	else
+		log_notice("threads_go_on", "msg=\"every thread goes on again\"");
+}
+
+const char *
+service_silent_thread(const struct service *s, int64_t *ret_since_ns)
+{
+	*ret_since_ns = s->silent_since_ns;
+	return s->silent;
+}
+
+/* The whole of it was stopped, or its machine: the others had no time to go on, either. */
+static bool
+stood_still(struct service *s, int64_t now_ns)
+{
+	int64_t stood_ns = now_ns - s->ticked_ns;
+
+	s->ticked_ns = now_ns;
+	return stood_ns >= s->silence_ns;
 }
 
 static void
@@ -199,11 +228,12 @@ void
 service_tick(struct service *s)
 {
 	int64_t now_ns = clock_monotonic_ns();
+	bool all = watchdog_look(s->watchdog, now_ns);
 
 	log_settle();
-	if (watchdog_look(s->watchdog))
-		feed(s, now_ns);
-	else
+	if (!stood_still(s, now_ns))
 		tell_silence(s, now_ns);
+	if (all)
+		feed(s);
 	tell_status(s);
 }

@@ -4,6 +4,8 @@
 #ifndef HF_SERVER_SERVICE_H
 #define HF_SERVER_SERVICE_H
 
+#include <stdint.h>
+
 struct server;
 struct service;
 
@@ -22,6 +24,10 @@ void service_ready(struct service *s);
 
 /* Once a second, until the end: feeds the watchdog if every thread has gone on, and tells how things are. */
 void service_tick(struct service *s);
+
+/* A thread that has not gone on for so long that somebody should know, and since when (real clock); NULL: all go on.
+ * The name lives as long as the thread. */
+const char *service_silent_thread(const struct service *s, int64_t *ret_since_ns);
 
 /* No more connections; everything that was begun is being ended. */
 void service_stopping(struct service *s);

@@ -7,8 +7,9 @@ struct watched {
 	const char *name;
 	watchdog_count *count;
 	const void *thread;
-	uint64_t seen; /* when all had gone on */
-	bool moved;    /* since then */
+	uint64_t seen;   /* its count, when it was looked at last */
+	int64_t seen_ns; /* monotonic: when that was another than before */
+	bool moved;      /* since all had gone on */
 };
 
 struct watchdog {
@@ -32,47 +33,53 @@ watchdog_destroy(struct watchdog *w)
 }
 
 bool
-watchdog_add(struct watchdog *w, const char *name, watchdog_count *count, const void *thread)
+watchdog_add(struct watchdog *w, const char *name, watchdog_count *count, const void *thread, int64_t now_ns)
 {
 	struct watched *threads = realloc(w->threads, (w->thread_count + 1) * sizeof *threads);
 
 	if (threads == NULL)
 		return false;
 	w->threads = threads;
-	threads[w->thread_count++] = (struct watched){name, count, thread, count(thread), false};
+	threads[w->thread_count++] = (struct watched){name, count, thread, count(thread), now_ns, false};
 	return true;
 }
 
 static void
-begin_again(struct watchdog *w)
+look_at(struct watched *t, int64_t now_ns)
 {
-	for (size_t i = 0; i < w->thread_count; i++) {
-		w->threads[i].seen = w->threads[i].count(w->threads[i].thread);
-		w->threads[i].moved = false;
-	}
+	uint64_t count = t->count(t->thread);
+
+	if (count == t->seen)
+		return;
+	t->seen = count;
+	t->seen_ns = now_ns;
+	t->moved = true;
 }
 
 bool
-watchdog_look(struct watchdog *w)
+watchdog_look(struct watchdog *w, int64_t now_ns)
 {
 	bool all = true;
 
 	for (size_t i = 0; i < w->thread_count; i++) {
-		struct watched *t = &w->threads[i];
-
-		t->moved = t->moved || t->count(t->thread) != t->seen;
-		all = all && t->moved;
+		look_at(&w->threads[i], now_ns);
+		all = all && w->threads[i].moved;
 	}
-	if (all)
-		begin_again(w);
+	for (size_t i = 0; i < w->thread_count && all; i++)
+		w->threads[i].moved = false;
 	return all;
 }
 
 const char *
-watchdog_silent(const struct watchdog *w)
+watchdog_slowest(const struct watchdog *w, int64_t *ret_since_ns)
 {
+	const struct watched *slowest = NULL;
+
 	for (size_t i = 0; i < w->thread_count; i++)
-		if (!w->threads[i].moved)
-			return w->threads[i].name;
-	return NULL;
+		if (slowest == NULL || w->threads[i].seen_ns < slowest->seen_ns)
+			slowest = &w->threads[i];
+	if (slowest == NULL)
+		return NULL;
+	*ret_since_ns = slowest->seen_ns;
+	return slowest->name;
 }

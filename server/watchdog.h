@@ -16,13 +16,13 @@ typedef uint64_t watchdog_count(const void *thread);
 struct watchdog *watchdog_create(void);
 void watchdog_destroy(struct watchdog *w); /* NULL is allowed */
 
-/* Borrows name and thread. False: out of memory. */
-bool watchdog_add(struct watchdog *w, const char *name, watchdog_count *count, const void *thread);
+/* From now_ns (monotonic) on it is watched. Borrows name and thread. False: out of memory. */
+bool watchdog_add(struct watchdog *w, const char *name, watchdog_count *count, const void *thread, int64_t now_ns);
 
-/* True: every thread has gone on since the last time that this was true. */
-bool watchdog_look(struct watchdog *w);
+/* True: every thread has gone on since the last time that this was true. now_ns: monotonic. */
+bool watchdog_look(struct watchdog *w, int64_t now_ns);
 
-/* When that was false: a thread that has not gone on. */
-const char *watchdog_silent(const struct watchdog *w);
+/* The thread that has not been seen to go on for longest, and since when (monotonic). NULL: none is watched. */
+const char *watchdog_slowest(const struct watchdog *w, int64_t *ret_since_ns);
 
 #endif

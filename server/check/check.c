@@ -105,7 +105,17 @@ judge_source(const struct check *c, const json_t *source, struct verdict *v)
 		find_fault(v, CHECK_WARNING, "%s", error);
 }
 
-/* ---- the server, asked about all of them ---- */
+/* ---- the server ---- */
+
+/* Also when one source is asked about: it may be the one that stands still. */
+static void
+judge_threads(const json_t *version, struct verdict *v)
+{
+	if (pick(version, "silentThread") == NULL)
+		return;
+	find_fault(v, CHECK_CRITICAL, "%s", pick_text(version, "silentThread.text"));
+	v->cure = pick_text(version, "silentThread.cure");
+}
 
 static void
 judge_area(const char *what, const json_t *area, struct verdict *v)
@@ -205,6 +215,7 @@ judge_all(const struct check *c, const json_t *version, const json_t *sources, s
 	json_array_foreach (sources, i, source) {
 		judge_source(c, source, &v->all[i]);
 	}
+	judge_threads(version, &v->all[i]);
 	if (c->source == NULL)
 		judge_server(version, sources, &v->all[i]);
 	v->worst = &v->all[i]; /* the server's, where a source's is not worse */

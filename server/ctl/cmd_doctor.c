@@ -162,6 +162,16 @@ check_daemon(struct patient *p)
 }
 
 static void
+check_threads(struct patient *p)
+{
+	if (p->version != NULL && pick(p->version, "silentThread") != NULL)
+		found(p, "threads", BAD, pick_text(p->version, "silentThread.text"),
+		    "the sources it serves stand still, and their newest points grow old; what was acknowledged is "
+		    "safe",
+		    pick_text(p->version, "silentThread.cure"));
+}
+
+static void
 check_limit(struct patient *p, const char *line, const char *name, uint64_t wanted, const char *why, const char *next)
 {
 	char what[TEXT_BYTES];
@@ -319,6 +329,7 @@ static const struct {
 	void (*run)(struct patient *p);
 } checks[] = {
     {"daemon", check_daemon},
+    {"threads", check_threads},
     {"kernel", check_kernel},
     {"io_uring", check_io_uring},
     {"limits", check_limits},

@@ -155,6 +155,17 @@ print_area(const struct ctl *ctl, const char *what, const json_t *area)
 	free(text);
 }
 
+/* What it serves stands still, however well its sources look. */
+static bool
+print_silence(const json_t *version)
+{
+	if (pick(version, "silentThread") == NULL)
+		return false;
+	print_sentence(4, "%s: what it serves stands still", pick_text(version, "silentThread.text"));
+	print_sentence(10, "    next: %s", pick_text(version, "silentThread.cure"));
+	return true;
+}
+
 /* Where nothing expires, the staging area fills. */
 static bool
 print_stopped(const json_t *sources, int64_t now_ns)
@@ -276,7 +287,8 @@ print_status(struct ctl *ctl, const json_t *version, const json_t *sources)
 	}
 	if (!ctl_given(ctl, OPT_NO_HEADER) && !ctl_given(ctl, OPT_COLUMNS)) {
 		print_summary(ctl, version, sources, now_ns);
-		told = print_stopped(sources, now_ns);
+		told = print_silence(version);
+		told = print_stopped(sources, now_ns) || told;
 		told = print_trouble(ctl, sources, now_ns) || told;
 		if (told)
 			putchar('\n');

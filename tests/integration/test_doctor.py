@@ -12,7 +12,7 @@ import pytest
 import hfagent
 from harness import BLOCK, BUILD, IS_ROOT, MIB, run, wait_for
 
-CHECKED = ["daemon", "kernel", "io_uring", "limits", "file_system", "space", "clock", "certificates", "identity", "source_clock"]
+CHECKED = ["daemon", "threads", "kernel", "io_uring", "limits", "file_system", "space", "clock", "certificates", "identity", "source_clock"]
 TIME_ERROR, STA_UNSYNC, STATUS_OFFSET = 5, 0x40, 40  # of struct timex, on x86-64
 
 

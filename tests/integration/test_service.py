@@ -2,8 +2,10 @@
 """holdfastd as a service: what it tells its manager, by a manager of our own; and the unit files."""
 import contextlib
 import ctypes
+import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +14,7 @@ import time
 
 import pytest
 
-from harness import BUILD, ROOT, Trouble, parse_time, patchwork, ready_agent, run, wait_for
+from harness import BUILD, ROOT, Refusal, Trouble, parse_time, patchwork, ready_agent, run, wait_for
 
 SYSTEMD = ROOT / "deploy" / "systemd"
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -139,16 +141,67 @@ def test_a_thread_that_is_stuck_lets_the_watchdog_lapse(rig):
         let_it_lapse(manager, daemon, thread)
 
 
+def silent_seconds(daemon):
+    text = run("curl", "-sSf", "--unix-socket", daemon.run_dir / "monitor.sock", "http://localhost/metrics").stdout
+    return float(re.search(r"^holdfast_thread_silent_seconds (\S+)$", text, re.M).group(1))
+
+
+def said_by_check(daemon):
+    done = run(BUILD / "check_holdfast", "-S", daemon.run_dir, check=False)
+    return done.returncode, done.stdout
+
+
+def assert_it_is_told(daemon, thread):
+    """Wherever somebody looks: by then the log has it."""
+    silent = daemon.get("/v1/version")["silentThread"]
+    assert silent["name"] == thread and silent["silentSinceDateTime"] in silent["text"]
+    with pytest.raises(Refusal) as refusal:
+        daemon.get("/v1/health")
+    health = refusal.value.problem
+    assert [(r["code"], r["text"]) for r in health["reasons"]] == [("THREAD_SILENT", silent["text"])]
+    told = " ".join(daemon.ctl("status").stdout.split())
+    assert silent["text"] in told and "next: %s" % silent["cure"] in told
+    found = {f["check"]: f for f in json.loads(daemon.ctl("doctor", "--json", check=6).stdout)["findings"]}["threads"]
+    assert found["severity"] == "BAD" and (found["what"], found["next"]) == (silent["text"], silent["cure"])
+    code, line = said_by_check(daemon)
+    assert code == 2 and line.startswith("HOLDFAST CRITICAL - %s" % silent["text"]) and silent["cure"] in line
+    assert silent_seconds(daemon) >= 1.5
+
+
+def assert_none_is_told(daemon):
+    wait_for(lambda: daemon.get("/v1/version")["silentThread"] is None, 20, "the thread to be well")
+    wait_for(lambda: silent_seconds(daemon) == 0, 20, "the metric, which may be a second old")
+    daemon.get("/v1/health")
+    assert "next: systemctl" not in daemon.ctl("status").stdout
+    assert "has not gone on" not in said_by_check(daemon)[1]
+    assert '"threads", "severity"' not in daemon.ctl("doctor", "--json", check=None).stdout
+
+
 def let_it_lapse(manager, daemon, thread):
     with stuck(thread_of(daemon.program, thread)):
         line = "event=thread_silent level=err thread=%s " % thread
         wait_for(lambda: line in daemon.program.log.read_text(), 20, "the silence to be told")
+        assert_it_is_told(daemon, thread)
+        assert manager.status().startswith("Stuck: thread %s " % thread)
         fed = manager.count("WATCHDOG")
         time.sleep(1.5)  # for what must not come
         daemon.get("/v1/version")  # the main thread itself goes on
         assert manager.count("WATCHDOG") == fed
     wait_for(lambda: manager.count("WATCHDOG") > fed, 20, "the watchdog to be fed again")
     assert "event=threads_go_on " in daemon.program.log.read_text()
+    assert_none_is_told(daemon)
+
+
+def test_a_daemon_that_was_stopped_as_a_whole_blames_no_thread(rig):
+    manager = Manager(rig)
+    daemon = start(rig, manager, WATCHDOG_USEC="3000000")
+    for _ in range(2):
+        daemon.program.signal(signal.SIGSTOP)
+        time.sleep(2)  # longer than a thread may be silent
+        fed = manager.count("WATCHDOG")
+        daemon.program.signal(signal.SIGCONT)
+        wait_for(lambda: manager.count("WATCHDOG") > fed, 20, "the watchdog to be fed again")
+    assert "event=thread_silent" not in daemon.program.log.read_text()
 
 
 @pytest.mark.parametrize("options", [{}, {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}])

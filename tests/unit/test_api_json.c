@@ -505,6 +505,10 @@ health_blames_the_server_only_for_its_own_faults(void **state)
 	json_decref(reasons);
 	facts.areas[AREA_JOURNAL].level = SPACE_SHORTEN;
 	assert_false(is_healthy(&facts, NULL));
+	facts.areas[AREA_JOURNAL].level = SPACE_EASY;
+	assert_true(is_healthy(&facts, NULL));
+	facts.silent_thread = "worker0";
+	assert_false(is_healthy(&facts, NULL));
 	free(s);
 }
 

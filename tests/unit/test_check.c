@@ -114,6 +114,20 @@ sources_that_are_well_are_ok(void **state)
 }
 
 static void
+a_thread_that_hangs_is_critical_whatever_is_asked_and_says_what_to_do(void **state)
+{
+	static const char version[] = "{\"stagingArea\": {\"state\": \"OK\"}, \"silentThread\": {\"text\": \"worker0 "
+				      "hangs\", \"cure\": \"this\"}}";
+	const struct check all = {0}, one = {.source = "db01"};
+
+	assert_int_equal(judge(&all, version, "[" WELL("s-1", "db01") "]"), CHECK_CRITICAL);
+	assert_first_line("HOLDFAST CRITICAL - worker0 hangs |");
+	assert_non_null(strstr(said, "\nCRITICAL: worker0 hangs; next: this\n"));
+	assert_int_equal(judge(&one, version, "[" WELL("s-1", "db01") "]"), CHECK_CRITICAL);
+	assert_first_line("HOLDFAST CRITICAL - worker0 hangs |");
+}
+
+static void
 one_that_is_not_ready_is_critical(void **state)
 {
 	assert_int_equal(
@@ -273,6 +287,7 @@ main(void)
 	    cmocka_unit_test(a_range_with_an_at_alarms_inside),
 	    cmocka_unit_test(what_is_no_range_is_refused),
 	    cmocka_unit_test(sources_that_are_well_are_ok),
+	    cmocka_unit_test(a_thread_that_hangs_is_critical_whatever_is_asked_and_says_what_to_do),
 	    cmocka_unit_test(one_that_is_not_ready_is_critical),
 	    cmocka_unit_test(a_point_older_than_the_target_warns_then_is_critical),
 	    cmocka_unit_test(a_source_may_have_its_own_target),
