@@ -147,7 +147,9 @@ def test_a_life(rig, built):
     point = root.ctl("pit", "create", source, "--newest", "--name", "first").stdout.strip()
     assert root.run("/usr/lib/nagios/plugins/check_holdfast", check=False).returncode != 3
     # what an interactive shell does at the first Tab
-    assert "_holdfastctl" in root.run("bash", "-c", ". /usr/share/bash-completion/completions/holdfastctl; complete -p holdfastctl").stdout
+    for name in ("holdfastctl", "holdfast-agent"):
+        script = ". /usr/share/bash-completion/completions/%s; complete -p %s" % (name, name)
+        assert "_" + name in root.run("bash", "-c", script).stdout
 
     # upgraded: data, identity and configuration survive
     assert daemon.stop() == 0
