@@ -351,19 +351,47 @@ print_json(const struct state *st)
 	json_decref(root);
 }
 
+/* systemd runs here, and has our unit. */
+static bool
+unit_is_installed(void)
+{
+	static const char *const places[] = {
+	    "/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"};
+	char path[64];
+
+	if (access("/run/systemd/system", F_OK) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+		snprintf(path, sizeof path, "%s/holdfast-agent.service", places[i]);
+		if (access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A unit knows the usual state directory alone. */
+static void
+print_start(const struct options *o)
+{
+	if (strcmp(o->state_directory, STATE_DIRECTORY_DEFAULT) != 0)
+		fprintf(stderr, "  holdfast-agent run --state %s\n", o->state_directory);
+	else if (unit_is_installed())
+		fprintf(stderr, "  systemctl enable --now holdfast-agent\n");
+	else
+		fprintf(stderr, "  holdfast-agent run\n");
+}
+
 static void
 print_result(const struct options *o, const struct state *st)
 {
-	bool usual = strcmp(o->state_directory, STATE_DIRECTORY_DEFAULT) == 0;
-
 	if (o->json) {
 		print_json(st);
 		return;
 	}
 	printf("%s\n", st->source_id.text);
-	fprintf(stderr, "Enrolled with %zu volume%s. Start replicating with:\n  holdfast-agent run%s%s\n",
-	    st->volume_count, st->volume_count == 1 ? "" : "s", usual ? "" : " --state ",
-	    usual ? "" : o->state_directory);
+	fprintf(stderr, "Enrolled with %zu volume%s. Start replicating with:\n", st->volume_count,
+	    st->volume_count == 1 ? "" : "s");
+	print_start(o);
 }
 
 /* ---- the command ---- */

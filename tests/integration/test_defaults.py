@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from harness import BUILD, IS_ROOT, UnixConnection, own_mounts, run, wait_for
+from root import Root
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -109,3 +110,26 @@ def test_even_the_default_path_is_not_made_when_it_was_set(rig):
     assert daemon.process.wait(20) == 1
     assert "does not exist" in daemon.log.read_text()
     assert os.listdir(var_lib) == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="a root of its own needs root")
+def test_who_has_enrolled_is_told_to_start_the_unit_where_there_is_one(rig):
+    daemon, root = rig.daemon(), Root(rig)
+    root.path("/usr/sbin").mkdir(parents=True, exist_ok=True)
+    shutil.copy(BUILD / "holdfast-agent", root.path("/usr/sbin/holdfast-agent"))
+    root.write("/var/tmp/disk", "x" * 8192)
+    shutil.rmtree(root.path("/run/systemd"), ignore_errors=True)
+
+    def told(source=None, *options):
+        done = root.run("/usr/sbin/holdfast-agent", "enroll", "--server", "127.0.0.1:%d" % daemon.enroll_port, "--token", daemon.token(source),
+                        "--volume", "root=/var/tmp/disk", *options)
+        return done.stdout.strip(), done.stderr.splitlines()[-1]
+
+    root.write("/lib/systemd/system/holdfast-agent.service", "[Service]\n")
+    source, by_hand = told()  # the unit alone: systemd does not run
+    assert by_hand == "  holdfast-agent run"
+    root.path("/run/systemd/system").mkdir(parents=True)
+    assert told(source, "--force") == (source, "  systemctl enable --now holdfast-agent")
+    assert told(None, "--state", "/other")[1] == "  holdfast-agent run --state /other"
+    root.path("/lib/systemd/system/holdfast-agent.service").unlink()
+    assert told(source, "--force")[1] == "  holdfast-agent run"
