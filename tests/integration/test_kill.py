@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Server and agent are killed at any moment, thirty times each. Everything resumes, what was acknowledged is not sent again,
 and every point in time that is listed is a state the disk once was in."""
-import signal
 import time
 
 import pytest
 
 from harness import CREDIT, MIB, Refusal, first_difference, random_bytes, wait_for
 from history import History
+from tcp_proxy import TcpProxy
 
 FILL_KILLS, STEADY_KILLS = 10, 20
 
@@ -76,14 +76,17 @@ def wait_rest(agent):
 
 
 def test_what_is_sent_again_is_what_was_not_acknowledged(rig, daemon):
-    """The server stands still until the agent has used up its credit, and then dies with all of it."""
+    """The server hears nothing until the agent has used up its credit, and then dies."""
+    proxy = TcpProxy(("127.0.0.1", daemon.port))
+    rig.on_end(proxy.close)
     disk = rig.file("disk", random_bytes(rig.random, 40 * MIB))
-    agent = rig.agent(daemon, {"root": disk}, options=["--read-limit", "16MiB"]).start()
+    agent = rig.agent(daemon, {"root": disk}, options=["--read-limit", "16MiB"]).go_through(proxy.port).start()
     wait_for(lambda: daemon.source(agent.source)["counters"]["durableBytes"] > 4 * MIB, 20, "some of the fill")
-    daemon.program.signal(signal.SIGSTOP)
+    proxy.swallow()
     wait_rest(agent)
-    daemon.program.signal(signal.SIGKILL)
-    daemon.restart("kill")
+    daemon.kill()
+    proxy.swallow(False)
+    daemon.start()
     daemon.wait_ready(agent.source)
     resent = agent.status()["resentBytes"]
     assert CREDIT // 2 < resent <= CREDIT  # less by what does not make a whole frame

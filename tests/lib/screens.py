@@ -80,6 +80,14 @@ def on_terminal(command, columns, env=None, typed=None):
     return text.decode().replace("\r\n", "\n"), process.returncode
 
 
+def as_on_page(text, there, here):
+    """A path here may be longer than one there, so that a table cut it."""
+    text = text.replace(here, there)
+    for length in range(len(here) - 1, 12, -1):
+        text = text.replace(here[:length] + "~", there)
+    return text
+
+
 def look(path, name, columns, daemon, exit_code=0, prefix="", swap=()):
     """Run a screen's command, and see that the page has what it says, with colour and without. Returns it. swap: (as the page has
     it, as it is here): paths, addresses, secrets."""
@@ -93,7 +101,7 @@ def look(path, name, columns, daemon, exit_code=0, prefix="", swap=()):
     assert code == exit_code, "%s: exit %d\n%s" % (command, code, plain)
     assert not COLOUR.search(plain)
     for there, here in swap:
-        plain = plain.replace(here, there)
+        plain = as_on_page(plain, there, here)
     shown = TOKEN.sub("hf1...", plain)
     if WRITE:
         page.replace(name, columns, "".join(line.rstrip() + "\n" for line in shown.splitlines()))

@@ -5,6 +5,7 @@
     proxy.cut_after(1000)      # each new connection ends after 1000 bytes from the client
     proxy.hold()               # nothing is forwarded any more, and nothing is closed: a cut without FIN
     proxy.release()
+    proxy.swallow()            # what clients send is taken, and not forwarded
     proxy.limit(1_000_000)     # bytes per second from the client
 """
 import contextlib
@@ -22,7 +23,7 @@ class TcpProxy:
         self.listener = socket.create_server((host, 0))
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Condition()
-        self.held = self.closed = self.reset = False
+        self.held = self.closed = self.reset = self.swallows = False
         self.cut_bytes = None
         self.rate = None
         self.connections = 0
@@ -49,6 +50,11 @@ class TcpProxy:
         with self.lock:
             self.held = False
             self.lock.notify_all()
+
+    def swallow(self, swallows=True):
+        """False: what comes from now on is forwarded; a connection that lost bytes must not go on."""
+        with self.lock:
+            self.swallows = swallows
 
     def limit(self, bytes_per_second):
         with self.lock:
@@ -111,6 +117,8 @@ class TcpProxy:
                     self.lock.wait_for(lambda: not self.held)
                 if not data:
                     break
+                if from_client and self.swallows:
+                    continue
                 if from_client and self.rate:
                     due = max(due, time.monotonic() - 1) + len(data) / self.rate  # on average, on a busy machine too
                     time.sleep(max(0, due - time.monotonic()))  # this is the rate, not a wait for something
