@@ -9,8 +9,8 @@
  *	agent <--"stood until now"------ guard      (or "was too late")
  *
  * The guard locks its memory (it must not wait for a page from a disk that stands still), keeps nothing open but its
- * socket, is in a session of its own (a terminal's ^C does not reach it) and is the last to be chosen when memory runs
- * out. When the agent is gone, even by SIGKILL, its socket ends, and the guard thaws and leaves.
+ * socket and its record, is in a session of its own (a terminal's ^C does not reach it) and is the last to be chosen
+ * when memory runs out. When the agent is gone, even by SIGKILL, its socket ends, and the guard thaws and leaves.
  *
  * FIFREEZE writes out what is dirty and may take long, in a sleep no signal ends. So it is done in a third
  * process, the freezer, and the guard stays awake: at the end of the time it thaws what stands and marks the attempt as

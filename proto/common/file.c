@@ -26,12 +26,14 @@ file_write(int fd, const void *bytes, size_t len)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* Nobody else has it open: what was there, of a run that was cut or of a stranger, goes first. */
 static int
 write_new(const char *path, mode_t mode, const void *bytes, size_t len)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
-	int r;
+	int fd, r;
 
+	(void)unlink(path); /* it may not be there */
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
 	r = fchmod(fd, mode) < 0 ? -errno : file_write(fd, bytes, len);

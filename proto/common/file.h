@@ -10,7 +10,8 @@
 #include "proto/common/error.h"
 
 /* Replace (or make) path with len bytes: written beside it (path.new), synced, renamed over it, directory
- * synced. Blocks. 0 or -errno, and then the old file stands. */
+ * synced. Blocks. 0 or -errno, and then the old file stands; or the new one, if it was only the directory that could
+ * not be synced. */
 int file_replace(const char *path, mode_t mode, const void *bytes, size_t len, struct hf_error *err);
 
 /* Read all of path into buf and end it with a NUL. Returns its length, -ENOENT without words when

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* identity ...: what the server is to its agents, in a file of its own, against the day it is lost. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -69,41 +68,19 @@ check_whole(const struct bundle *b)
 	return ctl_fail(EXIT_FAILED, "the answer of holdfastd was cut off; nothing was written");
 }
 
-/* FILE.partial, for nobody else's eyes, becomes FILE when it is whole and on disk. */
-static int
-write_file(const char *path, const unsigned char *bytes, size_t len)
-{
-	char partial[4096];
-	int fd, r;
-
-	if (snprintf(partial, sizeof partial, "%s.partial", path) >= (int)sizeof partial)
-		return ctl_fail(EXIT_USAGE, "%s: too long a name", path);
-	(void)unlink(partial); /* of a run that was cut */
-	fd = open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return ctl_fail(EXIT_FAILED, "%s: %m", partial);
-	r = file_write(fd, bytes, len);
-	if (close(fd) < 0 || r < 0 || rename(partial, path) < 0) {
-		(void)ctl_fail(EXIT_FAILED, "%s: %m", path);
-		(void)unlink(partial);
-		return EXIT_FAILED;
-	}
-	return EXIT_DONE;
-}
-
 static int
 seal_into(const char *path, const struct bundle *b, const char *passphrase)
 {
 	unsigned char *sealed;
 	struct hf_error err;
 	size_t len;
-	int code;
+	int r;
 
 	if (seal(b->bytes, b->len, passphrase, &sealed, &len, &err) < 0)
 		return fail(path, &err);
-	code = write_file(path, sealed, len);
+	r = file_replace(path, 0600, sealed, len, &err);
 	free(sealed);
-	return code;
+	return r < 0 ? ctl_fail(EXIT_FAILED, "%s", err.text) : EXIT_DONE;
 }
 
 static int

@@ -190,6 +190,16 @@ def test_the_passphrase_is_asked_for_twice_and_not_shown(rig):
     assert "0 sources" in restore(rig, path, empty_dir(rig, "new"))
 
 
+def test_a_backup_that_is_told_of_is_on_disk_and_so_is_its_name(rig):
+    daemon = rig.daemon()
+    path, log = rig.path("identity"), rig.path("strace.log")
+    run("strace", "-f", "-y", "-o", log, "-e", "trace=fsync,rename", BUILD / "holdfastctl", "identity", "backup", path, "--socket", daemon.run_dir,
+        "--passphrase-file", passphrase(rig))
+    steps = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines() if str(path.parent) in line]
+    assert [step.split("(")[0] for step in steps] == ["fsync", "rename", "fsync"], steps
+    assert "<%s>" % path.parent in steps[2]
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root makes files for others")
 def test_what_root_restores_belongs_to_the_owner_of_the_directory(rig):
     daemon = rig.daemon()
