@@ -126,6 +126,7 @@ $(UNITS): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtest.a $(LIBS)
 
 # Time goes as fast as these want, and memory ends when they want: they stand in front of the functions named.
 $(BUILD)/unit/test_faults: LIBS_EXTRA += -Wl,--wrap=clock_monotonic_ns,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=buffer_alloc,--wrap=disk_op_finish
+$(BUILD)/unit/test_api: LIBS_EXTRA += -Wl,--wrap=points_list
 
 $(CRASHES): $(BUILD)/crash/%: $(BUILD)/tests/crash/%.o $(call objs,$(crashlib_SRCS)) $(BUILD)/libstorage.a $(BUILD)/libcommon.a
 	$(call say,LINK,$@)

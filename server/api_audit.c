@@ -151,8 +151,9 @@ check_work(struct helper_job *job)
 	struct audit_report *report = malloc(sizeof *report);
 
 	call->result = report; /* freed with the call */
-	call->status = report != NULL ? audit_check(server_registry(call->sv), report, &call->err)
-				      : hf_error_set(&call->err, -ENOMEM, "the audit");
+	call->status = report != NULL
+			   ? audit_check(server_registry(call->sv), report, &call->err)
+			   : hf_error_say(&call->err, -ENOMEM, "the server has no memory left for the audit");
 }
 
 static void

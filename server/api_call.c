@@ -170,6 +170,15 @@ call_reply_error(struct call *call, int code, const char *detail, const char *hi
 	reply_json(call, status, "application/problem+json", api_json_problem(status, code, detail, hint));
 }
 
+void
+call_reply_no_memory(struct call *call, const char *what)
+{
+	char detail[96];
+
+	snprintf(detail, sizeof detail, "the server has no memory left for %s", what);
+	call_reply_error(call, -ENOMEM, detail, "try again; see what takes the memory of that machine");
+}
+
 static void
 finish_work(struct helper_job *job)
 {

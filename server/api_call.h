@@ -111,6 +111,9 @@ int call_add_json(struct evbuffer *body, json_t *json);
 /* hint may be NULL. */
 void call_reply_error(struct call *call, int code, const char *detail, const char *hint);
 
+/* No memory is left for "the status". */
+void call_reply_no_memory(struct call *call, const char *what);
+
 /* Run work(job) on the helper thread, then finish(call) on the loop; a dead or cancelled call ends
  * without it. */
 void call_work(struct call *call, void (*work)(struct helper_job *job), void (*finish)(struct call *call));

@@ -262,7 +262,7 @@ get_events(struct call *call)
 		f->timer = evtimer_new(server_base(call->api->sv), on_timer, f);
 	if (f == NULL || f->timer == NULL) {
 		free(f);
-		call_reply_error(call, -ENOMEM, "events", NULL);
+		call_reply_no_memory(call, "a stream of events");
 		return;
 	}
 	f->call = call;

@@ -159,7 +159,7 @@ get_export(struct call *call)
 	struct sending *s = calloc(1, sizeof *s);
 
 	if (s == NULL) {
-		call_reply_error(call, -ENOMEM, "export", NULL);
+		call_reply_no_memory(call, "an export");
 		return;
 	}
 	s->call = call;

@@ -548,7 +548,7 @@ get_metrics(struct call *call)
 	struct metrics *m = calloc(1, sizeof *m);
 
 	if (m == NULL || !make_buffers(m)) {
-		call_reply_error(call, -ENOMEM, "metrics", NULL);
+		call_reply_no_memory(call, "the metrics");
 	} else {
 		m->now_ns = clock_real_ns();
 		m->open = open;

@@ -35,7 +35,7 @@ get_health(struct call *call)
 	bool healthy = false;
 
 	if (s == NULL) {
-		call_reply_error(call, -ENOMEM, "status", NULL);
+		call_reply_no_memory(call, "the status");
 		return;
 	}
 	server_get_facts(call->api->sv, &facts);
@@ -54,7 +54,7 @@ get_status(struct call *call)
 	struct fleet fleet;
 
 	if (scratch == NULL) {
-		call_reply_error(call, -ENOMEM, "status", NULL);
+		call_reply_no_memory(call, "the status");
 		return;
 	}
 	fleet_count(server_status(call->api->sv), clock_real_ns(), scratch, &fleet);
@@ -102,7 +102,7 @@ list_reply(struct list *l, struct call *call, const char *next_cursor)
 {
 	if (l->failed) {
 		list_drop(l);
-		call_reply_error(call, -ENOMEM, "the list is too long for what memory is left", NULL);
+		call_reply_no_memory(call, "so long a list");
 		return;
 	}
 	if (next_cursor != NULL)
@@ -158,7 +158,7 @@ reply_for_each(struct call *call, void (*add)(struct list *l, const struct sourc
 	struct list list;
 
 	if (s == NULL) {
-		call_reply_error(call, -ENOMEM, "status", NULL);
+		call_reply_no_memory(call, "the status");
 		return;
 	}
 	list_begin(&list);
@@ -191,7 +191,7 @@ get_source(struct call *call)
 	struct source_status *s = malloc(sizeof *s);
 
 	if (s == NULL)
-		call_reply_error(call, -ENOMEM, "status", NULL);
+		call_reply_no_memory(call, "the status");
 	else if (status_get(server_status(call->api->sv), &call->source, s))
 		call_reply_json(call, 200, api_json_source(s, clock_real_ns()));
 	else
@@ -233,7 +233,7 @@ reply_pits(struct call *call, const struct points *points, const struct source_s
 	struct list list;
 
 	if (points_list(points, call->before, (size_t)call->limit, &pits, &count, &more) < 0) {
-		call_reply_error(call, -ENOMEM, "points in time", NULL);
+		call_reply_no_memory(call, "the list of points in time");
 		return;
 	}
 	list_begin(&list);
@@ -262,7 +262,7 @@ get_pits(struct call *call)
 	struct points *points = NULL;
 
 	if (status == NULL)
-		call_reply_error(call, -ENOMEM, "status", NULL);
+		call_reply_no_memory(call, "the status");
 	else if (!status_get_points(server_status(call->api->sv), &call->source, status, &points))
 		reply_no_source(call);
 	else if (points == NULL)
@@ -578,7 +578,7 @@ get_ca(struct call *call)
 	struct ca_look *l = calloc(1, sizeof *l);
 
 	if (l == NULL) {
-		call_reply_error(call, -ENOMEM, "the CA", NULL);
+		call_reply_no_memory(call, "the CA");
 		return;
 	}
 	server_get_facts(call->api->sv, &l->facts);

@@ -16,12 +16,14 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "proto/common/log.h"
 #include "server/api_call.h"
+#include "server/api_json.h"
 #include "server/export_stream.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/sqlite_faults.h"
@@ -281,6 +283,35 @@ draining_server_is_not_healthy(void **state)
 	reason = json_array_get(json_object_get(json, "reasons"), 0);
 	assert_string_equal(text_of(reason, "code"), "DRAINING");
 	json_decref(json);
+}
+
+/* The Makefile puts ours in front of points_list(); the API's thread asks it. */
+static atomic_bool memory_is_gone;
+int __real_points_list(
+    const struct points *p, uint64_t before_lsn, size_t max, struct pit **ret_pits, size_t *ret_count, bool *ret_more);
+int __wrap_points_list(
+    const struct points *p, uint64_t before_lsn, size_t max, struct pit **ret_pits, size_t *ret_count, bool *ret_more);
+
+int
+__wrap_points_list(
+    const struct points *p, uint64_t before_lsn, size_t max, struct pit **ret_pits, size_t *ret_count, bool *ret_more)
+{
+	return memory_is_gone ? -ENOMEM : __real_points_list(p, before_lsn, max, ret_pits, ret_count, ret_more);
+}
+
+static void
+without_memory_the_answer_is_a_sentence(void **state)
+{
+	static const char line[] = "GET /v1/points-in-time?sourceServerID=" FAKE_READY;
+	json_t *problem;
+
+	memory_is_gone = true;
+	problem = ask(*state, "monitor.sock", api_http_status(-ENOMEM), line, "");
+	memory_is_gone = false;
+	assert_string_equal(text_of(problem, "detail"), "the server has no memory left for the list of points in time");
+	assert_true(strlen(text_of(problem, "hint")) > 0);
+	expect_problem(problem, api_http_status(-ENOMEM), "ENOMEM");
+	json_decref(ask(*state, "monitor.sock", 200, line, ""));
 }
 
 static void
@@ -1248,6 +1279,7 @@ main(int argc, char **argv)
 	    T(one_source_is_found_by_id),
 	    T(version_health_volumes_ca_are_told),
 	    T(draining_server_is_not_healthy),
+	    T(without_memory_the_answer_is_a_sentence),
 	    T(points_come_in_pages_that_join_up),
 	    T(points_of_a_store_that_cannot_be_used_are_not_none),
 	    T(a_page_of_nothing_is_refused),
