@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What new sources begin with, and what is set of one: targets, tags."""
 import json
+import re
 import signal
 
 import pytest
@@ -54,6 +55,12 @@ def test_a_new_source_begins_with_what_is_set_and_the_others_stay(house, db):
         "rpo-target", "auto-replicate-new-disks", "bandwidth", "pit-policy", "journal-window", "min-retention", "quota", "when-full")])
     assert settings(house)["rpoTargetSeconds"] is None and settings(house)["tags"] == {} and len(settings(house)["pitPolicy"]) == 3
     assert house.served.events("settings_set")[0]["text"].startswith("rpo-target=15m")
+
+
+def test_the_worst_of_several_of_one_name_is_told_by_id_too(house, db):
+    ready_agent(house, house.served, {"root": house.file("twin", random_bytes(house.random, MIB))})
+    said = " ".join(house.served.ctl("status").stdout.split())
+    assert re.search(r"; worst lag \S+, of \S+ \(s-[0-9a-f]+\) ", said), said
 
 
 def test_what_is_set_of_a_source_holds_at_once_over_a_restart_and_disconnects_nobody(house, db):
