@@ -319,11 +319,25 @@ is_full(struct source *src, const struct store_stats *t)
 	       (src->full_ns != 0 && src->worker->now_ns - src->full_ns < FULL_HOLD_NS);
 }
 
+static bool
+awaits_disk(const struct source *src)
+{
+	return src->received_sequence != src->durable_sequence || src->compare_running;
+}
+
 void
 source_watch_disk(struct source *src, int64_t now_ns)
 {
-	if (src->received_sequence == src->durable_sequence && !src->compare_running)
+	if (!awaits_disk(src))
 		src->disk_answered_ns = now_ns;
+}
+
+/* And we did hear what it says. */
+static bool
+is_disk_silent(const struct source *src)
+{
+	return awaits_disk(src) && src->worker->now_ns - src->disk_answered_ns > DISK_SILENT_NS &&
+	       !worker_stood_still(src->worker);
 }
 
 static void
@@ -337,7 +351,7 @@ gather_store(struct source *src, struct source_status *s, struct state_facts *f)
 	gather_volumes(src, s, f);
 	gather_points(src, s, f);
 	f->staging_full = is_full(src, &s->store);
-	f->disk_silent = src->worker->now_ns - src->disk_answered_ns > DISK_SILENT_NS;
+	f->disk_silent = is_disk_silent(src);
 	f->over_quota = source_watch_quota(src, f->staging_full);
 	gather_space(src, s);
 	source_gather_scrub(src, s, f);

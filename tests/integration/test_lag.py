@@ -160,6 +160,21 @@ def test_a_server_that_slept_for_months_has_a_certificate_that_holds_when_it_wak
     wait_for(lambda: daemon.events("server_certificate_renewed"), 20, "a new certificate")
 
 
+def test_a_server_that_stood_still_does_not_say_that_its_disk_did(rig):
+    """All its clocks go ahead, as when it was stopped for so long."""
+    clock = rig.path("clock")
+    clock.write_text("+0")
+    both_clocks = [word for word in faketime("FAKETIME_TIMESTAMP_FILE=%s" % clock, "FAKETIME_NO_CACHE=1") if "MONOTONIC" not in word]
+    daemon = rig.daemon(prefix=both_clocks, server__heartbeat_interval="100ms")
+    agent = ready_agent(rig, daemon, {"root": rig.file("disk", random_bytes(rig.random, MIB))})
+    for times in range(1, 11):
+        rig.path("ahead").write_text("+%d" % (40 * times))
+        rig.path("ahead").rename(clock)
+        wait_for(lambda: len(daemon.events("server_stood_still")) == times, 20, "it to be noticed")  # pylint: disable=cell-var-from-loop
+    assert "state=STALLED" not in daemon.program.log.read_text()
+    agent.kill()
+
+
 def test_no_state_begins_in_the_future(rig):
     clock = rig.path("clock")
     clock.write_text("+2h")
