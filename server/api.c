@@ -307,7 +307,7 @@ free_api(struct api *api)
 	http_server_close(api->admin);
 	http_server_close(api->monitor);
 	helper_stop(api->helper);
-	kept_drop(&api->kept);
+	kept_drop(&api->kept, clock_monotonic_ns());
 	free(api);
 }
 

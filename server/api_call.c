@@ -118,7 +118,7 @@ call_reply_body(struct call *call, int http_status, const char *content_type, st
 	if (call->begun.at_ns != 0 && call->req != NULL && call->outcome == 0 && body != NULL)
 		keep(call, http_status, content_type, &body);
 	if (call->req != NULL && call->route != NULL && call->route->kind >= ROUTE_CHANGES)
-		kept_drop(&call->api->kept); /* whoever changed something, and looks, finds it */
+		kept_drop(&call->api->kept, clock_monotonic_ns()); /* whoever changed something, and looks, finds it */
 	if (call->req != NULL)
 		http_reply(call->req, http_status, content_type, body);
 	if (body != NULL)

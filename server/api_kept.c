@@ -82,6 +82,8 @@ kept_add(struct kept *k, const char *question, const struct kept_moment *begun, 
 	struct kept_answer *a = find_answer(k, question);
 	struct evbuffer *copy;
 
+	if (begun->at_ns < k->dropped_ns)
+		return;
 	(void)evbuffer_pullup(*body, -1); /* one piece is sent faster than many */
 	copy = copy_body(*body);
 	if (copy == NULL)
@@ -100,8 +102,9 @@ kept_add(struct kept *k, const char *question, const struct kept_moment *begun, 
 }
 
 void
-kept_drop(struct kept *k)
+kept_drop(struct kept *k, int64_t now_ns)
 {
+	k->dropped_ns = now_ns;
 	for (size_t i = 0; i < KEPT_ANSWERS; i++)
 		drop_answer(&k->answers[i]);
 }

@@ -31,7 +31,8 @@ struct kept {
 		uint64_t turns;
 		int64_t until_ns, until_turned_ns; /* monotonic: in any case; unless a source turns */
 	} answers[KEPT_ANSWERS];
-	unsigned next; /* the one that gives way to the next */
+	unsigned next;      /* the one that gives way to the next */
+	int64_t dropped_ns; /* monotonic: what was begun before may be out of date */
 };
 
 /* A copy (the caller's, sharing the bytes) of the answer to the question; NULL: none is kept that still holds. */
@@ -39,11 +40,11 @@ struct evbuffer *kept_find(struct kept *k, const char *question, const struct ke
     const char **ret_content_type);
 
 /* Keep *body, which was written from begun on, for worked_ns, and put a copy of it in its place. Without memory it is
- * not kept. */
+ * not kept, nor when all were dropped since it was begun. */
 void kept_add(struct kept *k, const char *question, const struct kept_moment *begun, int64_t worked_ns, int http_status,
     const char *content_type, struct evbuffer **body);
 
-/* All of them. */
-void kept_drop(struct kept *k);
+/* All of them, and those that are being written. */
+void kept_drop(struct kept *k, int64_t now_ns);
 
 #endif

@@ -27,7 +27,7 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-	kept_drop(*state);
+	kept_drop(*state, 0);
 	free(*state);
 	return 0;
 }
@@ -142,9 +142,20 @@ dropped_answers_are_gone(void **state)
 {
 	add(*state, "q", 0, "answer");
 	add(*state, "other", 0, "answer");
-	kept_drop(*state);
+	kept_drop(*state, T0);
 	assert_null(find(*state, "q", 0));
 	assert_null(find(*state, "other", 0));
+}
+
+static void
+an_answer_that_was_being_written_when_all_were_dropped_is_not_kept(void **state)
+{
+	kept_drop(*state, T0 + 1);
+	add(*state, "q", 0, "answer");
+	assert_null(find(*state, "q", 0));
+	kept_drop(*state, T0);
+	add(*state, "q", 0, "answer");
+	expect_text(find(*state, "q", 0), "answer");
 }
 
 int
@@ -160,6 +171,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_newer_answer_takes_the_place_of_the_older, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(when_there_are_too_many_the_oldest_gives_way, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(dropped_answers_are_gone, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(
+		an_answer_that_was_being_written_when_all_were_dropped_is_not_kept, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
