@@ -147,7 +147,7 @@ format_rules(const void *field, char *buf)
 
 static const struct setting_kind rules_kind = {take_rules, give_rules, parse_rules, format_rules};
 
-/* ---- spans of time; 0 is "none" where that is what it means ---- */
+/* ---- spans of time, to the millisecond; 0 is "none" where that is what it means ---- */
 
 static int
 take_seconds(const char *name, const json_t *value, void *field, struct hf_error *err)
@@ -156,7 +156,8 @@ take_seconds(const char *name, const json_t *value, void *field, struct hf_error
 
 	if (!json_is_number(value) || seconds < 0 || seconds > SECONDS_MAX)
 		return hf_error_say(err, -EINVAL, "%s: a number of seconds is wanted", name);
-	*(int64_t *)field = (int64_t)(seconds * NS_PER_SECOND);
+	/* Rounded: what was given is read as it was. */
+	*(int64_t *)field = (int64_t)(seconds * 1000 + 0.5) * (NS_PER_SECOND / 1000);
 	return 0;
 }
 

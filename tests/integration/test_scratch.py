@@ -23,6 +23,8 @@ if os.geteuid() == 0:
     device = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
     subprocess.run(["mount", device, where], check=True)
 left = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TMPDIR": str(made.dir)}, stdout=subprocess.DEVNULL)
+while str(made.dir).encode() not in open("/proc/%d/environ" % left.pid, "rb").read():
+    pass  # its pipe ends a moment before it has its environment
 print(made.dir, left.pid, flush=True)
 sys.stdin.read()
 """

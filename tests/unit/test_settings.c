@@ -119,6 +119,8 @@ members_are_read_and_the_others_stay(void **state)
 	    read_text("{\"autoReplicateNewDisks\": false, \"quotaBytes\": null}", SETTINGS_ALL, &s, NULL), 0);
 	assert_false(s.source.auto_replicate_new_disks);
 	assert_int_equal(s.quota_bytes, 7);
+	assert_int_equal(read_text("{\"rpoTargetSeconds\": 16.56}", SETTINGS_ALL, &s, NULL), 0);
+	assert_int_equal(s.source.rpo_target_ns, 16560 * (NS_PER_SECOND / 1000)); /* no number has it exactly */
 }
 
 static void
