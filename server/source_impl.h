@@ -205,7 +205,9 @@ struct source {
 		struct usage usage;
 		uint64_t taken_bytes;        /* of the store when that was counted: what it took since is not in it */
 		int64_t counted_ns, next_ns; /* monotonic; 0 = never */
+		int64_t told_ns;             /* when what the store was told was measured */
 		bool counting;
+		bool as_counted;             /* when the store was told, it had taken nothing since the count */
 		bool window_short, at_quota; /* as told */
 	} space;
 

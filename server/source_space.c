@@ -125,8 +125,18 @@ look_at_areas(const struct source *src)
 	return worse(area_space(&data), &space);
 }
 
+/* The store counts down what it was told until it is told of a later measurement. */
 static void
-tell_store(struct source *src)
+note_what_store_knows(struct source *src, const struct store_stats *t, int64_t measured_ns)
+{
+	bool is_new = measured_ns != src->space.told_ns;
+
+	src->space.told_ns = measured_ns;
+	src->space.as_counted = (is_new || src->space.as_counted) && t->taken_bytes == src->space.taken_bytes;
+}
+
+static void
+tell_store(struct source *src, const struct store_stats *t)
 {
 	struct space space = look_at_areas(src);
 
@@ -138,6 +148,7 @@ tell_store(struct source *src)
 	}
 	space.thin = src->space.thins;
 	src->space.level = space.level;
+	note_what_store_knows(src, t, space.measured_ns);
 	store_set_space(src->store, &space);
 }
 
@@ -167,7 +178,7 @@ source_tick_space(struct source *src, int64_t now_ns)
 	count_usage(src, &t, now_ns);
 	judge_quota(src, &t);
 	tell_need(src, &t);
-	tell_store(src);
+	tell_store(src, &t);
 }
 
 bool
@@ -188,11 +199,13 @@ meets_quota(const struct source *src)
 
 /* Between two counts a source is held to its quota by what it took, and that is more than what it takes: a segment that
  * is sealed gives back what it did not need. To wait for the next count is right, to tell it as the end of the quota is
- * not: it is when nothing was taken since the count, and stays so while the last of it is taken in small steps. */
+ * not: it is when the store was told of that count and took nothing since (what it refused before, it has not tried
+ * again), and stays so while the last of it is taken in small steps. */
 bool
 source_is_full_as_counted(const struct source *src, const struct store_stats *t)
 {
-	return src->space.at_quota || !meets_quota(src) || t->taken_bytes == src->space.taken_bytes;
+	return src->space.at_quota || !meets_quota(src) ||
+	       (src->space.as_counted && t->taken_bytes == src->space.taken_bytes);
 }
 
 static void
