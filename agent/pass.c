@@ -166,6 +166,16 @@ add_new_disks(struct passer *p)
 	}
 }
 
+/* A disk that hangs hangs here as well as in the reader. */
+static void
+look_at_disks(struct passer *p)
+{
+	link_begin_source_wait(p->link);
+	add_new_disks(p);
+	volumes_bind(p->volumes);
+	link_end_source_wait(p->link);
+}
+
 /* Bind, declare, and say what is to be done. */
 static int
 begin_round(struct passer *p)
@@ -173,8 +183,7 @@ begin_round(struct passer *p)
 	const struct volume *bad;
 	int r = 0;
 
-	add_new_disks(p);
-	volumes_bind(p->volumes);
+	look_at_disks(p);
 	if (!p->has_stream)
 		r = begin_stream(p);
 	else if (!p->volumes->declared)
