@@ -27,6 +27,9 @@ parse_port(const char *text, unsigned *ret_port)
 	return true;
 }
 
+/* What names (RFC 952, and the underscore many have), addresses and their zones (RFC 4007) are made of. */
+static const char host_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:%";
+
 bool
 address_split(const char *text, char *ret_host, unsigned *ret_port)
 {
@@ -39,7 +42,7 @@ address_split(const char *text, char *ret_host, unsigned *ret_port)
 	} else if (memchr(text, ':', len) != NULL) {
 		return false; /* an IPv6 address without brackets: which part is the port? */
 	}
-	if (len == 0 || len >= ADDRESS_HOST_BYTES || strcspn(text, " \t[]/") < len || !parse_port(colon + 1, ret_port))
+	if (len == 0 || len >= ADDRESS_HOST_BYTES || strspn(text, host_characters) < len || !parse_port(colon + 1, ret_port))
 		return false;
 	memcpy(ret_host, text, len);
 	ret_host[len] = '\0';

@@ -12,10 +12,12 @@ that is still there at the end is a failure of its own. So does every file of in
 a time, and what only computes runs beside them.
 """
 import argparse
+import base64
 import concurrent.futures
 import contextlib
 import os
 import pathlib
+import random
 import re
 import signal
 import subprocess
@@ -154,13 +156,20 @@ def run_planted(counts, build):
 
 # ---- fuzz targets, integration tests, layering ----
 
-def run_fuzz(counts, build):
+def found_inputs(folder):
+    """What a fuzz target fell over, to be made a file of its corpus: `base64 -d`."""
+    return "".join(f"{path.name}: {base64.b64encode(path.read_bytes()).decode()}\n" for path in folder.glob("*-*"))
+
+
+def run_fuzz(counts, build, seed):
+    counts.say(f"  fuzz targets: --fuzz-seed {seed}")
     for fuzzer in programs_in(counts, build / "fuzz", "fuzz_*"):
         began = time.monotonic()
         corpus = ROOT / "tests/fuzz/corpus" / fuzzer.name.removeprefix("fuzz_")
         with scratch_for(counts, fuzzer.name) as (_, env), tempfile.TemporaryDirectory() as found:
-            code, output = run(["nice", fuzzer, f"-runs={FUZZ_RUNS}", f"-artifact_prefix={found}/", "-verbosity=0",
+            code, output = run(["nice", fuzzer, f"-runs={FUZZ_RUNS}", f"-seed={seed}", f"-artifact_prefix={found}/", "-verbosity=0",
                                 "-print_final_stats=1", found, corpus], 900, env)
+            output += found_inputs(pathlib.Path(found))
         done = re.search(r"stat::number_of_executed_units:\s*(\d+)", output)
         executed = int(done.group(1)) if done else 0
         if code != 0 or executed < FUZZ_RUNS:
@@ -212,7 +221,7 @@ def run_integration(counts, build):
     counts.say(f"  {'integration':<28} {len(times):4} tests {time.monotonic() - began:20.1f} s")
 
 
-def run_layering(counts, build):
+def run_layering(counts):
     code, output = run([sys.executable, "tests/lib/layering.py"], 60, {})
     if code == 0:
         counts.add(1)
@@ -220,14 +229,20 @@ def run_layering(counts, build):
         counts.fail("layering", output)
 
 
-PARTS = {"layering": run_layering, "unit": run_units, "crash": run_crash, "planted": run_planted, "fuzz": run_fuzz,
-         "integration": run_integration}
+PARTS = {
+    "layering": lambda counts, _: run_layering(counts),
+    "unit": lambda counts, arguments: run_units(counts, arguments.build),
+    "crash": lambda counts, arguments: run_crash(counts, arguments.build),
+    "planted": lambda counts, arguments: run_planted(counts, arguments.build),
+    "fuzz": lambda counts, arguments: run_fuzz(counts, arguments.fuzz_build or arguments.build, arguments.fuzz_seed),
+    "integration": lambda counts, arguments: run_integration(counts, arguments.build),
+}
 
 
 def run_parts(counts, arguments, parts):
     for part in parts:
         try:
-            PARTS[part](counts, (part == "fuzz" and arguments.fuzz_build) or arguments.build)
+            PARTS[part](counts, arguments)
         except Exception as e:  # a fault of this file is not to pass for a part that ran
             counts.fail(part, repr(e))
 
@@ -236,6 +251,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--fuzz-build", type=pathlib.Path, help="where the fuzz targets are, if not in --build")
+    parser.add_argument("--fuzz-seed", type=int, default=random.SystemRandom().randrange(1, 1 << 32),
+                        help="where the fuzz targets begin; default: another place each time")
     parser.add_argument("what", nargs="+", choices=["all", *PARTS])
     arguments = parser.parse_args()
     parts = [part for part in PARTS if part in arguments.what or "all" in arguments.what]

@@ -202,6 +202,7 @@ bad_values_are_refused_with_what_is_allowed(void **state)
 	check_problem(f, "[server]\nlisten = off\n", "2: server.listen: \"off\"");
 	check_problem(f, "[server]\nlisten = h:65536\n", "2: server.listen: \"h:65536\"");
 	check_problem(f, "[server]\nlisten = ::1:15\n", "2: server.listen: \"::1:15\"");
+	check_problem(f, "[server]\nlisten =#h:15\n", "2: server.listen: \"#h:15\"");
 	check_problem(f, "[server]\nworkers = 257\n",
 	    "2: server.workers: \"257\" is not allowed; expected a number from 0 to 256");
 	check_problem(f, "[server]\nworkers = -1\n", "2: server.workers: \"-1\"");
