@@ -11,15 +11,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* The server refuses control characters and text that is not UTF-8: names from outside are made
- * plain. */
-static void
-make_plain(char *text)
-{
-	for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++)
-		if (*p < ' ' || *p > '~')
-			*p = '?';
-}
+#include "proto/common/text.h"
 
 static void
 read_line(const char *path, const char *prefix, char *ret_text, size_t size)
@@ -34,8 +26,7 @@ read_line(const char *path, const char *prefix, char *ret_text, size_t size)
 			continue;
 		value += strspn(value, "\"");
 		value[strcspn(value, "\"\n")] = '\0';
-		snprintf(ret_text, size, "%s", value);
-		make_plain(ret_text);
+		text_set(ret_text, size, value);
 		break;
 	}
 	if (f != NULL)
@@ -77,10 +68,8 @@ hints_gather(struct message_hints *ret_hints)
 	struct sysinfo info;
 
 	if (uname(&name) == 0) {
-		snprintf(h.hostname, sizeof h.hostname, "%s", name.nodename);
+		text_set(h.hostname, sizeof h.hostname, name.nodename);
 		snprintf(h.kernel, sizeof h.kernel, "Linux %s", name.release);
-		make_plain(h.hostname);
-		make_plain(h.kernel);
 	}
 	if (sysinfo(&info) == 0)
 		h.ram_bytes = (uint64_t)info.totalram * info.mem_unit;

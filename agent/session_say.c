@@ -11,6 +11,7 @@
 #include "agent/fetch.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 
 #define REPORT_NS NS_PER_SECOND
 
@@ -321,7 +322,7 @@ session_say_goodbye(struct session *s, const struct hf_error *why)
 
 	if (why->code != -ECANCELED) {
 		m.status = why->code;
-		message_text_set(m.text, sizeof m.text, why->text);
+		text_set(m.text, sizeof m.text, why->text);
 	}
 	send_goodbye(s, &m);
 }

@@ -787,26 +787,6 @@ unpack(const ProtobufCMessageDescriptor *type, const unsigned char *bytes, size_
 CODEC_TABLE(X)
 #undef X
 
-void
-message_text_set(char *ret_text, size_t size, const char *text)
-{
-	const unsigned char *from = (const unsigned char *)text;
-	size_t left = strlen(text), used = 0;
-
-	assert(size > 0);
-	while (left > 0) {
-		size_t n = scan_character(from, left), take = n > 0 ? n : 1;
-
-		if (used + take >= size)
-			break;
-		memcpy(ret_text + used, n > 0 ? (const char *)from : "?", take);
-		used += take;
-		from += take;
-		left -= take;
-	}
-	ret_text[used] = '\0';
-}
-
 const char *
 consistency_name(enum consistency c)
 {

@@ -2,7 +2,7 @@
 /* message.h: control messages as plain structs, checked on the way in. protobuf-c types stop behind this header.
  *
  * Strings are NUL-terminated, cut nowhere: a string longer than its array is refused, as are NUL and
- * control characters in it: fill them with message_text_set(). Every decode first scans the bytes (no
+ * control characters in it: fill them with text_set() (text.h). Every decode first scans the bytes (no
  * groups, depth <= 3, <= 1,024 fields) and unpacks into a 256 KiB arena of the thread, so hostile bytes
  * cost no memory. */
 #ifndef HF_PROTO_MESSAGE_H
@@ -323,11 +323,6 @@ struct message_goodbye {
 	int message_##name##_decode(const unsigned char *bytes, size_t len, struct message_##name *ret_message);
 MESSAGE_TABLE(X)
 #undef X
-
-/* Copy text into an array of size bytes as the decoder wants it: cut to fit at the end of a character, and
- * '?' for every byte that is not UTF-8 or belongs to a control character. For host names, device models
- * and whatever else comes from outside. */
-void message_text_set(char *ret_text, size_t size, const char *text);
 
 /* Names as the API and the catalog write them: "fuzzy", "crash", "filesystem", "application". */
 const char *consistency_name(enum consistency c);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/scan.h"
 
-#include <assert.h>
 #include <stdint.h>
 
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 
 /* Wire types, as protobuf numbers them. 3 and 4 are groups, 6 and 7 were never given out. */
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
@@ -12,68 +12,6 @@ enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 struct cursor {
 	const unsigned char *at, *end;
 };
-
-/* The character a lead byte begins: its length, and the bits of its value held in the lead byte. */
-static size_t
-character_begin(unsigned char lead, uint32_t *ret_value)
-{
-	static const struct {
-		unsigned char mask, lead;
-	} forms[] = {{0x80, 0x00}, {0xe0, 0xc0}, {0xf0, 0xe0}, {0xf8, 0xf0}};
-
-	for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-		if ((lead & forms[i].mask) == forms[i].lead) {
-			*ret_value = lead & (unsigned char)~forms[i].mask;
-			return i + 1;
-		}
-	}
-	return 0;
-}
-
-static bool
-character_allowed(uint32_t value, size_t len)
-{
-	static const uint32_t first[] = {0, 0, 0x80, 0x800, 0x10000}; /* by length: shorter forms are required */
-
-	if (value < 0x20 || (value >= 0x7f && value < 0xa0))
-		return false;
-	if (value >= 0xd800 && value < 0xe000)
-		return false; /* half of a UTF-16 pair */
-	return value >= first[len] && value <= 0x10ffff;
-}
-
-size_t
-scan_character(const unsigned char *text, size_t len)
-{
-	uint32_t value;
-	size_t n;
-
-	if (len == 0)
-		return 0;
-	n = character_begin(text[0], &value);
-	if (n == 0 || n > len)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-		value = value << 6 | (text[i] & 0x3f);
-	}
-	return character_allowed(value, n) ? n : 0;
-}
-
-static bool
-text_allowed(const unsigned char *text, size_t len)
-{
-	while (len > 0) {
-		size_t n = scan_character(text, len);
-
-		if (n == 0)
-			return false;
-		text += n;
-		len -= n;
-	}
-	return true;
-}
 
 static bool
 varint_read(struct cursor *c, uint64_t *ret_value)
@@ -112,7 +50,7 @@ inside_scan(const ProtobufCFieldDescriptor *field, struct cursor c, int depth, s
 	if (field == NULL)
 		return 0;
 	if (field->type == PROTOBUF_C_TYPE_STRING)
-		return text_allowed(c.at, (size_t)(c.end - c.at)) ? 0 : -HF_EPROTOCOL;
+		return text_is_plain((const char *)c.at, (size_t)(c.end - c.at)) ? 0 : -HF_EPROTOCOL;
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE)
 		return fields_scan(field->descriptor, c, depth + 1, fields);
 	return 0;

@@ -14,13 +14,9 @@ enum {
 };
 
 /* Walk the bytes of one message of the given type: varints and lengths whole, no groups, depth and
- * field count within the limits, strings as scan_text() wants them. Fields the type does not know
+ * field count within the limits, strings as text.h wants them. Fields the type does not know
  * are stepped over: a later minor version may have added them. Pure; does not block. 0,
  * -HF_EPROTOCOL or -HF_ETOOBIG. */
 int scan_message(const ProtobufCMessageDescriptor *type, const unsigned char *bytes, size_t len);
-
-/* Bytes of the character text begins with, if it is one a person may be shown: well-formed UTF-8,
- * no control character (C0, DEL, C1). 0 if it is not, or if len is 0. */
-size_t scan_character(const unsigned char *text, size_t len);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 #include "server/api_json.h"
 #include "server/reload.h"
@@ -57,9 +58,8 @@ take_name(struct call *call, const char *text, struct hf_error *err)
 {
 	if (text[0] == '\0' || strlen(text) >= sizeof call->name)
 		return hf_error_say(err, -EINVAL, "name: 1 to %zu bytes are wanted", sizeof call->name - 1);
-	for (const char *p = text; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return hf_error_say(err, -EINVAL, "name: control characters are not allowed");
+	if (!text_is_plain(text, strlen(text)))
+		return hf_error_say(err, -EINVAL, "name: control characters are not allowed");
 	memcpy(call->name, text, strlen(text) + 1);
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "proto/common/hex.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 #include "server/api_json_impl.h"
 #include "server/expiry.h"
@@ -20,13 +21,10 @@ api_json_text(const char *text)
 {
 	char clean[4096];
 	json_t *value = json_string(text);
-	size_t i;
 
 	if (value != NULL)
 		return value;
-	for (i = 0; i < sizeof clean - 1 && text[i] != '\0'; i++)
-		clean[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
-	clean[i] = '\0';
+	text_set(clean, sizeof clean, text);
 	return json_string(clean);
 }
 

@@ -27,6 +27,7 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 #include "proto/frame.h"
 #include "proto/message.h"
@@ -210,8 +211,8 @@ refuse(struct newcomer *n, int status, const char *text)
 	size_t len;
 
 	log_notice("enroll_refused", "peer=%s status=%s msg=\"%s\"", n->address, hf_status_name(status), text);
-	message_text_set(goodbye.text, sizeof goodbye.text, text);
-	message_text_set(goodbye.cure, sizeof goodbye.cure, cure_of(status));
+	text_set(goodbye.text, sizeof goodbye.text, text);
+	text_set(goodbye.cure, sizeof goodbye.cure, cure_of(status));
 	len = message_goodbye_encode(&goodbye, e->frame + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX);
 	send_frame(n, FRAME_GOODBYE, len);
 }
@@ -260,7 +261,7 @@ add_event(struct enroll_job *job)
 		snprintf(
 		    text, sizeof text, "%s (%s): %.300s", job->address, job->request.hints.hostname, job->err.text);
 	}
-	message_text_set(event.text, sizeof event.text, text);
+	text_set(event.text, sizeof event.text, text);
 	if (ledger_add_event(job->enroll->config.ledger, &event, &err) < 0)
 		log_warning("event_not_kept", "kept_event=%s msg=\"%s\"", event.event, err.text);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/http_parse.h"
+#include "proto/common/text.h"
 
 #include <assert.h>
 #include <string.h>
@@ -31,7 +32,7 @@ hex_digit(char c)
 	return -1;
 }
 
-/* Undo percent-encoding in place. A control character is refused in whatever way it is written. */
+/* Undo percent-encoding in place. What may not be shown is refused in whatever way it is written. */
 static int
 decode_percent(char *text)
 {
@@ -49,12 +50,10 @@ decode_percent(char *text)
 			c = (char)(high << 4 | low);
 			from += 2;
 		}
-		if ((unsigned char)c < ' ' || c == 0x7f)
-			return -400;
 		*to++ = c;
 	}
 	*to = '\0';
-	return 0;
+	return text_is_plain(text, (size_t)(to - text)) ? 0 : -400;
 }
 
 static int

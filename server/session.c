@@ -24,6 +24,7 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "server/limits.h"
 #include "server/session_impl.h"
 #include "server/source.h"
@@ -216,8 +217,8 @@ send_goodbye(struct session *s, int status, const char *text, const char *cure)
 
 	if (status != -HF_EVERSION)
 		m.server_version_min = m.server_version_max = 0;
-	message_text_set(m.text, sizeof m.text, text);
-	message_text_set(m.cure, sizeof m.cure, cure);
+	text_set(m.text, sizeof m.text, text);
+	text_set(m.cure, sizeof m.cure, cure);
 	len = message_goodbye_encode(&m, s->worker->out + FRAME_HEADER_BYTES, FRAME_MESSAGE_MAX);
 	session_send(s, FRAME_GOODBYE, len, NULL, 0);
 }

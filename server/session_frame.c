@@ -11,6 +11,7 @@
 #include "proto/common/digest.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "server/limits.h"
 #include "server/session_impl.h"
 #include "server/source.h"
@@ -124,7 +125,7 @@ session_welcome(struct session *s)
 
 	s->interval_ns = heartbeat_interval(s->server);
 	m.heartbeat_interval_ms = (uint32_t)(s->interval_ns / 1000000);
-	message_text_set(m.server_version, sizeof m.server_version, HOLDFAST_VERSION);
+	text_set(m.server_version, sizeof m.server_version, HOLDFAST_VERSION);
 	s->compression = m.compression;
 	peer_clock_init(&s->clock, s->hello.clock_ns, s->hello.received_ns);
 	s->heard_ns = now;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 #include "server/throttle.h"
 
@@ -434,15 +435,14 @@ settings_default(struct settings *ret_settings)
 
 /* ---- tags ---- */
 
-/* They are shown on terminals; that JSON let them in says that they are UTF-8. */
+/* They are shown on terminals. */
 static int
 check_tag_text(const char *what, const char *text, size_t min, size_t max, struct hf_error *err)
 {
 	if (strlen(text) < min || strlen(text) > max)
 		return hf_error_say(err, -EINVAL, "tag: a %s of %zu to %zu bytes is wanted", what, min, max);
-	for (const char *p = text; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			return hf_error_say(err, -EINVAL, "tag: control characters are not allowed in a %s", what);
+	if (!text_is_plain(text, strlen(text)))
+		return hf_error_say(err, -EINVAL, "tag: control characters are not allowed in a %s", what);
 	return 0;
 }
 

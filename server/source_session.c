@@ -11,6 +11,7 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "server/session.h"
 #include "server/api_json.h"
 #include "server/session_impl.h"
@@ -542,7 +543,7 @@ answer_volume(struct source *src, struct declare_job *d, const struct store_job 
 	}
 	if (want->state == VOLUME_OK && a->status < 0) {
 		a->state = VOLUME_REFUSED;
-		message_text_set(a->text, sizeof a->text, text[0] != '\0' ? text : hf_status_text(a->status));
+		text_set(a->text, sizeof a->text, text[0] != '\0' ? text : hf_status_text(a->status));
 		memset(&a->volume_id, 0, sizeof a->volume_id);
 		snprintf(text, sizeof text, "%.120s: %.380s", want->name, a->text);
 		source_notice(src, "volume_refused", text);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "proto/common/progress.h"
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 
 enum {
@@ -183,15 +185,18 @@ count_marks(const char *text)
 static void
 clean(const char *text, bool marks_are_ours, char *ret_text)
 {
-	char *end = ret_text + LINE_BYTES - 2;
+	char *end = ret_text + LINE_BYTES - 4; /* a character of four bytes may be the last, and a NUL is */
 
-	for (; *text != '\0' && ret_text < end; text++) {
+	while (*text != '\0' && ret_text < end) {
+		size_t n = text_character(text, SIZE_MAX);
+
 		if (*text == '"' || *text == '\\')
 			*ret_text++ = '\\';
-		if (*text == MARK)
-			*ret_text++ = marks_are_ours ? '"' : '\'';
+		if (n > 0)
+			ret_text = mempcpy(ret_text, text, n);
 		else
-			*ret_text++ = (unsigned char)*text < ' ' ? ' ' : *text;
+			*ret_text++ = *text != MARK ? ' ' : marks_are_ours ? '"' : '\'';
+		text += n > 0 ? n : 1;
 	}
 	*ret_text = '\0';
 }

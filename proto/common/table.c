@@ -8,6 +8,7 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "proto/common/text.h"
 #include "proto/common/wrap.h"
 
 enum {
@@ -116,17 +117,6 @@ table_hide(struct table *t, const char *column)
 	t->hidden[i] = true;
 }
 
-char *
-table_clean_copy(const char *text)
-{
-	char *copy = must(strdup(text));
-
-	for (char *p = copy; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = '?';
-	return copy;
-}
-
 void
 table_set(struct table *t, const char *column, const char *human, const char *exact, enum table_mood mood)
 {
@@ -136,8 +126,8 @@ table_set(struct table *t, const char *column, const char *human, const char *ex
 	assert(i >= 0 && t->row_count > 0);
 	cell = &t->cells[(t->row_count - 1) * t->column_count + (size_t)i];
 	assert(cell->human == NULL); /* set once */
-	cell->human = table_clean_copy(human);
-	cell->exact = exact == NULL ? NULL : table_clean_copy(exact);
+	cell->human = text_copy(human);
+	cell->exact = exact == NULL ? NULL : text_copy(exact);
 	cell->mood = mood;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table.h: rows for people (aligned, cut to the terminal's width, coloured) or for scripts (one tab between, never
- * cut). What comes from outside is made harmless: a control character is shown as '?'. */
+ * cut). What comes from outside is made harmless: it is shown as text.h wants it. */
 #ifndef HF_COMMON_TABLE_H
 #define HF_COMMON_TABLE_H
 
@@ -56,10 +56,6 @@ int table_print(const struct table *t, const struct table_style *style, FILE *ou
  * fit into so many. */
 int table_text_width(const char *text);
 size_t table_bytes_that_fit(const char *text, int width);
-
-/* A copy without control characters: a host name must not command the terminal, nor a tab make a column. The caller's.
- */
-char *table_clean_copy(const char *text);
 
 /* "id, name, state": for messages. The caller's. */
 char *table_names(const struct table *t);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/common/table.h"
+#include "proto/common/text.h"
 
 /* Bytes of text that go on this line: up to the last blank that fits, or a whole word if even that is too long. */
 static size_t
@@ -22,7 +23,7 @@ line_length(const char *text, int width)
 void
 wrap_print(FILE *out, const char *text, int width, int indent, const char *color)
 {
-	char *copy = table_clean_copy(text);
+	char *copy = text_copy(text);
 	const char *p = copy;
 	int used = 0;
 

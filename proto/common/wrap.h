@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wrap.h: sentences for people: a line is broken between words where the terminal ends, and not at all elsewhere, so
- * that scripts see what they always saw. Control characters are shown as '?'. */
+ * that scripts see what they always saw. What may not be shown is '?', as text.h says. */
 #ifndef HF_COMMON_WRAP_H
 #define HF_COMMON_WRAP_H
 

@@ -5,10 +5,12 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 #include "server/ctl/client.h"
 #include "server/ctl/find.h"
@@ -47,8 +49,12 @@ find_fault(struct verdict *v, enum check_state state, const char *format, ...)
 static void
 print_clean(FILE *out, const char *text)
 {
-	for (; *text != '\0'; text++)
-		fputc(*text == '|' || (unsigned char)*text < ' ' ? ' ' : *text, out);
+	while (*text != '\0') {
+		size_t n = *text == '|' ? 0 : text_character(text, SIZE_MAX);
+
+		fwrite(n > 0 ? text : " ", n > 0 ? n : 1, 1, out);
+		text += n > 0 ? n : 1;
+	}
 }
 
 /* ---- a source ---- */

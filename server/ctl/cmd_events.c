@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/ctl/client.h"
+#include "proto/common/text.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
 
@@ -20,7 +21,7 @@ struct printer {
 static void
 print_field(const char *text)
 {
-	char *clean = table_clean_copy(text);
+	char *clean = text_copy(text);
 
 	printf("\t%s", clean);
 	free(clean);

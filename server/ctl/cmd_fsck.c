@@ -11,6 +11,7 @@
 
 #include "proto/common/id.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "server/ctl/borrowed.h"
 #include "server/ctl/offline.h"
 #include "server/ctl/pick.h"
@@ -45,18 +46,8 @@ static json_t *
 json_harmless(const char *text)
 {
 	char clean[1024];
-	json_t *json;
 
-	snprintf(clean, sizeof clean, "%s", text);
-	for (char *p = clean; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = '?';
-	json = json_string(clean);
-	if (json != NULL)
-		return json;
-	for (char *p = clean; *p != '\0'; p++)
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
+	text_set(clean, sizeof clean, text);
 	return json_string(clean);
 }
 

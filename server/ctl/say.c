@@ -11,6 +11,7 @@
 
 #include "proto/common/table.h"
 #include "proto/common/terminal.h"
+#include "proto/common/text.h"
 
 /* ---- words to people ---- */
 
@@ -115,7 +116,7 @@ ctl_confirm_name(const struct ctl *ctl, const char *name, const char *format, ..
 
 	if (ctl_given(ctl, OPT_YES))
 		return true;
-	shown = table_clean_copy(name);
+	shown = text_copy(name);
 	snprintf(question, sizeof question, "To go on, type %s:", shown);
 	free(shown);
 	va_start(ap, format);

@@ -36,6 +36,7 @@
 #include "agent/wire.h"
 #include "proto/common/digest.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 #include "proto/message.h"
 
@@ -205,7 +206,7 @@ send_hello(struct agent *a)
 	m.role = MESSAGE_ROLE_AGENT;
 	memcpy(m.installation_nonce, a->state->nonce, NONCE_BYTES);
 	m.incarnation = a->state->incarnation;
-	message_text_set(m.hints.hostname, sizeof m.hints.hostname, "bench");
+	text_set(m.hints.hostname, sizeof m.hints.hostname, "bench");
 	m.clock_ns = clock_real_ns();
 	push_frame(a, FRAME_HELLO, message_hello_encode(&m, message_place(a), FRAME_MESSAGE_MAX));
 }
@@ -219,9 +220,9 @@ send_declare(struct agent *a)
 
 	memset(&m, 0, sizeof m);
 	m.count = 1;
-	message_text_set(d->name, sizeof d->name, v->name);
-	message_text_set(d->identity, sizeof d->identity, v->identity);
-	message_text_set(d->device_name, sizeof d->device_name, v->path);
+	text_set(d->name, sizeof d->name, v->name);
+	text_set(d->identity, sizeof d->identity, v->identity);
+	text_set(d->device_name, sizeof d->device_name, v->path);
 	d->size_bytes = v->size_bytes;
 	d->state = VOLUME_OK;
 	push_frame(a, FRAME_DECLARE, message_declare_encode(&m, message_place(a), FRAME_MESSAGE_MAX));

@@ -647,6 +647,9 @@ bad_bodies_change_nothing(void **state)
 			   "{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"\"}"),
 	    400, "EINVAL");
 	expect_problem(ask(w, "admin.sock", 400, "POST /v1/points-in-time",
+			   "{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"\\u009b2J\"}"),
+	    400, "EINVAL");
+	expect_problem(ask(w, "admin.sock", 400, "POST /v1/points-in-time",
 			   "{\"sourceServerID\": \"" FAKE_READY "\", \"name\": \"a\", \"timeoutSeconds\": 4294967297}"),
 	    400, "EINVAL");
 	expect_problem(
@@ -1061,6 +1064,7 @@ malformed_requests_are_refused_and_cut(void **state)
 	expect_refusal(*state, "GET /v1/version HTTP/2\r\n\r\n", "HTTP/1.1 505 ");
 	expect_refusal(*state, "BREW /v1/version HTTP/1.1\r\n\r\n", "HTTP/1.1 405 ");
 	expect_refusal(*state, "GET /v1/%00 HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");
+	expect_refusal(*state, "GET /v1/%c2%9b HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");
 	expect_refusal(*state, "POST /v1/tokens HTTP/1.1\r\nContent-Length: 65537\r\n\r\n", "HTTP/1.1 413 ");
 	expect_refusal(
 	    *state, "POST /v1/tokens HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 400 ");

@@ -67,7 +67,7 @@ what_is_no_range_is_refused(void **state)
 #define SOURCE(id, name, state, ready, lag)                                              \
 	"{\"sourceServerID\": \"" id "\", \"ready\": " ready                             \
 	", \"backlogBytes\": 512, \"lag\": {\"consistentSeconds\": " lag "},"            \
-	"\"reasons\": [{\"text\": \"its | disk\\nburns\"}],"                             \
+	"\"reasons\": [{\"text\": \"its | disk\\nburns\\u009b\"}],"                      \
 	"\"sourceProperties\": {\"identificationHints\": {\"hostname\": \"" name "\"}}," \
 	"\"dataReplicationInfo\": {\"dataReplicationState\": \"" state "\", \"stateReason\": \"why\"}}"
 #define WELL(id, name) SOURCE(id, name, "CONTINUOUS", "true", "3.5")
@@ -133,7 +133,7 @@ one_that_is_not_ready_is_critical(void **state)
 	assert_int_equal(
 	    judge_sources("[" WELL("s-1", "db01") "," SOURCE("s-2", "db02", "CONTINUOUS", "false", "3") "]"),
 	    CHECK_CRITICAL);
-	assert_first_line("HOLDFAST CRITICAL - db02 (s-2): not ready: its   disk burns | 'staging_free'");
+	assert_first_line("HOLDFAST CRITICAL - db02 (s-2): not ready: its   disk burns   | 'staging_free'");
 	assert_non_null(strstr(said, "\nCRITICAL: db02 (s-2): not ready"));
 }
 

@@ -101,9 +101,9 @@ lines_of_lesser_importance_than_asked_for_are_not_written(void **state)
 static void
 what_comes_from_outside_cannot_forge_a_line(void **state)
 {
-	log_notice("session_refused", "hostname=\"%s\"", "db1\"\nevent=control level=notice verb=x\x1b[2J");
+	log_notice("session_refused", "hostname=\"%s\"", "db1\"\nevent=control level=notice verb=x\x1b[2J\xc2\x9b");
 	assert_string_equal(logged(*state),
-	    "event=session_refused level=notice hostname=\"db1\\\" event=control level=notice verb=x [2J\"\n");
+	    "event=session_refused level=notice hostname=\"db1\\\" event=control level=notice verb=x [2J  \"\n");
 }
 
 static void

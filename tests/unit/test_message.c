@@ -738,25 +738,6 @@ every_prefix_of_a_message_is_read_within_its_bounds(void **state)
 /* ---- text ---- */
 
 static void
-text_from_outside_is_made_fit_for_the_wire(void **state)
-{
-	char text[8];
-
-	message_text_set(text, sizeof text, "short");
-	assert_string_equal(text, "short");
-	message_text_set(text, sizeof text,
-	    "a\tb\xff"
-	    "c");
-	assert_string_equal(text, "a?b?c");
-	message_text_set(text, sizeof text, "longer than that");
-	assert_string_equal(text, "longer ");
-	message_text_set(text, sizeof text, "123456\xc3\xa4");
-	assert_string_equal(text, "123456"); /* the character does not fit whole */
-	message_text_set(text, sizeof text, "");
-	assert_string_equal(text, "");
-}
-
-static void
 consistencies_have_the_names_of_the_api(void **state)
 {
 	assert_string_equal(consistency_name(CONSISTENCY_FUZZY), "fuzzy");
@@ -803,7 +784,6 @@ main(void)
 	    cmocka_unit_test(more_bytes_than_a_message_may_have_are_too_big),
 	    cmocka_unit_test(varints_of_more_than_64_bits_are_refused),
 	    cmocka_unit_test(every_prefix_of_a_message_is_read_within_its_bounds),
-	    cmocka_unit_test(text_from_outside_is_made_fit_for_the_wire),
 	    cmocka_unit_test(consistencies_have_the_names_of_the_api),
 	};
 

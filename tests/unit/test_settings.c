@@ -131,8 +131,8 @@ values_that_cannot_be_are_refused_and_nothing_is_taken(void **state)
 	    "{\"journalWindowSeconds\": 1e10}", "{\"journalWindowSeconds\": 2700000}", "{\"pitPolicy\": {}}",
 	    "{\"rpoTarget\": 1}", "{\"tags\": []}", "{\"tags\": {\"\": \"x\"}}", "{\"tags\": {\"a\": 1}}",
 	    "{\"tags\": {\"a\": \"\\u001b[2J\"}}", "{\"tags\": {\"a\\n\": \"\"}}", "{\"tags\": {\"a\": \"\\u007f\"}}",
-	    "{\"rpoTargetSeconds\": 1e300}", "{\"bandwidthThrottling\": -1}", "{\"bandwidthThrottling\": 100001}",
-	    "{\"bandwidthThrottling\": 1.5}",
+	    "{\"tags\": {\"a\": \"\\u009b\"}}", "{\"rpoTargetSeconds\": 1e300}", "{\"bandwidthThrottling\": -1}",
+	    "{\"bandwidthThrottling\": 100001}", "{\"bandwidthThrottling\": 1.5}",
 	    "{\"pitPolicy\": [{\"units\": \"MINUTES\", \"interval\": 1, \"retentionDuration\": 2}]}",
 	    "{\"pitPolicy\": [{\"units\": \"HOUR\", \"interval\": 0, \"retentionDuration\": 2}]}", "[]"};
 

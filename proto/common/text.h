@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* text.h: text that a person may be shown: well-formed UTF-8 without control characters (C0, DEL, C1). Anything else
+ * could command a terminal, forge a line, or be no JSON. Where a person chose it, it is refused with text_is_plain();
+ * what comes from a machine is copied with '?' in place of every byte that does not belong to such a character. */
+#ifndef HF_COMMON_TEXT_H
+#define HF_COMMON_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Bytes of the character text begins with, if it may be shown; else 0. At most len are looked at: SIZE_MAX, where a NUL
+ * ends text. */
+size_t text_character(const char *text, size_t len);
+
+bool text_is_plain(const char *text, size_t len);
+
+/* Into an array of size bytes: cut to fit at the end of a character. */
+void text_set(char *ret_text, size_t size, const char *text);
+
+/* The caller's. Aborts when out of memory. */
+char *text_copy(const char *text);
+
+#endif
