@@ -29,6 +29,7 @@ static void
 free_command(struct command *c)
 {
 	json_decref(c->patch);
+	json_decref(c->was);
 	json_decref(c->kept);
 	free(c->tags);
 	free(c->pits);

@@ -44,9 +44,11 @@ struct command {
 	struct throttle throttle;
 	bool frozen;
 	const struct phase_verb *phase_verb;
-	bool changed;         /* else it was so before */
-	int64_t now_ns;       /* our clock when it was given */
-	json_t *patch, *kept; /* kept: what answer.kept is */
+	bool changed;   /* else it was so before */
+	int64_t now_ns; /* our clock when it was given */
+	json_t *patch;
+	json_t *was;  /* what the patch changes, as it was */
+	json_t *kept; /* what answer.kept is */
 	struct source_settings settings;
 	char *tags;
 	struct bundle bundle;

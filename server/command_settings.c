@@ -14,7 +14,7 @@
 static json_t *
 patched(struct command *c, const char *text, enum settings_scope scope)
 {
-	json_t *object = json_loads(text, 0, NULL), *patch = settings_select(c->patch, scope);
+	json_t *object = json_loads(text, 0, NULL), *patch = settings_select(c->patch, scope), *was;
 	struct settings settings;
 
 	settings_default(&settings);
@@ -22,7 +22,11 @@ patched(struct command *c, const char *text, enum settings_scope scope)
 		json_decref(object);
 		object = json_object(); /* what cannot be read does not hold either */
 	}
+	was = json_deep_copy(object);
 	settings_merge(object, patch);
+	c->changed |= !json_equal(was, object);
+	json_object_update(c->was, was);
+	json_decref(was);
 	json_decref(patch);
 	if (settings_read(object, scope, &settings, &c->err) == 0)
 		return object;
@@ -49,6 +53,7 @@ run_patch(struct command *c, int (*patch)(struct command *c, char *text))
 {
 	char *text = malloc(SETTINGS_TEXT_BYTES);
 
+	c->was = json_object();
 	command_set_result(c, text != NULL ? patch(c, text) : hf_error_set(&c->err, -ENOMEM, "settings"));
 	free(text);
 }
@@ -80,15 +85,14 @@ run_set_settings(struct job *job, struct disk *d, struct run_cache *cache)
 static void
 take_settings(struct command *c, struct source *src)
 {
-	json_t *had = json_loads(src->tags != NULL ? src->tags : "{}", 0, NULL);
 	char said[SENTENCE_BYTES];
 
-	settings_describe(c->patch, had, said, sizeof said);
-	json_decref(had);
+	settings_describe(c->patch, c->was, said, sizeof said);
 	source_set_settings(src, &c->settings, c->tags);
 	c->tags = NULL;
 	source_publish(src);
-	server_event(c->server, &c->source, "source_set", "%s", said);
+	if (c->changed)
+		server_event(c->server, &c->source, "source_set", "%s", said);
 	command_finish_ok(c, said);
 }
 
@@ -152,8 +156,9 @@ run_set_template(struct job *job, struct disk *d, struct run_cache *cache)
 	run_patch(c, patch_template);
 	if (c->answer.status < 0)
 		return;
-	settings_describe(c->patch, NULL, c->answer.text, sizeof c->answer.text);
-	server_event(c->server, NULL, "settings_set", "%s", c->answer.text);
+	settings_describe(c->patch, c->was, c->answer.text, sizeof c->answer.text);
+	if (c->changed)
+		server_event(c->server, NULL, "settings_set", "%s", c->answer.text);
 }
 
 void

@@ -550,23 +550,34 @@ settings_json(const struct settings *settings, enum settings_scope scope)
 	return object;
 }
 
+/* What is empty then is as good as not set. */
+static void
+merge_inside(json_t *object, const char *name, const json_t *patch)
+{
+	json_t *old = json_object_get(object, name), *inside = json_is_object(old) ? json_incref(old) : json_object();
+
+	settings_merge(inside, patch);
+	if (json_object_size(inside) > 0)
+		json_object_set(object, name, inside);
+	else
+		json_object_del(object, name);
+	json_decref(inside);
+}
+
 void
 settings_merge(json_t *object, const json_t *patch)
 {
 	const char *name;
-	json_t *value, *old;
+	json_t *value;
 
 	json_object_foreach((json_t *)(uintptr_t)patch, name, value)
 	{
-		old = json_object_get(object, name);
 		if (json_is_null(value)) {
 			json_object_del(object, name);
 		} else if (!json_is_object(value)) {
 			json_object_set_new(object, name, json_deep_copy(value));
 		} else {
-			if (!json_is_object(old))
-				json_object_set_new(object, name, json_object());
-			settings_merge(json_object_get(object, name), value);
+			merge_inside(object, name, value);
 		}
 	}
 }
@@ -651,17 +662,17 @@ settings_format(const struct setting *setting, const struct settings *settings, 
 }
 
 static size_t
-describe_tag(const char *key, const json_t *value, const json_t *had, char *buf, size_t size)
+describe_tag(const char *key, const json_t *value, const json_t *was, char *buf, size_t size)
 {
-	const char *gone = had != NULL && json_object_get(had, key) == NULL ? "was not there" : "removed";
+	bool had = was == NULL || json_object_get(json_object_get(was, "tags"), key) != NULL;
 
 	if (json_is_null(value))
-		return (size_t)snprintf(buf, size, "tags.%s %s", key, gone);
+		return (size_t)snprintf(buf, size, "tags.%s %s", key, had ? "removed" : "was not there");
 	return (size_t)snprintf(buf, size, "tags.%s=%s", key, json_string_value(value));
 }
 
 static size_t
-describe_tags(json_t *tags, const json_t *had, char *buf, size_t size)
+describe_tags(json_t *tags, const json_t *was, char *buf, size_t size)
 {
 	const char *key;
 	json_t *value;
@@ -674,7 +685,7 @@ describe_tags(json_t *tags, const json_t *had, char *buf, size_t size)
 		if (n > 0 && n < size)
 			n += (size_t)snprintf(buf + n, size - n, " ");
 		if (n < size)
-			n += describe_tag(key, value, had, buf + n, size - n);
+			n += describe_tag(key, value, was, buf + n, size - n);
 	}
 	return n;
 }
@@ -692,7 +703,7 @@ describe_member(const struct setting *s, const json_t *value, char *buf, size_t 
 }
 
 void
-settings_describe(const json_t *patch, const json_t *had, char *buf, size_t size)
+settings_describe(const json_t *patch, const json_t *was, char *buf, size_t size)
 {
 	const char *name;
 	json_t *value;
@@ -707,6 +718,6 @@ settings_describe(const json_t *patch, const json_t *had, char *buf, size_t size
 			n += (size_t)snprintf(buf + n, size - n, " ");
 		if (n < size)
 			n += s != NULL ? describe_member(s, value, buf + n, size - n)
-				       : describe_tags(value, had, buf + n, size - n);
+				       : describe_tags(value, was, buf + n, size - n);
 	}
 }

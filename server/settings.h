@@ -84,8 +84,8 @@ int settings_parse_tag(const char *word, json_t *tags, struct hf_error *err);
 /* The value of a setting as one types it. buf: POLICY_TEXT_BYTES. Returns buf. */
 const char *settings_format(const struct setting *setting, const struct settings *settings, char *buf);
 
-/* "rpo-target=15m tags.team=db ...": what a patch says, for events, as far as there is room. had: the tags there were
- * before, for what is taken away may not have been there; NULL: not known. */
-void settings_describe(const json_t *patch, const json_t *had, char *buf, size_t size);
+/* "rpo-target=15m tags.team=db ...": what a patch says, for events, as far as there is room. was: the settings
+ * before it, for a tag that is taken away may not have been there; NULL: not known. */
+void settings_describe(const json_t *patch, const json_t *was, char *buf, size_t size);
 
 #endif

@@ -61,7 +61,7 @@ try_json(const char *text)
 	if (settings_read(object, SETTINGS_ALL, &settings, NULL) == 0) {
 		require_same_again(&settings);
 		require_typed_again(&settings);
-		settings_describe(object, json_object_get(object, "tags"), described, sizeof described);
+		settings_describe(object, object, described, sizeof described);
 		settings_merge(kept, object);
 		selected = settings_select(kept, SETTINGS_OF_SOURCE);
 		require(settings_read(selected, SETTINGS_OF_SOURCE, &settings, NULL) == 0);

@@ -117,6 +117,16 @@ def test_tags_are_given_taken_and_looked_for(house, db):
     house.served.ctl("source", "tag", db.source, "role=dba")
     said = house.served.ctl("source", "untag", db.source, "query", "never-there").stdout
     assert "tags.query removed tags.never-there was not there" in said
+    assert "tags.query was not there" in house.served.ctl("source", "untag", db.source, "query").stdout
+    house.served.ctl("settings", "tag", "site=berlin")
+    house.served.ctl("settings", "untag", "site", "never-there")
+    house.served.ctl("settings", "untag", "site")
+    assert settings(house)["set"] == []
+    house.served.ctl("source", "tag", db.source, "told=last")
+    wait_for(lambda: house.served.events("source_set")[-1]["text"] == "tags.told=last", 20, "the event")
+    assert house.served.events("source_set")[-2]["text"] == said.split(": ", 1)[1].strip(), "what changed nothing is no event"
+    assert house.served.events("settings_set")[-1]["text"] == "tags.site removed tags.never-there was not there"
+    house.served.ctl("source", "untag", db.source, "told")
     assert house.served.source(db.source)["tags"] == {"role": "dba", "größe": "klein"}
     shown = house.served.ctl("source", "show", db.source).stdout
     assert "role=dba" in shown and "größe=klein" in shown

@@ -238,6 +238,10 @@ a_patch_changes_what_it_names_and_null_takes_away(void **state)
 	settings_merge(set, patch);
 	expect_json(set, "{\"whenFull\": {\"c\": 3}}");
 	json_decref(patch);
+	patch = parse("{\"whenFull\": {\"c\": null}, \"tags\": {\"never there\": null}}");
+	settings_merge(set, patch);
+	expect_json(set, "{}");
+	json_decref(patch);
 	json_decref(set);
 }
 
@@ -280,7 +284,7 @@ what_was_said_is_described(void **state)
 {
 	json_t *patch =
 	    parse("{\"rpoTargetSeconds\": 900, \"quotaBytes\": null, \"tags\": {\"team\": \"db\", \"old\": null}}");
-	json_t *had = parse("{\"old\": \"x\"}"), *none = parse("{}");
+	json_t *had = parse("{\"tags\": {\"old\": \"x\"}}"), *none = parse("{}");
 	char text[256];
 
 	settings_describe(patch, NULL, text, sizeof text);
