@@ -125,6 +125,7 @@ struct source {
 	bool ever_connected;
 	int64_t seen_ns;  /* real clock: a byte of its session, to the precision of a tick */
 	int64_t heard_ns; /* monotonic: the same; or when this process began */
+	int64_t told_ns;  /* monotonic: when its last heartbeat came */
 	int64_t gone_ns;  /* monotonic: when the last session ended; 0 = one is there */
 	int64_t grace_ns; /* how long after that it still counts as connected */
 	int64_t certificate_expires_ns;

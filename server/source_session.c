@@ -419,6 +419,7 @@ source_heartbeat(struct source *src, const struct message_heartbeat *m)
 {
 	src->clock_offset_ns = src->session->clock.offset_ns;
 	src->round_trip_ns = src->session->clock.round_trip_ns;
+	src->told_ns = clock_monotonic_ns();
 	note_backlog(src, m);
 	note_waits(src, &m->waits);
 	if (m->unchanged_until_ns != 0 && src->received_sequence == src->durable_sequence)

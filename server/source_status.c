@@ -181,6 +181,7 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 		s->durable_at_ns = source_until_ns(src, newest);
 		f->has_checkpoint = newest->complete;
 		f->lag_ns = s->taken_ns - s->durable_at_ns;
+		f->told_lag_ns = f->lag_ns - (clock_monotonic_ns() - src->told_ns);
 	}
 	s->received_at_ns = not_after_heard(src, src->received_at_ns);
 	if (s->received_at_ns < s->durable_at_ns)

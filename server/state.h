@@ -54,6 +54,7 @@ struct state_facts {
 	bool has_consistent; /* complete, and crash-consistent or better */
 	bool verified;       /* such a one was read back */
 	int64_t lag_ns;      /* age of the newest checkpoint of any consistency; -1 = none */
+	int64_t told_lag_ns; /* and at the last heartbeat, which may say that nothing changed; between two it grows */
 };
 
 struct state_verdict {
