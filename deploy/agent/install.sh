@@ -6,7 +6,8 @@ set -eu
 usage='Usage: ./install.sh [--prefix DIR] [--uninstall]
 
 Copies holdfast-agent to DIR/sbin (DIR: /usr/local), with its manual page, and where there is systemd a unit that starts
-it once the machine is enrolled. --uninstall removes them; the key of an enrolled machine stays.'
+it once the machine is enrolled; and the completion of its commands for bash, zsh and fish, where their folders are.
+--uninstall removes them; the key of an enrolled machine stays.'
 
 fail() {
 	echo "install.sh: $*" >&2
@@ -58,11 +59,29 @@ unit_for_this_systemd() {
 	fi
 }
 
+# Where the shells look: of each the folder that goes with DIR, else the distribution's, if there is one.
+completions() {
+	while read -r shell file; do
+		for base in "$prefix" /usr; do
+			if [ -d "$base/share/${file%/*}" ]; then
+				echo "$shell $base/share/$file"
+				break
+			fi
+		done
+	done <<-END
+		bash bash-completion/completions/holdfast-agent
+		zsh zsh/site-functions/_holdfast-agent
+		zsh zsh/vendor-completions/_holdfast-agent
+		fish fish/vendor_completions.d/holdfast-agent.fish
+	END
+}
+
 if [ -n "$uninstall" ]; then
 	if has_systemd && [ -e "$unit" ]; then
 		systemctl disable --now holdfast-agent || systemctl stop holdfast-agent || true
 	fi
 	rm -f "$program" "$page" "$unit"
+	completions | while read -r shell file; do rm -f "$file"; done
 	if has_systemd; then systemctl daemon-reload; fi
 	if [ -d "$state" ]; then
 		echo "$state stays, with the key that the staging server knows this machine by; to forget it: rm -r $state"
@@ -78,6 +97,10 @@ chmod 0755 "$program.new"
 mv -f "$program.new" "$program"
 cp "$here/holdfast-agent.8" "$page"
 chmod 0644 "$page"
+completions | while read -r shell file; do
+	"$program" completion "$shell" >"$file"
+	chmod 0644 "$file"
+done
 "$program" --version
 if has_systemd; then
 	sed "s|/usr/sbin/|$prefix/sbin/|" "$here/holdfast-agent.service" | unit_for_this_systemd >"$unit"

@@ -153,6 +153,27 @@ def test_the_installer_without_systemd_says_how_to_run(rig, unpacked):
     assert not root.path("/etc/systemd/system/holdfast-agent.service").exists()
 
 
+def test_the_installer_gives_completion_to_the_shells_it_finds(rig, unpacked):
+    root = Root(rig)
+    shutil.rmtree(root.path("/run/systemd"), ignore_errors=True)
+    for share in ("/usr/share", "/usr/local/share"):
+        for shell in ("bash-completion", "zsh", "fish"):
+            shutil.rmtree(root.path("%s/%s" % (share, shell)), ignore_errors=True)
+    shutil.copytree(unpacked, root.path("/var/tmp/unpacked"))
+    files = {"bash": root.path("/usr/share/bash-completion/completions/holdfast-agent"),
+             "zsh": root.path("/usr/local/share/zsh/site-functions/_holdfast-agent")}
+    for file in files.values():
+        file.parent.mkdir(parents=True)
+    root.path("/usr/share/zsh/site-functions").mkdir(parents=True)
+    root.run("sh", "-c", "umask 077; exec sh /var/tmp/unpacked/install.sh")
+    for shell, file in files.items():
+        assert file.read_text() == root.run("/usr/local/sbin/holdfast-agent", "completion", shell).stdout
+        assert file.stat().st_mode & 0o777 == 0o644
+    assert not root.path("/usr/share/fish").exists() and not list(root.path("/usr/share/zsh/site-functions").iterdir())
+    root.run("sh", "/var/tmp/unpacked/install.sh", "--uninstall")
+    assert not any(file.exists() for file in files.values())
+
+
 def test_the_installer_does_not_send_one_who_upgrades_to_enrol(rig, unpacked):
     root = Root(rig)
     shutil.rmtree(root.path("/run/systemd"), ignore_errors=True)
