@@ -41,8 +41,7 @@ struct wire {
 	uint64_t key_update_bytes, key_bytes; /* key_bytes: sent under the current key */
 	struct frame_header header;
 	bool have_header;
-	size_t have; /* bytes in `in`, from the frame's first */
-	uint64_t received_bytes;
+	size_t have;           /* bytes in `in`, from the frame's first */
 	struct hf_error error; /* the first that happened */
 	bool unreadable;       /* the error was met reading: nothing more will come */
 	unsigned char in[FRAME_HEADER_BYTES + FRAME_MESSAGE_MAX + WIRE_PAYLOAD_MAX];
@@ -241,7 +240,6 @@ fill(struct wire *w, size_t need)
 		if (SSL_read_ex(w->ssl, w->in + w->have, need - w->have, &n) != 1)
 			return tls_outcome(w, 0);
 		w->have += n;
-		w->received_bytes += n;
 	}
 	return WIRE_DONE;
 }
@@ -338,7 +336,7 @@ wire_unacknowledged(const struct wire *w)
 uint64_t
 wire_received(const struct wire *w)
 {
-	return w->received_bytes;
+	return BIO_number_read(SSL_get_rbio(w->ssl));
 }
 
 int

@@ -54,7 +54,7 @@ bool wire_is_stalled(const struct wire *w);
 /* Bytes written that the peer's TCP has not acknowledged; 0 if that cannot be told. */
 size_t wire_unacknowledged(const struct wire *w);
 
-uint64_t wire_received(const struct wire *w); /* bytes, in all */
+uint64_t wire_received(const struct wire *w); /* bytes, in all: those of a TLS record that is not whole yet, too */
 int wire_fd(const struct wire *w);
 short wire_events(const struct wire *w); /* for poll: POLLIN, and POLLOUT if the last step waits for that */
 

@@ -46,8 +46,8 @@ static const struct config_key keys[] = {
 	"Most agents connected at a time."},
     {"server", "heartbeat_interval", CONFIG_DURATION, LIVE, VALUE(heartbeat_interval_ns), SECOND / 10, 60 * SECOND,
 	"1s",
-	"How often server and agents tell each other that they live. Three in a row missing, and at least 5 s, end a "
-	"session."},
+	"How often server and agents tell each other that they live. Nothing heard for three of them, and at least "
+	"5 s, ends a session."},
     {"server", "log_level", CONFIG_LEVEL, LIVE, VALUE(log_level), 0, 0, "info",
 	"Least important lines that are logged."},
     {"storage", "data_dir", CONFIG_PATH, FIXED, VALUE(data_dir), 0, 0, "/var/lib/holdfast",

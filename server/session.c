@@ -307,17 +307,28 @@ session_keep_frame(struct session *s)
 	return 0;
 }
 
+/* Part of a record is a sign of life, too: on a crowded line, a whole one may take longer than silence may last. */
+static void
+note_heard(struct session *s)
+{
+	uint64_t bytes = tls_received_bytes(s->tls);
+
+	if (bytes != s->heard_bytes)
+		s->heard_ns = s->worker->now_ns;
+	s->heard_bytes = bytes;
+}
+
 static int
 read_some(struct session *s, void *buf, size_t size, size_t *done)
 {
 	size_t n;
 	int r = tls_read(s->tls, buf, size, &n);
 
+	note_heard(s);
 	if (r < 0)
 		return r;
 	*done += n;
 	s->budget -= n < s->budget ? n : s->budget;
-	s->heard_ns = s->worker->now_ns;
 	if (s->source != NULL)
 		source_read(s->source, n);
 	return 0;

@@ -36,10 +36,11 @@ struct session {
 	enum session_state state;
 	uint64_t number; /* for logs; a later connection has a higher one */
 	char peer[64];
-	unsigned jobs_out;   /* jobs that point to it */
-	int64_t deadline_ns; /* until HELLO, and of the goodbye; 0 = none */
-	int64_t heard_ns;    /* when the last byte came */
-	bool shut;           /* CLOSING: our direction is ended */
+	unsigned jobs_out;    /* jobs that point to it */
+	int64_t deadline_ns;  /* until HELLO, and of the goodbye; 0 = none */
+	int64_t heard_ns;     /* when the last byte came */
+	uint64_t heard_bytes; /* up to which one */
+	bool shut;            /* CLOSING: our direction is ended */
 	bool renew_asked;
 	unsigned ca_generation; /* up to which its agent knows the CAs: see pki_generation() */
 

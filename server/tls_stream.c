@@ -328,6 +328,12 @@ tls_read(struct tls_stream *t, void *buf, size_t size, size_t *ret_len)
 	return finish_step(t, r);
 }
 
+uint64_t
+tls_received_bytes(const struct tls_stream *t)
+{
+	return BIO_number_read(SSL_get_rbio(t->ssl));
+}
+
 void
 tls_expect(struct tls_stream *t, size_t bytes)
 {

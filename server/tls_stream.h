@@ -45,6 +45,9 @@ int tls_handshake(struct tls_stream *t);
  * (peer vanished without: never to be taken for the end of data), -EPROTO. */
 int tls_read(struct tls_stream *t, void *buf, size_t size, size_t *ret_len);
 
+/* Bytes that came from the peer, in all: those of a record that is not whole yet, too. */
+uint64_t tls_received_bytes(const struct tls_stream *t);
+
 /* At least `bytes` more of plaintext are on their way and nothing can be done before they are here: TLS_READABLE may
  * come for many at a time. Until called again; 0 takes it back, and tells of what has arrived meanwhile. */
 void tls_expect(struct tls_stream *t, size_t bytes);

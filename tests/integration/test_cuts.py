@@ -13,7 +13,7 @@ import pytest
 import hfagent
 from far import Far
 from harness import BLOCK, IS_ROOT, MIB, SLOW, first_difference, random_bytes, ready_agent, wait_for
-from hfagent import DATA, FRAME, Extent
+from hfagent import DATA, FRAME, Extent, Volume
 from history import History
 from tcp_proxy import TcpProxy
 
@@ -237,6 +237,23 @@ def test_a_server_that_stands_still_blames_neither_its_agents_nor_the_network(ri
     assert not [e for e in daemon.events("session_refused") if "SILENT" in e["text"]]
     assert int(daemon.source(agent.source)["counters"]["lostSessions"]) == 0
     agent.stop()
+
+
+def test_an_agent_of_whom_a_byte_comes_now_and_then_is_not_silent(house):
+    daemon = house.served
+    proxy = TcpProxy(("127.0.0.1", daemon.port))
+    house.on_end(proxy.close)
+    identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), house.path("slow"))
+    agent = hfagent.Agent(identity, proxy.address)
+    agent.open([Volume("v", "serial:slow", 3 * BLOCK)])
+    proxy.limit(2000)
+    came = proxy.forwarded_bytes
+    wait_for(lambda: proxy.forwarded_bytes > came, 20, "a heartbeat: what the proxy waited for before may be of any length")
+    agent.fill("v", random_bytes(house.random, 3 * BLOCK))  # one TLS record, of which the whole takes six seconds
+    agent.checkpoint()
+    agent.wait_ack()
+    assert proxy.connections == 1
+    agent.close()
 
 
 @pytest.fixture(name="far")

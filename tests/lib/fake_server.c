@@ -32,6 +32,7 @@ struct visit {
 	uint64_t acked, granted;
 	int64_t next_heartbeat_ns;
 	int64_t peer_clock_ns;
+	size_t stammered; /* bytes of a record */
 	unsigned char in[FRAME_HEADER_BYTES + FRAME_MESSAGE_MAX + FRAME_PAYLOAD_MAX];
 	size_t have;
 };
@@ -138,12 +139,26 @@ send_heartbeat(struct visit *v)
 
 /* Whatever the knobs ask for. */
 static void
+stammer(struct visit *v)
+{
+	static const unsigned char header[] = {SSL3_RT_APPLICATION_DATA, 3, 3, 0x40, 0}; /* 16 KiB follow */
+	unsigned char byte = v->stammered < sizeof header ? header[v->stammered] : 0;
+
+	v->stammered++;
+	v->over |= write(SSL_get_fd(v->ssl), &byte, 1) != 1;
+}
+
+static void
 send_due(struct visit *v)
 {
 	struct fake_server *s = v->s;
 
 	if (s->mute || !v->c->greeted)
 		return;
+	if (s->stammers) {
+		stammer(v);
+		return;
+	}
 	send_heartbeat(v);
 	if (!v->c->started)
 		return;

@@ -46,6 +46,7 @@ struct fake_server {
 	uint32_t first_volume;                /* number of the first volume declared */
 	uint64_t chain_lie;                   /* added to the chain in Welcome */
 	bool mute;                            /* send nothing */
+	bool stammers;                        /* send a TLS record byte by byte, and nothing else: it never ends */
 	bool deaf;                            /* read nothing */
 	bool cut_at_compare;                  /* drop the connection at the next COMPARE, once */
 	bool cut_now;                         /* drop the connection, once */

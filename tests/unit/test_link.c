@@ -547,6 +547,26 @@ a_silent_server_is_left(void **state)
 	assert_false(connection(f, 0)->left);
 }
 
+static bool
+heartbeats(const struct fake_server *s, uint64_t count)
+{
+	return s->connections[0].heartbeats >= count || s->connection_count > 1;
+}
+
+/* A record that takes longer than silence may last. */
+static void
+a_server_of_which_a_byte_comes_now_and_then_is_not_silent(void **state)
+{
+	struct fixture *f = *state;
+
+	begin_stream(f);
+	assert_true(fake_server_wait(&f->server, started_times, 1));
+	SET(f, stammers, true);
+	assert_true(fake_server_wait(&f->server, heartbeats, 60)); /* one in 100 ms */
+	assert_int_equal(f->server.connection_count, 1);
+	assert_no_trouble(f);
+}
+
 static void
 wait_for_error(struct fixture *f, struct link_status *ret_status)
 {
@@ -954,6 +974,7 @@ main(void)
 	    T(payload_is_compressed_as_negotiated),
 	    T(the_server_is_heard_while_our_write_is_blocked),
 	    T(a_silent_server_is_left),
+	    T(a_server_of_which_a_byte_comes_now_and_then_is_not_silent),
 	    T(a_clone_is_told_why_and_asks_again_only_slowly),
 	    T(a_server_of_another_ca_is_told_nothing),
 	    T(a_client_certificate_is_no_server),

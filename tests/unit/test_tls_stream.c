@@ -304,6 +304,23 @@ close_notify_is_an_end_in_good_order(void **state)
 }
 
 static void
+bytes_of_a_record_that_is_not_whole_count_as_received(void **state)
+{
+	static const unsigned char record[100] = {SSL3_RT_APPLICATION_DATA, 3, 3, 0x40, 0}; /* of 16 KiB */
+	struct fixture *f = *state;
+	uint64_t before;
+
+	shake_hands(f);
+	before = tls_received_bytes(f->stream);
+	for (size_t sent = 0; sent < sizeof record; sent += 10) {
+		assert_int_equal(write(f->client_fd, record + sent, 10), 10);
+		WAIT_FOR(f, tls_received_bytes(f->stream) == before + sent + 10);
+	}
+	assert_int_equal(f->in_len, 0);
+	assert_int_equal(f->status, 0);
+}
+
+static void
 garbage_instead_of_a_handshake_is_a_protocol_error_with_a_reason(void **state)
 {
 	struct fixture *f = *state;
@@ -509,6 +526,7 @@ main(void)
 	    cmocka_unit_test_setup_teardown(bytes_arrive_as_they_were_sent_both_ways, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(a_peer_that_vanishes_is_told_from_one_that_ends, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(close_notify_is_an_end_in_good_order, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(bytes_of_a_record_that_is_not_whole_count_as_received, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
 		garbage_instead_of_a_handshake_is_a_protocol_error_with_a_reason, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(
