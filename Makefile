@@ -283,6 +283,7 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 install-server: $(BUILD)/holdfastd $(server_MANS)
 	install -d $(DESTDIR)/etc/holdfast/conf.d
 	install -D $(BUILD)/holdfastd $(TO)/sbin/holdfastd
+	$(call install_completions,holdfastd)
 	install -D -m 0644 deploy/holdfastd.conf $(TO)/share/doc/holdfast-server/examples/holdfastd.conf
 	install -D -m 0644 deploy/systemd/holdfast.sysusers $(TO)/lib/sysusers.d/holdfast.conf
 	install -D -m 0644 deploy/systemd/holdfast.tmpfiles $(TO)/lib/tmpfiles.d/holdfast.conf

@@ -2,7 +2,6 @@
 /* completion BASH|ZSH|FISH prints a script, which asks `completion words -- WORD...`: see proto/common/completion.h. */
 #include "agent/completion.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,21 +36,6 @@ offer_options(const char *begun, int command)
 	}
 }
 
-/* Each of "a|b"; nothing of what only names a value, as "TIME" does. */
-static void
-offer_values(const char *begun, const char *values)
-{
-	char word[64];
-
-	while (islower((unsigned char)*values)) {
-		size_t len = strcspn(values, "|");
-
-		snprintf(word, sizeof word, "%.*s", (int)len, values);
-		completion_offer(begun, word, "");
-		values += len + (values[len] == '|');
-	}
-}
-
 static int
 find_command(const char *name)
 {
@@ -78,7 +62,6 @@ find_argument(int command, const char *word)
 	return NULL;
 }
 
-/* The last of the words is the one begun, and may be empty. */
 static void
 offer(char **words, int count)
 {
@@ -91,9 +74,9 @@ offer(char **words, int count)
 		return;
 	argument = find_argument(command, words[count - 2]);
 	if (argument != NULL)
-		offer_values(begun, argument);
+		completion_offer_values(begun, argument);
 	else if (command == COMMAND_COMPLETION && begun[0] != '-')
-		offer_values(begun, command_specs(&total)[command].arguments);
+		completion_offer_values(begun, command_specs(&total)[command].arguments);
 	else
 		offer_options(begun, command);
 }
@@ -101,13 +84,7 @@ offer(char **words, int count)
 int
 completion_run(const struct options *o)
 {
-	int dashes = o->word_count > 1 && strcmp(o->words[1], "--") == 0;
-
-	if (strcmp(o->words[0], "words") == 0) {
-		offer(o->words + 1 + dashes, o->word_count - 1 - dashes);
-		return EXIT_OK;
-	}
-	if (o->word_count == 1 && completion_print(o->words[0], "holdfast-agent") == 0)
+	if (completion_answer("holdfast-agent", o->words, o->word_count, offer) == 0)
 		return EXIT_OK;
 	say("'%s' is no shell that this knows: bash, zsh or fish", o->words[o->word_count - 1]);
 	return EXIT_USAGE;

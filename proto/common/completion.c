@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/common/completion.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -76,4 +77,30 @@ completion_offer(const char *begun, const char *word, const char *text)
 {
 	if (word[0] != '\0' && strncmp(word, begun, strlen(begun)) == 0)
 		printf("%s\t%s\n", word, text);
+}
+
+void
+completion_offer_values(const char *begun, const char *values)
+{
+	char word[64];
+
+	while (islower((unsigned char)*values)) {
+		size_t len = strcspn(values, "|");
+
+		snprintf(word, sizeof word, "%.*s", (int)len, values);
+		completion_offer(begun, word, "");
+		values += len + (values[len] == '|');
+	}
+}
+
+int
+completion_answer(const char *program, char **words, int count, void (*offer)(char **words, int count))
+{
+	int skip = count > 1 && strcmp(words[1], "--") == 0 ? 2 : 1;
+
+	if (count > 0 && strcmp(words[0], "words") == 0) {
+		offer(words + skip, count - skip);
+		return 0;
+	}
+	return count == 1 ? completion_print(words[0], program) : -ENOENT;
 }

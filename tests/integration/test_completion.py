@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""holdfastctl completion, holdfast-agent completion: what real shells offer, with a daemon and without one."""
+"""holdfastctl completion, and that of the other programs: what real shells offer, with a daemon and without one."""
 import re
 import shutil
 import tempfile
@@ -68,6 +68,16 @@ def test_every_command_and_option_of_the_agent_is_offered(shell):
     assert offered(shell, "holdfast-agent completion ") == {"bash", "zsh", "fish"}
     files = offered(shell, "holdfast-agent run --state integr")
     assert files == ({"integration/"} if shell == "fish" else set())  # the others' own files
+
+
+def test_every_option_of_holdfastd_is_offered(shell):
+    options = set(re.findall(r"^  (?:-[a-z], |    )(--[a-z-]+)", run(BUILD / "holdfastd", "--help").stdout, re.M))
+    assert {"--config", "--check-config", "--help"} <= options
+    assert offered(shell, "holdfastd -") == options
+    assert offered(shell, "holdfastd --print-config --log-level n") == {"notice"}
+    assert offered(shell, "holdfastd completion ") == {"bash", "zsh", "fish"}
+    for option in ("-c", "--config"):
+        assert offered(shell, "holdfastd %s integr" % option) == ({"integration/"} if shell == "fish" else set())  # the others' own files
 
 
 def test_sources_points_and_volumes_are_offered_by_name(rig, shell):

@@ -147,7 +147,7 @@ def test_a_life(rig, built):
     point = root.ctl("pit", "create", source, "--newest", "--name", "first").stdout.strip()
     assert root.run("/usr/lib/nagios/plugins/check_holdfast", check=False).returncode != 3
     # what an interactive shell does at the first Tab
-    for name in ("holdfastctl", "holdfast-agent"):
+    for name in ("holdfastctl", "holdfast-agent", "holdfastd"):
         script = ". /usr/share/bash-completion/completions/%s; complete -p %s" % (name, name)
         assert "_" + name in root.run("bash", "-c", script).stdout
 
