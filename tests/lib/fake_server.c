@@ -137,7 +137,6 @@ send_heartbeat(struct visit *v)
 	SEND(v, HEARTBEAT, heartbeat, &m);
 }
 
-/* Whatever the knobs ask for. */
 static void
 stammer(struct visit *v)
 {
@@ -148,6 +147,7 @@ stammer(struct visit *v)
 	v->over |= write(SSL_get_fd(v->ssl), &byte, 1) != 1;
 }
 
+/* Whatever the knobs ask for. */
 static void
 send_due(struct visit *v)
 {
