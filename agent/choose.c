@@ -14,6 +14,7 @@
 #include "agent/say.h"
 #include "proto/common/table.h"
 #include "proto/common/terminal.h"
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 
 /* ---- showing disks ---- */
@@ -136,6 +137,8 @@ add_volume(struct state *st, const char *name, const struct disk_info *d, struct
 		    VOLUMES_MAX);
 	if (name[0] == '\0' || strlen(name) >= sizeof v->name)
 		return hf_error_say(err, -EINVAL, "a volume's name has 1 to %zu characters", sizeof v->name - 1);
+	if (!text_is_plain(name, strlen(name)))
+		return hf_error_say(err, -EINVAL, "a volume's name is UTF-8 without control characters");
 	for (size_t i = 0; i < st->volume_count; i++)
 		if (strcmp(st->volumes[i].name, name) == 0 || strcmp(st->volumes[i].identity, d->identity) == 0)
 			return hf_error_say(err, -EINVAL,

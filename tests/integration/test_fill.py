@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from harness import (BLOCK, BUILD, MIB, first_difference, patchwork, random_bytes, run, wait_for)
+from harness import (BLOCK, BUILD, MIB, first_difference, patchwork, random_bytes, ready_agent, run, wait_for)
 
 
 @pytest.mark.parametrize("size", [BLOCK, BLOCK - 1, 1, MIB, 5 * MIB + 777, 33 * MIB + 4095])
@@ -122,3 +122,14 @@ def test_programs_say_what_they_are(house):
         assert run(BUILD / program, "--version").stdout.startswith(program + " ")
     disks = json.loads(run(BUILD / "holdfast-agent", "list-disks", "--json").stdout)
     assert isinstance(disks, (list, dict))
+
+
+def test_what_a_disk_is_called_commands_no_terminal(rig):
+    """U+009B begins a command on some."""
+    daemon = rig.daemon()
+    disk = rig.file("disk\u009b2J", random_bytes(rig.random, MIB))
+    agent = ready_agent(rig, daemon, {"root": disk})
+    assert [d["deviceName"] for d in daemon.source(agent.source)["dataReplicationInfo"]["replicatedDisks"]] == [str(disk).replace("\u009b", "??")]
+    done = run(BUILD / "holdfast-agent", "enroll", "--server", "%s:%d" % (daemon.host, daemon.enroll_port), "--token", daemon.token(),
+               "--volume", "root\u009b2J=%s" % disk, "--state", rig.path("other"), check=False)
+    assert done.returncode == 2 and "control characters" in done.stderr and "\u009b" not in done.stderr
