@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* holdfastd: options, configuration, then server.h. */
+/* holdfastd: arguments, configuration, then server.h. */
 #include <malloc.h>
 #include <stdio.h>
 
 #include "proto/common/log.h"
+#include "server/arguments.h"
 #include "server/config.h"
-#include "server/options.h"
 #include "server/preflight.h"
 #include "server/server.h"
 
@@ -37,19 +37,19 @@ int
 main(int argc, char **argv)
 {
 	struct config config;
-	struct options options;
+	struct arguments arguments;
 	int code;
 
-	if (!options_parse(argc, argv, &options, &code))
+	if (!arguments_parse(argc, argv, &arguments, &code))
 		return code;
-	if (config_load(&options.origin, &config, stderr) < 0)
+	if (config_load(&arguments.origin, &config, stderr) < 0)
 		return EXIT_CONFIG;
-	if (options.print)
+	if (arguments.print)
 		config_print(&config, stdout);
-	if (options.check)
+	if (arguments.check)
 		return preflight(&config, stderr) < 0 ? EXIT_CONFIG : 0;
-	if (options.print)
+	if (arguments.print)
 		return 0;
 	keep_heap_small();
-	return run(&config, &options.origin);
+	return run(&config, &arguments.origin);
 }

@@ -104,7 +104,7 @@ def test_the_agent_has_no_more_commands():
     assert difference(page, help_commands("holdfast-agent")) == NOTHING
 
 
-@pytest.mark.parametrize("page,path", [("holdfastctl.1.scd", "server/ctl/ctl.h"), ("holdfastd.8.scd", "server/options.h"),
+@pytest.mark.parametrize("page,path", [("holdfastctl.1.scd", "server/ctl/ctl.h"), ("holdfastd.8.scd", "server/arguments.h"),
                                        ("holdfast-agent.8.scd", "agent/options.h"), ("check_holdfast.8.scd", "server/check/check.h")])
 def test_every_exit_status_is_in_the_page(page, path):
     assert difference(set(re.findall(r"(?m)^(?:\[\[|\|  )? ?\*(\d+)\*$", section(page, "EXIT STATUS"))), exit_codes(path)) == NOTHING

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One table: the parser, the help and the completion of a shell are made of it. */
-#include "server/options.h"
+#include "server/arguments.h"
 
 #include <getopt.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ static const struct option_spec {
 enum { OPTIONS = sizeof specs / sizeof specs[0] };
 
 struct parser {
-	struct options o;
+	struct arguments o;
 	int code; /* >= 0: nothing else to do */
 };
 
@@ -172,7 +172,7 @@ read_options(struct parser *p, int argc, char **argv)
 }
 
 bool
-options_parse(int argc, char **argv, struct options *ret_options, int *ret_code)
+arguments_parse(int argc, char **argv, struct arguments *ret_arguments, int *ret_code)
 {
 	struct parser p = {.code = -1};
 	const char *level;
@@ -183,7 +183,7 @@ options_parse(int argc, char **argv, struct options *ret_options, int *ret_code)
 	level = p.o.origin.log_level;
 	if (p.code < 0 && level != NULL && log_level_parse(level) < 0)
 		refuse(&p, "--log-level %s: one of err, warning, notice, info, debug", level);
-	*ret_options = p.o;
+	*ret_arguments = p.o;
 	*ret_code = p.code;
 	return p.code < 0;
 }
