@@ -3,7 +3,8 @@
  *
  * How it fails: every failure becomes WIRE_DEAD with a sentence, and nothing is repaired here; the
  * link dials anew. A cut path must be noticed within seconds, even with data in flight, and a
- * handshake or a write must never hang: the callers have deadlines, and TCP has one too. */
+ * handshake or a write must never hang: the callers have deadlines. TCP has none: its
+ * TCP_USER_TIMEOUT also ends a connection that gets on, if it loses packets for so long. */
 #include "agent/wire.h"
 
 #include <assert.h>
@@ -24,9 +25,6 @@
 #include "agent/tls.h"
 #include "proto/common/status.h"
 #include "proto/common/units.h"
-
-/* A backstop, for the handshake above all; sessions look themselves, and sooner: wire_is_stalled(). */
-enum { USER_TIMEOUT_MS = 5000 };
 
 /* What the kernel takes beyond what is on its way. The less, the sooner a heartbeat goes, a hold counts, and a wait for
  * the network is seen as one; so much keeps a fast path busy until we are awake. */
@@ -51,13 +49,12 @@ static int
 make_socket(const struct address_resolved *to)
 {
 	int fd = socket(to->socket.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int one = 1, timeout_ms = USER_TIMEOUT_MS, unsent = UNSENT_BYTES;
+	int one = 1, unsent = UNSENT_BYTES;
 
 	if (fd < 0)
 		return -errno;
 	/* They only make things quicker; a kernel that refuses them still works. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 	if (connect(fd, (const struct sockaddr *)&to->socket, to->len) < 0 && errno != EINPROGRESS) {
 		int r = -errno;
