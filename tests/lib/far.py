@@ -23,6 +23,7 @@ class Far:
         self.holder = rig.program(name, ["unshare", "--net", "sleep", "infinity"])
         wait_for(lambda: os.readlink("/proc/%d/ns/net" % self.holder.pid) != os.readlink("/proc/self/ns/net"), 10, "a name space")
         self.ip("link", "add", name + "a", "type", "veth", "peer", "name", "eth0", "netns", self.holder.pid)
+        rig.on_end(self.ip, "link", "del", name + "a")  # what TCP still has to deliver keeps the name space, and its end of this
         self.give_path()
         self.ip("link", "set", name + "a", "up")
         run(*self.prefix, "ip", "addr", "add", net + ".2/24", "dev", "eth0")
