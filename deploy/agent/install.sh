@@ -5,8 +5,8 @@ set -eu
 
 usage='Usage: ./install.sh [--prefix DIR] [--uninstall]
 
-Copies holdfast-agent to DIR/sbin (DIR: /usr/local), with its manual page, and where there is systemd a unit that starts
-it once the machine is enrolled; and the completion of its commands for bash, zsh and fish, where their folders are.
+Copies holdfast-agent to DIR/sbin (DIR: /usr/local), and where there is systemd a unit that starts it once the machine is
+enrolled; its manual page and what completes its commands in bash, zsh and fish go below DIR/share, if that can be written.
 --uninstall removes them; the key of an enrolled machine stays.'
 
 fail() {
@@ -42,6 +42,9 @@ units=/etc/systemd/system
 unit=$units/holdfast-agent.service
 program=$prefix/sbin/holdfast-agent
 page=$prefix/share/man/man8/holdfast-agent.8
+bash=$prefix/share/bash-completion/completions/holdfast-agent
+zsh=$prefix/share/zsh/site-functions/_holdfast-agent
+fish=$prefix/share/fish/vendor_completions.d/holdfast-agent.fish
 
 [ "$(id -u)" = 0 ] || fail 'must be run as root'
 
@@ -59,29 +62,16 @@ unit_for_this_systemd() {
 	fi
 }
 
-# Where the shells look: of each the folder that goes with DIR, else the distribution's, if there is one.
-completions() {
-	while read -r shell file; do
-		for base in "$prefix" /usr; do
-			if [ -d "$base/share/${file%/*}" ]; then
-				echo "$shell $base/share/$file"
-				break
-			fi
-		done
-	done <<-END
-		bash bash-completion/completions/holdfast-agent
-		zsh zsh/site-functions/_holdfast-agent
-		zsh zsh/vendor-completions/_holdfast-agent
-		fish fish/vendor_completions.d/holdfast-agent.fish
-	END
+# Standard input becomes a file that one can do without.
+put() {
+	mkdir -p "${1%/*}" && cat >"$1" || echo "install.sh: goes on without $1" >&2
 }
 
 if [ -n "$uninstall" ]; then
 	if has_systemd && [ -e "$unit" ]; then
 		systemctl disable --now holdfast-agent || systemctl stop holdfast-agent || true
 	fi
-	rm -f "$program" "$page" "$unit"
-	completions | while read -r shell file; do rm -f "$file"; done
+	rm -f "$program" "$unit" "$page" "$bash" "$zsh" "$fish"
 	if has_systemd; then systemctl daemon-reload; fi
 	if [ -d "$state" ]; then
 		echo "$state stays, with the key that the staging server knows this machine by; to forget it: rm -r $state"
@@ -90,21 +80,15 @@ if [ -n "$uninstall" ]; then
 fi
 
 [ "$(uname -m)" = x86_64 ] || fail "this program is for x86_64, and this machine is $(uname -m)"
-mkdir -p "${program%/*}" "${page%/*}"
+umask 022
+mkdir -p "${program%/*}"
 # By another name first: a program that runs cannot be written over.
 cp "$here/holdfast-agent" "$program.new"
 chmod 0755 "$program.new"
 mv -f "$program.new" "$program"
-cp "$here/holdfast-agent.8" "$page"
-chmod 0644 "$page"
-completions | while read -r shell file; do
-	"$program" completion "$shell" >"$file"
-	chmod 0644 "$file"
-done
 "$program" --version
 if has_systemd; then
 	sed "s|/usr/sbin/|$prefix/sbin/|" "$here/holdfast-agent.service" | unit_for_this_systemd >"$unit"
-	chmod 0644 "$unit"
 	systemctl daemon-reload
 	systemctl enable holdfast-agent
 	systemctl try-restart holdfast-agent || true
@@ -114,6 +98,10 @@ else
 	after="$program run    # and have your init start that at boot"
 	running='is still the one before: end it'
 fi
+put "$page" <"$here/holdfast-agent.8"
+"$program" completion bash | put "$bash"
+"$program" completion zsh | put "$zsh"
+"$program" completion fish | put "$fish"
 if [ -e "$state/agent.json" ]; then
 	echo "This machine is enrolled. An agent that runs $running; to start one:"
 	echo "  $after"

@@ -128,11 +128,15 @@ def test_names_need_no_library(rig, alone):
     assert "/etc/resolv.conf" in log.read_text() and "libnss" not in log.read_text().split("/etc/resolv.conf", 1)[1]
 
 
+def add_systemd(root, version):
+    root.write("/usr/bin/systemctl", "#!/bin/sh\necho \"$@\" >>/var/tmp/asked\necho systemd %d\n" % version, 0o755)
+    root.path("/run/systemd/system").mkdir(parents=True, exist_ok=True)
+
+
 @pytest.mark.parametrize("version,filtered", [(252, True), (219, False)])
 def test_the_installer_knows_the_systemd_it_meets(rig, unpacked, version, filtered):
     root = Root(rig)
-    root.write("/usr/bin/systemctl", "#!/bin/sh\necho \"$@\" >>/var/tmp/asked\necho systemd %d\n" % version, 0o755)
-    root.path("/run/systemd/system").mkdir(parents=True, exist_ok=True)
+    add_systemd(root, version)
     shutil.copytree(unpacked, root.path("/var/tmp/unpacked"))
     unit = root.path("/etc/systemd/system/holdfast-agent.service")
     assert "systemctl start holdfast-agent" in root.run("sh", "/var/tmp/unpacked/install.sh").stdout
@@ -153,25 +157,40 @@ def test_the_installer_without_systemd_says_how_to_run(rig, unpacked):
     assert not root.path("/etc/systemd/system/holdfast-agent.service").exists()
 
 
-def test_the_installer_gives_completion_to_the_shells_it_finds(rig, unpacked):
+def test_the_installer_gives_pages_and_completion_below_its_prefix_alone(rig, unpacked):
+    """And takes only those away: what is in /usr/share is a package's."""
     root = Root(rig)
     shutil.rmtree(root.path("/run/systemd"), ignore_errors=True)
-    for share in ("/usr/share", "/usr/local/share"):
-        for shell in ("bash-completion", "zsh", "fish"):
-            shutil.rmtree(root.path("%s/%s" % (share, shell)), ignore_errors=True)
     shutil.copytree(unpacked, root.path("/var/tmp/unpacked"))
-    files = {"bash": root.path("/usr/share/bash-completion/completions/holdfast-agent"),
-             "zsh": root.path("/usr/local/share/zsh/site-functions/_holdfast-agent")}
-    for file in files.values():
-        file.parent.mkdir(parents=True)
-    root.path("/usr/share/zsh/site-functions").mkdir(parents=True)
+    completions = {"bash": "bash-completion/completions/holdfast-agent", "zsh": "zsh/site-functions/_holdfast-agent",
+                   "fish": "fish/vendor_completions.d/holdfast-agent.fish"}
+    for file in completions.values():
+        root.write("/usr/share/" + file, "a package's")
     root.run("sh", "-c", "umask 077; exec sh /var/tmp/unpacked/install.sh")
-    for shell, file in files.items():
-        assert file.read_text() == root.run("/usr/local/sbin/holdfast-agent", "completion", shell).stdout
-        assert file.stat().st_mode & 0o777 == 0o644
-    assert not root.path("/usr/share/fish").exists() and not list(root.path("/usr/share/zsh/site-functions").iterdir())
+    for shell, file in completions.items():
+        made = root.run("/usr/local/sbin/holdfast-agent", "completion", shell).stdout
+        assert root.run("runuser", "-u", "nobody", "--", "cat", "/usr/local/share/" + file).stdout == made
+    page = root.path("/usr/local/share/man/man8/holdfast-agent.8")
+    assert page.read_text() == (unpacked / "holdfast-agent.8").read_text()
     root.run("sh", "/var/tmp/unpacked/install.sh", "--uninstall")
-    assert not any(file.exists() for file in files.values())
+    assert not page.exists() and not any(root.path("/usr/local/share/" + file).exists() for file in completions.values())
+    assert {root.path("/usr/share/" + file).read_text() for file in completions.values()} == {"a package's"}
+
+
+def test_the_installer_goes_on_where_pages_and_completion_cannot_be_written(rig, unpacked):
+    root = Root(rig)
+    add_systemd(root, 252)
+    shutil.copytree(unpacked, root.path("/var/tmp/unpacked"))
+    for share in ("/usr/share", "/usr/local/share"):
+        run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", root.path(share))
+        rig.on_end(unmount, root.path(share))
+    done = root.run("sh", "/var/tmp/unpacked/install.sh")
+    assert done.stderr.count("goes on without /usr/local/share/") == 4 and "token create" in done.stdout
+    assert root.run("/usr/local/sbin/holdfast-agent", "--version").stdout.startswith("holdfast-agent ")
+    assert root.path("/etc/systemd/system/holdfast-agent.service").exists()
+    assert "enable holdfast-agent\n" in root.path("/var/tmp/asked").read_text()
+    root.run("sh", "/var/tmp/unpacked/install.sh", "--uninstall")
+    assert not root.path("/etc/systemd/system/holdfast-agent.service").exists()
 
 
 def test_the_installer_does_not_send_one_who_upgrades_to_enrol(rig, unpacked):
