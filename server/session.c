@@ -645,8 +645,8 @@ session_turn_end(struct session *s)
 		step_closing(s);
 }
 
-static int64_t
-silence_ns(const struct session *s)
+int64_t
+session_silence_ns(const struct session *s)
 {
 	return 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
 }
@@ -664,7 +664,7 @@ tick_live(struct session *s, int64_t now_ns)
 		s->heard_ns = now_ns; /* we do not listen: that is not the peer's silence */
 	if (now_ns - s->heard_ns > TICK_NS)
 		tls_expect(s->tls, 0); /* slow, but not silent: what trickles in counts as heard */
-	if (now_ns - s->heard_ns > silence_ns(s) &&
+	if (now_ns - s->heard_ns > session_silence_ns(s) &&
 	    !worker_stood_still(s->worker)) /* it may be us who did not listen */
 		session_refuse(s, -HF_ESILENT, "nothing was heard of the agent for %.1f s",
 		    (double)(now_ns - s->heard_ns) / (double)NS_PER_SECOND);

@@ -91,6 +91,7 @@ const unsigned char *session_frame_bytes(const struct session *s); /* header and
 int session_keep_frame(struct session *s);                         /* it must outlive the turn. -ENOMEM */
 void session_enter(struct session *s, enum session_state next);
 void session_vanished(struct session *s, int status);
+int64_t session_silence_ns(const struct session *s); /* it ends when nothing was heard for so long */
 
 /* End it with a text made from format; returns -ECANCELED, for a frame's handler to return. */
 int session_refuse(struct session *s, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -125,7 +125,6 @@ struct source {
 	bool ever_connected;
 	int64_t seen_ns;  /* real clock: a byte of its session, to the precision of a tick */
 	int64_t heard_ns; /* monotonic: the same; or when this process began */
-	int64_t told_ns;  /* monotonic: when its last heartbeat came */
 	int64_t gone_ns;  /* monotonic: when the last session ended; 0 = one is there */
 	int64_t grace_ns; /* how long after that it still counts as connected */
 	int64_t certificate_expires_ns;
@@ -206,7 +205,7 @@ struct source {
 		struct usage usage;
 		uint64_t taken_bytes;        /* of the store when that was counted: what it took since is not in it */
 		int64_t counted_ns, next_ns; /* monotonic; 0 = never */
-		int64_t told_ns;             /* when what the store was told was measured */
+		int64_t known_ns;            /* when what the store knows of was measured */
 		bool counting;
 		bool as_counted;             /* when the store was told, it had taken nothing since the count */
 		bool window_short, at_quota; /* as told */

@@ -215,7 +215,7 @@ source_leave(struct source *src, struct session *s, int status)
 	src->session = NULL;
 	network_end(&src->network, worker_stood_still(src->worker) ? 0 : status);
 	src->gone_ns = src->active_ns = clock_monotonic_ns(); /* it may have come and gone between two ticks */
-	src->grace_ns = 3 * s->interval_ns > SILENCE_MIN_NS ? 3 * s->interval_ns : SILENCE_MIN_NS;
+	src->grace_ns = session_silence_ns(s);
 	throttle_gate_leave(&src->gate, src->gone_ns);
 	throttle_gate_leave(&src->share, src->gone_ns);
 	precedence_count(&src->server->precedence, &src->shares, false);
@@ -419,7 +419,6 @@ source_heartbeat(struct source *src, const struct message_heartbeat *m)
 {
 	src->clock_offset_ns = src->session->clock.offset_ns;
 	src->round_trip_ns = src->session->clock.round_trip_ns;
-	src->told_ns = clock_monotonic_ns();
 	note_backlog(src, m);
 	note_waits(src, &m->waits);
 	if (m->unchanged_until_ns != 0 && src->received_sequence == src->durable_sequence)

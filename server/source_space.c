@@ -129,9 +129,9 @@ look_at_areas(const struct source *src)
 static void
 note_what_store_knows(struct source *src, const struct store_stats *t, int64_t measured_ns)
 {
-	bool is_new = measured_ns != src->space.told_ns;
+	bool is_new = measured_ns != src->space.known_ns;
 
-	src->space.told_ns = measured_ns;
+	src->space.known_ns = measured_ns;
 	src->space.as_counted = (is_new || src->space.as_counted) && t->taken_bytes == src->space.taken_bytes;
 }
 

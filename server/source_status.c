@@ -181,7 +181,6 @@ gather_points(struct source *src, struct source_status *s, struct state_facts *f
 		s->durable_at_ns = source_until_ns(src, newest);
 		f->has_checkpoint = newest->complete;
 		f->lag_ns = s->taken_ns - s->durable_at_ns;
-		f->told_lag_ns = f->lag_ns - (clock_monotonic_ns() - src->told_ns);
 	}
 	s->received_at_ns = not_after_heard(src, src->received_at_ns);
 	if (s->received_at_ns < s->durable_at_ns)
@@ -380,6 +379,7 @@ gather_agent(const struct source *src, struct source_status *s, struct state_fac
 	snprintf(f->refused_text, sizeof f->refused_text, "%s", src->refused_text);
 	snprintf(f->refused_cure, sizeof f->refused_cure, "%s", src->refused_cure);
 	f->activity = s->connected ? src->activity : 0;
+	f->heartbeat_interval_ns = s->connected ? src->session->interval_ns : 0;
 	f->went_back = src->went_back;
 	f->backlog_bytes = src->backlog_bytes;
 	f->network_unstable = src->network.unstable;

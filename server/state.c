@@ -186,7 +186,7 @@ is_behind(const struct state_facts *f)
 static bool
 is_late(const struct state_facts *f)
 {
-	return f->told_lag_ns > CATCH_UP_LATE_NS;
+	return f->lag_ns > CATCH_UP_LATE_NS + f->heartbeat_interval_ns;
 }
 
 static bool

@@ -50,11 +50,11 @@ struct state_facts {
 	uint64_t total_bytes, replicated_bytes;
 
 	/* points in time */
-	bool has_checkpoint; /* any, complete */
-	bool has_consistent; /* complete, and crash-consistent or better */
-	bool verified;       /* such a one was read back */
-	int64_t lag_ns;      /* age of the newest checkpoint of any consistency; -1 = none */
-	int64_t told_lag_ns; /* and at the last heartbeat, which may say that nothing changed; between two it grows */
+	bool has_checkpoint;           /* any, complete */
+	bool has_consistent;           /* complete, and crash-consistent or better */
+	bool verified;                 /* such a one was read back */
+	int64_t lag_ns;                /* age of the newest checkpoint of any consistency; -1 = none */
+	int64_t heartbeat_interval_ns; /* between two the age grows, whatever the next will say */
 };
 
 struct state_verdict {
