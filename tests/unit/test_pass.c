@@ -47,6 +47,7 @@ on_volume_changed(void *arg, size_t volume, const char *path, uint64_t size_byte
 {
 	struct rig *rig = arg;
 
+	assert_true(rig->link->waits_for_source); /* the disks are looked at: one that hangs may hang there */
 	rig->changes_told++;
 	snprintf(rig->paths[volume], sizeof rig->paths[volume], "%s", path);
 	rig->volumes[volume].size_bytes = size_bytes;
