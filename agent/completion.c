@@ -86,6 +86,6 @@ completion_run(const struct options *o)
 {
 	if (completion_answer("holdfast-agent", o->words, o->word_count, offer) == 0)
 		return EXIT_OK;
-	say("'%s' is no shell that this knows: bash, zsh or fish", o->words[o->word_count - 1]);
+	say("'%s' is no shell that this knows: " COMPLETION_SHELLS, o->words[o->word_count - 1]);
 	return EXIT_USAGE;
 }

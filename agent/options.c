@@ -10,6 +10,7 @@
 
 #include "agent/say.h"
 #include "agent/state.h"
+#include "proto/common/completion.h"
 #include "proto/common/log.h"
 #include "proto/common/units.h"
 
@@ -61,7 +62,7 @@ static const struct option_spec descriptions[] = {
 	"paths of disks that count as new, too, when they appear (\"/dev/dm-*\")"},
     {OPTION_COMPRESS, IN(COMMAND_RUN), "compress", "none|lz4|zstd", "what may be used on the wire (default none)"},
     {OPTION_PROGRESS, IN(COMMAND_RUN), "progress", "auto|bar|plain|lines|none", "how to show the first fill"},
-    {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", "err|warning|notice|info|debug", "how much to log (default info)"},
+    {OPTION_LOG_LEVEL, IN(COMMAND_RUN), "log-level", LOG_LEVELS, "how much to log (default info)"},
     {OPTION_STATE, IN(COMMAND_ENROLL) | IN(COMMAND_RUN) | IN(COMMAND_STATUS), "state", "DIR",
 	"where key and bindings are kept (default " STATE_DIRECTORY_DEFAULT ")"},
     {OPTION_JSON, IN(COMMAND_ENROLL) | IN(COMMAND_STATUS) | IN(COMMAND_LIST_DISKS) | IN(COMMAND_THAW), "json", NULL,
@@ -78,7 +79,7 @@ static const struct command_spec commands[] = {
     [COMMAND_STATUS] = {"status", "[OPTION...]", "Show what the agent running here is doing."},
     [COMMAND_LIST_DISKS] = {"list-disks", "[OPTION...]", "List the disks of this machine and their identity."},
     [COMMAND_THAW] = {"thaw", "[OPTION...]", "Thaw what a killed agent left frozen, and nothing else."},
-    [COMMAND_COMPLETION] = {"completion", "bash|zsh|fish", "Print the script that completes commands in that shell."},
+    [COMMAND_COMPLETION] = {"completion", COMPLETION_SHELLS, "Print the script that completes commands in that shell."},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -327,7 +328,7 @@ static bool
 is_complete(const struct options *o)
 {
 	if (o->command == COMMAND_COMPLETION)
-		return o->word_count > 0 || wrong("of which shell: bash, zsh or fish?");
+		return o->word_count > 0 || wrong("a shell is wanted: " COMPLETION_SHELLS);
 	if (o->command != COMMAND_ENROLL)
 		return true;
 	if (o->servers == NULL)

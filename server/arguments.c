@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One table: the parser, the help and the completion of a shell are made of it. */
+/* What there is, its help and its completion are one table; what an option does is take_option()'s. */
 #include "server/arguments.h"
 
 #include <getopt.h>
@@ -14,16 +14,16 @@ enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_LOG_LEVEL, OPTION_VERSION };
 
 static const struct option_spec {
 	int id; /* its letter, or OPTION_... */
-	const char *name, *value;
+	const char *name;
+	const char *value; /* "a|b", or what it is; NULL: it takes none */
 	const char *help;
-	const char *values; /* "a|b"; NULL: a file */
 } specs[] = {
-    {'c', "config", "FILE", "configuration (" CONFIG_DEFAULT_PATH ", if there)", NULL},
-    {OPTION_CHECK, "check-config", NULL, "say every problem of it and what it names; exit 0 or 78", NULL},
-    {OPTION_PRINT, "print-config", NULL, "print the configuration that would be in effect", NULL},
-    {OPTION_LOG_LEVEL, "log-level", "L", "err, warning, notice, info, debug", "err|warning|notice|info|debug"},
-    {OPTION_VERSION, "version", NULL, "print the version", NULL},
-    {'h', "help", NULL, "print this", NULL},
+    {'c', "config", "FILE", "configuration (" CONFIG_DEFAULT_PATH ", if there)"},
+    {OPTION_CHECK, "check-config", NULL, "say every problem of it and what it names; exit 0 or 78"},
+    {OPTION_PRINT, "print-config", NULL, "print the configuration that would be in effect"},
+    {OPTION_LOG_LEVEL, "log-level", LOG_LEVELS, "least important lines that are logged"},
+    {OPTION_VERSION, "version", NULL, "print the version"},
+    {'h', "help", NULL, "print this"},
 };
 
 enum { OPTIONS = sizeof specs / sizeof specs[0] };
@@ -35,22 +35,27 @@ struct parser {
 
 /* ---- help ---- */
 
+enum { NAME_WIDTH = 16 };
+
 static void
 print_option(const struct option_spec *s)
 {
-	char letter[8] = "", name[32];
+	char letter[8] = "", name[64];
 
 	if (s->id < OPTION_CHECK)
 		snprintf(letter, sizeof letter, "-%c,", s->id);
 	snprintf(name, sizeof name, "--%s%s%s", s->name, s->value != NULL ? " " : "", s->value != NULL ? s->value : "");
-	printf("  %-3s %-16s %s\n", letter, name, s->help);
+	printf("  %-3s %-*s", letter, NAME_WIDTH, name);
+	if (strlen(name) > NAME_WIDTH)
+		printf("\n      %*s", NAME_WIDTH, "");
+	printf(" %s\n", s->help);
 }
 
 static void
 print_help(void)
 {
 	fputs("usage: holdfastd [-c FILE] [--log-level LEVEL] [--check-config | --print-config]\n"
-	      "       holdfastd completion bash|zsh|fish\n\n",
+	      "       holdfastd completion " COMPLETION_SHELLS "\n\n",
 	    stdout);
 	for (size_t i = 0; i < OPTIONS; i++)
 		print_option(&specs[i]);
@@ -96,8 +101,8 @@ offer(char **words, int count)
 		completion_offer_values(begun, COMPLETION_SHELLS);
 	else if (valued == NULL)
 		offer_options(begun);
-	else if (valued->values != NULL)
-		completion_offer_values(begun, valued->values);
+	else
+		completion_offer_values(begun, valued->value);
 }
 
 /* ---- the command line ---- */
@@ -154,7 +159,7 @@ take_words(struct parser *p, char **words, int count)
 	else if (completion_answer("holdfastd", words + 1, count - 1, offer) == 0)
 		p->code = 0;
 	else
-		refuse(p, "completion: %s is wanted", COMPLETION_SHELLS);
+		refuse(p, "completion: " COMPLETION_SHELLS " is wanted");
 }
 
 static void
@@ -182,7 +187,7 @@ arguments_parse(int argc, char **argv, struct arguments *ret_arguments, int *ret
 		take_words(&p, argv + optind, argc - optind);
 	level = p.o.origin.log_level;
 	if (p.code < 0 && level != NULL && log_level_parse(level) < 0)
-		refuse(&p, "--log-level %s: one of err, warning, notice, info, debug", level);
+		refuse(&p, "--log-level %s: one of " LOG_LEVELS, level);
 	*ret_arguments = p.o;
 	*ret_code = p.code;
 	return p.code < 0;

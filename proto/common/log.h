@@ -17,6 +17,8 @@
 
 enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
+#define LOG_LEVELS "err|warning|notice|info|debug"
+
 /* Lines above this level are not printed. */
 extern _Atomic enum log_level log_level_max;
 
@@ -35,7 +37,7 @@ void log_line(enum log_level level, const char *event, const char *format, ...) 
 /* Tell of lines held back for ten seconds or more, and of lines lost. For a loop to call now and then. */
 void log_settle(void);
 
-/* Parse "err", "warning", "notice", "info", "debug"; -1 if none of them. */
+/* Parse one of LOG_LEVELS; -1 if none of them. */
 int log_level_parse(const char *text);
 
 #endif

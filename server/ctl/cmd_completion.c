@@ -15,7 +15,7 @@ int
 run_completion(struct ctl *ctl)
 {
 	if (completion_print(ctl->operands[0], "holdfastctl") < 0)
-		return ctl_fail(EXIT_USAGE, "%s: no such shell: bash, zsh or fish", ctl->operands[0]);
+		return ctl_fail(EXIT_USAGE, "%s: no such shell: " COMPLETION_SHELLS, ctl->operands[0]);
 	return EXIT_DONE;
 }
 

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <locale.h>
 
+#include "proto/common/completion.h"
 #include "server/ctl/client.h"
 #include "server/ctl/options.h"
 #include "server/throttle.h"
@@ -107,7 +108,7 @@ static const struct command commands[] = {
 	run_fsck},
     {"completion", "words", "[WORD...]", 0, INT_MAX, "what the last WORD may become; the shells' scripts ask this", 0,
 	run_completion_words},
-    {"completion", NULL, "bash|zsh|fish", 1, 1, "print the script that completes commands in that shell", 0,
+    {"completion", NULL, COMPLETION_SHELLS, 1, 1, "print the script that completes commands in that shell", 0,
 	run_completion},
 };
 

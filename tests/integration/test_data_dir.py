@@ -149,7 +149,7 @@ def test_a_bad_configuration_is_told_line_by_line(rig):
 
 @pytest.mark.parametrize("words, said", [
     (["--nonsense"], "--nonsense means nothing here"), (["-xh"], "-x means nothing here"), (["--check-config=7"], "--check-config=7 means"),
-    (["-c"], "-c wants a value"), (["extra"], "extra is one argument too many"), (["--log-level", "loud"], "one of err, warning")])
+    (["-c"], "-c wants a value"), (["extra"], "extra is one argument too many"), (["--log-level", "loud"], "one of err|warning")])
 def test_a_wrong_command_line_is_told_in_one_line(words, said):
     done = run(BUILD / "holdfastd", *words, check=False)
     assert done.returncode == 64

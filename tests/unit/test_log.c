@@ -209,6 +209,19 @@ a_reader_that_stands_still_holds_up_nobody_and_is_told_what_it_missed(void **sta
 	free(text);
 }
 
+static void
+the_levels_that_are_listed_are_those_there_are(void **state)
+{
+	char levels[] = LOG_LEVELS, *rest = levels, *level;
+	int count = 0;
+
+	(void)state;
+	while ((level = strsep(&rest, "|")) != NULL)
+		assert_int_equal(log_level_parse(level), count++);
+	assert_int_equal(count, LOG_LEVEL_DEBUG + 1);
+	assert_int_equal(log_level_parse("loud"), -1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -226,6 +239,7 @@ main(void)
 	    T(lines_that_differ_are_all_written),
 	    T(debug_lines_are_all_written),
 	    T(a_reader_that_stands_still_holds_up_nobody_and_is_told_what_it_missed),
+	    T(the_levels_that_are_listed_are_those_there_are),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
