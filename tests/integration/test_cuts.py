@@ -245,11 +245,11 @@ def test_an_agent_of_whom_a_byte_comes_now_and_then_is_not_silent(house):
     house.on_end(proxy.close)
     identity = hfagent.enroll(("127.0.0.1", daemon.enroll_port), daemon.token(), house.path("slow"))
     agent = hfagent.Agent(identity, proxy.address)
-    agent.open([Volume("v", "serial:slow", 3 * BLOCK)])
+    agent.open([Volume("v", "serial:slow", 4 * BLOCK)])
     proxy.limit(2000)
     came = proxy.forwarded_bytes
     wait_for(lambda: proxy.forwarded_bytes > came, 20, "a heartbeat: what the proxy waited for before may be of any length")
-    agent.fill("v", random_bytes(house.random, 3 * BLOCK))  # one TLS record, of which the whole takes six seconds
+    agent.fill("v", random_bytes(house.random, 4 * BLOCK))  # its first TLS record, 16 KiB, takes seven seconds or more
     agent.checkpoint()
     agent.wait_ack()
     assert proxy.connections == 1
