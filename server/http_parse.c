@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/http_parse.h"
-#include "proto/common/text.h"
 
 #include <assert.h>
 #include <string.h>
 #include <strings.h>
+
+#include "proto/common/text.h"
 
 static const struct {
 	const char *name;

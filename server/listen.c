@@ -42,7 +42,8 @@ address_split(const char *text, char *ret_host, unsigned *ret_port)
 	} else if (memchr(text, ':', len) != NULL) {
 		return false; /* an IPv6 address without brackets: which part is the port? */
 	}
-	if (len == 0 || len >= ADDRESS_HOST_BYTES || strspn(text, host_characters) < len || !parse_port(colon + 1, ret_port))
+	if (len == 0 || len >= ADDRESS_HOST_BYTES || strspn(text, host_characters) < len ||
+	    !parse_port(colon + 1, ret_port))
 		return false;
 	memcpy(ret_host, text, len);
 	ret_host[len] = '\0';

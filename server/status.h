@@ -11,9 +11,9 @@
 
 #include "proto/message.h"
 #include "server/catch_up.h"
+#include "server/settings.h"
 #include "server/stages.h"
 #include "server/throttle.h"
-#include "server/settings.h"
 #include "server/usage.h"
 #include "storage/store.h"
 

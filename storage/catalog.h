@@ -8,8 +8,8 @@
 
 #include "proto/common/error.h"
 #include "storage/checkpoint.h"
-#include "storage/policy.h"
 #include "storage/disk.h"
+#include "storage/policy.h"
 
 struct catalog;
 

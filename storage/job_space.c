@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* job_space.c: a point given up for want of room, and what a source may take. */
 #include "storage/job_impl.h"
-#include "storage/plant.h"
 
 #include <stdlib.h>
+
+#include "storage/plant.h"
 
 /* ---- thin ---- */
 

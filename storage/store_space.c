@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store_space.c: short of room: what a store gives up, and in which order (see space.h). */
-#include "storage/plant.h"
 #include "storage/store_impl.h"
 
 #include <string.h>
 
 #include "proto/common/units.h"
+#include "storage/plant.h"
 
 /* Running time from the oldest checkpoint there is to the newest. */
 static int64_t

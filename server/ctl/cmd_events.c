@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/ctl/client.h"
 #include "proto/common/text.h"
+#include "server/ctl/client.h"
 #include "server/ctl/find.h"
 #include "server/ctl/pick.h"
 

@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/ctl/ctl.h"
 #include "proto/common/table.h"
+#include "server/ctl/ctl.h"
 
 enum { SOURCE_TEXT_BYTES = 320 }; /* a host name and an id */
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/peer_clock.h"
-#include "server/rate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +9,7 @@
 #include <cmocka.h>
 
 #include "proto/common/units.h"
+#include "server/rate.h"
 
 #define MS   (NS_PER_SECOND / 1000)
 #define HOUR (3600 * NS_PER_SECOND)

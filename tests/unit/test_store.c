@@ -12,8 +12,8 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
-#include "tests/lib/rig_verbs.h"
 #include "tests/lib/rig_unit.h"
+#include "tests/lib/rig_verbs.h"
 
 enum { STEPS = 60, SETTLED_STEPS = 200 };
 
