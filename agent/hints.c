@@ -11,8 +11,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "proto/common/text.h"
-
 static void
 read_line(const char *path, const char *prefix, char *ret_text, size_t size)
 {
@@ -26,7 +24,7 @@ read_line(const char *path, const char *prefix, char *ret_text, size_t size)
 			continue;
 		value += strspn(value, "\"");
 		value[strcspn(value, "\"\n")] = '\0';
-		text_set(ret_text, size, value);
+		snprintf(ret_text, size, "%s", value);
 		break;
 	}
 	if (f != NULL)
@@ -68,7 +66,7 @@ hints_gather(struct message_hints *ret_hints)
 	struct sysinfo info;
 
 	if (uname(&name) == 0) {
-		text_set(h.hostname, sizeof h.hostname, name.nodename);
+		snprintf(h.hostname, sizeof h.hostname, "%s", name.nodename);
 		snprintf(h.kernel, sizeof h.kernel, "Linux %s", name.release);
 	}
 	if (sysinfo(&info) == 0)

@@ -27,6 +27,7 @@
 #include "proto/common/digest.h"
 #include "proto/common/log.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "proto/common/units.h"
 
 #define WINDOW_BYTES_DEFAULT (32ull << 20)
@@ -663,7 +664,7 @@ link_add_notice(struct link *l, const char *event, const char *text)
 	struct message_notice *n = notice_room(l);
 
 	snprintf(n->event, sizeof n->event, "%s", event);
-	snprintf(n->text, sizeof n->text, "%.*s", (int)sizeof n->text - 1, text);
+	text_set(n->text, sizeof n->text, text);
 	log_notice(event, "msg=\"%s\"", n->text);
 }
 

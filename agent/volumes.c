@@ -10,7 +10,6 @@
 
 #include "proto/common/log.h"
 #include "proto/common/status.h"
-#include "proto/common/text.h"
 #include "proto/common/units.h"
 
 struct volumes *
@@ -46,7 +45,7 @@ volumes_leave_out(struct volumes *vs, const struct pass_volume *disk)
 	if (d->new_disk_count == NEW_DISKS_MAX)
 		return;
 	d->new_disk_count++;
-	text_set(n->device_name, sizeof n->device_name, disk->path);
+	snprintf(n->device_name, sizeof n->device_name, "%s", disk->path);
 	snprintf(n->identity, sizeof n->identity, "%s", disk->identity);
 	n->size_bytes = disk->size_bytes;
 	vs->declared = false;
@@ -264,7 +263,7 @@ describe(const struct volume *v, struct message_declared_volume *d)
 	memset(d, 0, sizeof *d);
 	snprintf(d->name, sizeof d->name, "%s", v->name);
 	snprintf(d->identity, sizeof d->identity, "%s", v->identity);
-	text_set(d->device_name, sizeof d->device_name, v->disk.path);
+	snprintf(d->device_name, sizeof d->device_name, "%s", v->disk.path);
 	d->size_bytes = v->size_bytes;
 	d->state = v->state;
 	d->boot_disk = v->disk.boot_disk;

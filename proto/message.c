@@ -7,16 +7,17 @@
  *	decode:  bytes --scan_message--> --unpack--> protobuf-c struct --X_convert--> ours
  *
  * Decoding trusts nothing: the first value out of bounds sets the conversion's status, and the
- * caller's output stays as it was. Encoding borrows our strings and arrays and writes what it is
- * given; only counts beyond our own arrays are a programmer's error. What either direction needs in
- * between lies in the thread's arena, forgotten when the next message comes, so no message
- * allocates. */
+ * caller's output stays as it was. Encoding borrows our arrays and writes what it is given, texts with
+ * '?' in place of what a decode would refuse; only counts beyond our own arrays are a programmer's
+ * error. What either direction needs in between lies in the thread's arena, forgotten when the next
+ * message comes, so no message allocates. */
 #include "proto/message.h"
 
 #include <assert.h>
 #include <string.h>
 
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 #include "proto/holdfast.pb-c.h"
 #include "proto/scan.h"
 
@@ -154,13 +155,24 @@ convert_number_of_enum(struct conversion *c, unsigned *w, unsigned *m, unsigned 
 
 #define convert_enum(c, w, m, last) convert_number_of_enum(c, (unsigned *)(w), (unsigned *)(m), last)
 
+/* Sent as a person may be shown it: the other side would refuse the whole message. */
+static char *
+encode_chars(const char *m)
+{
+	size_t size = strlen(m) + 1;
+	char *plain = encoding_room(1, size);
+
+	text_set(plain, size, m);
+	return plain;
+}
+
 static void
 convert_chars(struct conversion *c, char **w, char *m, size_t size)
 {
 	size_t len;
 
 	if (!c->decoding) {
-		*w = m;
+		*w = encode_chars(m);
 		return;
 	}
 	len = strlen(*w); /* the scan saw no NUL in it */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* message.h: control messages as plain structs, checked on the way in. protobuf-c types stop behind this header.
  *
- * Strings are NUL-terminated, cut nowhere: a string longer than its array is refused, as are NUL and
- * control characters in it: fill them with text_set() (text.h). Every decode first scans the bytes (no
- * groups, depth <= 3, <= 1,024 fields) and unpacks into a 256 KiB arena of the thread, so hostile bytes
- * cost no memory. */
+ * Strings are NUL-terminated, cut nowhere: a string longer than its array is refused, as is one that
+ * is not plain (text.h). Every encode makes them plain as text_set() does, so what we hold may be as it
+ * came: a path can still be opened. Every decode first scans the bytes (no groups, depth <= 3, <= 1,024
+ * fields) and unpacks into a 256 KiB arena of the thread, so hostile bytes cost no memory. */
 #ifndef HF_PROTO_MESSAGE_H
 #define HF_PROTO_MESSAGE_H
 

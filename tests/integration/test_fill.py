@@ -130,6 +130,8 @@ def test_what_a_disk_is_called_commands_no_terminal(rig):
     disk = rig.file("disk\u009b2J", random_bytes(rig.random, MIB))
     agent = ready_agent(rig, daemon, {"root": disk})
     assert [d["deviceName"] for d in daemon.source(agent.source)["dataReplicationInfo"]["replicatedDisks"]] == [str(disk).replace("\u009b", "??")]
+    disk = disk.rename(str(disk) + ".moved")
+    assert "disk??2J.moved (was at" in wait_for(lambda: daemon.events("volume_moved"), 20, "the news of it")[0]["text"]
     done = run(BUILD / "holdfast-agent", "enroll", "--server", "%s:%d" % (daemon.host, daemon.enroll_port), "--token", daemon.token(),
                "--volume", "root\u009b2J=%s" % disk, "--state", rig.path("other"), check=False)
     assert done.returncode == 2 and "control characters" in done.stderr and "\u009b" not in done.stderr

@@ -4,6 +4,8 @@ it from the source where the source still has the bytes."""
 import json
 import os
 
+import pytest
+
 import hfagent
 from harness import BLOCK, MIB, first_difference, random_bytes, ready_agent, wait_for
 
@@ -81,10 +83,11 @@ def test_what_is_whole_is_found_whole_and_its_points_are_verified(rig):
     assert "was read, and is whole" in daemon.ctl("scrub", "start", agent.source, "--wait", "--no-progress").stdout
 
 
-def test_rot_is_healed_from_the_source_while_it_has_the_bytes(rig):
+@pytest.mark.parametrize("name", ["disk", "disk\u009b2J"])  # the server is shown the second with "?"
+def test_rot_is_healed_from_the_source_while_it_has_the_bytes(rig, name):
     daemon = rig.daemon()
     content = random_bytes(rig.random, 8 * MIB)
-    disk = rig.file("disk", content)
+    disk = rig.file(name, content)
     agent = ready_agent(rig, daemon, {"root": disk})
     written = rig.random.randbytes(BLOCK)
     rewrite(disk, 9 * BLOCK, written)

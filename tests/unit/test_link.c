@@ -798,6 +798,21 @@ notices_are_kept_until_there_is_a_server(void **state)
 	assert_string_equal(f->server.notice.text, "/dev/sda is now /dev/sdb");
 }
 
+static void
+a_notice_cut_inside_a_character_cuts_no_session(void **state)
+{
+	struct fixture *f = *state;
+	char path[2 * SENTENCE_BYTES] = "";
+
+	for (size_t i = 0; i < SENTENCE_BYTES; i++)
+		memcpy(path + 2 * i, "\xc3\xa4", 2);
+	path[sizeof path - 2] = '\0';
+	begin(f);
+	link_notice(f->link, "volume_moved", "%s", path);
+	assert_true(fake_server_wait(&f->server, noticed, 0));
+	assert_memory_equal(f->server.notice.text + SENTENCE_BYTES - 3, "\xa4?", 3);
+}
+
 static bool
 renewal_was_taken(const struct fake_server *s, uint64_t arg)
 {
@@ -988,6 +1003,7 @@ main(void)
 	    T(recent_nodes_are_told),
 	    T(a_checkpoint_waits_until_it_is_durable),
 	    T(notices_are_kept_until_there_is_a_server),
+	    T(a_notice_cut_inside_a_character_cuts_no_session),
 	    T(a_renewed_certificate_is_stored_and_used_next),
 	    T(the_next_ca_is_trusted_beside_the_one_that_vouches_for_it),
 	    T(a_certificate_of_the_next_ca_that_could_not_be_stored_is_shown_once_it_is),

@@ -711,6 +711,28 @@ varints_of_more_than_64_bits_are_refused(void **state)
 	    -HF_EPROTOCOL);
 }
 
+/* A path may be any bytes, and a sentence may have been cut inside a character. */
+static void
+texts_from_anywhere_are_sent_as_a_person_may_be_shown_them(void **state)
+{
+	static struct message_declare d = {.count = 1, .new_disk_count = 1}, d_out;
+	static struct message_notice n, n_out;
+
+	volume_set(&d.volumes[0], 0);
+	strcpy(d.volumes[0].device_name, "/srv/\xff\xc2\x9b"
+					 "2J");
+	strcpy(d.new_disks[0].device_name, "/srv/a\nb");
+	assert_int_equal(THROUGH(declare, &d, &d_out), 0);
+	assert_string_equal(d_out.volumes[0].device_name, "/srv/???2J");
+	assert_string_equal(d_out.new_disks[0].device_name, "/srv/a?b");
+	assert_string_equal(d.new_disks[0].device_name, "/srv/a\nb"); /* where the disk is, to us */
+
+	strcpy(n.event, "volume_moved");
+	strcpy(n.text, "caf\xc3\xa9 caf\xc3");
+	assert_int_equal(THROUGH(notice, &n, &n_out), 0);
+	assert_string_equal(n_out.text, "caf\xc3\xa9 caf?");
+}
+
 /* A prefix ends either between two fields, or in one, and then it is refused; never is a byte
  * behind it read. */
 static void
@@ -783,6 +805,7 @@ main(void)
 	    cmocka_unit_test(an_array_that_would_overflow_the_arena_is_refused),
 	    cmocka_unit_test(more_bytes_than_a_message_may_have_are_too_big),
 	    cmocka_unit_test(varints_of_more_than_64_bits_are_refused),
+	    cmocka_unit_test(texts_from_anywhere_are_sent_as_a_person_may_be_shown_them),
 	    cmocka_unit_test(every_prefix_of_a_message_is_read_within_its_bounds),
 	    cmocka_unit_test(consistencies_have_the_names_of_the_api),
 	};
