@@ -4,26 +4,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "proto/common/text.h"
+
 enum { DEPTH_MAX = 16 }; /* of devices upon devices */
-
-int
-text_print(char *buf, size_t size, const char *format, ...)
-{
-	va_list ap;
-	int n;
-
-	va_start(ap, format);
-	n = vsnprintf(buf, size, format, ap);
-	va_end(ap);
-	return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
-}
 
 const struct tree *
 device_tree_real(void)
@@ -45,7 +34,7 @@ device_tree_above(const char *sys_root, struct tree *ret_tree)
 /* ---- attributes ---- */
 
 void
-text_tidy(char *text)
+device_tidy(char *text)
 {
 	char *out = text;
 	bool gap = false;
@@ -231,10 +220,4 @@ device_each_disk(const struct tree *t, int (*visit)(const struct device *d, void
 	}
 	free(names);
 	return r;
-}
-
-bool
-text_has_prefix(const char *text, const char *prefix)
-{
-	return strncmp(text, prefix, strlen(prefix)) == 0;
 }

@@ -60,13 +60,7 @@ bool device_any_linked(const struct device *d, const char *directory,
 /* True if d is the device whose sys_dir is arg, a partition of it, or built upon it. Call with depth 0. */
 bool device_lies_on(const struct device *d, const void *arg, int depth);
 
-/* snprintf() that says -ENAMETOOLONG when it had to cut; else 0. */
-int text_print(char *buf, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-/* Runs of white space become one '_', at the ends none; control characters are dropped: names go into messages and
- * tables. */
-void text_tidy(char *text);
-
-bool text_has_prefix(const char *text, const char *prefix);
+/* Runs of anything but visible ASCII become one '_', at the ends nothing: names go into messages and tables. */
+void device_tidy(char *text);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "agent/identity.h"
 #include "proto/common/status.h"
+#include "proto/common/text.h"
 
 enum { SECTOR_BYTES = 512 }; /* the unit of sysfs sizes, whatever the disk's */
 
@@ -100,7 +101,7 @@ describe(const struct device *d, struct disk_info *ret_disk)
 	identity_best(d, i.identity);
 	if (device_read(&disk, "device/model", i.model, sizeof i.model) ||
 	    device_read(&disk, "device/vendor", i.model, sizeof i.model))
-		text_tidy(i.model);
+		device_tidy(i.model);
 	i.whole_disk = d->partition == 0;
 	i.removable = device_number(&disk, "removable") != 0;
 	i.read_only = device_number(d, "ro") != 0;

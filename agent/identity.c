@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "proto/common/bytes.h"
+#include "proto/common/text.h"
 
 enum { SECTOR_BYTES = 512 }; /* the smallest there is */
 
@@ -46,13 +47,13 @@ first_meaningful(
 	for (; *attributes != NULL; attributes++) {
 		if (!device_read(d, *attributes, ret_text, size))
 			continue;
-		text_tidy(ret_text);
+		device_tidy(ret_text);
 		if (is_meaningful(ret_text))
 			return true;
 	}
 	if (property == NULL || !device_udev(d, property, ret_text, size))
 		return false;
-	text_tidy(ret_text);
+	device_tidy(ret_text);
 	return is_meaningful(ret_text);
 }
 

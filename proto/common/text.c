@@ -2,7 +2,10 @@
 #include "proto/common/text.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,4 +99,22 @@ text_copy(const char *text)
 		abort(); /* there is nothing better to do */
 	text_set(copy, size, text);
 	return copy;
+}
+
+int
+text_print(char *buf, size_t size, const char *format, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vsnprintf(buf, size, format, ap);
+	va_end(ap);
+	return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
+}
+
+bool
+text_has_prefix(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
 }

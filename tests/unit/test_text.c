@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/common/text.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,6 +66,16 @@ text_too_long_is_cut_between_characters(void **state)
 	assert_string_equal(text, "");
 }
 
+static void
+printing_says_when_it_had_to_cut(void **state)
+{
+	char text[8];
+
+	assert_int_equal(text_print(text, sizeof text, "%s/%d", "abcd", 12), 0);
+	assert_string_equal(text, "abcd/12");
+	assert_int_equal(text_print(text, sizeof text, "%s/%d", "abcd", 123), -ENAMETOOLONG);
+}
+
 int
 main(void)
 {
@@ -73,6 +84,7 @@ main(void)
 	    cmocka_unit_test(other_characters_are_plain_if_they_are_whole),
 	    cmocka_unit_test(text_from_outside_is_made_plain),
 	    cmocka_unit_test(text_too_long_is_cut_between_characters),
+	    cmocka_unit_test(printing_says_when_it_had_to_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
