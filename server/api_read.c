@@ -365,7 +365,7 @@ add_kept(struct call *call, const char *key, json_t *object)
 	char *text = malloc(SETTINGS_TEXT_BYTES);
 	int r = text == NULL ? -ENOMEM
 			     : registry_get_setting(server_registry(call->api->sv), key, text, SETTINGS_TEXT_BYTES);
-	json_t *kept = r == 0 ? json_loads(text, 0, NULL) : NULL;
+	json_t *kept = r == 0 ? settings_load(text) : NULL;
 
 	if (r < 0 && r != -ENOENT)
 		call->status = hf_error_set(&call->err, r, "settings");

@@ -14,14 +14,12 @@
 static json_t *
 patched(struct command *c, const char *text, enum settings_scope scope)
 {
-	json_t *object = json_loads(text, 0, NULL), *patch = settings_select(c->patch, scope), *was;
+	json_t *object = settings_load(text), *patch = settings_select(c->patch, scope), *was;
 	struct settings settings;
 
 	settings_default(&settings);
-	if (!json_is_object(object)) {
-		json_decref(object);
+	if (object == NULL)
 		object = json_object(); /* what cannot be read does not hold either */
-	}
 	was = json_deep_copy(object);
 	settings_merge(object, patch);
 	c->changed |= !json_equal(was, object);

@@ -48,7 +48,7 @@ read_new_store(struct server *sv)
 	char *text = malloc(SETTINGS_TEXT_BYTES);
 	int r =
 	    text == NULL ? -ENOMEM : registry_get_setting(sv->registry, REGISTRY_NEW_STORE, text, SETTINGS_TEXT_BYTES);
-	json_t *object = r == 0 ? json_loads(text, 0, NULL) : NULL;
+	json_t *object = r == 0 ? settings_load(text) : NULL;
 	struct hf_error err = {0};
 
 	server_default_settings(sv, &sv->new_store);

@@ -524,7 +524,7 @@ dump_tags(const json_t *object, char **ret_tags, struct hf_error *err)
 int
 settings_read_source(const char *text, struct source_settings *ret_settings, char **ret_tags, struct hf_error *err)
 {
-	json_t *object = json_loads(text, 0, NULL);
+	json_t *object = settings_load(text);
 	struct settings settings;
 	int r;
 
@@ -582,6 +582,48 @@ settings_merge(json_t *object, const json_t *patch)
 	}
 }
 
+static json_t *
+plain_value(const json_t *value)
+{
+	char plain[TAG_VALUE_BYTES + 1];
+
+	if (!json_is_string(value))
+		return json_deep_copy(value);
+	text_set(plain, sizeof plain, json_string_value(value));
+	return json_string(plain);
+}
+
+/* Older versions took tags with characters that may not be shown. */
+static json_t *
+plain_tags(const json_t *tags)
+{
+	char plain[TAG_KEY_BYTES + 1];
+	json_t *object = json_object(), *value;
+	const char *key;
+
+	json_object_foreach((json_t *)(uintptr_t)tags, key, value)
+	{
+		text_set(plain, sizeof plain, key);
+		json_object_set_new(object, plain, plain_value(value));
+	}
+	return object;
+}
+
+/* As we say it ourselves, so that one value has one form: 90 is 90.0. What cannot be read stays. */
+static json_t *
+own_form(const char *name, const json_t *value)
+{
+	const struct setting *s = find_name(name);
+	struct settings settings;
+
+	if (strcmp(name, "tags") == 0 && json_is_object(value))
+		return plain_tags(value);
+	settings_default(&settings);
+	if (s == NULL || s->kind->take(name, value, field_of(s, &settings), NULL) < 0)
+		return json_deep_copy(value);
+	return s->kind->give(const_field_of(s, &settings));
+}
+
 json_t *
 settings_select(const json_t *object, enum settings_scope scope)
 {
@@ -594,9 +636,26 @@ settings_select(const json_t *object, enum settings_scope scope)
 		const struct setting *s = find_name(name);
 
 		if ((s != NULL ? s->scope : SETTINGS_OF_SOURCE) & scope)
-			json_object_set_new(selected, name, json_deep_copy(value));
+			json_object_set_new(selected, name, own_form(name, value));
 	}
 	return selected;
+}
+
+json_t *
+settings_load(const char *text)
+{
+	json_t *kept = json_loads(text, 0, NULL), *selected, *object;
+
+	if (!json_is_object(kept)) {
+		json_decref(kept);
+		return NULL;
+	}
+	selected = settings_select(kept, SETTINGS_ALL);
+	object = json_object();
+	settings_merge(object, selected);
+	json_decref(selected);
+	json_decref(kept);
+	return object;
 }
 
 /* ---- as people type and read them ---- */

@@ -74,8 +74,13 @@ json_t *settings_rules_json(const struct policy *policy);
 /* RFC 7396. */
 void settings_merge(json_t *object, const json_t *patch);
 
-/* The members of the scope alone, tags being the source's. A new reference. */
+/* The members of the scope alone, tags being the source's, each in the form settings_json() has. A new reference. */
 json_t *settings_select(const json_t *object, enum settings_scope scope);
+
+/* A set as it was kept, in that form too and without nulls, so that two sets that say the same are equal. Tags that an
+ * older version took and settings_read() would refuse have '?' in place of what may not be shown. A new reference;
+ * NULL: it is none. */
+json_t *settings_load(const char *text);
 
 /* "rpo-target=15m" into patch; "=default" is null. "team=db" into tags. -EINVAL. */
 int settings_parse(const char *word, enum settings_scope scope, json_t *patch, struct hf_error *err);

@@ -248,12 +248,13 @@ a_patch_changes_what_it_names_and_null_takes_away(void **state)
 static void
 each_row_is_given_what_is_its_own(void **state)
 {
-	json_t *set = parse("{\"rpoTargetSeconds\": null, \"quotaBytes\": 5, \"tags\": {\"a\": null}}");
+	json_t *set = parse(
+	    "{\"rpoTargetSeconds\": null, \"quotaBytes\": 5, \"minRetentionSeconds\": 60, \"tags\": {\"a\": null}}");
 	json_t *of_source = settings_select(set, SETTINGS_OF_SOURCE),
 	       *of_store = settings_select(set, SETTINGS_OF_STORE);
 
 	expect_json(of_source, "{\"rpoTargetSeconds\": null, \"tags\": {\"a\": null}}");
-	expect_json(of_store, "{\"quotaBytes\": 5}");
+	expect_json(of_store, "{\"quotaBytes\": 5, \"minRetentionSeconds\": 60.0}");
 	json_decref(of_source);
 	json_decref(of_store);
 	json_decref(set);
@@ -277,6 +278,46 @@ a_row_is_read_with_its_tags(void **state)
 	assert_true(s.auto_replicate_new_disks);
 	assert_int_equal(settings_read_source("{", &s, &tags, NULL), -EINVAL);
 	assert_int_equal(settings_read_source("{\"quotaBytes\": 1}", &s, &tags, NULL), -EINVAL);
+}
+
+static void
+a_tag_of_an_older_version_that_may_not_be_shown_costs_no_setting(void **state)
+{
+	struct source_settings s;
+	struct hf_error err = {0};
+	char *tags = NULL;
+
+	if (settings_read_source("{\"rpoTargetSeconds\": 60, \"autoReplicateNewDisks\": false, "
+				 "\"tags\": {\"a\\u009b\": \"x\\u007fy\", \"b\": \"2\"}}",
+		&s, &tags, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(s.rpo_target_ns, 60 * NS_PER_SECOND);
+	assert_false(s.auto_replicate_new_disks);
+	assert_string_equal(tags, "{\"a??\":\"x?y\",\"b\":\"2\"}");
+	free(tags);
+}
+
+static void
+expect_loaded(const char *text, const char *wanted)
+{
+	json_t *object = settings_load(text);
+
+	expect_json(object, wanted);
+	json_decref(object);
+}
+
+static void
+what_is_kept_has_the_form_we_say_it_in(void **state)
+{
+	expect_loaded("{\"rpoTargetSeconds\": 90}", "{\"rpoTargetSeconds\": 90.0}");
+	expect_loaded("{\"rpoTargetSeconds\": 0, \"quotaBytes\": null, \"tags\": {}}", "{}");
+	expect_loaded("{\"pitPolicy\": [{\"units\": \"HOUR\", \"interval\": 1, \"retentionDuration\": 24}]}",
+	    "{\"pitPolicy\": [{\"ruleID\": 1, \"units\": \"HOUR\", \"interval\": 1, \"retentionDuration\": 24, "
+	    "\"enabled\": true}]}");
+	expect_loaded("{\"rpoTargetSeconds\": \"soon\", \"new\": {\"a\": 1}}",
+	    "{\"rpoTargetSeconds\": \"soon\", \"new\": {\"a\": 1}}"); /* refused by name, when it is read */
+	assert_null(settings_load("{"));
+	assert_null(settings_load("[]"));
 }
 
 static void
@@ -353,6 +394,8 @@ main(void)
 	    T(a_patch_changes_what_it_names_and_null_takes_away),
 	    T(each_row_is_given_what_is_its_own),
 	    T(a_row_is_read_with_its_tags),
+	    T(a_tag_of_an_older_version_that_may_not_be_shown_costs_no_setting),
+	    T(what_is_kept_has_the_form_we_say_it_in),
 	    T(what_was_said_is_described),
 	    T(what_is_shown_can_be_typed),
 	};
