@@ -19,13 +19,11 @@
 json_t *
 api_json_text(const char *text)
 {
-	char clean[4096];
-	json_t *value = json_string(text);
+	char *plain = text_copy(text);
+	json_t *value = json_string(plain);
 
-	if (value != NULL)
-		return value;
-	text_set(clean, sizeof clean, text);
-	return json_string(clean);
+	free(plain);
+	return value;
 }
 
 json_t *

@@ -52,7 +52,7 @@ json_t *api_json_problem(int http_status, int code, const char *detail, const ch
 /* The HTTP status that says the same as a negative errno or hf_status. */
 int api_http_status(int code);
 
-/* Text as JSON may carry it: the same, or with every byte that is not UTF-8 replaced. */
+/* Text that a person may be shown, of one line: as text_set() has it. */
 json_t *api_json_text(const char *text);
 
 /* Keys of the configuration: ["server.listen", ...]. */

@@ -555,7 +555,7 @@ next_json(const struct ca_look *l)
 		json_array_append_new(waiting, json_pack("{s:s, s:o}", "sourceServerID", l->change.list[i].source.text,
 						   "hostname", api_json_text(l->change.list[i].hostname)));
 	return json_pack("{s:s, s:o, s:I, s:I, s:o}", "fingerprint", next_fingerprint(l), "certificate",
-	    api_json_text(l->next_certificate), "agentsMoved", (json_int_t)l->change.moved, "agentsWaiting",
+	    json_string(l->next_certificate), "agentsMoved", (json_int_t)l->change.moved, "agentsWaiting",
 	    (json_int_t)l->change.waiting, "waiting", waiting);
 }
 
@@ -569,7 +569,7 @@ finish_ca(struct call *call)
 	else
 		call_reply_json(call, 200,
 		    json_pack("{s:s, s:o, s:o}", "fingerprint", l->facts.ca_fingerprint, "certificate",
-			api_json_text(l->certificate), "next", next_json(l)));
+			json_string(l->certificate), "next", next_json(l)));
 }
 
 void

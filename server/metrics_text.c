@@ -4,15 +4,17 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
 
+#include "proto/common/text.h"
 #include "proto/common/units.h"
-#include "server/api_json.h"
 
 bool
 metrics_are_open(const char *accept)
@@ -86,16 +88,17 @@ metrics_add_histogram(struct evbuffer *out, const char *name, const char *labels
 const char *
 metrics_escape(const char *text, char *buf, size_t size)
 {
-	json_t *clean = api_json_text(text);
-	size_t n = 0;
+	char *plain = text_copy(text);
+	size_t n = 0, len;
 
-	for (const char *p = json_string_value(clean); p != NULL && *p != '\0' && n + 2 < size; p++) {
+	for (const char *p = plain; (len = text_character(p, SIZE_MAX)) > 0 && n + len + 1 < size; p += len) {
 		if (*p == '"' || *p == '\\')
 			buf[n++] = '\\';
-		buf[n++] = (unsigned char)*p < ' ' ? ' ' : *p;
+		memcpy(buf + n, p, len);
+		n += len;
 	}
 	buf[n] = '\0';
-	json_decref(clean);
+	free(plain);
 	return buf;
 }
 

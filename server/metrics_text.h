@@ -29,7 +29,8 @@ void metrics_begin(struct evbuffer *out, bool open, const struct metric_family *
 void metrics_add(struct evbuffer *out, const char *name, const char *labels, double value);
 void metrics_add_histogram(struct evbuffer *out, const char *name, const char *labels, const struct histogram *h);
 
-/* A label's value with what would end it escaped; bytes that are not UTF-8 are replaced. Cut to size. Returns buf. */
+/* A label's value as text_set() has it, with what would end it escaped. Cut to size, at the end of a character. Returns
+ * buf. */
 const char *metrics_escape(const char *text, char *buf, size_t size);
 
 /* This process: the standard process_ families. Reads /proc/self. */

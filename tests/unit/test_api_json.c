@@ -15,6 +15,7 @@
 
 #include "proto/common/status.h"
 #include "proto/common/units.h"
+#include "server/metrics_text.h"
 
 enum { NOW_S = 1800000000 };
 
@@ -298,6 +299,35 @@ text_that_is_not_utf8_is_still_json(void **state)
 	assert_string_equal(json_string_value(json), "caf?");
 	json_decref(json);
 	free(s);
+}
+
+static void
+text_that_could_command_a_terminal_is_not_passed_on(void **state)
+{
+	char name[64], *text = malloc(10001);
+	json_t *json = api_json_text("a\xc2\x9b"
+				     "b\x7f\n\xc3\xa9");
+
+	assert_string_equal(json_string_value(json), "a??b??\xc3\xa9");
+	json_decref(json);
+	memset(text, 'x', 10000);
+	text[10000] = '\0';
+	json = api_json_text(text);
+	assert_string_equal(json_string_value(json), text);
+	json_decref(json);
+	free(text);
+	assert_string_equal(
+	    metrics_escape("a\xc2\x9b\x7f\n\xff\"\\\xc3\xa9", name, sizeof name), "a?????\\\"\\\\\xc3\xa9");
+}
+
+static void
+a_label_is_cut_at_the_end_of_a_character(void **state)
+{
+	static const char *const cut[] = {"", "", "a", "a\\\"", "a\\\"", "a\\\"", "a\\\"\xc3\xa9"};
+	char name[16];
+
+	for (size_t i = 0; i < sizeof cut / sizeof cut[0]; i++)
+		assert_string_equal(metrics_escape("a\"\xc3\xa9", name, i + 1), cut[i]);
 }
 
 static const char *
@@ -594,6 +624,8 @@ main(void)
 	    cmocka_unit_test(a_fleet_without_a_point_has_no_worst_lag),
 	    cmocka_unit_test(large_lsns_survive_as_text_and_large_sizes_as_numbers),
 	    cmocka_unit_test(text_that_is_not_utf8_is_still_json),
+	    cmocka_unit_test(text_that_could_command_a_terminal_is_not_passed_on),
+	    cmocka_unit_test(a_label_is_cut_at_the_end_of_a_character),
 	    cmocka_unit_test(initiation_shows_the_step_it_is_at),
 	    cmocka_unit_test(a_stall_crosses_out_the_step_that_fails),
 	    cmocka_unit_test(ready_rests_on_a_point_that_was_read_back),
