@@ -50,6 +50,23 @@ require_same_again(const struct settings *settings)
 	json_decref(said);
 }
 
+/* Kept as it was read, it is read as the same. */
+static void
+require_loaded_again(const char *text)
+{
+	json_t *once = settings_load(text), *twice;
+	char *kept;
+
+	if (once == NULL)
+		return;
+	kept = json_dumps(once, JSON_COMPACT);
+	twice = settings_load(kept);
+	require(json_equal(once, twice));
+	json_decref(twice);
+	free(kept);
+	json_decref(once);
+}
+
 static void
 try_json(const char *text)
 {
@@ -57,6 +74,7 @@ try_json(const char *text)
 	char described[128];
 	struct settings settings;
 
+	require_loaded_again(text);
 	settings_default(&settings);
 	if (settings_read(object, SETTINGS_ALL, &settings, NULL) == 0) {
 		require_same_again(&settings);
