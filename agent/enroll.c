@@ -25,6 +25,7 @@
 #include "agent/address.h"
 #include "agent/choose.h"
 #include "agent/hints.h"
+#include "agent/json_text.h"
 #include "agent/say.h"
 #include "agent/state.h"
 #include "agent/wire.h"
@@ -341,11 +342,11 @@ print_json(const struct state *st)
 		json_array_append_new(servers, json_string(st->servers[i]));
 	for (size_t i = 0; i < st->volume_count; i++)
 		json_array_append_new(
-		    volumes, json_pack("{s:s, s:s, s:s, s:I}", "name", st->volumes[i].name, "deviceName",
-				 st->volumes[i].path, "identity", st->volumes[i].identity, "totalStorageBytes",
-				 (json_int_t)st->volumes[i].size_bytes));
-	root = json_pack("{s:s, s:o, s:o, s:s}", "sourceServerID", st->source_id.text, "servers", servers, "volumes",
-	    volumes, "stateDirectory", st->directory);
+		    volumes, json_pack("{s:s, s:o, s:s, s:I}", "name", st->volumes[i].name, "deviceName",
+				 json_text(st->volumes[i].path), "identity", st->volumes[i].identity,
+				 "totalStorageBytes", (json_int_t)st->volumes[i].size_bytes));
+	root = json_pack("{s:s, s:o, s:o, s:o}", "sourceServerID", st->source_id.text, "servers", servers, "volumes",
+	    volumes, "stateDirectory", json_text(st->directory));
 	json_dumpf(root, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(root);

@@ -15,6 +15,7 @@
 
 #include "agent/freeze_record.h"
 #include "agent/hints.h"
+#include "agent/json_text.h"
 #include "agent/link.h"
 #include "agent/new_disks.h"
 #include "agent/pass.h"
@@ -90,7 +91,7 @@ time_or_null(int64_t ns)
 static json_t *
 text_or_null(const char *text)
 {
-	return text[0] == '\0' ? json_null() : json_string(text);
+	return text[0] == '\0' ? json_null() : json_text(text);
 }
 
 static const struct message_volume_answer *
@@ -124,8 +125,8 @@ pack_volume(const struct state_volume *v, const struct link_status *s)
 
 	if (a != NULL)
 		find_progress(s, a->volume, &done, &total);
-	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:o, s:I, s:I}", "name", v->name, "identity", v->identity,
-	    "deviceName", v->path, "totalStorageBytes", (json_int_t)v->size_bytes, "state",
+	return json_pack("{s:s, s:s, s:o, s:I, s:s, s:o, s:o, s:I, s:I}", "name", v->name, "identity", v->identity,
+	    "deviceName", json_text(v->path), "totalStorageBytes", (json_int_t)v->size_bytes, "state",
 	    name != NULL ? name : "NOT_DECLARED", "volumeID", text_or_null(a != NULL ? a->volume_id.text : ""), "text",
 	    text_or_null(text), "doneBytes", (json_int_t)done, "totalBytes", (json_int_t)total);
 }

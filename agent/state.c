@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "agent/json_text.h"
 #include "proto/common/file.h"
 #include "proto/common/hex.h"
 #include "proto/common/status.h"
@@ -36,8 +37,8 @@ pack_volumes(const struct state *st)
 	for (size_t i = 0; i < st->volume_count; i++) {
 		const struct state_volume *v = &st->volumes[i];
 
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "name", v->name, "identity", v->identity,
-						"path", v->path, "sizeBytes", (json_int_t)v->size_bytes));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I}", "name", v->name, "identity", v->identity,
+						"path", json_text(v->path), "sizeBytes", (json_int_t)v->size_bytes));
 	}
 	return list;
 }

@@ -21,6 +21,7 @@
 #include <jansson.h>
 
 #include "agent/freeze_record.h"
+#include "agent/json_text.h"
 #include "agent/mounts.h"
 #include "agent/options.h"
 #include "agent/say.h"
@@ -236,8 +237,8 @@ result_name(enum thaw_result r)
 static void
 add_item(void *arg, const struct thaw *t)
 {
-	json_array_append_new(
-	    arg, json_pack("{s:s, s:s, s:s}", "path", t->path, "result", result_name(t->result), "text", t->text));
+	json_array_append_new(arg, json_pack("{s:o, s:s, s:o}", "path", json_text(t->path), "result",
+				       result_name(t->result), "text", json_text(t->text)));
 }
 
 static void

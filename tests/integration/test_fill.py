@@ -130,8 +130,12 @@ def test_what_a_disk_is_called_commands_no_terminal(rig):
     disk = rig.file("disk\u009b2J", random_bytes(rig.random, MIB))
     agent = ready_agent(rig, daemon, {"root": disk})
     assert [d["deviceName"] for d in daemon.source(agent.source)["dataReplicationInfo"]["replicatedDisks"]] == [str(disk).replace("\u009b", "??")]
-    disk = disk.rename(str(disk) + ".moved")
-    assert "disk??2J.moved (was at" in wait_for(lambda: daemon.events("volume_moved"), 20, "the news of it")[0]["text"]
+    disk = disk.rename(str(disk) + "\udce9")  # the byte E9, which begins a character and is none
+    assert "disk??2J? (was at" in wait_for(lambda: daemon.events("volume_moved"), 20, "the news of it")[0]["text"]
+    wait_for(lambda: [os.path.basename(v["deviceName"]) for v in agent.status()["volumes"]] == ["disk??2J?"], 20, "its own words")
+    agent.restart("stop")
+    wait_for(lambda: (agent.status() or {}).get("connected"), 20, "the agent")
+    daemon.point(agent.source, "after")  # its volume was remembered
     done = run(BUILD / "holdfast-agent", "enroll", "--server", "%s:%d" % (daemon.host, daemon.enroll_port), "--token", daemon.token(),
                "--volume", "root\u009b2J=%s" % disk, "--state", rig.path("other"), check=False)
     assert done.returncode == 2 and "control characters" in done.stderr and "\u009b" not in done.stderr

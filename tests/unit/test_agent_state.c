@@ -121,6 +121,27 @@ what_was_saved_is_read_back(void **state)
 	state_close(b);
 }
 
+/* A file system gives files any name, JSON takes UTF-8 alone: '?' is enough of a hint where the disk was. */
+static void
+a_path_that_is_no_utf8_loses_no_volume(void **state)
+{
+	struct fixture *f = *state;
+	struct state *a = must_open(f, STATE_CREATE), *b;
+
+	fill_in(a);
+	strcpy(a->volumes[0].path, "/srv/caf\xe9.img");
+	strcpy(a->volumes[1].path, "/srv/caf\xc3\xa9\xc2\x9b.img");
+	assert_int_equal(state_save(a, NULL), 0);
+	close(a->lock_fd);
+	a->lock_fd = -1;
+	b = must_open(f, STATE_EXISTING);
+	assert_int_equal(b->volume_count, 2);
+	assert_string_equal(b->volumes[0].path, "/srv/caf?.img");
+	assert_string_equal(b->volumes[1].path, a->volumes[1].path);
+	state_close(a);
+	state_close(b);
+}
+
 static void
 the_directory_and_file_are_private(void **state)
 {
@@ -347,6 +368,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    T(what_was_saved_is_read_back),
+	    T(a_path_that_is_no_utf8_loses_no_volume),
 	    T(the_directory_and_file_are_private),
 	    T(an_unchanged_state_is_not_written),
 	    T(the_largest_state_stays_small),
