@@ -677,5 +677,6 @@ def test_after_all_refusals_the_victim_is_whole(house, victim):
     agent.checkpoint("crash")
     agent.wait_ack()
     agent.close()
+    house.served.newest(victim.source)
     for volume in ("root", "half"):
         assert first_difference(expected, house.served.export(victim.source, volume, "latest")) is None
