@@ -615,13 +615,14 @@ own_form(const char *name, const json_t *value)
 {
 	const struct setting *s = find_name(name);
 	struct settings settings;
+	json_t *own = NULL;
 
 	if (strcmp(name, "tags") == 0 && json_is_object(value))
 		return plain_tags(value);
 	settings_default(&settings);
-	if (s == NULL || s->kind->take(name, value, field_of(s, &settings), NULL) < 0)
-		return json_deep_copy(value);
-	return s->kind->give(const_field_of(s, &settings));
+	if (s != NULL && s->kind->take(name, value, field_of(s, &settings), NULL) >= 0)
+		own = s->kind->give(const_field_of(s, &settings));
+	return own != NULL ? own : json_deep_copy(value);
 }
 
 json_t *
@@ -756,7 +757,7 @@ describe_member(const struct setting *s, const json_t *value, char *buf, size_t 
 	struct settings settings;
 
 	settings_default(&settings);
-	if (!json_is_null(value) && s->kind->take(s->name, value, field_of(s, &settings), NULL) == 0)
+	if (!json_is_null(value) && s->kind->take(s->name, value, field_of(s, &settings), NULL) >= 0)
 		settings_format(s, &settings, text);
 	return (size_t)snprintf(buf, size, "%s=%s", s->key, text);
 }
